@@ -1,0 +1,1 @@
+"""p2vctl, a D-Bus client."""

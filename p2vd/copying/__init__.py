@@ -1,0 +1,1 @@
+"""Moves the bytes, proves them, and can be killed at any instruction."""

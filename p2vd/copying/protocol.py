@@ -1,0 +1,189 @@
+"""What daemon and worker say to each other: JSON messages over a SOCK_SEQPACKET pair.
+
+One message a packet: `{"type": NAME, ...fields}`. The worker speaks first with `Hello`; a version
+the daemon does not know ends the conversation. Pure.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from p2vd.model.codec import from_dict, to_dict
+from p2vd.model.job import Progress
+from p2vd.model.plan import Verify
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Binding:
+    """What a checkpoint belongs to. Any difference at resume refuses (design: §3).
+
+    `source_id` is the WWID (or the stable id), `target_id` VG UUID + LV UUID (or a file's id).
+    """
+
+    job: str
+    generation: int
+    source_id: str
+    source_size_bytes: int
+    source_sector_size: int
+    target_id: str
+
+
+@dataclass(frozen=True)
+class TargetTraits:
+    """What the target is, for zeros and for checks through the descriptor.
+
+    `thin_chunk_bytes` 0: not thin. `pool_zeroes`: the pool zeroes new chunks. `fresh`: the daemon
+    created it for this job, zeroed where unmapped. `dm_uuid` empty: not a device-mapper device.
+    """
+
+    size_bytes: int
+    sector_size: int
+    dm_uuid: str = ""
+    thin_chunk_bytes: int = 0
+    pool_zeroes: bool = False
+
+
+@dataclass(frozen=True)
+class Start:
+    """Begin or resume. Carries two descriptors: source, target. `credit_bytes` -1: no limit."""
+
+    version: int
+    binding: Binding
+    checkpoint_path: str
+    target: TargetTraits
+    verify: Verify = Verify.READ_BACK
+    digest: str = "xxh3"
+    queue_depth: int = 8
+    bandwidth_bytes_per_s: int = 0
+    credit_bytes: int = -1
+    worker_uid: int = 0
+    worker_gid: int = 0
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Stop issuing I/O, commit, stay."""
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Go on after Pause."""
+
+
+@dataclass(frozen=True)
+class Bandwidth:
+    """New limit, 0: none."""
+
+    bytes_per_s: int
+
+
+@dataclass(frozen=True)
+class Credit:
+    """The worker may have allocated this many bytes of the pool in all since its Start."""
+
+    total_bytes: int
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Commit a checkpoint and exit 5."""
+
+
+@dataclass(frozen=True)
+class Hello:
+    """First message of the worker."""
+
+    version: int
+    pid: int
+
+
+@dataclass(frozen=True)
+class Phase:
+    """`opening`, `checking` (resume proof), `copying`, `verifying`."""
+
+    phase: str
+
+
+@dataclass(frozen=True)
+class ProgressReport:
+    """Sent after each durable commit and at most twice a second in between."""
+
+    progress: Progress
+    committed: bool = False
+
+
+@dataclass(frozen=True)
+class Stalled:
+    """An I/O is outstanding for long; `since_us` 0: it ended."""
+
+    operation: str
+    offset: int
+    since_us: int
+
+
+@dataclass(frozen=True)
+class NeedDescriptor:
+    """The worker lost `source` or `target` and wants it opened again."""
+
+    which: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a worker ended badly: the error's class name, its sentence, and where."""
+
+    name: str
+    message: str
+    offset: int = -1
+    length: int = 0
+
+
+@dataclass(frozen=True)
+class Report:
+    """Last message: the exit code that follows, digests and counters.
+
+    `source_stable` is `proven` where all of the source was read again, else `sampled`.
+    """
+
+    exit_code: int
+    progress: Progress
+    digest: str = ""
+    source_stable: str = ""
+    seconds: float = 0.0
+    failure: Failure | None = None
+    bad_ranges: tuple[tuple[int, int], ...] = field(default=())
+
+
+ToWorker = Start | Pause | Resume | Bandwidth | Credit | Stop
+ToDaemon = Hello | Phase | ProgressReport | Stalled | NeedDescriptor | Report
+
+_NAMES: dict[str, type[Any]] = {
+    "start": Start,
+    "pause": Pause,
+    "resume": Resume,
+    "bandwidth": Bandwidth,
+    "credit": Credit,
+    "stop": Stop,
+    "hello": Hello,
+    "phase": Phase,
+    "progress": ProgressReport,
+    "stalled": Stalled,
+    "need-descriptor": NeedDescriptor,
+    "report": Report,
+}
+_TYPES = {cls: name for name, cls in _NAMES.items()}
+
+
+def encode(message: ToWorker | ToDaemon) -> dict[str, Any]:
+    """Return `message` as the object that goes over the socket."""
+    return {"type": _TYPES[type(message)], **to_dict(message)}
+
+
+def decode(data: dict[str, Any]) -> ToWorker | ToDaemon:
+    """Return the message in `data`. Raises ValueError on an unknown type or a field that does not fit."""
+    cls = _NAMES.get(str(data.get("type")))
+    if cls is None:
+        raise ValueError(f"unknown message type {data.get('type')!r}")
+    message: ToWorker | ToDaemon = from_dict(cls, {k: v for k, v in data.items() if k != "type"})
+    return message

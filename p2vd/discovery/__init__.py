@@ -1,0 +1,1 @@
+"""What is there: sysfs, udev, iSCSI, multipath and LVM, as one immutable Inventory."""

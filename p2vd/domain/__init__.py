@@ -1,0 +1,1 @@
+"""What the virtual machine will be: machine, disks and policy to a definition. Pure."""

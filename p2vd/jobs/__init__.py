@@ -1,0 +1,1 @@
+"""Drives disks and machines through their stages, and on after any crash."""

@@ -1,0 +1,1 @@
+"""What things are: frozen values and errors. Pure: imports nothing of the operating system."""

@@ -1,0 +1,40 @@
+"""Values of the model as JSON and back, in one way for the store, the worker and the bus."""
+
+import json
+from typing import Any, TypeVar
+
+import cattrs
+
+T = TypeVar("T")
+
+_converter = cattrs.Converter(forbid_extra_keys=False)
+_converter.register_unstructure_hook_func(
+    lambda cls: getattr(cls, "__origin__", cls) is frozenset,
+    lambda values: sorted(_converter.unstructure(value) for value in values),
+)
+
+
+def to_dict(value: Any) -> Any:
+    """Return `value` (a model dataclass) as plain dicts, lists, strings and numbers."""
+    return _converter.unstructure(value)
+
+
+def from_dict(cls: type[T], data: Any) -> T:
+    """Return the `cls` that `data` holds; unknown keys of a newer version are passed over.
+
+    Raises ValueError that names the class and the place where `data` does not fit.
+    """
+    try:
+        return _converter.structure(data, cls)
+    except Exception as error:  # cattrs raises groups of whatever the constructors raised
+        raise ValueError(f"not a valid {cls.__name__}: {error!r}") from error
+
+
+def to_json(value: Any) -> str:
+    """Return `value` as one line of JSON with sorted keys: equal values give equal text."""
+    return json.dumps(to_dict(value), sort_keys=True, separators=(",", ":"))
+
+
+def from_json(cls: type[T], text: str | bytes) -> T:
+    """Return the `cls` that `text` holds. Raises ValueError, as `from_dict` does."""
+    return from_dict(cls, json.loads(text))

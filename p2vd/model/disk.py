@@ -1,0 +1,97 @@
+"""Source disks: LUNs with their paths, and the host's own disks."""
+
+import enum
+from dataclasses import dataclass
+
+from p2vd.model.errors import Reason
+
+
+class Transport(enum.Enum):
+    """How the host reaches a disk, in the words of policy files."""
+
+    ISCSI = "iscsi"
+    FC = "fc"
+    NVME = "nvme"
+    VIRTIO = "virtio"
+    LOOP = "loop"
+    LOCAL = "local"
+
+
+class PathState(enum.Enum):
+    """What multipathd's checker says of a path (its `chk_st`), or sysfs where there is no map."""
+
+    READY = "ready"
+    FAULTY = "faulty"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Portal:
+    """An iSCSI portal."""
+
+    address: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class ScsiPath:
+    """One route to a LUN. `device` is the kernel's name of this moment (`sda`): never an identity."""
+
+    device: str
+    hctl: str
+    wwid: str
+    state: PathState
+    size_bytes: int
+    portal: Portal | None = None
+    target_iqn: str = ""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A disk that can be copied: one per WWID, its paths are properties.
+
+    `id` is the WWID; for a disk without one it is what cannot drift (`virtio-SERIAL`, or the
+    canonical path). `device` is the kernel's name of this moment (`dm-3`, `vdb`). An empty
+    `reasons` means that it may be a source now.
+    """
+
+    id: str
+    wwid: str
+    device: str
+    name: str
+    dm_uuid: str
+    size_bytes: int
+    sector_size: int
+    transport: Transport
+    vendor: str = ""
+    model: str = ""
+    serial: str = ""
+    paths: tuple[ScsiPath, ...] = ()
+    reasons: tuple[Reason, ...] = ()
+
+    @property
+    def devnode(self) -> str:
+        """Where the kernel shows the disk at this moment."""
+        return f"/dev/{self.device}"
+
+    @property
+    def paths_ready(self) -> int:
+        """How many of the paths answer."""
+        return sum(path.state is PathState.READY for path in self.paths)
+
+    def __str__(self) -> str:
+        return f"{self.id} ({self.name})"
+
+
+def clean_inquiry(raw: str | bytes) -> str:
+    """Return a string of an INQUIRY answer without NULs, control characters and bad UTF-8.
+
+    One odd LUN must not break a D-Bus reply: dbus-python refuses NUL and invalid UTF-8.
+    """
+    text = raw.decode("utf-8", "replace") if isinstance(raw, bytes) else raw
+    text = text.encode("utf-8", "replace").decode("utf-8")
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

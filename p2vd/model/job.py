@@ -1,0 +1,130 @@
+"""Jobs and machines: what of them is durable."""
+
+import enum
+from dataclasses import dataclass, field
+
+from p2vd.model.plan import Plan
+
+
+class Stage(enum.Enum):
+    """How far a disk has come. Durable."""
+
+    PLANNED = "planned"
+    PROVISIONING = "provisioning"
+    COPYING = "copying"
+    VERIFYING = "verifying"
+    PROVEN = "proven"
+    FAILED = "failed"
+    CANCELLING = "cancelling"
+    CANCELLED = "cancelled"
+
+
+class Hold(enum.Enum):
+    """Why a job does not run now. Durable; a job runs only while it has none."""
+
+    USER = "user"
+    WINDOW = "window"
+    SLOT = "slot"
+    POOL = "pool"
+    SOURCE_ABSENT = "source-absent"
+    TARGET_ABSENT = "target-absent"
+    OLD_WORKER = "old-worker"
+    CHECKPOINT_STORE = "checkpoint-store"
+
+
+class Activity(enum.Enum):
+    """What a job does at this moment. Derived, never stored."""
+
+    RUNNING = "running"
+    STALLED = "stalled"
+    IDLE = "idle"
+
+
+class MachineState(enum.Enum):
+    """How far a machine has come. Durable."""
+
+    PLANNED = "planned"
+    COPYING = "copying"
+    READY = "ready"
+    REGISTERING = "registering"
+    REGISTERED = "registered"
+    ACCEPTED = "accepted"
+    ROLLED_BACK = "rolled-back"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True)
+class JobError:
+    """The first cause of a failure: the error's name and its sentence."""
+
+    name: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Counters of a copy, in bytes; `committed_bytes` is what a crash cannot take back.
+
+    `allocated_bytes` is what was written against the credits of a thin pool. Times are
+    microseconds since the epoch, 0: not yet.
+    """
+
+    bytes_copied: int = 0
+    bytes_zero: int = 0
+    bytes_verified: int = 0
+    bad_bytes: int = 0
+    committed_bytes: int = 0
+    allocated_bytes: int = 0
+    rate_bytes_per_s: int = 0
+    last_checkpoint_us: int = 0
+    resumed_from_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asked: over D-Bus, the uid and bus name."""
+
+    uid: int = 0
+    bus_name: str = ""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One disk on its way. `lv_uuid` is empty until the LV was made or adopted.
+
+    `fruitless_exits` counts workers in a row that ended without progress. `source_set_read_only`
+    names the devices that this job set read-only and has to set back.
+    """
+
+    uuid: str
+    machine_uuid: str
+    plan: Plan
+    stage: Stage = Stage.PLANNED
+    holds: frozenset[Hold] = frozenset()
+    failed_stage: Stage | None = None
+    error: JobError | None = None
+    lv_uuid: str = ""
+    generation: int = 1
+    progress: Progress = field(default_factory=Progress)
+    digest: str = ""
+    source_stable: str = ""
+    fruitless_exits: int = 0
+    source_set_read_only: tuple[str, ...] = ()
+    keep_target: bool = False
+    started_by: Caller = field(default_factory=Caller)
+    offline_declared_us: int = 0
+    start_time_us: int = 0
+    end_time_us: int = 0
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A physical machine on its way to a virtual one: its jobs, and the domain that was defined."""
+
+    uuid: str
+    name: str
+    state: MachineState = MachineState.PLANNED
+    jobs: tuple[str, ...] = ()
+    plan_id: str = ""
+    domain_uuid: str = ""
+    error: JobError | None = None

@@ -1,0 +1,109 @@
+"""A plan: what would be done to one disk, and for which virtual machine."""
+
+import enum
+from dataclasses import dataclass
+
+from p2vd.model.disk import Transport
+
+
+class Provisioning(enum.Enum):
+    """How an LV gets its space."""
+
+    THIN = "thin"
+    THICK = "thick"
+
+
+class Verify(enum.Enum):
+    """What is read again before a disk counts as proven."""
+
+    READ_BACK = "read-back"
+    BOTH = "both"
+    NONE = "none"
+
+
+class Firmware(enum.Enum):
+    """What a machine boots by."""
+
+    BIOS = "bios"
+    UEFI = "uefi"
+
+
+class DiskBus(enum.Enum):
+    """Where the guest finds its disk."""
+
+    VIRTIO = "virtio"
+    SATA = "sata"
+    SCSI = "scsi"
+
+
+@dataclass(frozen=True)
+class SourceBinding:
+    """What a source must be, at the start and at every resume."""
+
+    id: str
+    wwid: str
+    transport: Transport
+    size_bytes: int
+    sector_size: int
+
+
+@dataclass(frozen=True)
+class Target:
+    """The LV to make. `size_bytes` is the source's size rounded up to whole extents."""
+
+    vg_uuid: str
+    vg_name: str
+    lv_name: str
+    provisioning: Provisioning
+    size_bytes: int
+    sector_size: int
+    pool_uuid: str = ""
+    pool_name: str = ""
+    single_host: bool = False
+    autoactivate: bool = True
+
+
+@dataclass(frozen=True)
+class CopyOptions:
+    """How the bytes are moved. `bandwidth_bytes_per_s` 0: as fast as it goes."""
+
+    verify: Verify = Verify.READ_BACK
+    queue_depth: int = 8
+    bandwidth_bytes_per_s: int = 0
+    pool_reserve_percent: int = 5
+
+
+@dataclass(frozen=True)
+class DomainOptions:
+    """How the virtual machine looks, as far as policy or the machine's record says."""
+
+    uri: str = "qemu:///system"
+    memory_bytes: int = 2 << 30
+    vcpus: int = 2
+    firmware: Firmware = Firmware.BIOS
+    bus: DiskBus = DiskBus.VIRTIO
+    network: str = ""
+    logical_block_size: int = 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One disk's way. `id` is a hash of all that must not change before it runs (design: §7).
+
+    `digest_parts` is what was hashed, in order, so that a plan that no longer holds can name the
+    difference. `worst_case_bytes`: what the copy may take of its pool or VG at most.
+    """
+
+    id: str
+    machine_name: str
+    source: SourceBinding
+    target: Target
+    copy: CopyOptions
+    domain: DomainOptions
+    policy: str
+    policy_file: str
+    source_offline: bool
+    worst_case_bytes: int
+    digest_parts: tuple[tuple[str, str], ...]
+    steps: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()

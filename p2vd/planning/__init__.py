@@ -1,0 +1,1 @@
+"""What will be done: a Plan, or every reason why not. Pure."""

@@ -1,0 +1,1 @@
+"""Makes the target: LVs and their tags, quarantine, removal."""

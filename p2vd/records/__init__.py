@@ -1,0 +1,1 @@
+"""What happened: receipts and audit."""

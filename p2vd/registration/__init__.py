@@ -1,0 +1,1 @@
+"""Hands the copied disks over to a hypervisor."""
