@@ -22,7 +22,8 @@ def parse_size(text: str) -> int:
     number, unit = match.groups()
     factor = 1 if unit is None or unit.upper() == "B" else _UNITS[unit[0].upper() + "iB"]
     whole, _, fraction = number.partition(".")
-    scaled, rest = divmod(int(whole + fraction) * factor, 10 ** len(fraction))
+    denominator: int = 10 ** len(fraction)
+    scaled, rest = divmod(int(whole + fraction) * factor, denominator)
     if rest:
         raise ValueError(f"{text!r} is not a whole number of bytes")
     return scaled
