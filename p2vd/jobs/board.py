@@ -1,0 +1,155 @@
+"""Where jobs and machines stand now: the store, what is only of this moment, and who wants to know."""
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+
+from p2vd.jobs.events import Event, JobAdded, JobChanged, JobRemoved, MachineAdded, MachineChanged
+from p2vd.jobs.store import Store
+from p2vd.jobs.transitions import TERMINAL, JobEvent, MachineEvent, advance, advance_machine
+from p2vd.model.job import Activity, Hold, Job, JobError, Machine, Progress, Stage
+from p2vd.system.clock import now_us
+
+log = logging.getLogger(__name__)
+
+_RESULTS = {Stage.PROVEN: "done", Stage.FAILED: "failed", Stage.CANCELLED: "cancelled"}
+
+
+class Board:
+    """The one place through which jobs change. Thread-safe.
+
+    A change is durable before a subscriber hears of it. Progress and activity are of this moment:
+    they are kept in memory, and written with the next transition.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lock = threading.RLock()
+        self._progress: dict[str, Progress] = {}
+        self._activity: dict[str, tuple[Activity, str]] = {}
+        self._listeners: list[Callable[[Event], None]] = []
+
+    def subscribe(self, listener: Callable[[Event], None]) -> None:
+        """Call `listener` with every event from now on, on whatever thread it happens."""
+        self._listeners.append(listener)
+
+    def publish(self, event: Event) -> None:
+        """Tell every subscriber."""
+        for listener in self._listeners:
+            listener(event)
+
+    def jobs(self) -> tuple[Job, ...]:
+        """All jobs with the progress of this moment, oldest first."""
+        return tuple(self._live(job) for job in self._store.jobs())
+
+    def job(self, uuid: str) -> Job:
+        """One job with the progress of this moment. Raises NotFound."""
+        return self._live(self._store.job(uuid))
+
+    def _live(self, job: Job) -> Job:
+        with self._lock:
+            progress = self._progress.get(job.uuid)
+        return job if progress is None else replace(job, progress=progress)
+
+    def machines(self) -> tuple[Machine, ...]:
+        """All machines, oldest first."""
+        return self._store.machines()
+
+    def machine(self, uuid: str) -> Machine:
+        """One machine. Raises NotFound."""
+        return self._store.machine(uuid)
+
+    def machine_jobs(self, machine: Machine) -> tuple[Job, ...]:
+        """The jobs of `machine`."""
+        return tuple(self.job(uuid) for uuid in machine.jobs)
+
+    def add(self, machine: Machine, jobs: tuple[Job, ...]) -> None:
+        """Make a machine and its jobs known."""
+        self._store.add(machine, jobs)
+        self.publish(MachineAdded(machine.uuid))
+        for job in jobs:
+            log.info("job %s: %s to %s/%s", job.uuid, job.plan.source.id, *_lv_name(job))
+            self.publish(JobAdded(job.uuid))
+
+    def change(self, uuid: str, change: Callable[[Job], Job]) -> Job:
+        """Replace a job by `change(job)`, with the progress of this moment."""
+        with self._lock:
+            job = self._store.change_job(uuid, lambda stored: change(self._live(stored)))
+            self._progress.pop(uuid, None)
+        self.publish(JobChanged(uuid))
+        return job
+
+    def advance(self, uuid: str, event: JobEvent, error: JobError | None = None) -> Job:
+        """Make a transition. Raises IllegalTransition; then nothing has changed."""
+        before = self._store.job(uuid)
+
+        def step(job: Job) -> Job:
+            after = advance(job, event, error)
+            return replace(after, end_time_us=now_us()) if after.stage in TERMINAL else after
+
+        job = self.change(uuid, step)
+        if job.stage is not before.stage:
+            if error is None:
+                log.info("job %s: %s", uuid, job.stage.value)
+            else:
+                log.error("job %s: %s: %s: %s", uuid, job.stage.value, error.name, error.message)
+            if job.stage in TERMINAL:
+                self.publish(JobRemoved(uuid, _RESULTS[job.stage]))
+        return job
+
+    def hold(self, uuid: str, hold: Hold) -> Job:
+        """Hold the job. Idempotent."""
+        job = self._store.job(uuid)
+        if hold in job.holds:
+            return job
+        log.info("job %s: held (%s)", uuid, hold.value)
+        return self.change(uuid, lambda job: replace(job, holds=job.holds | {hold}))
+
+    def release(self, uuid: str, hold: Hold) -> Job:
+        """Take one hold away. Idempotent."""
+        job = self._store.job(uuid)
+        if hold not in job.holds:
+            return job
+        log.info("job %s: no longer held (%s)", uuid, hold.value)
+        return self.change(uuid, lambda job: replace(job, holds=job.holds - {hold}))
+
+    def progress(self, uuid: str, progress: Progress) -> None:
+        """Note the counters of this moment."""
+        with self._lock:
+            self._progress[uuid] = progress
+        self.publish(JobChanged(uuid))
+
+    def set_activity(self, uuid: str, activity: Activity, text: str = "") -> None:
+        """Note what a job does now; `text` says since when and where it is stalled."""
+        with self._lock:
+            if self._activity.get(uuid) == (activity, text):
+                return
+            self._activity[uuid] = (activity, text)
+        if activity is Activity.STALLED:
+            log.warning("job %s: stalled: %s", uuid, text)
+        self.publish(JobChanged(uuid))
+
+    def activity(self, uuid: str) -> tuple[Activity, str]:
+        """What a job does now, and where it is stalled."""
+        with self._lock:
+            return self._activity.get(uuid, (Activity.IDLE, ""))
+
+    def change_machine(self, uuid: str, change: Callable[[Machine], Machine]) -> Machine:
+        """Replace a machine by `change(machine)`."""
+        machine = self._store.change_machine(uuid, change)
+        self.publish(MachineChanged(uuid))
+        return machine
+
+    def advance_machine(self, uuid: str, event: MachineEvent, error: JobError | None = None) -> Machine:
+        """Make a transition of a machine. Raises IllegalTransition; then nothing has changed."""
+        machine = self.change_machine(uuid, lambda machine: advance_machine(machine, event, error))
+        if error is None:
+            log.info("machine %s: %s", machine.name, machine.state.value)
+        else:
+            log.error("machine %s: %s: %s: %s", machine.name, machine.state.value, error.name, error.message)
+        return machine
+
+
+def _lv_name(job: Job) -> tuple[str, str]:
+    return job.plan.target.vg_name, job.plan.target.lv_name

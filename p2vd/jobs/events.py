@@ -1,0 +1,60 @@
+"""What the engine tells its subscribers. Each is sent after the change is durable."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class InventoryChanged:
+    """Discovery saw something else than before."""
+
+
+@dataclass(frozen=True)
+class PolicyErrorsChanged:
+    """Policies were read again."""
+
+
+@dataclass(frozen=True)
+class JobAdded:
+    """A job was made."""
+
+    uuid: str
+
+
+@dataclass(frozen=True)
+class JobChanged:
+    """A job's stage, holds, activity or progress changed."""
+
+    uuid: str
+
+
+@dataclass(frozen=True)
+class JobRemoved:
+    """A job leaves the bus; `result` is done, failed or cancelled."""
+
+    uuid: str
+    result: str
+
+
+@dataclass(frozen=True)
+class MachineAdded:
+    """A machine was made."""
+
+    uuid: str
+
+
+@dataclass(frozen=True)
+class MachineChanged:
+    """A machine's state changed."""
+
+    uuid: str
+
+
+Event = (
+    InventoryChanged
+    | PolicyErrorsChanged
+    | JobAdded
+    | JobChanged
+    | JobRemoved
+    | MachineAdded
+    | MachineChanged
+)

@@ -1,0 +1,102 @@
+"""Keeps the inventory current: one thread scans, however many ask."""
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+from p2vd.model.errors import P2vdError
+from p2vd.model.inventory import Inventory
+
+log = logging.getLogger(__name__)
+
+_SETTLE_S = 0.5  # a LUN with eight paths makes dozens of uevents: one scan for all of them
+
+Done = Callable[[P2vdError | None], None]
+
+
+class Scanner(Protocol):
+    """What can look at the host."""
+
+    def scan(self) -> Inventory:
+        """Return what is there now."""
+        ...
+
+
+class InventoryKeeper:
+    """Scans on request, coalesced; never on the caller's thread, but for `fresh`."""
+
+    def __init__(self, scanner: Scanner, on_change: Callable[[Inventory], None]) -> None:
+        self._scanner = scanner
+        self._on_change = on_change
+        self._inventory = Inventory()
+        self._wanted = threading.Event()
+        self._stopped = threading.Event()
+        self._lock = threading.Lock()
+        self._waiting: list[Done] = []
+        self._thread = threading.Thread(target=self._run, name="inventory", daemon=True)
+
+    def start(self) -> None:
+        """Begin, with a first scan."""
+        self._wanted.set()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the scan under way; waits for none."""
+        self._stopped.set()
+        self._wanted.set()
+
+    def current(self) -> Inventory:
+        """What the last scan saw."""
+        return self._inventory
+
+    def mark_dirty(self) -> None:
+        """Scan soon. Cheap: a uevent handler may call it a thousand times."""
+        self._wanted.set()
+
+    def request(self, done: Done) -> None:
+        """Scan soon, and call `done` (on the scanning thread) after a scan that began after this call."""
+        with self._lock:
+            self._waiting.append(done)
+        self._wanted.set()
+
+    def fresh(self, timeout_s: float = 60.0) -> Inventory:
+        """Return an inventory that was begun after this call. Raises what the scan raised, or TimeoutError."""
+        finished = threading.Event()
+        errors: list[P2vdError | None] = []
+
+        def done(error: P2vdError | None) -> None:
+            errors.append(error)
+            finished.set()
+
+        self.request(done)
+        if not finished.wait(timeout_s):
+            raise TimeoutError(f"the scan of the host did not end within {timeout_s:.0f} s")
+        if errors[0] is not None:
+            raise errors[0]
+        return self._inventory
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            self._wanted.wait()
+            if not self._waiting:
+                self._stopped.wait(_SETTLE_S)
+            self._wanted.clear()
+            with self._lock:
+                waiting, self._waiting = self._waiting, []
+            self._scan(waiting)
+
+    def _scan(self, waiting: list[Done]) -> None:
+        problem: P2vdError | None = None
+        try:
+            inventory = self._scanner.scan()
+        except P2vdError as error:
+            log.warning("scan: %s", error)
+            problem = error
+        else:
+            changed = inventory != self._inventory
+            self._inventory = inventory
+            if changed:
+                self._on_change(inventory)
+        for done in waiting:
+            done(problem)

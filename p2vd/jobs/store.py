@@ -1,0 +1,149 @@
+"""The durable memory: plans, jobs and machines in one SQLite file.
+
+Every change is committed with `synchronous=FULL` before the call returns: a transition is durable
+before anyone is told. Values are JSON of the model, so that a daemon of version N reads what
+version N-1 left; `user_version` guards against a newer file.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, TypeVar
+
+from p2vd.model.codec import from_json, to_json
+from p2vd.model.errors import NotFound, P2vdError
+from p2vd.model.job import Job, Machine
+from p2vd.model.plan import Plan
+
+_VERSION = 1
+_SCHEMA = """
+CREATE TABLE record (
+    number INTEGER PRIMARY KEY, kind TEXT NOT NULL, id TEXT NOT NULL, value TEXT NOT NULL, UNIQUE (kind, id)
+) STRICT;
+"""
+
+T = TypeVar("T", Plan, Machine, Job)
+
+
+@dataclass(eq=False)
+class StoreDamaged(P2vdError):
+    """The job store cannot be trusted."""
+
+    path: str
+    problem: str
+    template: ClassVar[str] = (
+        "The job store {path} is damaged: {problem}. p2vd does not start from it. "
+        "Restore it from a backup; the copied LVs carry the tag p2vd.job and are untouched."
+    )
+
+
+class Store:
+    """Plans, jobs and machines by id. Thread-safe."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or create `path`. Raises StoreDamaged where its content fails SQLite's own check."""
+        self._path = path
+        self._lock = threading.RLock()
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            (verdict,) = self._db.execute("PRAGMA quick_check").fetchone()
+            (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        except sqlite3.DatabaseError as error:
+            raise StoreDamaged(str(path), str(error)) from error
+        if verdict != "ok":
+            raise StoreDamaged(str(path), verdict)
+        if version > _VERSION:
+            raise StoreDamaged(str(path), f"it was written by a newer p2vd (format {version})")
+        if version == 0:
+            self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={_VERSION}; COMMIT;")
+
+    def close(self) -> None:
+        """Close the file; the store is of no use afterwards."""
+        with self._lock:
+            self._db.close()
+
+    def _all(self, cls: type[T]) -> tuple[T, ...]:
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT id, value FROM record WHERE kind = ? ORDER BY number", (_kind(cls),)
+            ).fetchall()
+        return tuple(self._value(cls, key, text) for key, text in rows)
+
+    def _get(self, cls: type[T], key: str) -> T:
+        with self._lock:
+            row = self._db.execute(
+                "SELECT value FROM record WHERE kind = ? AND id = ?", (_kind(cls), key)
+            ).fetchone()
+        if row is None:
+            raise NotFound(_kind(cls), key)
+        return self._value(cls, key, row[0])
+
+    def _value(self, cls: type[T], key: str, text: str) -> T:
+        try:
+            return from_json(cls, text)
+        except ValueError as error:
+            raise StoreDamaged(str(self._path), f"{_kind(cls)} {key}: {error}") from error
+
+    def _put(self, cls: type[T], key: str, value: T) -> T:
+        with self._lock:
+            self._db.execute(
+                "INSERT INTO record (kind, id, value) VALUES (?, ?, ?) "
+                "ON CONFLICT(kind, id) DO UPDATE SET value = excluded.value",
+                (_kind(cls), key, to_json(value)),
+            )
+        return value
+
+    def plan(self, plan_id: str) -> Plan:
+        """The plan of that id. Raises NotFound."""
+        return self._get(Plan, plan_id)
+
+    def put_plan(self, plan: Plan) -> Plan:
+        """Keep `plan`, in place of one of the same id."""
+        return self._put(Plan, plan.id, plan)
+
+    def jobs(self) -> tuple[Job, ...]:
+        """All jobs, oldest first."""
+        return self._all(Job)
+
+    def job(self, uuid: str) -> Job:
+        """The job of that UUID. Raises NotFound."""
+        return self._get(Job, uuid)
+
+    def machines(self) -> tuple[Machine, ...]:
+        """All machines, oldest first."""
+        return self._all(Machine)
+
+    def machine(self, uuid: str) -> Machine:
+        """The machine of that UUID. Raises NotFound."""
+        return self._get(Machine, uuid)
+
+    def add(self, machine: Machine, jobs: tuple[Job, ...]) -> None:
+        """Keep a new machine and its jobs: all or nothing."""
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                self._put(Machine, machine.uuid, machine)
+                for job in jobs:
+                    self._put(Job, job.uuid, job)
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    def change_job(self, uuid: str, change: Callable[[Job], Job]) -> Job:
+        """Replace the job by `change(job)`, durably, and return it. What `change` raises changes nothing."""
+        with self._lock:
+            return self._put(Job, uuid, change(self.job(uuid)))
+
+    def change_machine(self, uuid: str, change: Callable[[Machine], Machine]) -> Machine:
+        """Replace the machine by `change(machine)`, durably, and return it."""
+        with self._lock:
+            return self._put(Machine, uuid, change(self.machine(uuid)))
+
+
+def _kind(cls: type[Plan] | type[Machine] | type[Job]) -> str:
+    return cls.__name__.lower()
