@@ -86,3 +86,7 @@ class Vg:
     def dm_uuid(self, lv: Lv) -> str:
         """The device-mapper UUID of a visible LV: `LVM-` and both UUIDs without dashes (libdm)."""
         return "LVM-" + (self.uuid + lv.uuid).replace("-", "")
+
+    def dm_name(self, lv: Lv) -> str:
+        """The device-mapper name of a visible LV: `VG-LV`, dashes inside a name doubled (libdm)."""
+        return "-".join(name.replace("-", "--") for name in (self.name, lv.name))
