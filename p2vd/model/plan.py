@@ -36,6 +36,13 @@ class DiskBus(enum.Enum):
     SCSI = "scsi"
 
 
+class VirtType(enum.Enum):
+    """How the hypervisor runs the guest: by the processor (`kvm`) or emulated (`qemu`)."""
+
+    KVM = "kvm"
+    QEMU = "qemu"
+
+
 @dataclass(frozen=True)
 class SourceBinding:
     """What a source must be, at the start and at every resume."""
@@ -75,7 +82,11 @@ class CopyOptions:
 
 @dataclass(frozen=True)
 class DomainOptions:
-    """How the virtual machine looks, as far as policy or the machine's record says."""
+    """How the virtual machine looks, as far as policy or the machine's record says.
+
+    `logical_block_size` 0: as the source's sectors. Otherwise what the policy's remedy for unequal
+    sector sizes shows to the guest.
+    """
 
     uri: str = "qemu:///system"
     memory_bytes: int = 2 << 30
@@ -84,6 +95,7 @@ class DomainOptions:
     bus: DiskBus = DiskBus.VIRTIO
     network: str = ""
     logical_block_size: int = 0
+    virt_type: VirtType = VirtType.KVM
 
 
 @dataclass(frozen=True)
