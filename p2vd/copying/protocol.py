@@ -33,8 +33,8 @@ class Binding:
 class TargetTraits:
     """What the target is, for zeros and for checks through the descriptor.
 
-    `thin_chunk_bytes` 0: not thin. `pool_zeroes`: the pool zeroes new chunks. `fresh`: the daemon
-    created it for this job, zeroed where unmapped. `dm_uuid` empty: not a device-mapper device.
+    `thin_chunk_bytes` 0: not thin. `pool_zeroes`: the pool zeroes new chunks. `dm_uuid` empty: not a
+    device-mapper device.
     """
 
     size_bytes: int
@@ -46,7 +46,11 @@ class TargetTraits:
 
 @dataclass(frozen=True)
 class Start:
-    """Begin or resume. Carries two descriptors: source, target. `credit_bytes` -1: no limit."""
+    """Begin or resume. Carries two descriptors: source, target. `credit_bytes` -1: no limit.
+
+    `resume`: a checkpoint must be there (the job has written before); its absence refuses, because
+    a target taken for untouched would keep old bytes where the source has zeros.
+    """
 
     version: int
     binding: Binding
@@ -59,6 +63,7 @@ class Start:
     credit_bytes: int = -1
     worker_uid: int = 0
     worker_gid: int = 0
+    resume: bool = False
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,13 @@ class Stalled:
 
 
 @dataclass(frozen=True)
+class NeedCredit:
+    """The worker waits: it goes on at a Credit of at least `total_bytes`."""
+
+    total_bytes: int
+
+
+@dataclass(frozen=True)
 class NeedDescriptor:
     """The worker lost `source` or `target` and wants it opened again."""
 
@@ -156,7 +168,7 @@ class Report:
 
 
 ToWorker = Start | Pause | Resume | Bandwidth | Credit | Stop
-ToDaemon = Hello | Phase | ProgressReport | Stalled | NeedDescriptor | Report
+ToDaemon = Hello | Phase | ProgressReport | Stalled | NeedCredit | NeedDescriptor | Report
 
 _NAMES: dict[str, type[Any]] = {
     "start": Start,
@@ -169,6 +181,7 @@ _NAMES: dict[str, type[Any]] = {
     "phase": Phase,
     "progress": ProgressReport,
     "stalled": Stalled,
+    "need-credit": NeedCredit,
     "need-descriptor": NeedDescriptor,
     "report": Report,
 }

@@ -1,0 +1,86 @@
+"""What the daemon asks of the helper that opens devices, and what it answers. Pure.
+
+The helper is disposable: opening a sick disk can hang, so the daemon waits for its one reply no
+longer than a deadline and then goes on without it.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from p2vd.model.codec import from_dict, to_dict
+
+
+@dataclass(frozen=True)
+class SourceToOpen:
+    """The source, as discovery saw it and the job is bound to it.
+
+    `path_devices` are the kernel names (`sda`) of a LUN's paths: `wwid` is read again from each by
+    INQUIRY. `image`: a file, which has neither.
+    """
+
+    devnode: str
+    size_bytes: int
+    sector_size: int
+    dm_uuid: str = ""
+    wwid: str = ""
+    path_devices: tuple[str, ...] = ()
+    image: bool = False
+
+
+@dataclass(frozen=True)
+class TargetToOpen:
+    """The target. `size_bytes` is exact; 0: only `min_size_bytes` counts."""
+
+    devnode: str
+    size_bytes: int
+    sector_size: int
+    dm_uuid: str = ""
+    min_size_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class OpenRequest:
+    """Open both, or with `target` None only read the source's WWIDs again.
+
+    `previous_open_count`: how often the dm devices may be open before (design: §4.2 wants 0).
+    """
+
+    source: SourceToOpen
+    target: TargetToOpen | None = None
+    previous_open_count: int = 0
+
+
+@dataclass(frozen=True)
+class OpenError:
+    """The error's sentence and class: `DeviceInUse`, `IdentityChanged`, `DeviceAbsent`, `OpenFailed`."""
+
+    name: str
+    message: str
+
+
+@dataclass(frozen=True)
+class OpenReply:
+    """The one answer. `ok` with a target: two descriptors come along, source and target.
+
+    `silent_paths`: paths that did not answer the INQUIRY; read them again when they are back.
+    """
+
+    ok: bool
+    error: OpenError | None = None
+    silent_paths: tuple[str, ...] = ()
+
+
+def encode(message: OpenRequest | OpenReply) -> dict[str, Any]:
+    """Return `message` as the object that goes over the channel."""
+    data: dict[str, Any] = to_dict(message)
+    return data
+
+
+def decode_request(data: dict[str, Any]) -> OpenRequest:
+    """Return the request in `data`. Raises ValueError where it does not fit."""
+    return from_dict(OpenRequest, data)
+
+
+def decode_reply(data: dict[str, Any]) -> OpenReply:
+    """Return the reply in `data`. Raises ValueError where it does not fit."""
+    return from_dict(OpenReply, data)

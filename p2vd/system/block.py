@@ -1,0 +1,145 @@
+"""Block devices and files through an open descriptor: what they are, and zeroing them.
+
+Numbers are those of <linux/fs.h>; sysfs is reached by the device number, which an open descriptor
+cannot lose, never by a name.
+"""
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import stat
+import struct
+from pathlib import Path
+
+_BLKROSET = 0x125D
+_BLKROGET = 0x125E
+_BLKSSZGET = 0x1268
+_BLKDISCARD = 0x1277
+_BLKZEROOUT = 0x127F
+_BLKGETSIZE64 = 0x80081272
+_FALLOC_KEEP_SIZE = 1
+_FALLOC_PUNCH_HOLE = 2
+
+FILE_ALIGNMENT = 4096
+"""O_DIRECT on a file: the filesystem asks for its disk's sector size; 4096 satisfies them all."""
+
+SYSFS = Path("/sys")
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def is_block(fd: int) -> bool:
+    """Whether `fd` is a block device (else a file)."""
+    return stat.S_ISBLK(os.fstat(fd).st_mode)
+
+
+def size_bytes(fd: int) -> int:
+    """The size now, of a block device (BLKGETSIZE64) or a file. Raises OSError."""
+    if not is_block(fd):
+        return os.fstat(fd).st_size
+    (size,) = struct.unpack("Q", fcntl.ioctl(fd, _BLKGETSIZE64, b"\0" * 8))
+    return int(size)
+
+
+def sector_size(fd: int) -> int:
+    """The logical sector size (BLKSSZGET); 512 for a file, which has none. Raises OSError."""
+    return _get_int(fd, _BLKSSZGET) if is_block(fd) else 512
+
+
+def alignment(fd: int) -> int:
+    """What offsets and lengths of direct I/O must be multiples of."""
+    return sector_size(fd) if is_block(fd) else FILE_ALIGNMENT
+
+
+def is_read_only(fd: int) -> bool:
+    """Whether the kernel refuses writes to the device. Raises OSError."""
+    return bool(_get_int(fd, _BLKROGET))
+
+
+def set_read_only(fd: int, read_only: bool) -> None:
+    """Let the kernel refuse writes to the device, or allow them. Raises OSError."""
+    fcntl.ioctl(fd, _BLKROSET, struct.pack("i", read_only))
+
+
+def device_number(fd: int) -> str:
+    """`MAJOR:MINOR` of a block device."""
+    number = os.fstat(fd).st_rdev
+    return f"{os.major(number)}:{os.minor(number)}"
+
+
+def dm_uuid(fd: int, sysfs: Path = SYSFS) -> str:
+    """The device-mapper UUID of the device that `fd` has open; empty if it is none."""
+    return _attribute(fd, "dm/uuid", sysfs)
+
+
+def wwid(fd: int, sysfs: Path = SYSFS) -> str:
+    """What sysfs says of the WWID (`wwid`, `device/wwid`); cached by the kernel; empty if none."""
+    return _attribute(fd, "wwid", sysfs) or _attribute(fd, "device/wwid", sysfs)
+
+
+def holders(fd: int, sysfs: Path = SYSFS) -> tuple[str, ...]:
+    """The kernel's names of devices stacked upon this one, with dm names where they have one."""
+    directory = sysfs / "dev/block" / device_number(fd) / "holders"
+    names = []
+    with contextlib.suppress(FileNotFoundError):
+        for holder in sorted(directory.iterdir()):
+            name = holder / "dm/name"
+            names.append(f"{holder.name} ({name.read_text().strip()})" if name.exists() else holder.name)
+    return tuple(names)
+
+
+def mounts(device_numbers: frozenset[str], mountinfo: str) -> tuple[str, ...]:
+    """Mount points of any of the `MAJOR:MINOR` numbers, from the text of a `mountinfo` (proc(5))."""
+    lines = (line.split(" ") for line in mountinfo.splitlines())
+    return tuple(field[4] for field in lines if len(field) > 4 and field[2] in device_numbers)
+
+
+def zero_out(fd: int, offset: int, length: int) -> None:
+    """Make a range of a block device zero (BLKZEROOUT); allocates thin space. Raises OSError.
+
+    The caller caps `length`: one large request made iSCSI sessions drop.
+    """
+    fcntl.ioctl(fd, _BLKZEROOUT, struct.pack("QQ", offset, length))
+
+
+def discard(fd: int, offset: int, length: int) -> None:
+    """Ask a block device to unmap a range. Raises OSError. Success says nothing of its contents."""
+    fcntl.ioctl(fd, _BLKDISCARD, struct.pack("QQ", offset, length))
+
+
+def punch_hole(fd: int, offset: int, length: int) -> None:
+    """Make a range of a file a hole, which reads as zero. Raises OSError (EOPNOTSUPP: write zeros)."""
+    mode = _FALLOC_KEEP_SIZE | _FALLOC_PUNCH_HOLE
+    while _libc.fallocate(fd, mode, ctypes.c_int64(offset), ctypes.c_int64(length)) != 0:
+        number = ctypes.get_errno()
+        if number != errno.EINTR:
+            raise OSError(number, os.strerror(number))
+
+
+def is_zero(buffer: "ctypes.Array[ctypes.c_char]", offset: int, length: int) -> bool:
+    """Whether `length` bytes of `buffer` are zero: memcmp of it with itself, one byte further on.
+
+    Called through ctypes it releases the interpreter lock and runs at memory speed.
+    """
+    address = ctypes.addressof(buffer) + offset
+    if length <= 0:
+        return True
+    return buffer[offset] == b"\0" and _memcmp(address, address + 1, length - 1) == 0
+
+
+_memcmp = _libc.memcmp
+_memcmp.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
+_memcmp.restype = ctypes.c_int
+
+
+def _get_int(fd: int, request: int) -> int:
+    (value,) = struct.unpack("i", fcntl.ioctl(fd, request, b"\0" * 4))
+    return int(value)
+
+
+def _attribute(fd: int, name: str, sysfs: Path) -> str:
+    try:
+        return (sysfs / "dev/block" / device_number(fd) / name).read_text().strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
