@@ -1,0 +1,83 @@
+"""What on this host would take hold of a guest's disk (design: §4.11), each with the remedy."""
+
+from pathlib import Path
+
+from p2vd.model.errors import Reason
+from p2vd.system.command import Commands
+
+# In udev's order: a file hides one of the same name in a later directory.
+_RULE_DIRECTORIES = (
+    "etc/udev/rules.d",
+    "run/udev/rules.d",
+    "usr/local/lib/udev/rules.d",
+    "usr/lib/udev/rules.d",
+    "lib/udev/rules.d",
+)
+
+QUARANTINE_RULES = ("59-p2vd-quarantine.rules", "62-p2vd-quarantine-disks.rules")
+
+_KPARTX = "60-kpartx.rules"
+_MDADM = "64-md-raid-assembly.rules"
+_LVM = "69-lvm.rules"
+
+_REMEDY = "Install p2vd's udev rules ({rules}; setup.py install_host does), then udevadm control --reload."
+
+
+def read_exposures(commands: Commands, root: Path = Path("/")) -> tuple[Reason, ...]:
+    """Return what may take hold of guest disks, none where p2vd's udev rules are in effect.
+
+    Raises CommandFailed, CommandTimedOut.
+    """
+    settings = _lvm_settings(commands)
+    reasons = []
+    if settings.get("scan_lvs") == "1":
+        reasons.append(
+            Reason(
+                "scan-lvs",
+                "LVM looks for physical volumes inside logical volumes (devices/scan_lvs=1): it would find a "
+                "guest's volume groups inside p2vd's targets. Set scan_lvs=0 in /etc/lvm/lvm.conf.",
+            )
+        )
+    missing = [rule for rule in QUARANTINE_RULES if not _in_effect(root, rule)]
+    if not missing:
+        return tuple(reasons)
+    remedy = _REMEDY.format(rules=" and ".join(missing))
+    if _in_effect(root, _KPARTX):
+        reasons.append(
+            Reason("kpartx", f"udev makes partition maps on multipath maps by kpartx ({_KPARTX}). {remedy}")
+        )
+    if _in_effect(root, _MDADM):
+        reasons.append(Reason("mdadm", f"udev assembles RAID arrays that it finds ({_MDADM}). {remedy}"))
+    if _in_effect(root, _LVM) and settings.get("event_activation") != "0":
+        reasons.append(
+            Reason(
+                "event-activation",
+                f"LVM activates volume groups as their disks appear ({_LVM}, global/event_activation=1). "
+                f"{remedy}",
+            )
+        )
+    return tuple(reasons)
+
+
+def read_system_id(commands: Commands) -> str:
+    """Return this host's LVM system ID, "" where it has none. Raises CommandFailed, CommandTimedOut."""
+    answer = commands.query(["lvm", "systemid"]).stdout
+    return answer.partition(":")[2].strip()
+
+
+def _lvm_settings(commands: Commands) -> dict[str, str]:
+    names = ["devices/scan_lvs", "global/event_activation"]
+    answer = commands.query(["lvm", "lvmconfig", "--type", "full", *names]).stdout
+    pairs = (line.partition("=") for line in answer.splitlines())
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def _in_effect(root: Path, rule: str) -> bool:
+    """Whether udev reads the rule: the first file of that name counts; empty or /dev/null hides it."""
+    for directory in _RULE_DIRECTORIES:
+        file = root / directory / rule
+        if file.is_symlink() and str(file.readlink()) == "/dev/null":
+            return False
+        if file.exists():
+            return file.stat().st_size > 0
+    return False

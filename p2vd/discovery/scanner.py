@@ -1,0 +1,153 @@
+"""One look at the host: block devices, multipath, LVM and what could interfere, as an Inventory."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from p2vd.discovery import nics
+from p2vd.discovery.disks import PathFacts, read_disks
+from p2vd.discovery.exposure import read_exposures, read_system_id
+from p2vd.discovery.iscsi import read_sessions
+from p2vd.discovery.lvm import LvmDevice, ReportFailed, read_volume_groups
+from p2vd.discovery.mounts import read_mounts
+from p2vd.discovery.multipath import path_states
+from p2vd.discovery.sysfs import BlockTree, Node, read_block_tree
+from p2vd.discovery.usage import path_reasons, usage_reasons
+from p2vd.model.disk import PathState, Portal, Source
+from p2vd.model.errors import NotFound, P2vdError, Reason
+from p2vd.model.inventory import Inventory
+from p2vd.model.lvm import Vg
+from p2vd.system.command import Commands
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Discovery:
+    """Reads the host. Changes nothing, keeps nothing: any thread may ask.
+
+    A scan runs four commands, however many disks there are.
+    """
+
+    def __init__(
+        self,
+        commands: Commands,
+        sysfs: Path = Path("/sys"),
+        proc: Path = Path("/proc"),
+        root: Path = Path("/"),
+    ) -> None:
+        self._commands = commands
+        self._sysfs = sysfs
+        self._proc = proc
+        self._root = root
+
+    def scan(self) -> Inventory:
+        """Return what is there now.
+
+        A part that cannot be read becomes a problem; where that leaves open whether a disk is in
+        use, the disk has the reason `unknown-use`. Raises OSError only where /sys or /proc is
+        missing altogether.
+        """
+        problems: list[str] = []
+        tree = read_block_tree(self._sysfs)
+        states = _try(problems, lambda: path_states(self._commands)) if any(tree.maps()) else {}
+        report = _try(problems, lambda: read_volume_groups(self._commands, lvm_devices(tree, states)))
+        if report and report.complaint:
+            problems.append(f"LVM complains: {report.complaint}")
+        volume_groups = report.volume_groups if report else ()
+        facts = PathFacts(states, read_sessions(self._sysfs))
+        mounts = read_mounts(tree, self._proc)
+        sources = []
+        for source in read_disks(tree, facts):
+            node = tree.nodes[source.device]
+            reasons = (*source.reasons, *(path_reasons(source, node) if node.is_map else ()))
+            if not _is_path(source):
+                reasons += usage_reasons(node, tree, mounts, volume_groups)
+                reasons += () if report else (_unknown_use(source),)
+            sources.append(replace(source, reasons=reasons))
+        return Inventory(
+            sources=tuple(sources),
+            volume_groups=volume_groups,
+            system_id=_try(problems, lambda: read_system_id(self._commands)) or "",
+            exposures=self._exposures(problems),
+            problems=tuple(problems),
+        )
+
+    def volume_group(self, uuid: str) -> Vg:
+        """Return the volume group of that UUID, read now.
+
+        Raises NotFound where no device shows it (which never means that it was removed),
+        ReportFailed where LVM complains, CommandTimedOut.
+        """
+        tree = read_block_tree(self._sysfs)
+        states = _try([], lambda: path_states(self._commands)) if any(tree.maps()) else {}
+        devices = lvm_devices(tree, states)
+        # Once more with the VG's lock: a reader without it can meet a commit half-way.
+        for locking in (False, True):
+            report = read_volume_groups(self._commands, devices, vg_uuid=uuid, locking=locking)
+            if report.complaint:
+                raise ReportFailed(report.complaint)
+            for vg in report.volume_groups:
+                if vg.uuid == uuid:
+                    return vg
+        raise NotFound("volume group", uuid)
+
+    def route_to(self, portal: Portal) -> nics.Route:
+        """Return which interface, address and MTU reach a portal. Raises nics.NoRoute."""
+        return nics.route_to(portal)
+
+    def _exposures(self, problems: list[str]) -> tuple[Reason, ...]:
+        exposures = _try(problems, lambda: read_exposures(self._commands, self._root))
+        if exposures is not None:
+            return exposures
+        return (Reason("unknown-exposure", f"It is not known what this host does to disks: {problems[-1]}"),)
+
+
+def lvm_devices(tree: BlockTree, states: dict[str, PathState] | None) -> dict[str, LvmDevice]:
+    """Return the devices that LVM may look at, by MAJ:MIN.
+
+    Multipath maps, disks that are no path, their partitions, md arrays, loop devices. Not logical
+    volumes and partition maps, where a guest's PVs are; and no map that would hang LVM: suspended,
+    or without a path that could answer.
+    """
+    devices = {}
+    for node in tree.nodes.values():
+        disk = tree.nodes.get(node.disk, node)
+        if node.size_bytes and _for_lvm(disk, tree, states):
+            devices[node.number] = LvmDevice(node.devnode, node.sector_size)
+    return devices
+
+
+def _for_lvm(disk: Node, tree: BlockTree, states: dict[str, PathState] | None) -> bool:
+    if disk.is_map:
+        answers = states is None or any(states.get(path) is not PathState.FAULTY for path in disk.slaves)
+        return answers and not disk.suspended
+    if disk.dm_uuid or disk.dm_name:
+        return False
+    if disk.name.startswith("loop"):
+        return bool(disk.backing_file)
+    return tree.map_of(disk.name) is None
+
+
+def _try(problems: list[str], read: Callable[[], T]) -> T | None:
+    try:
+        return read()
+    except P2vdError as error:
+        log.warning("discovery: %s", error)
+        problems.append(str(error))
+        return None
+
+
+def _is_path(source: Source) -> bool:
+    return any(reason.code == "path-of-map" for reason in source.reasons)
+
+
+def _unknown_use(source: Source) -> Reason:
+    return Reason(
+        "unknown-use",
+        f"LVM gave no report, so it is not known whether {source.devnode} is a physical volume in use. "
+        "Look at pvs, then rescan.",
+    )

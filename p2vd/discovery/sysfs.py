@@ -1,0 +1,199 @@
+"""The kernel's block devices as sysfs shows them, read once into plain values.
+
+A device may go while it is read: what is missing then reads as empty, and a device without a size
+or number is left out.
+"""
+
+import errno
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+# What reading an attribute of a device gives that just went, or that does not have it.
+_GONE = {errno.ENOENT, errno.ENOTDIR, errno.ENODEV, errno.ENXIO, errno.EINVAL, errno.EIO, errno.EOPNOTSUPP}
+
+# The `size` attribute counts these, whatever the device's logical sector size is.
+_SIZE_UNIT = 512
+
+_IGNORED = re.compile(r"(zram|ram|sr|fd|nbd)\d+|nvme\d+c\d+n\d+")
+
+
+@dataclass(frozen=True)
+class Node:
+    """One block device of this moment. `number` is MAJ:MIN; `devpath` its place below /sys.
+
+    `disk` is the whole disk's name for a partition, else empty. `holders` are the names of what
+    is stacked on it, `slaves` of what it is stacked on.
+    """
+
+    name: str
+    number: str
+    size_bytes: int
+    sector_size: int
+    devpath: str
+    disk: str = ""
+    partitions: tuple[str, ...] = ()
+    holders: tuple[str, ...] = ()
+    slaves: tuple[str, ...] = ()
+    dm_name: str = ""
+    dm_uuid: str = ""
+    suspended: bool = False
+    backing_file: str = ""
+    backing_partial: bool = False
+
+    @property
+    def devnode(self) -> str:
+        """The node to name to commands and people: by its name for device-mapper."""
+        return f"/dev/mapper/{self.dm_name}" if self.dm_name else f"/dev/{self.name}"
+
+    @property
+    def is_map(self) -> bool:
+        """Whether it is a multipath map (not one of its partitions)."""
+        return self.dm_uuid.startswith("mpath-")
+
+    @property
+    def is_lv(self) -> bool:
+        """Whether LVM made it."""
+        return self.dm_uuid.startswith("LVM-")
+
+
+@dataclass(frozen=True)
+class BlockTree:
+    """All block devices of one moment, by their kernel names."""
+
+    sysfs: Path
+    nodes: dict[str, Node] = field(default_factory=dict)
+
+    def above(self, name: str) -> Iterator[Node]:
+        """Yield what uses the device: its partitions and holders, theirs, and so on; each once."""
+        seen = {name}
+        waiting = [name]
+        while waiting:
+            node = self.nodes.get(waiting.pop())
+            if node is None:
+                continue
+            for other in (*node.partitions, *node.holders):
+                if other not in seen and other in self.nodes:
+                    seen.add(other)
+                    waiting.append(other)
+                    yield self.nodes[other]
+
+    def maps(self) -> Iterator[Node]:
+        """Yield the multipath maps."""
+        return (node for node in self.nodes.values() if node.is_map)
+
+    def map_of(self, name: str) -> Node | None:
+        """Return the multipath map that holds the device `name` as a path."""
+        node = self.nodes.get(name)
+        holders = (self.nodes.get(holder) for holder in node.holders) if node else ()
+        return next((holder for holder in holders if holder and holder.is_map), None)
+
+    def attribute(self, name: str, attribute: str) -> bytes:
+        """Return a sysfs attribute of a device, empty where there is none."""
+        return read_bytes(self.sysfs / "block" / name / attribute)
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return the file's bytes, empty where it or its device is gone."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        if error.errno in _GONE:
+            return b""
+        raise
+
+
+def read_text(path: Path) -> str:
+    """Return the file's text without the blanks around it, empty where it is gone."""
+    return read_bytes(path).decode("utf-8", "replace").strip()
+
+
+def list_directory(path: Path) -> tuple[str, ...]:
+    """Return the sorted names in a directory, none where it is gone."""
+    try:
+        return tuple(sorted(os.listdir(path)))  # noqa: PTH208  (names are wanted, and this is the fastest)
+    except OSError as error:
+        if error.errno in _GONE:
+            return ()
+        raise
+
+
+def read_block_tree(sysfs: Path = Path("/sys")) -> BlockTree:
+    """Return the block devices that `sysfs` shows.
+
+    Left out: RAM disks, optical drives, floppies, NBD, hidden NVMe paths, and all without a medium
+    number.
+    """
+    nodes: dict[str, Node] = {}
+    block = sysfs / "block"
+    for name in list_directory(block):
+        if _IGNORED.fullmatch(name) or read_text(block / name / "hidden") == "1":
+            continue
+        disk = _read_disk(sysfs, name)
+        if disk is None:
+            continue
+        nodes[name] = disk
+        for partition in disk.partitions:
+            part = _read_partition(disk, block / name / partition, partition)
+            if part is not None:
+                nodes[partition] = part
+    return BlockTree(sysfs, nodes)
+
+
+def _read_disk(sysfs: Path, name: str) -> Node | None:
+    directory = sysfs / "block" / name
+    number = read_text(directory / "dev")
+    size = read_text(directory / "size")
+    if not number or not size:
+        return None
+    children = list_directory(directory)
+    dm = "dm" in children
+    loop = "loop" in children
+    return Node(
+        name=name,
+        number=number,
+        size_bytes=int(size) * _SIZE_UNIT,
+        sector_size=int(read_text(directory / "queue/logical_block_size") or _SIZE_UNIT),
+        # realpath and not Path.resolve: half the time, and there are thousands.
+        devpath=os.path.realpath(directory).removeprefix(os.path.realpath(sysfs)),
+        partitions=tuple(
+            child
+            for child in children
+            if child.startswith(name) and (directory / child / "partition").exists()
+        ),
+        holders=list_directory(directory / "holders"),
+        slaves=list_directory(directory / "slaves"),
+        dm_name=read_text(directory / "dm/name") if dm else "",
+        dm_uuid=read_text(directory / "dm/uuid") if dm else "",
+        suspended=dm and read_text(directory / "dm/suspended") == "1",
+        backing_file=_backing_file(directory) if loop else "",
+        backing_partial=loop and {_loop_number(directory, n) for n in ("offset", "sizelimit")} != {"0"},
+    )
+
+
+def _read_partition(disk: Node, directory: Path, name: str) -> Node | None:
+    number = read_text(directory / "dev")
+    size = read_text(directory / "size")
+    if not number or not size:
+        return None
+    return Node(
+        name=name,
+        number=number,
+        size_bytes=int(size) * _SIZE_UNIT,
+        sector_size=disk.sector_size,
+        devpath=f"{disk.devpath}/{name}",
+        disk=disk.name,
+        holders=list_directory(directory / "holders"),
+    )
+
+
+def _backing_file(directory: Path) -> str:
+    # Only the newline goes: a path may end in a blank. Undecodable bytes stay visible as U+FFFD.
+    raw = read_bytes(directory / "loop/backing_file")
+    return raw.decode("utf-8", "replace").removesuffix("\n")
+
+
+def _loop_number(directory: Path, attribute: str) -> str:
+    return read_text(directory / "loop" / attribute) or "0"

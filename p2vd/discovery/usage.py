@@ -1,0 +1,203 @@
+"""Why a disk cannot be a source now: who uses it, or what is wrong with its paths.
+
+Each reason has a code for tools and a sentence with the remedy. What is seen here may change until
+the disk is opened; the exclusive open and the open count decide then.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from p2vd.discovery.dm import split_dm_name
+from p2vd.discovery.identity import same_designator
+from p2vd.discovery.mounts import Mounts
+from p2vd.discovery.sysfs import BlockTree, Node
+from p2vd.model.disk import PathState, Source
+from p2vd.model.errors import Reason
+from p2vd.model.lvm import Vg
+from p2vd.model.size import format_size
+
+_NAMED = 3
+
+
+def usage_reasons(
+    node: Node, tree: BlockTree, mounts: Mounts, volume_groups: Sequence[Vg]
+) -> tuple[Reason, ...]:
+    """Return who uses the disk `node`, its partitions, or what is stacked on them.
+
+    A PV of a volume group that this host neither uses nor owns is the physical machine's data and
+    no reason.
+    """
+    stack = (node, *tree.above(node.name))
+    return (
+        *_mounted(node, stack, mounts),
+        *_swap(node, stack, mounts),
+        *_active_lvs(node, stack),
+        *_md(node, stack),
+        *_partition_maps(node, stack),
+        *_other_holders(node, stack),
+        *_loops(node, stack, tree),
+        *_physical_volume(node, stack, volume_groups),
+    )
+
+
+def path_reasons(source: Source, node: Node) -> tuple[Reason, ...]:
+    """Return what is wrong with the paths of a multipathed LUN."""
+    reasons = []
+    if node.suspended:
+        reasons.append(
+            Reason(
+                "suspended",
+                f"{node.devnode} is suspended in device-mapper: I/O to it hangs. "
+                f"Resume it (dmsetup resume {node.dm_name}), then rescan.",
+            )
+        )
+    sizes = {path.size_bytes for path in source.paths} | {source.size_bytes}
+    if len(sizes) > 1:
+        told = ", ".join(f"{path.device} {format_size(path.size_bytes)}" for path in source.paths)
+        reasons.append(
+            Reason(
+                "paths-disagree",
+                f"The paths of {source.name} ({format_size(source.size_bytes)}) differ in size: {told}. "
+                "Rescan them (iscsiadm -m session -R) and reload the map (multipath -r), or correct the "
+                "LUN mapping.",
+            )
+        )
+    odd = [
+        path for path in source.paths if same_designator(path.wwid, source.wwid) and path.wwid != source.wwid
+    ]
+    if odd:
+        told = ", ".join(f"{path.device} is {path.wwid}" for path in odd)
+        reasons.append(
+            Reason(
+                "paths-disagree",
+                f"Not all paths of {source.name} lead to the LUN {source.wwid}: {told}. The LUN mapping "
+                "of the array has changed: flush the map (multipath -f), rescan, and look at the mapping.",
+            )
+        )
+    if not any(path.state is PathState.READY for path in source.paths):
+        unknown = any(path.state is PathState.UNKNOWN for path in source.paths)
+        cause = (
+            "multipathd does not say that one is (systemctl status multipathd)."
+            if unknown
+            else "check portals, cables and the array (multipath -ll)."
+        )
+        reasons.append(
+            Reason(
+                "no-path-ready", f"None of the {len(source.paths)} paths of {source.name} is ready: {cause}"
+            )
+        )
+    return tuple(reasons)
+
+
+def path_of_map(node: Node, wwid: str, map_name: str) -> Reason:
+    """Return the reason for a disk that is one path of a multipathed LUN."""
+    return Reason(
+        "path-of-map",
+        f"{node.devnode} is one path of the multipathed LUN {wwid} ({map_name}). Ask for {wwid} instead.",
+    )
+
+
+def _mounted(node: Node, stack: Sequence[Node], mounts: Mounts) -> Iterable[Reason]:
+    used = [(one, point) for one in stack for point in mounts.points.get(one.name, ())]
+    if used:
+        told = _list(f"{one.devnode} on {point}" for one, point in used)
+        yield Reason(
+            "mounted",
+            f"{node.devnode} has a mounted filesystem: {told}. "
+            f"Unmount it (umount {used[0][1]}), then rescan.",
+        )
+
+
+def _swap(node: Node, stack: Sequence[Node], mounts: Mounts) -> Iterable[Reason]:
+    used = [one.devnode for one in stack if one.name in mounts.swaps]
+    if used:
+        yield Reason(
+            "swap",
+            f"This host swaps to {_list(used)} on {node.devnode}. End that (swapoff {used[0]}), then rescan.",
+        )
+
+
+def _active_lvs(node: Node, stack: Sequence[Node]) -> Iterable[Reason]:
+    used = ["/".join(split_dm_name(one.dm_name)) for one in stack if one.is_lv]
+    if used:
+        vg = used[0].partition("/")[0]
+        yield Reason(
+            "active-lv",
+            f"{node.devnode} carries active logical volumes: {_list(used)}. "
+            f"Deactivate the volume group (vgchange -an {vg}), then rescan.",
+        )
+
+
+def _md(node: Node, stack: Sequence[Node]) -> Iterable[Reason]:
+    used = [one.devnode for one in stack if one.name.startswith("md") and one is not node and not one.disk]
+    if used:
+        yield Reason(
+            "md-member",
+            f"{node.devnode} is a member of the running array {_list(used)}. "
+            f"Stop the array (mdadm --stop {used[0]}), then rescan.",
+        )
+
+
+def _is_partition_map(one: Node) -> bool:
+    return one.dm_uuid.startswith("part")
+
+
+def _partition_maps(node: Node, stack: Sequence[Node]) -> Iterable[Reason]:
+    used = [one.devnode for one in stack if _is_partition_map(one)]
+    if used:
+        yield Reason(
+            "partition-maps",
+            f"kpartx made partition maps on {node.devnode}: {_list(used)}. "
+            f"Remove them (kpartx -d {node.devnode}), then rescan.",
+        )
+
+
+def _other_holders(node: Node, stack: Sequence[Node]) -> Iterable[Reason]:
+    used = [
+        one.devnode
+        for one in stack
+        if one is not node
+        and not (one.disk or one.is_lv or one.name.startswith("md") or _is_partition_map(one) or one.is_map)
+    ]
+    if used:
+        yield Reason("holder", f"{node.devnode} is held by {_list(used)}. Close that, then rescan.")
+
+
+def _loops(node: Node, stack: Sequence[Node], tree: BlockTree) -> Iterable[Reason]:
+    names = {name for one in stack for name in (one.devnode, f"/dev/{one.name}")}
+    used = [one.devnode for one in tree.nodes.values() if one.backing_file in names]
+    if used:
+        yield Reason(
+            "holder",
+            f"{node.devnode} is attached to the loop device {_list(used)}. "
+            f"Detach it (losetup -d {used[0]}), then rescan.",
+        )
+
+
+def _physical_volume(node: Node, stack: Sequence[Node], volume_groups: Sequence[Vg]) -> Iterable[Reason]:
+    names = {one.devnode for one in stack}
+    for vg in volume_groups:
+        cause = _why_ours(vg)
+        if cause and any(pv.device in names for pv in vg.pvs):
+            yield Reason(
+                "physical-volume",
+                f"{node.devnode} is a physical volume of the volume group {vg.name}, {cause}: "
+                "it is no physical machine's disk. Choose another source; if it is one after all, deactivate "
+                f"the group (vgchange -an {vg.name}) and remove what makes it this host's.",
+            )
+
+
+def _why_ours(vg: Vg) -> str:
+    """Say what makes a VG one that this host works with; "" where it looks like a guest's."""
+    if any(tag.startswith("p2vd.") for lv in vg.lvs for tag in lv.tags):
+        return "which holds p2vd's targets"
+    if any(lv.active for lv in vg.lvs):
+        return "which is active on this host"
+    if vg.lock_type not in ("", "none"):
+        return f"which hosts share by {vg.lock_type}"
+    return ""
+
+
+def _list(names: Iterable[str]) -> str:
+    told = list(names)
+    more = f" and {len(told) - _NAMED} more" if len(told) > _NAMED else ""
+    return ", ".join(told[:_NAMED]) + more
