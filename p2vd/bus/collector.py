@@ -1,0 +1,217 @@
+"""Reads the engine on a thread of its own and hands finished pictures to the GLib thread.
+
+So a D-Bus call never waits for the engine: what is read over the bus is the last picture, even
+while a lock of the engine is held by somebody who waits for a disk.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+
+from p2vd.bus import views
+from p2vd.bus.names import JOB, KIND, MACHINE, MANAGER, ROOT, SOURCE, VOLUME_GROUP, object_path
+from p2vd.bus.port import EnginePort
+from p2vd.bus.tree import Interfaces
+from p2vd.jobs.events import (
+    Event,
+    InventoryChanged,
+    JobAdded,
+    JobChanged,
+    JobRemoved,
+    MachineAdded,
+    MachineChanged,
+    PolicyErrorsChanged,
+)
+from p2vd.model.errors import NotFound
+from p2vd.model.job import Job
+from p2vd.model.lvm import Vg
+
+log = logging.getLogger(__name__)
+
+# What is to be read again: an interface, and one object's id or "" for all objects of that interface.
+Topic = tuple[str, str]
+
+EVERYTHING: frozenset[Topic] = frozenset(
+    {(MANAGER, ""), (SOURCE, ""), (VOLUME_GROUP, ""), (MACHINE, ""), (JOB, "")}
+)
+INVENTORY: frozenset[Topic] = frozenset({(MANAGER, ""), (SOURCE, ""), (VOLUME_GROUP, "")})
+WORK: frozenset[Topic] = frozenset({(MACHINE, ""), (JOB, ""), (VOLUME_GROUP, "")})
+
+
+@dataclass
+class Picture:
+    """New values by path; of the kinds in `complete`, objects that are not in `objects` are gone."""
+
+    objects: dict[str, Interfaces] = field(default_factory=dict)
+    complete: set[str] = field(default_factory=set)
+
+    def drops(self, path: str) -> bool:
+        """Whether the object at `path` is gone."""
+        kind = path.removeprefix(ROOT).strip("/").split("/")[0]
+        return kind in self.complete and path not in self.objects
+
+
+@dataclass
+class Scans:
+    """The rescans that were asked for over the bus."""
+
+    running: int = 0
+    problem: str = ""
+
+
+class Collector:
+    """Keeps pictures in order: they are taken under one lock and posted before it is released."""
+
+    def __init__(
+        self,
+        engine: EnginePort,
+        version: str,
+        post: Callable[[Callable[[], None]], None],
+        apply: Callable[[Picture], None],
+    ) -> None:
+        """`post` runs a function on the GLib thread, in order; `apply` takes a picture there."""
+        self._engine = engine
+        self._version = version
+        self._post = post
+        self._apply = apply
+        self.scans = Scans()
+        self._taking = threading.Lock()
+        self._wanted = threading.Condition()
+        self._dirty: set[Topic] = set()
+        self._stopped = False
+        self._thread = threading.Thread(target=self._run, name="bus-pictures", daemon=True)
+
+    def start(self) -> None:
+        """Listen to the engine from now on."""
+        self._engine.subscribe(self.on_event)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End soon; waits for nothing."""
+        with self._wanted:
+            self._stopped = True
+            self._wanted.notify()
+
+    def on_event(self, event: Event) -> None:
+        """Note what has to be read again. Cheap; may be called on any thread."""
+        self.want(topics_of(event))
+
+    def want(self, topics: Collection[Topic]) -> None:
+        """Read `topics` again soon; many wishes make one reading."""
+        with self._wanted:
+            self._dirty.update(topics)
+            self._wanted.notify()
+
+    def take(self, topics: Collection[Topic], then: Callable[[], None]) -> None:
+        """Read `topics` now, and run `then` on the GLib thread after the picture is published."""
+        with self._taking:
+            picture = self.picture(topics)
+
+            def publish() -> None:
+                self._apply(picture)
+                then()
+
+            self._post(publish)
+
+    def picture(self, topics: Collection[Topic]) -> Picture:
+        """Read the engine."""
+        picture = Picture()
+        for interface, object_id in sorted(topics):
+            _READERS[interface](self, picture, object_id)
+        return picture
+
+    def _run(self) -> None:
+        while True:
+            with self._wanted:
+                self._wanted.wait_for(lambda: self._dirty or self._stopped)
+                if self._stopped:
+                    return
+                topics, self._dirty = self._dirty, set()
+            try:
+                self.take(topics, lambda: None)
+            except Exception:  # one odd object must not end all later news; the next event reads again
+                log.exception("cannot read the engine's state for the bus")
+
+    def _read_manager(self, picture: Picture, _: str) -> None:
+        inventory = self._engine.inventory()
+        scan = (self.scans.problem,) if self.scans.problem else ()
+        values: views.Properties = {
+            "Version": self._version,
+            "PolicyErrors": tuple(self._engine.policy_errors()),
+            "Problems": (*scan, *inventory.problems, *(reason.text for reason in inventory.exposures)),
+            "Scanning": self.scans.running > 0,
+        }
+        picture.objects[ROOT] = {MANAGER: values}
+
+    def _read_sources(self, picture: Picture, _: str) -> None:
+        for source in self._engine.inventory().sources:
+            values = views.source(source, self._engine.matched_policy(source))
+            picture.objects[object_path(SOURCE, source.id)] = {SOURCE: values}
+        picture.complete.add(KIND[SOURCE])
+
+    def _read_volume_groups(self, picture: Picture, uuid: str) -> None:
+        for vg in self._engine.inventory().volume_groups:
+            if uuid in ("", vg.uuid):
+                picture.objects[object_path(VOLUME_GROUP, vg.uuid)] = {VOLUME_GROUP: self._volume_group(vg)}
+        if not uuid:
+            picture.complete.add(KIND[VOLUME_GROUP])
+
+    def _volume_group(self, vg: Vg) -> views.Properties:
+        reserved = {pool.name: self._engine.pool_reserved(vg.uuid, pool.name) for pool in vg.thin_pools}
+        return views.volume_group(vg, reserved)
+
+    def _read_machines(self, picture: Picture, uuid: str) -> None:
+        try:
+            machines = (self._engine.machine(uuid),) if uuid else self._engine.machines()
+        except NotFound:
+            return self._read_machines(picture, "")
+        for machine in machines:
+            picture.objects[object_path(MACHINE, machine.uuid)] = {MACHINE: views.machine(machine)}
+        if not uuid:
+            picture.complete.add(KIND[MACHINE])
+        return None
+
+    def _read_jobs(self, picture: Picture, uuid: str) -> None:
+        try:
+            jobs = (self._engine.job(uuid),) if uuid else self._engine.jobs()
+        except NotFound:
+            return self._read_jobs(picture, "")
+        for job in jobs:
+            picture.objects[object_path(JOB, job.uuid)] = {JOB: self._job(job)}
+        if uuid:  # what it may still take of its pool has changed with it
+            self._read_volume_groups(picture, jobs[0].plan.target.vg_uuid)
+        else:
+            picture.complete.add(KIND[JOB])
+        return None
+
+    def _job(self, job: Job) -> views.Properties:
+        activity, stalled = self._engine.activity(job.uuid), self._engine.stalled(job.uuid)
+        return views.job(job, activity, stalled, time.time_ns() // 1000)
+
+
+_READERS: Mapping[str, Callable[[Collector, Picture, str], None]] = {
+    MANAGER: Collector._read_manager,
+    SOURCE: Collector._read_sources,
+    VOLUME_GROUP: Collector._read_volume_groups,
+    MACHINE: Collector._read_machines,
+    JOB: Collector._read_jobs,
+}
+
+
+def topics_of(event: Event) -> Collection[Topic]:
+    """What has to be read again after `event`."""
+    match event:
+        case InventoryChanged():
+            return INVENTORY
+        case PolicyErrorsChanged():
+            return INVENTORY
+        case JobAdded() | JobRemoved():
+            return WORK
+        case JobChanged(uuid):
+            return ((JOB, uuid),)
+        case MachineAdded():
+            return ((MACHINE, ""),)
+        case MachineChanged(uuid):
+            return ((MACHINE, uuid),)

@@ -1,0 +1,184 @@
+"""What p2vd's methods do: each runs on a thread of its own, calls the engine, and names what changed."""
+
+import threading
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+from p2vd.bus import views
+from p2vd.bus.collector import INVENTORY, WORK, Collector, Topic
+from p2vd.bus.errors import Failed, PolicyInvalid
+from p2vd.bus.names import (
+    ACTION_REMOVE_TARGET,
+    JOB,
+    MACHINE,
+    MANAGER,
+    SOURCE,
+    object_path,
+)
+from p2vd.bus.port import EnginePort
+from p2vd.model.errors import IllegalTransition, InvalidArgument, P2vdError
+from p2vd.model.job import Caller, Job, Stage
+
+RESCAN_REPLY_S = 0.9  # a call is answered within a second
+
+_ENDED = frozenset({Stage.PROVEN, Stage.FAILED, Stage.CANCELLING, Stage.CANCELLED})
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call: of which object, with which arguments and options, by whom."""
+
+    object_id: str
+    arguments: tuple[object, ...]
+    options: Mapping[str, object]
+    caller: Caller
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What goes back, and what has to be read again before the caller hears of it."""
+
+    values: tuple[object, ...] = ()
+    changed: Collection[Topic] = ()
+
+
+def action_of(declared: str, options: Mapping[str, object]) -> str:
+    """The polkit action for a call: removing a target is more than managing a job."""
+    return ACTION_REMOVE_TARGET if options.get("target") == "remove" else declared
+
+
+class Methods:
+    """The table of methods. Every one may raise P2vdError."""
+
+    def __init__(self, engine: EnginePort, collector: Collector) -> None:
+        self._engine = engine
+        self._collector = collector
+        self._scan_lock = threading.Lock()
+        self.table: Mapping[tuple[str, str], Callable[[Call], Answer]] = {
+            (MANAGER, "Rescan"): self._rescan,
+            (MANAGER, "Plan"): self._plan,
+            (MANAGER, "Migrate"): self._migrate,
+            (MANAGER, "Reload"): self._reload,
+            (SOURCE, "GetPaths"): self._paths,
+            (MACHINE, "Pause"): self._machine_pause,
+            (MACHINE, "Resume"): self._machine_resume,
+            (MACHINE, "Cancel"): self._machine_cancel,
+            (JOB, "Pause"): self._job_pause,
+            (JOB, "Resume"): self._job_resume,
+            (JOB, "Retry"): self._job_retry,
+            (JOB, "Cancel"): self._job_cancel,
+            (JOB, "SetBandwidth"): self._job_bandwidth,
+        }
+
+    def _rescan(self, _: Call) -> Answer:
+        finished = threading.Event()
+        errors: list[P2vdError] = []
+        scans = self._collector.scans
+
+        def done(error: P2vdError | None) -> None:
+            with self._scan_lock:
+                scans.running -= 1
+                scans.problem = str(error) if error else ""
+            if error is not None:
+                errors.append(error)
+            finished.set()
+            self._collector.want(INVENTORY)
+
+        with self._scan_lock:
+            scans.running += 1
+        self._engine.rescan(done)
+        if finished.wait(RESCAN_REPLY_S) and errors:
+            raise errors[0]
+        return Answer(changed=INVENTORY)
+
+    def _plan(self, call: Call) -> Answer:
+        (sources,) = call.arguments
+        ids = tuple(str(item) for item in sources) if isinstance(sources, list) else ()
+        if not ids:
+            raise InvalidArgument("sources", "name at least one source; Source objects have an Id.")
+        plan = self._engine.plan(ids, call.options, call.caller)
+        return Answer((plan.id, views.plan_page(plan)))
+
+    def _migrate(self, call: Call) -> Answer:
+        (plan_id,) = call.arguments
+        machine = self._engine.migrate(str(plan_id), call.options, call.caller)
+        return Answer((object_path(MACHINE, machine.uuid),), WORK)
+
+    def _reload(self, _: Call) -> Answer:
+        problems = self._engine.reload()
+        if problems:
+            raise PolicyInvalid(tuple(problems))
+        return Answer(changed=INVENTORY)
+
+    def _paths(self, call: Call) -> Answer:
+        source = self._engine.inventory().source(call.object_id)
+        return Answer((tuple(views.scsi_path(path) for path in source.paths),))
+
+    def _job_pause(self, call: Call) -> Answer:
+        self._engine.pause(call.object_id, call.caller)
+        return self._job_changed(call)
+
+    def _job_resume(self, call: Call) -> Answer:
+        self._engine.resume(call.object_id, call.caller)
+        return self._job_changed(call)
+
+    def _job_retry(self, call: Call) -> Answer:
+        self._engine.retry(call.object_id, call.caller)
+        return self._job_changed(call)
+
+    def _job_cancel(self, call: Call) -> Answer:
+        self._engine.cancel(call.object_id, _keep_target(call), call.caller)
+        return self._job_changed(call)
+
+    def _job_bandwidth(self, call: Call) -> Answer:
+        (limit,) = call.arguments
+        if not isinstance(limit, int):
+            raise Failed(f"bytes_per_second is not a number: {limit!r}")
+        self._engine.set_bandwidth(call.object_id, int(limit))
+        return self._job_changed(call)
+
+    @staticmethod
+    def _job_changed(call: Call) -> Answer:
+        return Answer(changed=((JOB, call.object_id), (MACHINE, "")))
+
+    def _machine_pause(self, call: Call) -> Answer:
+        jobs = self._jobs(call, "pause", lambda job: job.stage not in _ENDED)
+        return self._each(jobs, lambda job: self._engine.pause(job.uuid, call.caller))
+
+    def _machine_resume(self, call: Call) -> Answer:
+        jobs = self._jobs(call, "resume", lambda job: job.stage not in _ENDED)
+        return self._each(jobs, lambda job: self._engine.resume(job.uuid, call.caller))
+
+    def _machine_cancel(self, call: Call) -> Answer:
+        keep = _keep_target(call)
+        jobs = self._jobs(call, "cancel", lambda job: job.stage not in (Stage.CANCELLING, Stage.CANCELLED))
+        return self._each(jobs, lambda job: self._engine.cancel(job.uuid, keep, call.caller))
+
+    def _jobs(self, call: Call, verb: str, wanted: Callable[[Job], bool]) -> tuple[Job, ...]:
+        machine = self._engine.machine(call.object_id)
+        jobs = tuple(job for job in map(self._engine.job, machine.jobs) if wanted(job))
+        if not jobs:
+            raise IllegalTransition(f"Machine {machine.name}", machine.state.value, verb)
+        return jobs
+
+    @staticmethod
+    def _each(jobs: Collection[Job], act: Callable[[Job], None]) -> Answer:
+        """Act on every job, on the later ones too where one refuses; raises the first refusal."""
+        refusals = []
+        for job in jobs:
+            try:
+                act(job)
+            except P2vdError as error:
+                refusals.append(error)
+        if refusals:
+            raise refusals[0]
+        return Answer(changed=WORK)
+
+
+def _keep_target(call: Call) -> bool:
+    target = call.options.get("target", "")
+    if target not in ("keep", "remove"):
+        raise InvalidArgument(
+            "option target", "say what shall become of the volume: keep, or remove what the job made."
+        )
+    return target == "keep"

@@ -1,0 +1,105 @@
+"""Every name that p2vd has on the bus, in one place. Pure: clients import it too."""
+
+from typing import Final
+
+BUS_NAME: Final = "org.p2vd1"
+ROOT: Final = "/org/p2vd1"
+
+MANAGER: Final = "org.p2vd1.Manager"
+SOURCE: Final = "org.p2vd1.Source"
+VOLUME_GROUP: Final = "org.p2vd1.VolumeGroup"
+MACHINE: Final = "org.p2vd1.Machine"
+JOB: Final = "org.p2vd1.Job"
+INTERFACES: Final = (MANAGER, SOURCE, VOLUME_GROUP, MACHINE, JOB)
+
+PROPERTIES: Final = "org.freedesktop.DBus.Properties"
+INTROSPECTABLE: Final = "org.freedesktop.DBus.Introspectable"
+OBJECT_MANAGER: Final = "org.freedesktop.DBus.ObjectManager"
+
+# The last part of an object's path names its kind: /org/p2vd1/KIND/ID.
+KIND: Final = {SOURCE: "source", VOLUME_GROUP: "volume_group", MACHINE: "machine", JOB: "job"}
+
+ACTION_MIGRATE: Final = "org.p2vd1.migrate"
+ACTION_INSPECT: Final = "org.p2vd1.inspect"
+ACTION_MANAGE_JOBS: Final = "org.p2vd1.manage-jobs"
+ACTION_REMOVE_TARGET: Final = "org.p2vd1.remove-target"
+ACTION_RELOAD: Final = "org.p2vd1.reload"
+# Declared in conf/polkit for verbs whose methods come later.
+ACTIONS_RESERVED: Final = (
+    "org.p2vd1.cutover",
+    "org.p2vd1.rollback",
+    "org.p2vd1.accept",
+    "org.p2vd1.manage-portals",
+)
+ACTIONS: Final = (
+    ACTION_INSPECT,
+    ACTION_MIGRATE,
+    ACTION_MANAGE_JOBS,
+    ACTION_REMOVE_TARGET,
+    ACTION_RELOAD,
+    *ACTIONS_RESERVED,
+)
+
+ERROR_PREFIX: Final = "org.p2vd1.Error."
+
+# Every error a client may meet, by the last part of its name; anything else arrives as `Failed`.
+ERRORS: Final = {
+    "Failed": "something went wrong that has no name of its own; the sentence says what",
+    "Busy": "too many calls are under way; ask again",
+    "NotAuthorized": "polkit does not let the caller do this",
+    "OptionNotPermitted": "the method knows no such option",
+    "PolicyInvalid": "policy files have errors; the policies read before stay in force",
+    "InvalidArgument": "an argument or an option's value is wrong",
+    "NotFound": "there is no such source, plan, job or machine",
+    "Refused": "the disk may not be copied as asked; all reasons are in the sentence",
+    "IllegalTransition": "the job or machine is not in a state in which this can happen",
+    "PlanOutdated": "what the plan was made from has changed",
+    "IdentityChanged": "a device is not the one the job is bound to",
+    "DeviceInUse": "somebody else holds the device",
+    "DeviceAbsent": "the device is not attached now",
+    "CommandFailed": "a command of the host failed; the sentence holds its words",
+    "CommandTimedOut": "a command of the host did not answer in time",
+}
+
+
+def error_name(name: str) -> str:
+    """Return the full D-Bus name of the error `name`: one of the table, or Failed."""
+    return ERROR_PREFIX + (name if name in ERRORS else "Failed")
+
+
+def encode_label(text: str) -> str:
+    """Return `text` as one element of an object path, escaped as sd_bus_path_encode does.
+
+    ASCII letters stay, digits too unless first; each other byte becomes `_xx`; "" becomes `_`.
+    """
+    if not text:
+        return "_"
+    parts = []
+    for index, byte in enumerate(text.encode()):
+        character = chr(byte)
+        plain = byte < 128 and (character.isalpha() or (character.isdigit() and index > 0))
+        parts.append(character if plain else f"_{byte:02x}")
+    return "".join(parts)
+
+
+def decode_label(label: str) -> str:
+    """Return what `encode_label` was given. Raises ValueError where `label` is none of its results."""
+    if label == "_":
+        return ""
+    first, *rest = label.split("_")
+    raw = first.encode("ascii")
+    for part in rest:
+        if len(part) < 2:
+            raise ValueError(f"{label!r} is not an escaped path element")
+        raw += bytes([int(part[:2], 16)]) + part[2:].encode("ascii")
+    return raw.decode()
+
+
+def object_path(interface: str, object_id: str) -> str:
+    """Return the path of the object with `interface` and the id or UUID `object_id`."""
+    return f"{ROOT}/{KIND[interface]}/{encode_label(object_id)}"
+
+
+def object_id(path: str) -> str:
+    """Return the id or UUID that `path` was made from; "" for the root object."""
+    return "" if path == ROOT else decode_label(path.rpartition("/")[2])

@@ -1,0 +1,118 @@
+"""What the bus needs of the engine and of whoever authorizes. Fakes of both are the tests' seam."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from p2vd.jobs.events import Event
+from p2vd.model.disk import Source
+from p2vd.model.errors import P2vdError
+from p2vd.model.inventory import Inventory
+from p2vd.model.job import Activity, Caller, Job, Machine
+from p2vd.model.plan import Plan
+
+
+class EnginePort(Protocol):
+    """The engine as the bus sees it. Called on threads of the bus, never on the GLib thread.
+
+    Which jobs and machines are on the bus is what `jobs()` and `machines()` list.
+    """
+
+    def inventory(self) -> Inventory:
+        """What the last scan saw."""
+        ...
+
+    def matched_policy(self, source: Source, /) -> str:
+        """The name of the first rule that matches, or "" where none does."""
+        ...
+
+    def policy_errors(self) -> tuple[str, ...]:
+        """What is wrong in policy files."""
+        ...
+
+    def pool_reserved(self, vg_uuid: str, pool: str, /) -> int:
+        """Bytes of a thin pool that running jobs may still take."""
+        ...
+
+    def rescan(self, done: Callable[[P2vdError | None], None], /) -> None:
+        """Scan soon; `done` is called on any thread when it is over."""
+        ...
+
+    def reload(self) -> tuple[str, ...]:
+        """Read the policies again; returns their errors, with which the old ones stay in force."""
+        ...
+
+    def plan(self, source_ids: Sequence[str], options: Mapping[str, object], caller: Caller, /) -> Plan:
+        """Make a plan and remember it. Options: `source-offline` (bool), `name` (str)."""
+        ...
+
+    def migrate(self, plan_id: str, options: Mapping[str, object], caller: Caller, /) -> Machine:
+        """Make the jobs of a plan, durably, and let them run."""
+        ...
+
+    def jobs(self) -> tuple[Job, ...]:
+        """All jobs that belong on the bus, with the progress of this moment."""
+        ...
+
+    def job(self, uuid: str, /) -> Job:
+        """One job. Raises NotFound."""
+        ...
+
+    def activity(self, job_uuid: str, /) -> Activity:
+        """What a job does now."""
+        ...
+
+    def stalled(self, job_uuid: str, /) -> str:
+        """Where and since when a job is stalled, or ""."""
+        ...
+
+    def machines(self) -> tuple[Machine, ...]:
+        """All machines that belong on the bus."""
+        ...
+
+    def machine(self, uuid: str, /) -> Machine:
+        """One machine. Raises NotFound."""
+        ...
+
+    def pause(self, job_uuid: str, caller: Caller, /) -> None:
+        """Hold a job. Raises IllegalTransition, NotFound; so do the following."""
+        ...
+
+    def resume(self, job_uuid: str, caller: Caller, /) -> None:
+        """Take the user's hold away."""
+        ...
+
+    def retry(self, job_uuid: str, caller: Caller, /) -> None:
+        """Enter the stage that failed again."""
+        ...
+
+    def cancel(self, job_uuid: str, keep_target: bool, caller: Caller, /) -> None:
+        """Give a job up."""
+        ...
+
+    def set_bandwidth(self, job_uuid: str, bytes_per_s: int, /) -> None:
+        """Limit a copy from now on; 0: no limit."""
+        ...
+
+    def subscribe(self, listener: Callable[[Event], None], /) -> None:
+        """Call `listener` with every event, on any thread."""
+        ...
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Who asked, whether they may, and if not, why not."""
+
+    uid: int
+    allowed: bool
+    reason: str = ""
+
+
+class Authority(Protocol):
+    """Decides who may do what. Called on the GLib thread, and never blocks it."""
+
+    def authorize(
+        self, sender: str, action: str, interactive: bool, done: Callable[[Verdict], None], /
+    ) -> None:
+        """Find out and call `done` on the GLib thread. An empty `action` asks only who it is."""
+        ...

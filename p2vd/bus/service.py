@@ -1,0 +1,249 @@
+"""p2vd on the bus: answers calls, checks them, and publishes what the engine says.
+
+The GLib thread owns every D-Bus object. A method's work runs on a short-lived thread, so that a
+slow engine never delays anybody else's call, nor the daemon's stop.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import dbus
+from dbus.lowlevel import (
+    HANDLER_RESULT_HANDLED,
+    HANDLER_RESULT_NOT_YET_HANDLED,
+    ErrorMessage,
+    MethodCallMessage,
+    MethodReturnMessage,
+    SignalMessage,
+)
+from gi.repository import GLib
+
+from p2vd.bus.collector import EVERYTHING, Collector, Picture
+from p2vd.bus.errors import Busy, Failed, NotAuthorized, OptionNotPermitted
+from p2vd.bus.introspection import Method, interfaces
+from p2vd.bus.methods import Answer, Call, Methods, action_of
+from p2vd.bus.names import BUS_NAME, JOB, MANAGER, ROOT, error_name, object_id
+from p2vd.bus.port import Authority, EnginePort, Verdict
+from p2vd.bus.standard import StandardError, answer_standard
+from p2vd.bus.tree import Interfaces, ObjectTree, append
+from p2vd.bus.wire import fits, plain
+from p2vd.model.errors import InvalidArgument, P2vdError
+from p2vd.model.job import Caller, Stage
+
+log = logging.getLogger(__name__)
+
+CALLS_AT_ONCE = 32
+_NO_INTERACTION = "auth.no_user_interaction"
+_RESULTS = {Stage.PROVEN.value: "done", Stage.FAILED.value: "failed", Stage.CANCELLED.value: "cancelled"}
+
+
+class Service:
+    """The engine's face on one bus connection. Made, started and stopped on the GLib thread."""
+
+    def __init__(
+        self,
+        engine: EnginePort,
+        connection: Any,
+        authority: Authority,
+        version: str,
+        on_lost: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`connection`: a dbus.bus.BusConnection with a GLib main loop. `on_lost`: the bus went away."""
+        self._connection = connection
+        self._authority = authority
+        self._on_lost = on_lost
+        self._calls = 0
+        self._tree = ObjectTree(connection.send_message, _monotonic_s, _later)
+        self._collector = Collector(engine, version, _post, self._apply)
+        self._methods = Methods(engine, self._collector)
+        self._published = False
+
+    def start(self) -> None:
+        """Publish everything, then take the name. Raises Failed where another p2vd has it."""
+        self._connection.set_exit_on_disconnect(False)
+        self._collector.start()
+        self._apply(self._collector.picture(EVERYTHING))
+        self._published = True
+        self._connection.add_message_filter(self._on_message)
+        reply = self._connection.request_name(BUS_NAME, dbus.bus.NAME_FLAG_DO_NOT_QUEUE)
+        if reply != dbus.bus.REQUEST_NAME_REPLY_PRIMARY_OWNER:
+            raise Failed(f"another process has the name {BUS_NAME} on this bus. Stop it first.")
+
+    def stop(self) -> None:
+        """Leave the bus. Calls under way are not waited for."""
+        self._collector.stop()
+        self._connection.remove_message_filter(self._on_message)
+        if self._connection.get_is_connected():
+            self._connection.release_name(BUS_NAME)
+            self._connection.flush()
+
+    def _apply(self, picture: Picture) -> None:
+        for path in self._tree.paths():
+            if picture.drops(path):
+                self._drop(path)
+        for path, values in picture.objects.items():
+            before = self._tree.get(path)
+            self._tree.put(path, values)
+            if JOB in values and self._published:
+                self._tell_of_job(path, before, values)
+
+    def _drop(self, path: str) -> None:
+        values = self._tree.get(path) or {}
+        if JOB in values:
+            result = _RESULTS.get(str(values[JOB]["Stage"]), "cancelled")
+            self._tree.emit(ROOT, MANAGER, "JobRemoved", path, result)
+        self._tree.remove(path)
+
+    def _tell_of_job(self, path: str, before: Interfaces | None, values: Interfaces) -> None:
+        stage, error = values[JOB]["Stage"], values[JOB]["Error"]
+        if before is None:
+            self._tree.emit(ROOT, MANAGER, "JobNew", path)
+        if stage in _RESULTS and (before is None or before[JOB]["Stage"] != stage):
+            success = stage == Stage.PROVEN.value
+            sentence = error[1] if isinstance(error, tuple) else ""
+            message = "" if success else sentence or str(stage)
+            self._tree.emit(path, JOB, "Completed", success, message)
+
+    def _on_message(self, _: object, message: Any) -> object:
+        if isinstance(message, SignalMessage):
+            if message.is_signal("org.freedesktop.DBus.Local", "Disconnected"):
+                log.error("the connection to the bus is lost")
+                self._on_lost()
+            return HANDLER_RESULT_NOT_YET_HANDLED
+        if not isinstance(message, MethodCallMessage) or not _ours(message.get_path()):
+            return HANDLER_RESULT_NOT_YET_HANDLED
+        try:
+            self._handle(message)
+        except StandardError as error:
+            self._fail(message, error.name, str(error))
+        except P2vdError as error:
+            self._refuse(message, error)
+        except Exception as error:  # whatever it is, the caller must get an answer
+            log.exception("call %s failed", message.get_member())
+            self._refuse(message, _unexpected(error))
+        return HANDLER_RESULT_HANDLED
+
+    def _handle(self, message: Any) -> None:
+        standard = answer_standard(self._tree, message)
+        if standard is not None:
+            self._reply(message, *standard)
+            return
+        path, name = message.get_path(), message.get_member()
+        interface, method = self._find(path, message.get_interface(), name)
+        if message.get_signature() != method.in_signature:
+            raise StandardError.invalid_args(f"{name} takes ({method.in_signature})")
+        *arguments, given = message.get_args_list()
+        options = _options(method, given)
+        interactive = message.get_allow_interactive_authorization() or options.get(_NO_INTERACTION) is False
+        options.pop(_NO_INTERACTION, None)
+        action = action_of(method.action, options)
+        sender = message.get_sender()
+
+        def decided(verdict: Verdict) -> None:
+            if not verdict.allowed:
+                log.info("%s by uid %d refused: %s", name, verdict.uid, action)
+                self._refuse(message, NotAuthorized(action, verdict.reason))
+                return
+            caller = Caller(verdict.uid, sender)
+            call = Call(object_id(path), tuple(arguments), options, caller)
+            self._begin(message, interface, method, call)
+
+        self._authority.authorize(sender, action, interactive, decided)
+
+    def _find(self, path: str, interface: str | None, name: str) -> tuple[str, Method]:
+        values = self._tree.get(path)
+        if values is None:
+            raise StandardError.unknown_object(path)
+        for candidate in values if interface is None else values.keys() & {interface}:
+            method = interfaces()[candidate].methods.get(name)
+            if method is not None:
+                return candidate, method
+        raise StandardError.unknown_method(interface or "", name)
+
+    def _begin(self, message: Any, interface: str, method: Method, call: Call) -> None:
+        if self._calls >= CALLS_AT_ONCE:
+            self._refuse(message, Busy(self._calls))
+            return
+        self._calls += 1
+        work = self._methods.table[(interface, method.name)]
+
+        def run() -> None:
+            try:
+                answer = work(call)
+                self._collector.take(answer.changed, lambda: finish(answer, None))
+            except P2vdError as error:
+                _post(partial(finish, Answer(), error))
+            except Exception as error:  # whatever it is, the caller must get an answer
+                log.exception("%s of %s failed", method.name, message.get_path())
+                _post(partial(finish, Answer(), _unexpected(error)))
+
+        def finish(answer: Answer, error: P2vdError | None) -> None:
+            self._calls -= 1
+            if error is None:
+                self._reply(message, method.out_signature, answer.values)
+            else:
+                self._refuse(message, error)
+
+        threading.Thread(target=run, name=f"bus-{method.name}", daemon=True).start()
+
+    def _reply(self, message: Any, signature: str, values: tuple[object, ...]) -> None:
+        if message.get_no_reply():
+            return
+        reply = MethodReturnMessage(message)
+        if signature:
+            append(reply, signature, values)
+        self._connection.send_message(reply)
+
+    def _refuse(self, message: Any, error: P2vdError) -> None:
+        self._fail(message, error_name(error.name), str(error))
+
+    def _fail(self, message: Any, name: str, sentence: str) -> None:
+        if not message.get_no_reply():
+            text = sentence.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
+            self._connection.send_message(ErrorMessage(message, name, text))
+
+
+def _options(method: Method, given: Mapping[object, object]) -> dict[str, object]:
+    """Check options by name and type. Raises OptionNotPermitted, InvalidArgument."""
+    permitted = {**method.options, _NO_INTERACTION: "b"}
+    options: dict[str, object] = {}
+    for key, value in given.items():
+        name = str(key)
+        signature = permitted.get(name)
+        if signature is None:
+            raise OptionNotPermitted(method.name, name, ", ".join(sorted(permitted)))
+        if not fits(signature, value):
+            raise InvalidArgument(f"option {name}", f"its type is not {signature}.")
+        options[name] = plain(signature, value)
+    return options
+
+
+def _unexpected(error: Exception) -> Failed:
+    return Failed(f"p2vd has a fault ({type(error).__name__}: {error}). See: journalctl -u p2vd")
+
+
+def _ours(path: str) -> bool:
+    return path == "/" or path == ROOT or ROOT.startswith(path + "/") or path.startswith(ROOT + "/")
+
+
+def _post(function: Callable[[], None]) -> None:
+    def once() -> bool:
+        function()
+        return False
+
+    GLib.idle_add(once, priority=GLib.PRIORITY_DEFAULT)
+
+
+def _later(delay_s: float, function: Callable[[], None]) -> None:
+    def once() -> bool:
+        function()
+        return False
+
+    GLib.timeout_add(int(delay_s * 1000) + 1, once)
+
+
+def _monotonic_s() -> float:
+    return float(GLib.get_monotonic_time()) / 1_000_000

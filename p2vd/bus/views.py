@@ -1,0 +1,206 @@
+"""What model values look like on the bus: plain property values by name.
+
+Types are in the interface XML; a test holds these names to it.
+"""
+
+from p2vd.bus.names import JOB, MACHINE, SOURCE, object_path
+from p2vd.bus.wire import Variant
+from p2vd.model.disk import ScsiPath, Source
+from p2vd.model.job import Activity, Job, JobError, Machine, Stage
+from p2vd.model.lvm import ThinPool, Vg
+from p2vd.model.plan import Plan, Verify
+
+Properties = dict[str, object]
+
+OPERATION = "p2v-copy"
+_SECOND_US = 1_000_000
+
+
+def source(disk: Source, policy: str) -> Properties:
+    """Properties of org.p2vd1.Source."""
+    return {
+        "Id": disk.id,
+        "Wwid": disk.wwid,
+        "Name": disk.name,
+        "Device": disk.devnode,
+        "Size": disk.size_bytes,
+        "SectorSize": disk.sector_size,
+        "Transport": disk.transport.value,
+        "Vendor": disk.vendor,
+        "Model": disk.model,
+        "Serial": disk.serial,
+        "PathsTotal": len(disk.paths),
+        "PathsReady": disk.paths_ready,
+        "Usable": not disk.reasons,
+        "Reasons": tuple(reason.text for reason in disk.reasons),
+        "MatchedPolicy": policy,
+    }
+
+
+def scsi_path(path: ScsiPath) -> dict[str, Variant]:
+    """One element of what Source.GetPaths returns."""
+    return {
+        "Device": Variant("s", path.device),
+        "Hctl": Variant("s", path.hctl),
+        "Wwid": Variant("s", path.wwid),
+        "State": Variant("s", path.state.value),
+        "Size": Variant("t", path.size_bytes),
+        "Portal": Variant("s", str(path.portal) if path.portal else ""),
+        "TargetIqn": Variant("s", path.target_iqn),
+    }
+
+
+def volume_group(vg: Vg, reserved: dict[str, int]) -> Properties:
+    """Properties of org.p2vd1.VolumeGroup; `reserved` bytes by pool name."""
+    return {
+        "Name": vg.name,
+        "Uuid": vg.uuid,
+        "Size": vg.size_bytes,
+        "Free": vg.free_bytes,
+        "ExtentSize": vg.extent_size_bytes,
+        "SectorSize": vg.sector_size,
+        "ThinPools": tuple(_thin_pool(pool, reserved.get(pool.name, 0)) for pool in vg.thin_pools),
+        "PhysicalVolumes": tuple(pv.device for pv in vg.pvs),
+        "LockType": vg.lock_type,
+    }
+
+
+def _thin_pool(pool: ThinPool, reserved_bytes: int) -> dict[str, Variant]:
+    return {
+        "Name": Variant("s", pool.name),
+        "Uuid": Variant("s", pool.uuid),
+        "Size": Variant("t", pool.size_bytes),
+        "ChunkSize": Variant("t", pool.chunk_size_bytes),
+        "DataPercent": Variant("d", pool.data_percent),
+        "MetadataPercent": Variant("d", pool.metadata_percent),
+        "VirtualSize": Variant("t", pool.virtual_size_bytes),
+        "Reserved": Variant("t", reserved_bytes),
+        "Zeroes": Variant("b", pool.zeroes),
+        "Health": Variant("s", pool.health),
+    }
+
+
+def machine(value: Machine) -> Properties:
+    """Properties of org.p2vd1.Machine."""
+    return {
+        "Uuid": value.uuid,
+        "Name": value.name,
+        "State": value.state.value,
+        "Jobs": tuple(object_path(JOB, uuid) for uuid in value.jobs),
+        "Plan": value.plan_id,
+        "Domain": value.domain_uuid,
+        "Error": _error(value.error),
+    }
+
+
+def job(value: Job, activity: Activity, stalled: str, now_us: int) -> Properties:
+    """Properties of org.p2vd1.Job at the moment `now_us`."""
+    progress, plan = value.progress, value.plan
+    running = activity is Activity.RUNNING
+    return {
+        "Uuid": value.uuid,
+        "Operation": OPERATION,
+        "Stage": value.stage.value,
+        "FailedStage": value.failed_stage.value if value.failed_stage else "",
+        "Holds": tuple(sorted(hold.value for hold in value.holds)),
+        "Activity": activity.value,
+        "Stalled": stalled,
+        "Machine": object_path(MACHINE, value.machine_uuid),
+        "Source": object_path(SOURCE, plan.source.id),
+        "SourceId": plan.source.id,
+        "Target": f"/dev/{plan.target.vg_name}/{plan.target.lv_name}",
+        "TargetUuid": value.lv_uuid,
+        "Progress": round(fraction_done(value), 4),
+        "Bytes": plan.source.size_bytes,
+        "Rate": progress.rate_bytes_per_s if running else 0,
+        "StartTime": value.start_time_us,
+        "ExpectedEndTime": _expected_end_us(value, now_us) if running else 0,
+        "EndTime": value.end_time_us,
+        "StartedByUID": value.started_by.uid,
+        "BytesCopied": progress.bytes_copied,
+        "BytesZero": progress.bytes_zero,
+        "BytesVerified": progress.bytes_verified,
+        "BytesCommitted": progress.committed_bytes,
+        "ResumedFrom": progress.resumed_from_bytes,
+        "BadBytes": progress.bad_bytes,
+        "LastCheckpoint": progress.last_checkpoint_us,
+        "Digest": value.digest,
+        "SourceStable": value.source_stable,
+        "Error": _error(value.error),
+    }
+
+
+# What changes all the time, and is announced at most twice a second an object.
+COUNTERS = frozenset(
+    {
+        "Progress",
+        "Rate",
+        "ExpectedEndTime",
+        "BytesCopied",
+        "BytesZero",
+        "BytesVerified",
+        "BytesCommitted",
+        "BadBytes",
+        "LastCheckpoint",
+        "ThinPools",
+        "Free",
+    }
+)
+
+
+def plan_page(plan: Plan) -> dict[str, Variant]:
+    """What Manager.Plan returns beside the id."""
+    return {
+        "Id": Variant("s", plan.id),
+        "MachineName": Variant("s", plan.machine_name),
+        "SourceId": Variant("s", plan.source.id),
+        "SourceSize": Variant("t", plan.source.size_bytes),
+        "SourceSectorSize": Variant("u", plan.source.sector_size),
+        "Transport": Variant("s", plan.source.transport.value),
+        "VolumeGroup": Variant("s", plan.target.vg_name),
+        "VolumeGroupUuid": Variant("s", plan.target.vg_uuid),
+        "LogicalVolume": Variant("s", plan.target.lv_name),
+        "Provisioning": Variant("s", plan.target.provisioning.value),
+        "Pool": Variant("s", plan.target.pool_name),
+        "TargetSize": Variant("t", plan.target.size_bytes),
+        "WorstCaseBytes": Variant("t", plan.worst_case_bytes),
+        "Policy": Variant("s", plan.policy),
+        "PolicyFile": Variant("s", plan.policy_file),
+        "Verify": Variant("s", plan.copy.verify.value),
+        "Bandwidth": Variant("t", plan.copy.bandwidth_bytes_per_s),
+        "SourceOffline": Variant("b", plan.source_offline),
+        "Hypervisor": Variant("s", plan.domain.uri),
+        "Memory": Variant("t", plan.domain.memory_bytes),
+        "Cpus": Variant("u", plan.domain.vcpus),
+        "Steps": Variant("as", plan.steps),
+        "Warnings": Variant("as", plan.warnings),
+    }
+
+
+def fraction_done(value: Job) -> float:
+    """How much of the work is done, 0 to 1; reading back is work too, and only `proven` is all of it."""
+    if value.stage is Stage.PROVEN:
+        return 1.0
+    done, total = _work_bytes(value)
+    return min(done / total, 0.9999) if total else 0.0
+
+
+def _work_bytes(value: Job) -> tuple[int, int]:
+    size = value.plan.source.size_bytes
+    done = min(value.progress.bytes_copied + value.progress.bytes_zero, size)
+    if value.plan.copy.verify is Verify.NONE:
+        return done, size
+    return done + min(value.progress.bytes_verified, size), 2 * size
+
+
+def _expected_end_us(value: Job, now_us: int) -> int:
+    done, total = _work_bytes(value)
+    rate = value.progress.rate_bytes_per_s
+    if rate <= 0 or value.stage not in (Stage.COPYING, Stage.VERIFYING):
+        return 0
+    end_us = now_us + (total - done) * _SECOND_US // rate
+    return end_us - end_us % _SECOND_US
+
+
+def _error(error: JobError | None) -> tuple[str, str]:
+    return (error.name, error.message) if error else ("", "")
