@@ -84,8 +84,8 @@ class CopyOptions:
 class DomainOptions:
     """How the virtual machine looks, as far as policy or the machine's record says.
 
-    `logical_block_size` 0: as the source's sectors. Otherwise what the policy's remedy for unequal
-    sector sizes shows to the guest.
+    `logical_block_size`: the sector size the guest sees, that of the source; 0: the hypervisor's
+    default, which is 512.
     """
 
     uri: str = "qemu:///system"

@@ -1,0 +1,142 @@
+"""How much each copy may still take of its thin pool, so that p2vd never fills it (design: §4.10).
+
+The daemon measures the pool, asks here, and sends each worker its credit: a total since its start,
+so that a message that is lost or repeated does no harm. Only a small window beyond what a job has
+used is granted at a time: what others take meanwhile is seen before the next window.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from p2vd.model.errors import Reason
+from p2vd.model.size import GIB, MIB, format_size
+
+WINDOW_BYTES = GIB
+"""How far ahead of its use a job is granted."""
+
+METADATA_BYTES_PER_CHUNK = 64
+"""A mapping takes 16 bytes in a leaf that is half full after splits; the kernel's
+thin-provisioning.rst counts 48 a chunk, lvmthin(7) 64: the larger one holds."""
+
+METADATA_RESERVE_BYTES = 4 * MIB
+"""Below min(4 MiB, a quarter) free, dm-thin itself calls its metadata low (calc_metadata_threshold)."""
+
+
+@dataclass(frozen=True)
+class PoolNumbers:
+    """A thin pool at one moment. `reason` is set where nothing may be granted at all."""
+
+    total_data_bytes: int
+    used_data_bytes: int
+    total_metadata_bytes: int
+    used_metadata_bytes: int
+    chunk_size_bytes: int
+    reason: Reason | None = None
+
+
+@dataclass(frozen=True)
+class Demand:
+    """A running copy. All counted since its worker's start.
+
+    `worst_case_bytes`: what it may need in all. `used_bytes`: what it reported, before the pool was
+    measured. `granted_bytes`: the credit it was sent last.
+    """
+
+    job: str
+    worst_case_bytes: int
+    used_bytes: int = 0
+    granted_bytes: int = 0
+    reserve_percent: int = 5
+
+
+@dataclass(frozen=True)
+class Credit:
+    """The total that a job may have taken. `short`: it wants more than this and there is no more."""
+
+    job: str
+    total_bytes: int
+    short: bool = False
+
+
+@dataclass(frozen=True)
+class Admission:
+    """Credits in the order of the demands. `reason` says why some are short, with the remedy."""
+
+    credits: tuple[Credit, ...]
+    free_bytes: int
+    reason: Reason | None = None
+
+
+def free_for_copies(pool: PoolNumbers, reserve_percent: int) -> int:
+    """Return the bytes that copies may still take, less the reserve of data and of metadata."""
+    return 0 if pool.reason else max(0, min(_free(pool, reserve_percent)))
+
+
+def admit(
+    pool: PoolNumbers, name: str, demands: Sequence[Demand], window_bytes: int = WINDOW_BYTES
+) -> Admission:
+    """Return the credit of each copy in the pool `name` (`vg/pool`).
+
+    Holds: what all copies may take beyond what they used never exceeds what is free less the
+    largest reserve among them. No credit shrinks while that can be kept; where others took the
+    space, credits shrink and none grows, for a worker may already have used what is taken back.
+    """
+    reserve_percent = max((demand.reserve_percent for demand in demands), default=0)
+    free = free_for_copies(pool, reserve_percent)
+    outstanding = [max(0, demand.granted_bytes - demand.used_bytes) for demand in demands]
+    wanted = [
+        max(0, min(window_bytes, demand.worst_case_bytes - demand.used_bytes), ahead)
+        for demand, ahead in zip(demands, outstanding, strict=True)
+    ]
+    if sum(outstanding) > free:
+        ahead = _shared_out(free, outstanding, pool.chunk_size_bytes)
+    else:
+        more = [want - have for want, have in zip(wanted, outstanding, strict=True)]
+        extra = _shared_out(free - sum(outstanding), more, pool.chunk_size_bytes)
+        ahead = [have + plus for have, plus in zip(outstanding, extra, strict=True)]
+    credits = tuple(
+        Credit(demand.job, demand.used_bytes + got, short=got < want)
+        for demand, got, want in zip(demands, ahead, wanted, strict=True)
+    )
+    reason = _reason(pool, name, reserve_percent) if any(credit.short for credit in credits) else None
+    return Admission(credits, free, reason)
+
+
+def _shared_out(free: int, wants: Sequence[int], step: int) -> list[int]:
+    """Share `free` out evenly; what one does not need goes to the others. In whole steps but the last.
+
+    The order of `wants` decides nothing but who gets the remainder of a step.
+    """
+    shares = [0] * len(wants)
+    left = len(wants)
+    for index in sorted(range(len(wants)), key=lambda i: wants[i]):
+        even = free // left
+        shares[index] = wants[index] if wants[index] <= even else even // step * step
+        free -= shares[index]
+        left -= 1
+    return shares
+
+
+def _free(pool: PoolNumbers, reserve_percent: int) -> tuple[int, int]:
+    """Bytes that are free by the pool's data, and bytes whose mappings its metadata still holds."""
+    data = pool.total_data_bytes - _share(pool.total_data_bytes, reserve_percent) - pool.used_data_bytes
+    least = min(METADATA_RESERVE_BYTES, pool.total_metadata_bytes // 4)
+    reserve = max(least, _share(pool.total_metadata_bytes, reserve_percent))
+    metadata = pool.total_metadata_bytes - reserve - pool.used_metadata_bytes
+    return data, metadata // METADATA_BYTES_PER_CHUNK * pool.chunk_size_bytes
+
+
+def _share(total: int, percent: int) -> int:
+    return -(-total * percent // 100)
+
+
+def _reason(pool: PoolNumbers, name: str, reserve_percent: int) -> Reason:
+    if pool.reason:
+        return pool.reason
+    data, metadata = _free(pool, reserve_percent)
+    what, option = ("data", "-L") if data <= metadata else ("metadata", "--poolmetadatasize")
+    return Reason(
+        "pool-short" if data <= metadata else "pool-metadata-short",
+        f"The {what} of the thin pool {name} lets copies take {format_size(max(0, min(data, metadata)))} "
+        f"more before its reserve of {reserve_percent} %. Extend it: lvextend {option} +SIZE {name}.",
+    )

@@ -1,0 +1,84 @@
+"""A plan's steps and warnings, as an administrator reads them."""
+
+from collections.abc import Iterator
+
+from p2vd.model.disk import Source, Transport
+from p2vd.model.plan import CopyOptions, DomainOptions, Firmware, Provisioning, Verify
+from p2vd.model.size import format_size
+from p2vd.planning.targets import Choice
+from p2vd.policy.model import Rule
+
+_VERIFY_STEPS = {
+    Verify.READ_BACK: "Read the whole target again and compare it with the digests of what was copied; "
+    "read the first and last MiB and 1024 random MiB of the source again.",
+    Verify.BOTH: "Read the whole target and the whole source again and compare both with the digests.",
+    Verify.NONE: "Compare nothing but the first and last MiB and 1024 random MiB of the source.",
+}
+
+
+def steps(
+    source: Source, choice: Choice, copy: CopyOptions, domain: DomainOptions, machine_name: str
+) -> list[str]:
+    """Return what would be done, in order, with every number that matters."""
+    path = f"{choice.vg.name}/{choice.lv_name}"
+    size = format_size(source.size_bytes)
+    limit = (
+        f", at most {format_size(copy.bandwidth_bytes_per_s)} a second" if copy.bandwidth_bytes_per_s else ""
+    )
+    sectors = f", in sectors of {domain.logical_block_size} bytes" if domain.logical_block_size else ""
+    return [
+        f"Hold the source {source} ({source.transport.value}, {_paths(source)}{size}, sectors of "
+        f"{source.sector_size} bytes) exclusively and set it read-only.",
+        _volume(path, choice, source),
+        f"Copy {size}, {copy.queue_depth} requests at a time{limit}, with a checkpoint of what is durable.",
+        _VERIFY_STEPS[copy.verify],
+        f"Define the virtual machine {machine_name} at {domain.uri}: {format_size(domain.memory_bytes)} of "
+        f"memory, {domain.vcpus} CPUs, {domain.firmware.value}, its disk on {domain.bus.value}{sectors}, "
+        f"{f'a NIC on the network {domain.network}' if domain.network else 'no network'}.",
+    ]
+
+
+def warnings(
+    rule: Rule, source: Source, choice: Choice, copy: CopyOptions, domain: DomainOptions
+) -> Iterator[str]:
+    """Yield what does not forbid the plan, but should be known before it runs."""
+    if source.transport in (Transport.ISCSI, Transport.FC):
+        if len(source.paths) < 2:
+            yield f"{source} has one path only: the copy waits while that is down."
+        elif source.paths_ready < len(source.paths):
+            yield f"Only {source.paths_ready} of {len(source.paths)} paths of {source} are ready."
+    if copy.verify is Verify.NONE:
+        yield 'The target is not read again (verify = "none"): what was lost without an error stays unseen.'
+    if domain.logical_block_size > 512 and domain.firmware is Firmware.BIOS:
+        yield (
+            f"SeaBIOS does not boot from disks with sectors of {domain.logical_block_size} bytes; "
+            'set domain.firmware = "uefi" if the machine shall boot from this disk.'
+        )
+    if choice.pool:
+        free = choice.pool.size_bytes * (100 - copy.pool_reserve_percent) // 100 - choice.pool.used_bytes
+        if choice.worst_case_bytes > free:
+            path = f"{choice.vg.name}/{choice.pool.name}"
+            yield (
+                f"The copy may need {format_size(choice.worst_case_bytes)} of the pool {path}, which has "
+                f"{format_size(max(free, 0))} free beyond the reserve of {copy.pool_reserve_percent} %: the "
+                f'job is held ("pool") before the pool is full, and goes on after lvextend -L +SIZE {path}.'
+            )
+    if rule.target.single_host:
+        yield f"No other host may use the volume group {choice.vg.name}: the policy says single_host = true."
+
+
+def _paths(source: Source) -> str:
+    return f"{source.paths_ready} of {len(source.paths)} paths ready, " if source.paths else ""
+
+
+def _volume(path: str, choice: Choice, source: Source) -> str:
+    kind = Provisioning.THIN if choice.pool else Provisioning.THICK
+    added = choice.size_bytes - source.size_bytes
+    rounding = (
+        f" ({format_size(added)} more than the source, to whole extents of "
+        f"{format_size(choice.vg.extent_size_bytes)}; the rest is zero)"
+        if added
+        else ""
+    )
+    pool = f" in the pool {choice.pool.name}" if choice.pool else ""
+    return f"Create the {kind.value} volume {path} of {format_size(choice.size_bytes)}{rounding}{pool}."

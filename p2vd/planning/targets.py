@@ -1,0 +1,253 @@
+"""Which volume group of a rule takes the disk: the first that can, or every reason why none can."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from p2vd.model.disk import Source
+from p2vd.model.errors import Reason
+from p2vd.model.inventory import Inventory
+from p2vd.model.lvm import ThinPool, Vg
+from p2vd.model.plan import DiskBus, Provisioning
+from p2vd.model.size import format_size, round_up
+from p2vd.policy.model import Rule, SectorSizeRemedy
+from p2vd.policy.names import lv_name, lv_name_problem
+
+_SHARED_LOCK_TYPES = ("sanlock", "dlm", "idm")
+
+_POOL_REMEDIES = {
+    "failed": "Repair it: lvconvert --repair {pool}.",
+    "out_of_data": "Extend it: lvextend -L +SIZE {pool}.",
+    "metadata_read_only": "Repair it: lvconvert --repair {pool}; extend its metadata if that is full.",
+    "needs_check": "Deactivate its volumes, then repair it: lvconvert --repair {pool}.",
+}
+"""By LVM's `lv_health_status`; `needs_check` by the kernel's status line."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A volume group that can take the disk, and the LV it would get.
+
+    `worst_case_bytes`: what the copy takes of the pool (or VG) at most. `logical_block_size`: as in
+    DomainOptions: QEMU shows sectors of 512 bytes unless told otherwise, whatever the LV has.
+    """
+
+    vg: Vg
+    pool: ThinPool | None
+    lv_name: str
+    size_bytes: int
+    worst_case_bytes: int
+    logical_block_size: int
+
+
+def choose(
+    rule: Rule, source: Source, machine_name: str, inventory: Inventory
+) -> Choice | tuple[Reason, ...]:
+    """Return the first fitting volume group's choice, else what is wrong with each of them."""
+    reasons: list[Reason] = []
+    tried: set[str] = set()
+    for wanted in rule.target.volume_groups:
+        found = _find(wanted, inventory)
+        if isinstance(found, Reason):
+            reasons.append(found)
+            continue
+        for vg in found:
+            if vg.uuid in tried:
+                continue
+            tried.add(vg.uuid)
+            choice = _choice(rule, source, machine_name, vg)
+            problems = [*_access(rule, vg, inventory.system_id), *_fit(rule, source, choice)]
+            if not problems:
+                return choice
+            reasons += problems
+    return tuple(reasons)
+
+
+def holds_source(rule: Rule, source: Source, inventory: Inventory) -> tuple[Reason, ...]:
+    """Return which of the rule's volume groups have the source, or a partition of it, as a PV.
+
+    No later volume group helps: the source then holds data of this host.
+    """
+    reasons = {}
+    for wanted in rule.target.volume_groups:
+        found = _find(wanted, inventory)
+        for vg in found if not isinstance(found, Reason) else ():
+            device = next((pv.device for pv in vg.pvs if _is_of(pv.device, source)), "")
+            if device:
+                reasons[vg.uuid] = Reason(
+                    "source-is-pv",
+                    f"{device}, a PV of the volume group {vg.name}, is on the source {source}: "
+                    "it would be copied into itself. Name another volume group in the policy.",
+                )
+    return tuple(reasons.values())
+
+
+def sector_sizes(source: Source, bus: DiskBus) -> Iterator[Reason]:
+    """Yield why the source's sectors cannot be shown to a guest at all."""
+    if source.sector_size not in (512, 4096):
+        yield Reason(
+            "sector-size", f"{source} has sectors of {source.sector_size} bytes; only 512 and 4096 can be."
+        )
+    elif source.sector_size != 512 and bus is DiskBus.SATA:
+        yield Reason(
+            "sector-size-bus",
+            f"{source} has sectors of {source.sector_size} bytes, and QEMU's SATA disks have 512 only. "
+            'Set domain.bus = "virtio" or "scsi" in the policy.',
+        )
+
+
+def _find(wanted: str, inventory: Inventory) -> tuple[Vg, ...] | Reason:
+    """The volume groups of that name or `@tag`: one by name, by tag in the order of their names."""
+    if wanted.startswith("@"):
+        tagged = [vg for vg in inventory.volume_groups if wanted[1:] in vg.tags]
+        if tagged:
+            return tuple(sorted(tagged, key=lambda vg: (vg.name, vg.uuid)))
+        return Reason("vg-not-found", f"No volume group carries the tag {wanted[1:]} (vgchange --addtag).")
+    named = tuple(vg for vg in inventory.volume_groups if vg.name == wanted)
+    if len(named) > 1:
+        return Reason(
+            "vg-ambiguous",
+            f"{len(named)} volume groups are named {wanted}: {', '.join(vg.uuid for vg in named)}. "
+            "Rename one by its UUID with vgrename.",
+        )
+    if not named:
+        seen = ", ".join(sorted(vg.name for vg in inventory.volume_groups)) or "none"
+        unread = "".join(f" {problem}" for problem in inventory.problems)
+        return Reason("vg-not-found", f"There is no volume group {wanted}; seen: {seen}.{unread}")
+    return named
+
+
+def _choice(rule: Rule, source: Source, machine_name: str, vg: Vg) -> Choice:
+    pool = _pool(rule, vg) if rule.target.provisioning is Provisioning.THIN else None
+    size = round_up(source.size_bytes, vg.extent_size_bytes)
+    unlike = source.sector_size != vg.sector_size or source.sector_size != 512
+    return Choice(
+        vg=vg,
+        pool=pool,
+        lv_name=lv_name(rule.target.name, machine_name, source),
+        size_bytes=size,
+        worst_case_bytes=round_up(size, pool.chunk_size_bytes) if pool else size,
+        logical_block_size=source.sector_size if unlike else 0,
+    )
+
+
+def _pool(rule: Rule, vg: Vg) -> ThinPool | None:
+    if rule.target.thin_pool:
+        return vg.pool(rule.target.thin_pool)
+    return vg.thin_pools[0] if len(vg.thin_pools) == 1 else None
+
+
+def _access(rule: Rule, vg: Vg, system_id: str) -> Iterator[Reason]:
+    """Yield why this host may not make volumes in `vg` now (design: §4.7)."""
+    if vg.exported:
+        yield Reason("vg-exported", f"The volume group {vg.name} is exported. Import it: vgimport {vg.name}.")
+    if vg.clustered:
+        yield Reason(
+            "vg-clustered",
+            f"The volume group {vg.name} has the clustered flag of clvmd, which is gone. "
+            f"Convert it: vgchange --lock-type sanlock {vg.name} (lvmlockd(8)).",
+        )
+    if vg.missing_pv_count:
+        yield Reason(
+            "vg-missing-pvs",
+            f"{vg.missing_pv_count} of the PVs of the volume group {vg.name} are missing. Attach their LUNs: "
+            "a change without them would leave inconsistent metadata.",
+        )
+    duplicates = [pv.device for pv in vg.pvs if pv.duplicate]
+    if duplicates:
+        yield Reason(
+            "vg-duplicate-pvs",
+            f"The volume group {vg.name} has PVs that are there twice: {', '.join(duplicates)}. "
+            "Detach the copies (clones or snapshots of the LUN).",
+        )
+    yield from _ownership(rule, vg, system_id)
+
+
+def _ownership(rule: Rule, vg: Vg, system_id: str) -> Iterator[Reason]:
+    if vg.lock_type in _SHARED_LOCK_TYPES or (vg.system_id and vg.system_id == system_id):
+        return
+    if vg.system_id:
+        yield Reason(
+            "vg-foreign",
+            f"The volume group {vg.name} belongs to the host with the system ID {vg.system_id}; LVM refuses "
+            f"it here. Hand it over there: vgchange --systemid {system_id or 'ID'} {vg.name} "
+            "(lvmsystemid(7)).",
+        )
+    elif not rule.target.single_host:
+        yield Reason(
+            "vg-not-guarded",
+            f"Nothing keeps other hosts off the volume group {vg.name}: it is neither shared by lvmlockd nor "
+            f"does it carry this host's system ID. Set one (lvmsystemid(7)), or write "
+            f'target.single_host = true in the policy "{rule.name}" if no other host ever uses it.',
+        )
+
+
+def _fit(rule: Rule, source: Source, choice: Choice) -> Iterator[Reason]:
+    """Yield why the disk does not fit into the volume group as the rule wants it."""
+    vg = choice.vg
+    problem = lv_name_problem(vg.name, choice.lv_name)
+    if problem:
+        yield Reason("lv-name", f"{problem} Change target.name in the policy, or name the machine otherwise.")
+    if choice.lv_name in {lv.name for lv in vg.lvs} | {pool.name for pool in vg.thin_pools}:
+        yield Reason(
+            "lv-name-taken",
+            f"{vg.name}/{choice.lv_name} is there already. Name the machine otherwise, or remove that volume "
+            "if it is not needed.",
+        )
+    if source.sector_size != vg.sector_size and rule.target.sector_size_remedy is SectorSizeRemedy.NONE:
+        yield Reason(
+            "sector-sizes-differ",
+            f"{source} has sectors of {source.sector_size} bytes, the volume group {vg.name} of "
+            f"{vg.sector_size}: partition tables count in sectors. Choose a volume group with equal ones, "
+            "or let the virtual machine see the old size by the policy's "
+            'target.sector_size_remedy = "domain".',
+        )
+    if rule.target.provisioning is Provisioning.THICK:
+        if choice.size_bytes > vg.free_bytes:
+            yield Reason(
+                "vg-too-small",
+                f"{source} needs {format_size(choice.size_bytes)}, the volume group {vg.name} has "
+                f"{format_size(vg.free_bytes)} free. Add a PV (vgextend) or name another volume group.",
+            )
+    elif choice.pool is None:
+        yield _no_pool(rule, vg)
+    else:
+        yield from _pool_fit(rule, choice, choice.pool)
+
+
+def _no_pool(rule: Rule, vg: Vg) -> Reason:
+    seen = ", ".join(pool.name for pool in vg.thin_pools)
+    if not seen:
+        return Reason("pool-not-found", f"The volume group {vg.name} has no thin pool. Make one: lvmthin(7).")
+    if rule.target.thin_pool:
+        return Reason(
+            "pool-not-found",
+            f"The volume group {vg.name} has no thin pool {rule.target.thin_pool}; it has: {seen}.",
+        )
+    return Reason("pool-ambiguous", f"{vg.name} has the thin pools {seen}: name one by target.thin_pool.")
+
+
+def _pool_fit(rule: Rule, choice: Choice, pool: ThinPool) -> Iterator[Reason]:
+    path = f"{choice.vg.name}/{pool.name}"
+    if pool.health:
+        remedy = _POOL_REMEDIES.get(pool.health, "See lvs -a {pool} and lvmthin(7).").format(pool=path)
+        yield Reason("pool-unhealthy", f"The thin pool {path} is not well: {pool.health}. {remedy}")
+    promised = pool.virtual_size_bytes + choice.size_bytes
+    if promised > pool.size_bytes * rule.over_commit:
+        yield Reason(
+            "pool-over-commit",
+            f"With this volume the thin pool {path} of {format_size(pool.size_bytes)} would promise "
+            f'{format_size(promised)}; the policy "{rule.name}" allows {rule.over_commit:g} times its size. '
+            "Extend the pool, or raise pool.over_commit if it is watched.",
+        )
+
+
+def _is_of(device: str, source: Source) -> bool:
+    """Whether `device` is the source or a partition of it, by the names of kernel, kpartx and udev."""
+    for disk in (source.devnode, f"/dev/mapper/{source.name}"):
+        if device == disk:
+            return True
+        part = device.removeprefix(disk) if device.startswith(disk) else ""
+        digits = part.removeprefix("-part").removeprefix("p")
+        if digits.isdecimal() and (digits != part or not disk[-1].isdecimal()):
+            return True
+    return False

@@ -1,0 +1,89 @@
+"""Rules: what a policy file says, checked and typed."""
+
+import enum
+from dataclasses import dataclass, field
+
+from p2vd.model.disk import Transport
+from p2vd.model.plan import CopyOptions, DomainOptions, Provisioning
+from p2vd.policy.toml import FileError
+
+
+class SectorSizeRemedy(enum.Enum):
+    """What is done where source and target have unequal logical sector sizes."""
+
+    NONE = "none"
+    DOMAIN = "domain"
+
+
+@dataclass(frozen=True)
+class PolicyText:
+    """A policy file: where it lies and what it says."""
+
+    path: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Match:
+    """Which sources a rule is for. Every criterion that is set must hold; an empty one is not set.
+
+    Strings are globs of the shell, upper and lower case distinct; one of a list suffices. `portal`
+    and `target` ask for one path that fits. `size_max_bytes` 0: no limit.
+    """
+
+    transport: tuple[Transport, ...] = ()
+    wwid: tuple[str, ...] = ()
+    vendor: tuple[str, ...] = ()
+    model: tuple[str, ...] = ()
+    serial: tuple[str, ...] = ()
+    portal: tuple[str, ...] = ()
+    target: tuple[str, ...] = ()
+    machine: tuple[str, ...] = ()
+    size_min_bytes: int = 0
+    size_max_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class TargetRule:
+    """Where disks go: volume groups by name or `@tag`, in order of preference.
+
+    `thin_pool` empty: the volume group's only one.
+    """
+
+    volume_groups: tuple[str, ...]
+    provisioning: Provisioning
+    thin_pool: str = ""
+    name: str = "{machine}"
+    single_host: bool = False
+    autoactivate: bool = True
+    sector_size_remedy: SectorSizeRemedy = SectorSizeRemedy.NONE
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule. `text` is what was written, in a form in which equal rules are equal.
+
+    `over_commit` is how many times its size a pool may promise to thin LVs.
+    """
+
+    name: str
+    path: str
+    line: int
+    text: str
+    match: Match
+    target: TargetRule
+    copy: CopyOptions = field(default_factory=CopyOptions)
+    domain: DomainOptions = field(default_factory=DomainOptions)
+    over_commit: float = 1.0
+    source_offline: bool = False
+
+
+@dataclass(frozen=True)
+class PolicySet:
+    """All rules in the order in which they apply. With any error there are no rules at all.
+
+    A rule that was left out could let a later one match: so files with errors are not used in part.
+    """
+
+    rules: tuple[Rule, ...] = ()
+    errors: tuple[FileError, ...] = ()

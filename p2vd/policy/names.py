@@ -1,0 +1,80 @@
+"""Names of machines and logical volumes: where they come from, and what LVM and libvirt accept."""
+
+import re
+import string
+
+from p2vd.model.disk import Source
+
+MACHINE_NAME_LENGTH = 63
+"""How long a machine's name may be: a host name's label, and far below libvirt's file name limits."""
+
+_DM_NAME_LENGTH = 127
+"""libdm's DM_NAME_LEN less the NUL: what `VG-LV` may take, with each dash within a name doubled."""
+
+_RESERVED_PREFIXES = ("pvmove", "snapshot")
+_RESERVED_PARTS = (
+    *("_cdata", "_cmeta", "_corig", "_cpool", "_cvol", "_imeta", "_iorig", "_mimage", "_mlog", "_pmspare"),
+    *("_rimage", "_rmeta", "_tdata", "_tmeta", "_vdata", "_vorigin", "_vpool", "_wcorig"),
+)
+"""Of lvm(8), VALID NAMES, and of LVM's lib/misc/lvm-string.c, which knows more."""
+
+_TEMPLATE_FIELDS = ("machine", "wwid")
+_FOREIGN = re.compile(r"[^A-Za-z0-9+_.-]")
+_MACHINE = re.compile(r"[A-Za-z0-9][A-Za-z0-9+_.-]*")
+
+
+def default_machine_name(source: Source) -> str:
+    """Return the name of a machine that nobody named: `p2v-` and the end of its disk's WWID."""
+    return "p2v-" + _FOREIGN.sub("_", source.wwid or source.id)[-12:].lstrip("-._+")
+
+
+def machine_name_problem(name: str) -> str:
+    """Return why `name` cannot be a machine's name, which is the libvirt domain's; "" if it can."""
+    if not _MACHINE.fullmatch(name):
+        return (
+            f"{name!r} cannot name a machine: use letters, digits and + _ . - only, "
+            "beginning with a letter or a digit."
+        )
+    if len(name) > MACHINE_NAME_LENGTH:
+        return f"{name!r} is longer than {MACHINE_NAME_LENGTH} characters."
+    return ""
+
+
+def template_problem(template: str) -> str:
+    """Return why `template` is no pattern of an LV's name; "" if it is one."""
+    try:
+        fields = [
+            (field, spec, conversion) for _, field, spec, conversion in _parsed(template) if field is not None
+        ]
+    except ValueError as error:
+        return f"is not a template: {error}"
+    for field, spec, conversion in fields:
+        if field not in _TEMPLATE_FIELDS or spec or conversion:
+            return f"may name {{machine}} and {{wwid}} only, not {{{field}}}"
+    if not fields:
+        return "must name {machine} or {wwid}: an LV's name is taken once"
+    return ""
+
+
+def lv_name(template: str, machine_name: str, source: Source) -> str:
+    """Return the LV's name, with every character that LVM refuses replaced by `_`."""
+    name = _FOREIGN.sub("_", template.format(machine=machine_name, wwid=source.wwid or source.id))
+    return "_" + name[1:] if name.startswith("-") else name
+
+
+def lv_name_problem(vg_name: str, name: str) -> str:
+    """Return why LVM would refuse `name` in that VG; "" if it would not."""
+    if name in ("", ".", ".."):
+        return f"{name!r} is no name of an LV."
+    if name.startswith(_RESERVED_PREFIXES):
+        return f"LVM keeps names that begin with {' or '.join(_RESERVED_PREFIXES)} for itself: {name}."
+    reserved = next((part for part in _RESERVED_PARTS if part in name), "")
+    if reserved:
+        return f"LVM keeps names that contain {reserved} for itself: {name}."
+    if sum(len(part) + part.count("-") for part in (vg_name, name)) + 1 > _DM_NAME_LENGTH:
+        return f"{vg_name}/{name} is longer than device-mapper allows ({_DM_NAME_LENGTH} characters)."
+    return ""
+
+
+def _parsed(template: str) -> list[tuple[str, str | None, str | None, str | None]]:
+    return list(string.Formatter().parse(template))

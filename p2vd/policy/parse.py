@@ -1,0 +1,164 @@
+"""Policy files to rules. What may be written is described in p2vd-policy(5)."""
+
+import json
+from collections.abc import Sequence
+
+from p2vd.model.disk import Transport
+from p2vd.model.plan import CopyOptions, DomainOptions, Provisioning
+from p2vd.policy.model import Match, PolicySet, PolicyText, Rule, SectorSizeRemedy, TargetRule
+from p2vd.policy.names import template_problem
+from p2vd.policy.toml import Document, FileError, Table
+
+MAX_QUEUE_DEPTH = 64
+MAX_OVER_COMMIT = 1000.0
+_PIB = 1 << 50
+_HYPERVISORS = ("qemu:///system",)
+
+
+def load(texts: Sequence[PolicyText]) -> PolicySet:
+    """Return the rules of all files, in the files' and the texts' order, or every error in them."""
+    rules: list[Rule] = []
+    errors: list[FileError] = []
+    for text in texts:
+        document = Document(text.path, text.text)
+        if not document.errors:
+            root = document.root()
+            for table in root.tables("rule"):
+                rule = _rule(table, text.path)
+                _refuse_double(rule, rules, table)
+                rules.append(rule)
+            root.finish()
+        errors += document.errors
+    errors.sort(key=lambda error: (error.path, error.line, error.key))
+    return PolicySet(() if errors else tuple(rules), tuple(errors))
+
+
+def _refuse_double(rule: Rule, rules: Sequence[Rule], table: Table) -> None:
+    other = next((other for other in rules if other.name == rule.name), None)
+    if other is not None:
+        table.error(
+            "name", f'a rule "{rule.name}" is already in {other.path}:{other.line}; name each rule once'
+        )
+
+
+def _rule(table: Table, path: str) -> Rule:
+    name = table.text("name")
+    if not name:
+        table.error("name", "every rule needs a name")
+    match = _match(table.table("match"))
+    target = _target(table.table("target"))
+    pool = table.table("pool")
+    copy = _copy(table.table("copy"), pool)
+    over_commit = pool.number("over_commit", Rule.over_commit, 0.01, MAX_OVER_COMMIT)
+    pool.later("extend")
+    pool.finish()
+    if target.provisioning is Provisioning.THICK and "pool" in table:
+        table.error("pool", 'a thick volume has no pool; remove the table or write provisioning = "thin"')
+    source = table.table("source")
+    offline = source.flag("offline")
+    source.finish()
+    domain = _domain(table.table("domain"))
+    table.later("auto", "warm", "window")
+    table.finish()
+    return Rule(
+        name=name,
+        path=path,
+        line=table.line,
+        text=json.dumps(table.data, sort_keys=True, default=str),
+        match=match,
+        target=target,
+        copy=copy,
+        domain=domain,
+        over_commit=over_commit,
+        source_offline=offline,
+    )
+
+
+def _match(table: Table) -> Match:
+    names = table.texts("transport")
+    transports = {transport.value: transport for transport in Transport}
+    for name in names:
+        if name not in transports:
+            allowed = ", ".join(f'"{value}"' for value in transports)
+            table.error("transport", f"there is no transport {name!r}; allowed: {allowed}")
+    size = table.table("size")
+    match = Match(
+        transport=tuple(transports[name] for name in names if name in transports),
+        wwid=table.texts("wwid"),
+        vendor=table.texts("vendor"),
+        model=table.texts("model"),
+        serial=table.texts("serial"),
+        portal=table.texts("portal"),
+        target=table.texts("target"),
+        machine=table.texts("machine"),
+        size_min_bytes=size.size("min"),
+        size_max_bytes=size.size("max"),
+    )
+    if "max" in size and not max(match.size_min_bytes, 1) <= match.size_max_bytes:
+        size.error("max", "must not be less than min, nor zero")
+    size.finish()
+    table.later("wwpn")
+    table.finish()
+    if not size.data and not any(key != "size" for key in table.data):
+        table.error("", 'a rule needs a criterion; wwid = "*" matches every disk')
+    return match
+
+
+def _target(table: Table) -> TargetRule:
+    groups = table.texts("volume_groups")
+    if "volume_groups" not in table:
+        table.error("volume_groups", 'is missing: a list of names or "@tags" of volume groups')
+    provisioning = table.choice("provisioning", Provisioning.THIN)
+    if "provisioning" not in table:
+        table.error("provisioning", 'is missing: "thin" or "thick"')
+    thin_pool = table.text("thin_pool")
+    if provisioning is Provisioning.THICK and thin_pool:
+        table.error("thin_pool", 'a thick volume has no pool; remove the key or write provisioning = "thin"')
+    name = table.text("name", TargetRule.name)
+    if problem := template_problem(name):
+        table.error("name", problem)
+    target = TargetRule(
+        volume_groups=groups,
+        provisioning=provisioning,
+        thin_pool=thin_pool,
+        name=name,
+        single_host=table.flag("single_host"),
+        autoactivate=table.flag("autoactivate", TargetRule.autoactivate),
+        sector_size_remedy=table.choice("sector_size_remedy", SectorSizeRemedy.NONE),
+    )
+    table.later("lun", "directory")
+    table.finish()
+    return target
+
+
+def _copy(table: Table, pool: Table) -> CopyOptions:
+    copy = CopyOptions(
+        verify=table.choice("verify", CopyOptions.verify),
+        queue_depth=table.integer("queue_depth", CopyOptions.queue_depth, 1, MAX_QUEUE_DEPTH),
+        bandwidth_bytes_per_s=table.size("bandwidth"),
+        pool_reserve_percent=pool.integer("reserve_percent", CopyOptions.pool_reserve_percent, 0, 90),
+    )
+    table.later("bad_sectors", "latency")
+    table.finish()
+    return copy
+
+
+def _domain(table: Table) -> DomainOptions:
+    uri = table.text("hypervisor", DomainOptions.uri)
+    if uri not in _HYPERVISORS:
+        table.error("hypervisor", f"must be {' or '.join(_HYPERVISORS)} in this version, not {uri!r}")
+    memory = table.size("memory", DomainOptions.memory_bytes)
+    if not 1 << 20 <= memory <= _PIB:
+        table.error("memory", "must be from 1 MiB to 1 PiB")
+    network = table.text("network")
+    domain = DomainOptions(
+        uri=uri,
+        memory_bytes=memory,
+        vcpus=table.integer("vcpus", DomainOptions.vcpus, 1, 4096),
+        firmware=table.choice("firmware", DomainOptions.firmware),
+        bus=table.choice("bus", DomainOptions.bus),
+        network=network,
+        virt_type=table.choice("type", DomainOptions.virt_type),
+    )
+    table.finish()
+    return domain
