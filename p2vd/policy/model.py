@@ -17,10 +17,11 @@ class SectorSizeRemedy(enum.Enum):
 
 @dataclass(frozen=True)
 class PolicyText:
-    """A policy file: where it lies and what it says."""
+    """A policy file: where it lies and what it says, or the `problem` why it could not be read."""
 
     path: str
     text: str
+    problem: str = ""
 
 
 @dataclass(frozen=True)

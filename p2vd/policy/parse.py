@@ -21,6 +21,8 @@ def load(texts: Sequence[PolicyText]) -> PolicySet:
     errors: list[FileError] = []
     for text in texts:
         document = Document(text.path, text.text)
+        if text.problem:
+            document.error((), text.problem)
         if not document.errors:
             root = document.root()
             for table in root.tables("rule"):

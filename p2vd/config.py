@@ -1,0 +1,154 @@
+"""The daemon's configuration, and the policy files as they lie in their directories."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from enum import Enum
+from pathlib import Path
+from typing import ClassVar
+
+from p2vd.model.errors import P2vdError
+from p2vd.policy.model import PolicyText
+from p2vd.policy.toml import Document, FileError, Table
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+_USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
+_NULL = Path("/dev/null")
+_MAX_WAIT_S = 86400.0
+
+
+class QuarantineMode(Enum):
+    """Which maps are kept from the host's own rules (units/59-p2vd-quarantine.rules).
+
+    `sources`: those that a policy matches, and p2vd's volumes. `unknown`: also every multipath map
+    that is not listed as the host's own, so that a LUN seen for the first time is never touched.
+    """
+
+    SOURCES = "sources"
+    UNKNOWN = "unknown"
+
+
+@dataclass(eq=False)
+class ConfigInvalid(P2vdError):
+    """The configuration file cannot be used; all its errors."""
+
+    errors: tuple[FileError, ...]
+    template: ClassVar[str] = ""
+
+    def __str__(self) -> str:
+        return "The configuration is not valid.\n" + "\n".join(str(error) for error in self.errors)
+
+
+@dataclass(frozen=True)
+class Config:
+    """What p2vd.toml(5) describes; every default is here. Times in seconds."""
+
+    state_dir: Path = Path("/var/lib/p2vd")
+    policy_dirs: tuple[Path, ...] = (Path("/etc/p2vd/policy.d"), Path("/usr/lib/p2vd/policy.d"))
+    quarantine: QuarantineMode = QuarantineMode.SOURCES
+    quarantine_dir: Path = Path("/etc/p2vd/quarantine.d")
+    worker_user: str = "p2vd-worker"
+    max_jobs: int = 4
+    commit_interval_s: float = 1.0
+    stop_timeout_s: float = 7.0
+    log_level: str = "info"
+
+
+def load(path: Path) -> Config:
+    """Return the configuration in `path`; a file that is not there says nothing.
+
+    Raises ConfigInvalid with every error, by file, line and key.
+    """
+    text = _read(path)
+    if text.problem and path.exists():
+        raise ConfigInvalid((FileError(str(path), 0, "", text.problem),))
+    document = Document(str(path), text.text)
+    config = _config(document.root())
+    if document.errors:
+        raise ConfigInvalid(tuple(document.errors))
+    return config
+
+
+def show(config: Config) -> str:
+    """Return `config` as a file that says the same."""
+    lines = [f"{setting.name} = {_toml(getattr(config, setting.name))}" for setting in fields(config)]
+    return "\n".join(lines) + "\n"
+
+
+def policy_texts(config: Config) -> tuple[PolicyText, ...]:
+    """Return the policy files in the order in which they apply: by file name.
+
+    A file hides those of the same name in later directories; a link to /dev/null hides them and
+    says nothing. What cannot be read comes back as a text with a problem, which is an error.
+    """
+    chosen: dict[str, Path] = {}
+    problems: list[PolicyText] = []
+    for directory in config.policy_dirs:
+        try:
+            names = sorted(entry.name for entry in directory.iterdir() if _is_policy(entry.name))
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            problems.append(PolicyText(str(directory), "", f"cannot be read: {error.strerror}"))
+            continue
+        for name in names:
+            chosen.setdefault(name, directory / name)
+    files = [path for _, path in sorted(chosen.items()) if path.resolve() != _NULL]
+    return (*problems, *(_read(path) for path in files))
+
+
+def _config(table: Table) -> Config:
+    config = Config(
+        state_dir=_path(table, "state_dir", Config.state_dir),
+        policy_dirs=_paths(table, "policy_dirs", Config.policy_dirs),
+        quarantine=table.choice("quarantine", Config.quarantine),
+        quarantine_dir=_path(table, "quarantine_dir", Config.quarantine_dir),
+        worker_user=table.text("worker_user", Config.worker_user),
+        max_jobs=table.integer("max_jobs", Config.max_jobs, 1, 256),
+        commit_interval_s=table.number("commit_interval_s", Config.commit_interval_s, 0.1, 60),
+        stop_timeout_s=table.number("stop_timeout_s", Config.stop_timeout_s, 1, _MAX_WAIT_S),
+        log_level=table.text("log_level", Config.log_level),
+    )
+    if not _USER.fullmatch(config.worker_user):
+        table.error("worker_user", f"must be the name of a user, not {config.worker_user!r}")
+    if config.worker_user == "root":
+        table.error("worker_user", "must not be root: the worker drops every privilege before its first byte")
+    if config.log_level not in LOG_LEVELS:
+        table.error("log_level", f"must be {' or '.join(LOG_LEVELS)}, not {config.log_level!r}")
+    table.finish()
+    return config
+
+
+def _path(table: Table, key: str, default: Path) -> Path:
+    return _paths(table, key, (default,))[0]
+
+
+def _paths(table: Table, key: str, default: Sequence[Path]) -> tuple[Path, ...]:
+    paths = tuple(Path(text) for text in table.texts(key, tuple(str(path) for path in default)))
+    if not all(path.is_absolute() for path in paths):
+        table.error(key, "must begin with /")
+    return paths
+
+
+def _is_policy(name: str) -> bool:
+    return name.endswith(".toml") and not name.startswith(".")
+
+
+def _read(path: Path) -> PolicyText:
+    try:
+        return PolicyText(str(path), path.read_text(encoding="utf-8"))
+    except OSError as error:
+        return PolicyText(str(path), "", f"cannot be read: {error.strerror}")
+    except UnicodeDecodeError as error:
+        return PolicyText(str(path), "", f"is not UTF-8 at byte {error.start}")
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    if isinstance(value, Enum):
+        return _toml(value.value)
+    if isinstance(value, Path):
+        return _toml(str(value))
+    return json.dumps(value, ensure_ascii=False)
