@@ -61,7 +61,7 @@ class InventoryKeeper:
         self._wanted.set()
 
     def fresh(self, timeout_s: float = 60.0) -> Inventory:
-        """Return an inventory that was begun after this call. Raises what the scan raised, or TimeoutError."""
+        """Return an inventory begun after this call. Raises what the scan raised, or TimeoutError."""
         finished = threading.Event()
         errors: list[P2vdError | None] = []
 

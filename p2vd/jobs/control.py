@@ -1,0 +1,86 @@
+"""How a step of a job ends other than well: it must wait, or somebody wants something else."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from p2vd.model.errors import P2vdError
+from p2vd.model.job import Hold
+
+
+@dataclass(eq=False)
+class MustWait(P2vdError):
+    """The step cannot go on now and can later: the job is held, and tried again."""
+
+    hold: Hold
+    why: str
+    template: ClassVar[str] = "held: {why}"
+
+
+@dataclass(eq=False)
+class TryAgain(P2vdError):
+    """A query gave no answer: nothing is known, nothing was done."""
+
+    why: str
+    template: ClassVar[str] = "{why}"
+
+
+class Interrupted(Exception):
+    """The daemon stops, or the job was cancelled or held, in the middle of a step."""
+
+
+@dataclass(eq=False)
+class LvVanished(P2vdError):
+    """The LV of a job is gone from its VG, or no longer carries the job's tag."""
+
+    vg: str
+    lv_uuid: str
+    job: str
+    template: ClassVar[str] = (
+        "The LV {lv_uuid} of this job is no longer in VG {vg} with the tag p2vd.job={job}. "
+        "Cancel the job and make a new plan."
+    )
+
+
+@dataclass(eq=False)
+class TargetChanged(P2vdError):
+    """Somebody else changed the target while the job had it."""
+
+    device: str
+    what: str
+    template: ClassVar[str] = (
+        "The target {device} was changed from outside: {what}. What was copied cannot be trusted: "
+        "find out who did it, cancel the job with --remove-target and make a new plan."
+    )
+
+
+@dataclass(eq=False)
+class TargetInUse(P2vdError):
+    """Another process has the target open while the job copies into it."""
+
+    device: str
+    opens: int
+    template: ClassVar[str] = (
+        "The target {device} is open by somebody else too ({opens} times in all), who may write to it. "
+        "Find the process (fuser -v {device}), cancel the job with --remove-target and make a new plan."
+    )
+
+
+@dataclass(eq=False)
+class PoolBroken(P2vdError):
+    """A thin pool needs repair before anything may be written to it."""
+
+    pool: str
+    state: str
+    template: ClassVar[str] = (
+        "The thin pool {pool} is {state}. Deactivate it, run lvconvert --repair {pool}, "
+        "activate it, then retry the job."
+    )
+
+
+@dataclass(eq=False)
+class WorkerFailed(P2vdError):
+    """A worker ended without a report of its own."""
+
+    source: str
+    how: str
+    template: ClassVar[str] = "The copy of {source} was interrupted: {how}. It is resumed by itself."

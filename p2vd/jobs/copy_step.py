@@ -1,0 +1,356 @@
+"""The stages `copying` and `verifying`: one worker at a time, watched until it ends."""
+
+import logging
+import time
+from dataclasses import dataclass, field, replace
+
+import tenacity
+
+from p2vd.copying.opening import OpenRequest, SourceToOpen, TargetToOpen
+from p2vd.copying.protocol import (
+    Bandwidth,
+    Binding,
+    Credit,
+    Phase,
+    ProgressReport,
+    Report,
+    Stalled,
+    Start,
+    Stop,
+    TargetTraits,
+)
+from p2vd.copying.protocol import Pause as PauseWorker
+from p2vd.copying.protocol import Resume as ResumeWorker
+from p2vd.discovery.dm import dm_info
+from p2vd.jobs import old_worker, source_guard
+from p2vd.jobs.control import (
+    Interrupted,
+    MustWait,
+    PoolBroken,
+    TargetChanged,
+    TargetInUse,
+    WorkerFailed,
+)
+from p2vd.jobs.services import Services
+from p2vd.jobs.session import OpenFailed, WorkerSession, ask_opener
+from p2vd.jobs.signals import Signals
+from p2vd.jobs.targets import JobTarget, find_source, find_target
+from p2vd.jobs.transitions import JobEvent
+from p2vd.model.disk import Source
+from p2vd.model.errors import P2vdError
+from p2vd.model.job import Activity, Hold, Job, JobError, Stage
+from p2vd.model.lvm import ThinPool, Vg
+from p2vd.model.plan import Provisioning
+from p2vd.model.size import format_size
+from p2vd.system.command import CommandTimedOut
+
+log = logging.getLogger(__name__)
+
+_OPEN_DEADLINE_S = 30.0
+_CHECK_INTERVAL_S = 2.0
+# udev's probes of a device that was just activated or closed are over by then.
+_PROBES_END_S = 10.0
+_HELD_BY_FAILURE = {"PoolFull": Hold.POOL, "CheckpointUnwritable": Hold.CHECKPOINT_STORE}
+
+
+@dataclass(eq=False)
+class BadSectors(P2vdError):
+    """The source has sectors that cannot be read."""
+
+    source: str
+    bad: str
+    template = (
+        "Source {source} has {bad} that cannot be read. Replace or repair the disk, then retry the job."
+    )
+
+
+@dataclass
+class _Copy:
+    """What one attempt knows; used by one thread."""
+
+    job: Job
+    source: Source
+    target: JobTarget
+    table: str
+    report: Report | None = None
+    committed_bytes: int = 0
+    stopping: bool = False
+    paused: bool = False
+    bandwidth: int = 0
+    target_error: P2vdError | None = field(default=None)
+
+
+def copy(services: Services, signals: Signals, job: Job) -> None:
+    """Copy, verify and prove, from wherever the checkpoint stands.
+
+    Ends with a transition; or raises MustWait, TryAgain, Interrupted, or what fails the job.
+    """
+    source = find_source(services.inventory.fresh(), job)
+    target = find_target(services, job)
+    if not target.lv.active:
+        services.volumes.activate(target.lv, target.vg, job.uuid, signals.late(services.board, job.uuid))
+    if (pool := target.vg.pool(target.lv.pool)) is not None:
+        services.pools.status(target.vg, pool)
+    services.quarantine.add_lv(target.vg, target.lv)
+    source_guard.protect(services, job, source)
+    descriptors = _open(services, signals, job, source, target)
+    table = dm_info(services.commands, target.dm_name).table
+    # The credits of a pool count from the start of a worker.
+    services.board.progress(job.uuid, replace(services.board.job(job.uuid).progress, allocated_bytes=0))
+    attempt = _Copy(services.board.job(job.uuid), source, target, table)
+    attempt.bandwidth = signals.bandwidth(job.plan.copy.bandwidth_bytes_per_s)
+    session = WorkerSession.start(_start(services, attempt), descriptors)
+    log.info("job %s: worker %d copies %s to %s", job.uuid, session.pid, source, target.devnode)
+    services.board.release(job.uuid, Hold.OLD_WORKER)
+    services.board.release(job.uuid, Hold.SOURCE_ABSENT)
+    services.board.release(job.uuid, Hold.TARGET_ABSENT)
+    try:
+        services.board.set_activity(job.uuid, Activity.RUNNING)
+        code = _supervise(services, signals, attempt, session)
+    finally:
+        services.pools.forget(job.uuid)
+        session.close()
+        services.board.set_activity(job.uuid, Activity.IDLE)
+    _conclude(services, signals, attempt, code)
+
+
+def request(source: Source, target: JobTarget | None) -> OpenRequest:
+    """Return what the helper shall open and prove; without a target it only reads the WWIDs again."""
+    return OpenRequest(
+        source=SourceToOpen(
+            devnode=source.devnode,
+            size_bytes=source.size_bytes,
+            sector_size=source.sector_size,
+            dm_uuid=source.dm_uuid,
+            wwid=source.wwid,
+            path_devices=tuple(path.device for path in source.paths),
+        ),
+        target=None
+        if target is None
+        else TargetToOpen(
+            devnode=target.devnode,
+            size_bytes=target.lv.size_bytes,
+            sector_size=target.vg.sector_size,
+            dm_uuid=target.dm_uuid,
+        ),
+    )
+
+
+def _open(services: Services, signals: Signals, job: Job, source: Source, target: JobTarget) -> list[int]:
+    def keep_waiting(seconds: float) -> bool:
+        if seconds >= _OPEN_DEADLINE_S:
+            services.board.set_activity(
+                job.uuid, Activity.STALLED, f"opening {source} and {target.devnode} since {seconds:.0f} s"
+            )
+        return not signals.interrupted(services.board, job.uuid)
+
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(
+            lambda error: isinstance(error, OpenFailed) and error.error_name == "DeviceInUse"
+        ),
+        stop=tenacity.stop_after_delay(_PROBES_END_S),
+        wait=tenacity.wait_fixed(1),
+        sleep=signals.pause,
+        reraise=True,
+    )
+    try:
+        return retrying(ask_opener, request(source, target), keep_waiting)
+    except TimeoutError:
+        raise Interrupted from None
+    except OpenFailed as error:
+        # Every worker holds both devices exclusively: while one of this job lives, that is the reason.
+        if error.error_name == "DeviceInUse" and (pid := old_worker.find(job.uuid)) is not None:
+            raise MustWait(
+                Hold.OLD_WORKER,
+                f"worker {pid} of an earlier run still holds the devices, perhaps in the kernel",
+            ) from error
+        raise
+
+
+def _start(services: Services, attempt: _Copy) -> Start:
+    job, source, target = attempt.job, attempt.source, attempt.target
+    plan, pool = job.plan, target.vg.pool(target.lv.pool)
+    thin = plan.target.provisioning is Provisioning.THIN and pool is not None
+    directory = services.job_directory(job)
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    uid, gid = services.worker_ids
+    return Start(
+        version=1,
+        binding=Binding(
+            job=job.uuid,
+            generation=job.generation,
+            source_id=source.id,
+            source_size_bytes=source.size_bytes,
+            source_sector_size=source.sector_size,
+            target_id=f"{target.vg.uuid}/{target.lv.uuid}",
+        ),
+        checkpoint_path=str(directory / "checkpoint"),
+        target=TargetTraits(
+            size_bytes=target.lv.size_bytes,
+            sector_size=target.vg.sector_size,
+            dm_uuid=target.dm_uuid,
+            thin_chunk_bytes=pool.chunk_size_bytes if thin and pool else 0,
+            pool_zeroes=bool(thin and pool and pool.zeroes),
+        ),
+        verify=plan.copy.verify,
+        queue_depth=plan.copy.queue_depth,
+        bandwidth_bytes_per_s=attempt.bandwidth,
+        credit_bytes=0 if thin else -1,
+        worker_uid=uid,
+        worker_gid=gid,
+    )
+
+
+def _supervise(services: Services, signals: Signals, attempt: _Copy, session: WorkerSession) -> int | None:
+    """Follow the worker to its end and return its exit code; None: it does not end, we stop waiting."""
+    next_check = 0.0
+    while True:
+        try:
+            message = session.receive()
+        except EOFError:
+            break
+        match message:
+            case Phase(phase="verifying") if services.board.job(attempt.job.uuid).stage is Stage.COPYING:
+                services.board.advance(attempt.job.uuid, JobEvent.COPIED)
+            case ProgressReport():
+                attempt.committed_bytes = max(attempt.committed_bytes, message.progress.committed_bytes)
+                services.board.progress(attempt.job.uuid, message.progress)
+            case Stalled():
+                _note_stall(services, attempt, message)
+            case Report():
+                attempt.report = message
+                services.board.progress(attempt.job.uuid, message.progress)
+        _obey(services, signals, attempt, session)
+        if time.monotonic() >= next_check and attempt.report is None:
+            _watch_target(services, attempt, session)
+            next_check = time.monotonic() + _CHECK_INTERVAL_S
+        if signals.gave_up_waiting():
+            return None
+    while (code := session.exit_code(1.0)) is None:
+        if signals.gave_up_waiting():
+            return None
+    return code
+
+
+def _note_stall(services: Services, attempt: _Copy, stall: Stalled) -> None:
+    if stall.since_us == 0:
+        services.board.set_activity(attempt.job.uuid, Activity.RUNNING)
+        return
+    device = str(attempt.source) if stall.operation == "read" else attempt.target.devnode
+    services.board.set_activity(
+        attempt.job.uuid,
+        Activity.STALLED,
+        f"{stall.operation} of {device} at offset {stall.offset} outstanding since "
+        f"{time.strftime('%H:%M:%S', time.localtime(stall.since_us / 1e6))}",
+    )
+
+
+def _obey(services: Services, signals: Signals, attempt: _Copy, session: WorkerSession) -> None:
+    """Pass on what the administrator wants now."""
+    job = services.board.job(attempt.job.uuid)
+    if not attempt.stopping and (signals.stopping or job.stage is Stage.CANCELLING):
+        session.send(Stop())
+        attempt.stopping = True
+    paused = bool(job.holds & {Hold.USER, Hold.WINDOW, Hold.SLOT})
+    if paused is not attempt.paused:
+        session.send(PauseWorker() if paused else ResumeWorker())
+        attempt.paused = paused
+        services.board.set_activity(job.uuid, Activity.IDLE if paused else Activity.RUNNING)
+    wanted = signals.bandwidth(job.plan.copy.bandwidth_bytes_per_s)
+    if wanted != attempt.bandwidth:
+        session.send(Bandwidth(wanted))
+        attempt.bandwidth = wanted
+
+
+def _watch_target(services: Services, attempt: _Copy, session: WorkerSession) -> None:
+    """See that the target is ours alone and unchanged, and renew the credits of its pool."""
+    uuid, target = attempt.job.uuid, attempt.target
+    try:
+        _expect_ours(services, target, attempt.table, 1)
+        if (pool := target.vg.pool(target.lv.pool)) is not None:
+            _renew_credit(services, services.board.job(uuid), target.vg, pool, session)
+    except CommandTimedOut as error:
+        log.warning("job %s: %s", uuid, error)
+    except (TargetChanged, TargetInUse, PoolBroken) as error:
+        attempt.target_error = attempt.target_error or error
+        if not attempt.stopping:
+            session.send(Stop())
+            attempt.stopping = True
+
+
+def _expect_ours(services: Services, target: JobTarget, table: str, opens: int) -> None:
+    """See that the LV is the same, with the same table, and open at most as often as we opened it."""
+    info = dm_info(services.commands, target.dm_name)
+    if info.uuid != target.dm_uuid or info.table != table:
+        raise TargetChanged(target.devnode, f"its device-mapper table is now {info.table.strip()!r}")
+    if info.open_count > opens:
+        raise TargetInUse(target.devnode, info.open_count)
+
+
+def _renew_credit(services: Services, job: Job, vg: Vg, pool: ThinPool, session: WorkerSession) -> None:
+    credit, why = services.pools.credit(vg, pool, job)
+    session.send(Credit(credit.total_bytes))
+    if credit.short and credit.total_bytes <= job.progress.allocated_bytes:
+        services.board.hold(job.uuid, Hold.POOL)
+        services.board.set_activity(job.uuid, Activity.IDLE, why)
+    elif Hold.POOL in job.holds:
+        services.board.release(job.uuid, Hold.POOL)
+        services.board.set_activity(job.uuid, Activity.RUNNING)
+
+
+def _conclude(services: Services, signals: Signals, attempt: _Copy, code: int | None) -> None:
+    """Turn the end of a worker into a transition, or raise."""
+    uuid = attempt.job.uuid
+    if attempt.target_error is not None:
+        raise attempt.target_error
+    if attempt.committed_bytes > attempt.job.progress.committed_bytes:
+        services.board.change(uuid, lambda job: replace(job, fruitless_exits=0))
+    failure = attempt.report.failure if attempt.report else None
+    if code == 0 and attempt.report is not None:
+        _prove(services, signals, attempt, attempt.report)
+        return
+    if code == 4 and attempt.report is not None:
+        raise BadSectors(str(attempt.source), format_size(attempt.report.progress.bad_bytes))
+    if code is None or attempt.stopping:
+        raise Interrupted
+    if code in (1, 3):
+        error = JobError(failure.name, failure.message) if failure else _unreported(attempt, code)
+        services.board.advance(uuid, JobEvent.FAIL, error)
+        return
+    if failure is not None and failure.name in _HELD_BY_FAILURE:
+        raise MustWait(_HELD_BY_FAILURE[failure.name], failure.message)
+    error = JobError(failure.name, failure.message) if failure else _unreported(attempt, code)
+    log.warning("job %s: %s", uuid, error.message)
+    services.board.advance(uuid, JobEvent.INTERRUPTED, error)
+    signals.pause(1.0)
+
+
+def _unreported(attempt: _Copy, code: int) -> JobError:
+    how = f"the worker was ended by signal {-code}" if code < 0 else f"the worker exited with {code}"
+    error = WorkerFailed(str(attempt.source), how)
+    return JobError(error.name, str(error))
+
+
+def _prove(services: Services, signals: Signals, attempt: _Copy, report: Report) -> None:
+    """The last look before `proven`: the same LUN on every path, the same LV, nobody else at it."""
+    job = attempt.job
+    source = find_source(services.inventory.fresh(), job)
+    target = find_target(services, job)
+    try:
+        ask_opener(request(source, None), lambda _: not signals.interrupted(services.board, job.uuid))
+    except TimeoutError:
+        raise Interrupted from None
+    tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(TargetInUse),
+        stop=tenacity.stop_after_delay(_PROBES_END_S),
+        wait=tenacity.wait_fixed(1),
+        sleep=signals.pause,
+        reraise=True,
+    )(_expect_ours, services, target, attempt.table, 0)
+    services.board.change(
+        job.uuid,
+        lambda stored: replace(
+            stored, digest=report.digest, source_stable=report.source_stable, progress=report.progress
+        ),
+    )
+    services.board.advance(job.uuid, JobEvent.PROVEN)

@@ -1,0 +1,267 @@
+"""The daemon's face towards the bus: every verb, and everything that can be seen.
+
+Each call returns at once: work happens on the jobs' own threads and on the scanning thread.
+"""
+
+import logging
+import threading
+import time
+import uuid as uuids
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from p2vd.jobs.events import Event, InventoryChanged, PolicyErrorsChanged
+from p2vd.jobs.policies import PolicyKeeper
+from p2vd.jobs.runner import JobRunner
+from p2vd.jobs.services import Services
+from p2vd.jobs.transitions import TERMINAL, JobEvent, advance
+from p2vd.model.disk import Source
+from p2vd.model.errors import IllegalTransition, InvalidArgument, P2vdError, Reason, Refused
+from p2vd.model.inventory import Inventory
+from p2vd.model.job import Activity, Caller, Hold, Job, Machine, MachineState, Stage
+from p2vd.model.plan import Plan
+from p2vd.planning.plan import PlanRequest, make_plan, recheck
+from p2vd.policy.match import first_match
+from p2vd.system.clock import now_us
+
+log = logging.getLogger(__name__)
+
+
+class Engine:
+    """Plans, starts and steers jobs. Thread-safe."""
+
+    def __init__(self, services: Services, policies: PolicyKeeper) -> None:
+        self._services = services
+        self._board = services.board
+        self._policies = policies
+        self._lock = threading.RLock()
+        self._runners: dict[str, JobRunner] = {}
+        self._stopped = threading.Event()
+
+    # -- life ---------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Look at the host, and go on with every job that was running, without being asked."""
+        self._services.inventory.start()
+        for job in self._board.jobs():
+            if job.stage not in TERMINAL or self._unfinished(job):
+                log.info("job %s: resumed in stage %s", job.uuid, job.stage.value)
+                self._run(job.uuid)
+        self._schedule()
+
+    def _unfinished(self, job: Job) -> bool:
+        if job.stage is not Stage.PROVEN:
+            return bool(job.source_set_read_only)
+        state = self._board.machine(job.machine_uuid).state
+        return state in (MachineState.COPYING, MachineState.READY, MachineState.REGISTERING)
+
+    def stop(self) -> None:
+        """Have every worker commit a checkpoint and end; give up on those stuck in the kernel.
+
+        Returns within the configured stop timeout and a second.
+        """
+        self._stopped.set()
+        self._services.inventory.stop()
+        with self._lock:
+            runners = list(self._runners.values())
+        for runner in runners:
+            runner.signals.stop()
+        end = time.monotonic() + self._services.config.stop_timeout_s
+        stuck = [runner for runner in runners if not runner.join(max(0.0, end - time.monotonic()))]
+        for runner in stuck:
+            runner.signals.give_up()
+        for runner in stuck:
+            runner.join(1.0)
+
+    def _run(self, uuid: str) -> None:
+        with self._lock:
+            runner = self._runners.get(uuid)
+            if self._stopped.is_set() or (runner is not None and runner.alive):
+                return
+            self._runners[uuid] = JobRunner(self._services, uuid, self._schedule)
+            self._runners[uuid].start()
+
+    def _nudge(self, uuid: str) -> None:
+        with self._lock:
+            runner = self._runners.get(uuid)
+        if runner is None or not runner.alive:
+            self._run(uuid)
+        else:
+            runner.signals.nudge()
+
+    def _schedule(self) -> None:
+        """Let at most `max_jobs` jobs work; the others wait with the hold `slot`, oldest first."""
+        with self._lock:
+            waiting = [job for job in self._board.jobs() if job.stage not in TERMINAL]
+            ready = [job for job in waiting if not job.holds - {Hold.SLOT}]
+            busy = {job.uuid for job in ready[: self._services.config.max_jobs]}
+            for job in ready:
+                if job.uuid in busy and Hold.SLOT in job.holds:
+                    self._board.release(job.uuid, Hold.SLOT)
+                    self._nudge(job.uuid)
+                elif job.uuid not in busy and Hold.SLOT not in job.holds:
+                    self._board.hold(job.uuid, Hold.SLOT)
+                    self._nudge(job.uuid)
+
+    # -- what there is -------------------------------------------------------------------------
+
+    def subscribe(self, listener: Callable[[Event], None]) -> None:
+        """Call `listener` with every event, on whatever thread it happens."""
+        self._board.subscribe(listener)
+
+    def inventory(self) -> Inventory:
+        """What the last scan saw."""
+        return self._services.inventory.current()
+
+    def matched_policy(self, source: Source) -> str:
+        """The name of the first policy rule that matches, or an empty string."""
+        rule = first_match(self._policies.current(), source)
+        return rule.name if rule else ""
+
+    def policy_errors(self) -> tuple[str, ...]:
+        """What is wrong with the policy files; the old policies stay in force meanwhile."""
+        return self._policies.errors()
+
+    def jobs(self) -> tuple[Job, ...]:
+        """All jobs, oldest first."""
+        return self._board.jobs()
+
+    def job(self, uuid: str) -> Job:
+        """One job. Raises NotFound."""
+        return self._board.job(uuid)
+
+    def activity(self, uuid: str) -> Activity:
+        """What a job does at this moment."""
+        return self._board.activity(uuid)[0]
+
+    def stalled(self, uuid: str) -> str:
+        """Why and since when a job waits or is stalled; empty when it is well."""
+        return self._board.activity(uuid)[1]
+
+    def machines(self) -> tuple[Machine, ...]:
+        """All machines, oldest first."""
+        return self._board.machines()
+
+    def machine(self, uuid: str) -> Machine:
+        """One machine. Raises NotFound."""
+        return self._board.machine(uuid)
+
+    def pool_reserved(self, vg_uuid: str, pool: str) -> int:
+        """Bytes of a pool that running jobs have been granted and not used yet."""
+        return self._services.pools.reserved(vg_uuid, pool)
+
+    # -- verbs ---------------------------------------------------------------------------------
+
+    def rescan(self, done: Callable[[P2vdError | None], None]) -> None:
+        """Scan the host, then call `done` on another thread."""
+        self._services.inventory.request(done)
+
+    def reload(self) -> tuple[str, ...]:
+        """Read the policy files again; with errors the old ones stay in force. Returns the errors."""
+        errors = self._policies.reload()
+        self._board.publish(PolicyErrorsChanged())
+        self.inventory_changed(self.inventory())
+        return errors
+
+    def inventory_changed(self, inventory: Inventory) -> None:
+        """Put every source that a policy matches into quarantine, and tell the subscribers."""
+        for source in inventory.sources:
+            if not source.reasons and first_match(self._policies.current(), source) is not None:
+                self._services.quarantine.add_source(source)
+        self._board.publish(InventoryChanged())
+
+    def plan(self, source_ids: Sequence[str], options: Mapping[str, object], caller: Caller) -> Plan:
+        """Return what would be done, and keep it. Raises InvalidArgument, NotFound, Refused."""
+        if len(source_ids) != 1:
+            raise InvalidArgument("sources", "name exactly one source: machines of many disks come later")
+        request = PlanRequest(
+            source_id=source_ids[0],
+            machine_name=str(options.get("name", "")),
+            source_offline=bool(options.get("source-offline", False)),
+        )
+        plan = make_plan(request, self.inventory(), self._policies.current())
+        self._refuse_second_job(plan)
+        return self._services.store.put_plan(plan)
+
+    def migrate(self, plan_id: str, options: Mapping[str, object], caller: Caller) -> Machine:
+        """Start what the plan says. Raises NotFound, PlanOutdated, Refused."""
+        with self._lock:
+            plan = self._services.store.plan(plan_id)
+            self._refuse_second_job(plan)
+            recheck(plan, self.inventory(), self._policies.current())
+            job_uuid = str(uuids.uuid4())
+            machine = Machine(str(uuids.uuid4()), plan.machine_name, jobs=(job_uuid,), plan_id=plan.id)
+            job = Job(
+                job_uuid,
+                machine.uuid,
+                plan,
+                started_by=caller,
+                offline_declared_us=now_us() if plan.source_offline else 0,
+                start_time_us=now_us(),
+            )
+            self._board.add(machine, (job,))
+            self._run(job_uuid)
+        self._schedule()
+        return machine
+
+    def _refuse_second_job(self, plan: Plan) -> None:
+        for job in self._board.jobs():
+            if job.plan.source.id == plan.source.id and job.stage not in (Stage.PROVEN, Stage.CANCELLED):
+                raise Refused(
+                    f"Source {plan.source.id}",
+                    (
+                        Reason(
+                            "job-exists",
+                            f"Job {job.uuid} has it already and is {job.stage.value}: "
+                            f"retry it or cancel it (p2vctl cancel {job.uuid}).",
+                        ),
+                    ),
+                )
+
+    def pause(self, uuid: str, caller: Caller) -> None:
+        """Hold the job until `resume`, also over a restart. Raises NotFound, IllegalTransition."""
+        self._expect_unfinished(uuid, "pause")
+        self._board.hold(uuid, Hold.USER)
+        self._nudge(uuid)
+        self._schedule()
+
+    def resume(self, uuid: str, caller: Caller) -> None:
+        """End the administrator's hold. Raises NotFound, IllegalTransition."""
+        self._expect_unfinished(uuid, "resume")
+        self._board.release(uuid, Hold.USER)
+        self._schedule()
+        self._nudge(uuid)
+
+    def _expect_unfinished(self, uuid: str, verb: str) -> None:
+        job = self._board.job(uuid)
+        if job.stage in TERMINAL or job.stage is Stage.CANCELLING:
+            raise IllegalTransition(f"Job {uuid}", job.stage.value, verb)
+
+    def retry(self, uuid: str, caller: Caller) -> None:
+        """Re-enter the stage that failed, or a failed registration. Raises NotFound, IllegalTransition."""
+        job = self._board.job(uuid)
+        machine = self._board.machine(job.machine_uuid)
+        if not (job.stage is Stage.PROVEN and machine.state is MachineState.READY):
+            self._board.advance(uuid, JobEvent.RETRY)
+        self._schedule()
+        self._nudge(uuid)
+
+    def cancel(self, uuid: str, keep_target: bool, caller: Caller) -> None:
+        """End the job and keep or remove its target. Raises NotFound, IllegalTransition."""
+        job = self._board.job(uuid)
+        machine = self._board.machine(job.machine_uuid)
+        if job.stage is Stage.PROVEN and machine.state not in (MachineState.COPYING, MachineState.READY):
+            raise IllegalTransition(f"Job {uuid}", f"proven and its machine {machine.state.value}", "cancel")
+        self._board.change(
+            uuid, lambda stored: replace(advance(stored, JobEvent.CANCEL), keep_target=keep_target)
+        )
+        self._nudge(uuid)
+        self._schedule()
+
+    def set_bandwidth(self, uuid: str, bytes_per_s: int) -> None:
+        """Limit a running copy, 0: not at all. Lasts until the daemon restarts. Raises NotFound."""
+        self._expect_unfinished(uuid, "set bandwidth")
+        with self._lock:
+            runner = self._runners.get(uuid)
+        if runner is not None:
+            runner.signals.set_bandwidth(bytes_per_s)

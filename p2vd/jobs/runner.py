@@ -1,0 +1,145 @@
+"""One thread a job: does the step that the job's stage asks for, until nothing is left to do."""
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+
+from p2vd.jobs import source_guard
+from p2vd.jobs.control import Interrupted, MustWait, TryAgain
+from p2vd.jobs.copy_step import copy
+from p2vd.jobs.machine_step import advance_machine
+from p2vd.jobs.provision_step import finish, provision, remove_target
+from p2vd.jobs.services import Services
+from p2vd.jobs.signals import Signals
+from p2vd.jobs.transitions import JobEvent, MachineEvent
+from p2vd.model.disk import Source
+from p2vd.model.errors import P2vdError
+from p2vd.model.job import Activity, Hold, Job, JobError, MachineState, Stage
+from p2vd.records.receipt import write_receipt
+from p2vd.system.command import ChangeUnknown, CommandTimedOut
+
+log = logging.getLogger(__name__)
+
+_RETRY_S = 5.0
+# Set by the administrator or the scheduler; the others go by themselves, so the runner tries again.
+_OTHERS_DECIDE = frozenset({Hold.USER, Hold.WINDOW, Hold.SLOT})
+
+
+class JobRunner:
+    """Drives one job. `on_end` is called on the job's own thread when it has nothing left to do."""
+
+    def __init__(self, services: Services, uuid: str, on_end: Callable[[], None]) -> None:
+        self._services = services
+        self._uuid = uuid
+        self._on_end = on_end
+        self.signals = Signals()
+        self._thread = threading.Thread(target=self._run, name=f"job-{uuid[:8]}", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the end; return whether it came."""
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the job's thread runs."""
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        board = self._services.board
+        try:
+            while not self.signals.stopping:
+                job = board.job(self._uuid)
+                if job.stage is not Stage.CANCELLING and job.holds & _OTHERS_DECIDE:
+                    self.signals.pause(_RETRY_S)
+                    continue
+                if self._step(job):
+                    break
+        except BaseException:
+            # A defect of ours: the job keeps its durable stage, the log says what, a restart resumes.
+            log.exception("job %s: its thread ended", self._uuid)
+            raise
+        finally:
+            board.set_activity(self._uuid, Activity.IDLE)
+        if not self.signals.stopping:
+            self._on_end()
+
+    def _step(self, job: Job) -> bool:
+        """Do one step; return whether it was the last."""
+        board = self._services.board
+        try:
+            last = self._do(job)
+        except Interrupted:
+            self.signals.pause(0)
+        except MustWait as wait:
+            board.set_activity(self._uuid, Activity.IDLE, wait.why)
+            board.hold(self._uuid, wait.hold)
+            self.signals.pause(_RETRY_S)
+        except (TryAgain, CommandTimedOut, ChangeUnknown, TimeoutError) as error:
+            board.set_activity(self._uuid, Activity.STALLED, str(error))
+            self.signals.pause(_RETRY_S)
+        except P2vdError as error:
+            if job.stage in (Stage.PROVEN, Stage.CANCELLING):
+                board.set_activity(self._uuid, Activity.STALLED, str(error))
+                self.signals.pause(_RETRY_S)
+            else:
+                board.advance(self._uuid, JobEvent.FAIL, JobError(error.name, str(error)))
+        else:
+            for hold in job.holds - _OTHERS_DECIDE - {Hold.POOL}:  # the pool's is the credits' business
+                board.release(self._uuid, hold)
+            return last
+        return False
+
+    def _do(self, job: Job) -> bool:
+        services, signals = self._services, self.signals
+        match job.stage:
+            case Stage.PLANNED:
+                services.board.advance(job.uuid, JobEvent.START)
+                if services.board.machine(job.machine_uuid).state is MachineState.PLANNED:
+                    services.board.advance_machine(job.machine_uuid, MachineEvent.START)
+            case Stage.PROVISIONING:
+                services.board.set_activity(job.uuid, Activity.RUNNING)
+                provision(services, signals, job)
+            case Stage.COPYING | Stage.VERIFYING:
+                copy(services, signals, job)
+            case Stage.PROVEN:
+                finish(services, signals, job)
+                self._release_source(job)
+                write_receipt(services.board.job(job.uuid), services.job_directory(job))
+                self._clear_holds(job)
+                advance_machine(services, job.machine_uuid)
+                return True
+            case Stage.FAILED:
+                self._release_source(job)
+                return True
+            case Stage.CANCELLING:
+                if not job.keep_target:
+                    remove_target(services, signals, job)
+                self._release_source(job)
+                self._clear_holds(job)
+                services.board.advance(job.uuid, JobEvent.CANCELLED)
+                self._cancel_machine(job)
+                return True
+            case Stage.CANCELLED:
+                return True
+        return False
+
+    def _release_source(self, job: Job) -> None:
+        inventory = self._services.inventory.current()
+        source: Source | None = next((s for s in inventory.sources if s.id == job.plan.source.id), None)
+        source_guard.release(self._services, self._services.board.job(job.uuid), source)
+
+    def _clear_holds(self, job: Job) -> None:
+        if self._services.board.job(job.uuid).holds:
+            self._services.board.change(job.uuid, lambda stored: replace(stored, holds=frozenset()))
+
+    def _cancel_machine(self, job: Job) -> None:
+        board = self._services.board
+        machine = board.machine(job.machine_uuid)
+        if all(each.stage is Stage.CANCELLED for each in board.machine_jobs(machine)):
+            board.advance_machine(machine.uuid, MachineEvent.CANCELLED)

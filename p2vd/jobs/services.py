@@ -1,0 +1,54 @@
+"""What a job needs from the other rooms, gathered once by the daemon."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from p2vd.config import Config
+from p2vd.jobs.board import Board
+from p2vd.jobs.inventory_keeper import InventoryKeeper
+from p2vd.jobs.pool_watch import PoolWatch
+from p2vd.jobs.store import Store
+from p2vd.model.inventory import Inventory
+from p2vd.model.job import Job
+from p2vd.model.lvm import Vg
+from p2vd.policy.model import PolicySet
+from p2vd.provisioning.lvm import Volumes
+from p2vd.provisioning.quarantine import Quarantine
+from p2vd.registration.libvirt_domain import Libvirt
+from p2vd.system.command import Commands
+
+
+class HostView(Protocol):
+    """Looks at the host; discovery is one."""
+
+    def scan(self) -> Inventory:
+        """Return what is there now."""
+        ...
+
+    def volume_group(self, uuid: str) -> Vg:
+        """Return one volume group, read now. Raises NotFound."""
+        ...
+
+
+@dataclass(frozen=True)
+class Services:
+    """The daemon's parts, as jobs see them."""
+
+    config: Config
+    store: Store
+    board: Board
+    inventory: InventoryKeeper
+    host: HostView
+    commands: Commands
+    volumes: Volumes
+    quarantine: Quarantine
+    pools: PoolWatch
+    libvirt: Callable[[str], Libvirt]
+    policies: Callable[[], PolicySet]
+    worker_ids: tuple[int, int]
+
+    def job_directory(self, job: Job) -> Path:
+        """Where a job keeps its checkpoint and its receipt."""
+        return Path(self.config.state_dir) / "jobs" / job.uuid

@@ -1,0 +1,135 @@
+"""One running worker, and the descriptors it is started with."""
+
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from p2vd.copying import opening
+from p2vd.copying.opening import OpenRequest
+from p2vd.copying.protocol import VERSION, Hello, Start, ToDaemon, ToWorker, decode, encode
+from p2vd.model.errors import P2vdError
+from p2vd.system.descriptors import SeqpacketChannel, close_all
+from p2vd.system.process import Child, spawn
+
+log = logging.getLogger(__name__)
+
+_POLL_S = 0.25
+
+
+@dataclass(eq=False)
+class OpenFailed(P2vdError):
+    """The helper could not open or did not accept a device; `error_name` is the cause's class name."""
+
+    error_name: str
+    message: str
+    template: ClassVar[str] = "{message}"
+
+
+@dataclass(eq=False)
+class ProtocolError(P2vdError):
+    """A helper or worker said what this daemon does not understand."""
+
+    what: str
+    template: ClassVar[str] = "{what} Was p2vd upgraded while it ran? Restart p2vd.service."
+
+
+def ask_opener(request: OpenRequest, keep_waiting: Callable[[float], bool]) -> list[int]:
+    """Have a disposable helper probe and open devices; return source and target descriptors.
+
+    The helper may hang in the kernel: `keep_waiting(seconds so far)` is asked several times a second
+    and ends the wait by returning False; then the helper is left to itself and TimeoutError raised.
+    Raises OpenFailed with the helper's own error.
+    """
+    ours, theirs = SeqpacketChannel.pair()
+    child = spawn(
+        [sys.executable, "-m", "p2vd.copying.opener", "--channel", str(theirs.fileno())], theirs.fileno()
+    )
+    theirs.close()
+    try:
+        ours.send(opening.encode(request))
+        waited = 0.0
+        while True:
+            try:
+                answer = ours.receive(_POLL_S)
+                break
+            except TimeoutError:
+                waited += _POLL_S
+                if not keep_waiting(waited):
+                    raise
+        if answer is None:
+            raise ProtocolError("The helper that opens devices ended without an answer.")
+        data, descriptors = answer
+        reply = opening.decode_reply(data)
+        if reply.error is not None:
+            close_all(descriptors)
+            raise OpenFailed(reply.error.name, reply.error.message)
+        return descriptors
+    finally:
+        ours.close()
+        child.poll()
+
+
+class WorkerSession:
+    """A worker process and the channel to it. Used by one thread."""
+
+    def __init__(self, child: Child, channel: SeqpacketChannel) -> None:
+        self._child = child
+        self._channel = channel
+
+    @classmethod
+    def start(cls, start: Start, descriptors: list[int]) -> "WorkerSession":
+        """Spawn a worker and hand it `descriptors`, which are closed here: the worker is the fence."""
+        ours, theirs = SeqpacketChannel.pair()
+        try:
+            child = spawn(
+                [
+                    *(sys.executable, "-m", "p2vd.copying.worker", "--daemon", str(theirs.fileno())),
+                    *("--job", start.binding.job),
+                ],
+                theirs.fileno(),
+            )
+            theirs.close()
+            ours.send(encode(start), descriptors)
+        finally:
+            close_all(descriptors)
+        return cls(child, ours)
+
+    @property
+    def pid(self) -> int:
+        """The worker's process id."""
+        return self._child.pid
+
+    def send(self, message: ToWorker) -> None:
+        """Tell the worker; one that is gone already is no error: its exit says more."""
+        try:
+            self._channel.send(encode(message))
+        except (BrokenPipeError, ConnectionResetError):
+            log.debug("worker %d is gone", self.pid)
+
+    def receive(self) -> ToDaemon | None:
+        """Return the next message, None after a quarter of a second without one. Raises EOFError."""
+        try:
+            packet = self._channel.receive(_POLL_S)
+        except TimeoutError:
+            return None
+        except ConnectionResetError:
+            raise EOFError from None
+        if packet is None:
+            raise EOFError
+        message = decode(packet[0])
+        if isinstance(message, Hello) and message.version != VERSION:
+            raise ProtocolError(f"The worker speaks version {message.version}, this daemon {VERSION}.")
+        return message  # type: ignore[return-value]  # decode() serves both directions
+
+    def exit_code(self, timeout_s: float) -> int | None:
+        """Return the exit code (negative: the signal), or None where it has not ended in time."""
+        try:
+            return self._child.wait(timeout_s)
+        except TimeoutError:
+            return None
+
+    def close(self) -> None:
+        """Close the channel: a worker that still lives commits a checkpoint and exits."""
+        self._channel.close()

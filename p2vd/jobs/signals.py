@@ -1,0 +1,62 @@
+"""What others want of a running job: stop, another bandwidth; and waits that such wishes end."""
+
+import threading
+from collections.abc import Callable
+
+from p2vd.jobs.board import Board
+from p2vd.model.job import Activity, Stage
+
+
+class Signals:
+    """Between the engine and one job's thread. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._nudge = threading.Event()
+        self._bandwidth: int | None = None
+        self._give_up = threading.Event()
+        self.stopping = False
+
+    def nudge(self) -> None:
+        """Have the job look at its stage and holds now."""
+        self._nudge.set()
+
+    def stop(self) -> None:
+        """The daemon stops: commit a checkpoint and end."""
+        self.stopping = True
+        self._nudge.set()
+
+    def give_up(self) -> None:
+        """The daemon stops now: leave a worker that does not end to itself; its descriptors fence it."""
+        self._give_up.set()
+        self._nudge.set()
+
+    def gave_up_waiting(self) -> bool:
+        """Whether `give_up` was called."""
+        return self._give_up.is_set()
+
+    def set_bandwidth(self, bytes_per_s: int) -> None:
+        """Limit the copy, 0: not at all."""
+        self._bandwidth = bytes_per_s
+        self._nudge.set()
+
+    def bandwidth(self, default: int) -> int:
+        """The limit in force."""
+        return default if self._bandwidth is None else self._bandwidth
+
+    def pause(self, seconds: float) -> None:
+        """Wait, at most until somebody wants something."""
+        if self._nudge.wait(seconds):
+            self._nudge.clear()
+
+    def interrupted(self, board: Board, uuid: str) -> bool:
+        """Whether the present step shall end: the daemon stops, or the job was cancelled or held."""
+        job = board.job(uuid)
+        return self.stopping or job.stage is Stage.CANCELLING
+
+    def late(self, board: Board, uuid: str) -> Callable[[str], None]:
+        """Return what a change of LVM calls when it is past its deadline: the job says `stalled`."""
+        return lambda unit: board.set_activity(
+            uuid,
+            Activity.STALLED,
+            f"the command in p2vd-change-{unit}.service does not end; it is not killed",
+        )

@@ -1,0 +1,60 @@
+"""The source, protected from this host's own writers: read-only and in quarantine (design: §4.3, §4.11)."""
+
+import logging
+from dataclasses import replace
+
+from p2vd.jobs.services import Services
+from p2vd.model.disk import Source
+from p2vd.model.job import Job
+from p2vd.system.command import CommandFailed, CommandTimedOut
+
+log = logging.getLogger(__name__)
+
+
+def _devices(source: Source) -> tuple[str, ...]:
+    return (source.devnode, *(f"/dev/{path.device}" for path in source.paths))
+
+
+def protect(services: Services, job: Job, source: Source) -> None:
+    """Set the source's map and paths read-only, noting durably first which of them were not.
+
+    A device that does not answer is passed over with a warning: the worker's own descriptor is
+    read-only in any case.
+    """
+    services.quarantine.add_source(source)
+    writable = [device for device in _devices(source) if _is_writable(services, device)]
+    new = tuple(device for device in writable if device not in job.source_set_read_only)
+    if new:
+        services.board.change(
+            job.uuid,
+            lambda stored: replace(stored, source_set_read_only=stored.source_set_read_only + new),
+        )
+    for device in writable:
+        _set(services, device, "--setro")
+
+
+def release(services: Services, job: Job, source: Source | None) -> None:
+    """Set back what this job set read-only, as far as it still is this source's."""
+    if not job.source_set_read_only:
+        return
+    if source is not None:
+        for device in _devices(source):
+            if device in job.source_set_read_only:
+                _set(services, device, "--setrw")
+    services.board.change(job.uuid, lambda stored: replace(stored, source_set_read_only=()))
+
+
+def _is_writable(services: Services, device: str) -> bool:
+    try:
+        return services.commands.query(["blockdev", "--getro", device], timeout_s=10).stdout.strip() == "0"
+    except (CommandFailed, CommandTimedOut) as error:
+        log.warning("%s could not be asked whether it is read-only: %s", device, error)
+        return False
+
+
+def _set(services: Services, device: str, flag: str) -> None:
+    # BLKROSET changes one flag in the kernel at once or not at all: a kill at the deadline is harmless.
+    try:
+        services.commands.query(["blockdev", flag, device], timeout_s=10)
+    except (CommandFailed, CommandTimedOut) as error:
+        log.warning("blockdev %s %s: %s", flag, device, error)

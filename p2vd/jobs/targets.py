@@ -1,0 +1,88 @@
+"""The two devices of a job, found again by identity each time they are used."""
+
+from dataclasses import dataclass
+
+from p2vd.jobs.control import LvVanished, MustWait, TargetChanged, TryAgain
+from p2vd.jobs.services import Services
+from p2vd.model.disk import Source
+from p2vd.model.errors import IdentityChanged, NotFound, Refused
+from p2vd.model.inventory import Inventory
+from p2vd.model.job import Hold, Job
+from p2vd.model.lvm import Lv, Vg
+from p2vd.model.size import format_size
+from p2vd.system.command import CommandTimedOut
+
+
+@dataclass(frozen=True)
+class JobTarget:
+    """The LV of a job and the VG that it is in, as LVM reported them just now."""
+
+    vg: Vg
+    lv: Lv
+
+    @property
+    def dm_name(self) -> str:
+        """The LV's device-mapper name."""
+        return self.vg.dm_name(self.lv)
+
+    @property
+    def dm_uuid(self) -> str:
+        """The LV's device-mapper UUID: what proves a descriptor."""
+        return self.vg.dm_uuid(self.lv)
+
+    @property
+    def devnode(self) -> str:
+        """Where the LV is opened."""
+        return f"/dev/mapper/{self.dm_name}"
+
+
+def find_source(inventory: Inventory, job: Job) -> Source:
+    """Return the job's source as it is attached now.
+
+    Raises MustWait where it is absent or no path answers, IdentityChanged where its size or sector
+    size is another, Refused where somebody uses it.
+    """
+    binding = job.plan.source
+    try:
+        source = next(source for source in inventory.sources if source.id == binding.id)
+    except StopIteration:
+        raise MustWait(Hold.SOURCE_ABSENT, f"source {binding.id} is not attached") from None
+    if source.paths and source.paths_ready == 0:
+        raise MustWait(Hold.SOURCE_ABSENT, f"no path to source {source} answers")
+    for field, expected, found in (
+        ("its size", binding.size_bytes, source.size_bytes),
+        ("its logical sector size", binding.sector_size, source.sector_size),
+    ):
+        if expected != found:
+            raise IdentityChanged(str(source), field, format_size(expected), format_size(found))
+    if source.reasons:
+        raise Refused(f"Source {source}", source.reasons)
+    return source
+
+
+def read_vg(services: Services, job: Job) -> Vg:
+    """Return the job's VG as LVM reports it now. Raises MustWait, TryAgain."""
+    target = job.plan.target
+    try:
+        return services.host.volume_group(target.vg_uuid)
+    except NotFound:
+        raise MustWait(
+            Hold.TARGET_ABSENT, f"volume group {target.vg_name} ({target.vg_uuid}) is not attached"
+        ) from None
+    except CommandTimedOut as error:
+        raise TryAgain(str(error)) from error
+
+
+def find_target(services: Services, job: Job) -> JobTarget:
+    """Return the job's LV. Raises MustWait, TryAgain, LvVanished, TargetChanged."""
+    vg = read_vg(services, job)
+    lv = vg.lv(job.lv_uuid)
+    if lv is None or f"p2vd.job={job.uuid}" not in lv.tags:
+        raise LvVanished(vg.name, job.lv_uuid, job.uuid)
+    if lv.size_bytes != job.plan.target.size_bytes:
+        raise TargetChanged(
+            f"{vg.name}/{lv.name}",
+            f"its size is {format_size(lv.size_bytes)}, it was made with "
+            f"{format_size(job.plan.target.size_bytes)}",
+        )
+    return JobTarget(vg, lv)

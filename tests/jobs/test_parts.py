@@ -1,0 +1,190 @@
+"""The small parts of jobs: finding devices again, credits, waits, policies in force, old workers."""
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from p2vd.jobs import old_worker
+from p2vd.jobs.control import MustWait, PoolBroken
+from p2vd.jobs.inventory_keeper import InventoryKeeper
+from p2vd.jobs.policies import PolicyKeeper
+from p2vd.jobs.pool_watch import PoolWatch
+from p2vd.jobs.signals import Signals
+from p2vd.jobs.targets import find_source
+from p2vd.model.disk import PathState
+from p2vd.model.errors import IdentityChanged, NotFound, P2vdError, Reason, Refused
+from p2vd.model.inventory import Inventory
+from p2vd.model.job import Hold, Progress
+from p2vd.model.lvm import ThinPool, Vg
+from p2vd.model.size import GIB, MIB
+from p2vd.policy.model import PolicyText
+from tests.fakes import FakeCommands
+from tests.jobs.values import machine_and_job, source
+
+_, JOB = machine_and_job()
+VG = Vg("vg-uuid", "vg_san", 10 * GIB, 5 * GIB, 4 * MIB, 512)
+POOL = ThinPool("pool-uuid", "pool0", GIB, 64 << 10, True, 10.0, 1.0, 0)
+
+
+def test_the_source_is_found_by_its_id() -> None:
+    assert find_source(Inventory((source(),)), JOB) == source()
+
+
+@pytest.mark.parametrize(
+    "inventory",
+    [
+        pytest.param(Inventory(), id="the LUN is gone"),
+        pytest.param(Inventory((source(state=PathState.FAULTY),)), id="no path answers"),
+    ],
+)
+def test_an_absent_source_holds_the_job(inventory: Inventory) -> None:
+    with pytest.raises(MustWait) as raised:
+        find_source(inventory, JOB)
+    assert raised.value.hold is Hold.SOURCE_ABSENT
+
+
+def test_a_source_of_another_size_is_another_disk() -> None:
+    with pytest.raises(IdentityChanged, match="its size is 2 GiB, expected 1 GiB"):
+        find_source(Inventory((source(2 * GIB),)), JOB)
+
+
+def test_a_source_in_use_is_refused_with_its_reason() -> None:
+    used = replace(source(), reasons=(Reason("mounted", "It is mounted on /mnt: unmount it."),))
+    with pytest.raises(Refused, match="mounted on /mnt"):
+        find_source(Inventory((used,)), JOB)
+
+
+def pool_commands(used: int = 100, mode: str = "rw", needs: str = "-") -> FakeCommands:
+    commands = FakeCommands()
+    status = (
+        f"0 2097152 thin-pool 1 10/1024 {used}/16384 - {mode} discard_passdown queue_if_no_space {needs} 1024"
+    )
+    commands.on(["dmsetup", "status"], status + "\n")
+    commands.on(["dmsetup", "table"], "0 2097152 thin-pool 253:3 253:4 128 0 0\n")
+    return commands
+
+
+def test_credits_stay_within_what_is_free_and_count_as_reserved() -> None:
+    watch = PoolWatch(pool_commands(used=8192))  # half of the GiB
+    credit, why = watch.credit(VG, POOL, JOB)
+    assert credit.short
+    assert 0 < credit.total_bytes <= GIB // 2 - GIB * 5 // 100
+    assert "lvextend -L +SIZE vg_san/pool0" in why
+    assert watch.reserved(VG.uuid, POOL.name) == credit.total_bytes
+    watch.forget(JOB.uuid)
+    assert watch.reserved(VG.uuid, POOL.name) == 0
+
+
+def test_a_full_pool_grants_nothing_beyond_what_was_used() -> None:
+    job = replace(JOB, progress=Progress(allocated_bytes=64 << 20))
+    credit, why = PoolWatch(pool_commands(used=16384, mode="out_of_data_space")).credit(VG, POOL, job)
+    assert (credit.total_bytes, credit.short) == (64 << 20, True)
+    assert why
+
+
+@pytest.mark.parametrize(("mode", "needs"), [("ro", "-"), ("rw", "needs_check")])
+def test_a_pool_that_needs_repair_fails_with_the_command(mode: str, needs: str) -> None:
+    with pytest.raises(PoolBroken, match="lvconvert --repair vg_san/pool0"):
+        PoolWatch(pool_commands(mode=mode, needs=needs)).status(VG, POOL)
+
+
+class Scanner:
+    """Counts scans; `raises` is what the next one raises."""
+
+    def __init__(self) -> None:
+        self.scans = 0
+        self.raises: P2vdError | None = None
+        self.begin = threading.Event()
+        self.begin.set()
+
+    def scan(self) -> Inventory:
+        self.begin.wait(10)
+        self.scans += 1
+        if self.raises:
+            raise self.raises
+        return Inventory(problems=(str(self.scans),))
+
+
+def test_fresh_waits_for_a_scan_that_began_after_the_call() -> None:
+    scanner, seen = Scanner(), []
+    keeper = InventoryKeeper(scanner, seen.append)
+    keeper.start()
+    first = keeper.fresh(10)
+    second = keeper.fresh(10)
+    assert int(second.problems[0]) > int(first.problems[0])
+    assert seen[-1] == keeper.current() == second
+    keeper.stop()
+
+
+def test_a_failed_scan_is_told_to_who_asked_and_keeps_the_old_inventory() -> None:
+    scanner = Scanner()
+    keeper = InventoryKeeper(scanner, lambda _: None)
+    keeper.start()
+    before = keeper.fresh(10)
+    scanner.raises = NotFound("LVM", "report")
+    with pytest.raises(NotFound):
+        keeper.fresh(10)
+    assert keeper.current() == before
+    keeper.stop()
+
+
+def test_a_scan_that_does_not_end_is_not_waited_for_for_ever() -> None:
+    scanner = Scanner()
+    scanner.begin.clear()
+    keeper = InventoryKeeper(scanner, lambda _: None)
+    keeper.start()
+    with pytest.raises(TimeoutError):
+        keeper.fresh(0.01)
+    scanner.begin.set()
+    keeper.stop()
+
+
+def test_the_wish_for_another_bandwidth_outlasts_the_worker() -> None:
+    signals = Signals()
+    assert signals.bandwidth(7) == 7
+    signals.set_bandwidth(0)
+    assert signals.bandwidth(7) == 0
+
+
+GOOD = """
+[[rule]]
+name = "all"
+match.transport = ["iscsi"]
+target.volume_groups = ["vg_san"]
+target.provisioning = "thick"
+"""
+
+
+def test_policies_with_an_error_leave_the_old_ones_in_force() -> None:
+    texts = [PolicyText("/etc/p2vd/policy.d/a.toml", GOOD)]
+    keeper = PolicyKeeper(lambda: texts)
+    assert keeper.reload() == ()
+    before = keeper.current()
+    texts[0] = PolicyText("/etc/p2vd/policy.d/a.toml", GOOD + "colour = 3\n")
+    (error,) = keeper.reload()
+    assert "a.toml" in error
+    assert "colour" in error
+    assert keeper.current() == before
+    assert keeper.errors() == (error,)
+
+
+def test_an_unreadable_policy_file_is_an_error_too() -> None:
+    def fail() -> list[PolicyText]:
+        raise PermissionError(13, "Permission denied", "/etc/p2vd/policy.d/a.toml")
+
+    assert PolicyKeeper(fail).reload() == ("/etc/p2vd/policy.d/a.toml: Permission denied",)
+
+
+def test_an_old_worker_is_found_by_its_job(tmp_path: Path) -> None:
+    for pid, words in {
+        "100": b"/usr/bin/python3\0-m\0p2vd.copying.worker\0--daemon\0" + b"3\0--job\0other\0",
+        "200": b"/usr/bin/python3\0-m\0p2vd.copying.worker\0--daemon\0" + b"3\0--job\0mine\0",
+        "300": b"less\0mine\0",
+        "self": b"",
+    }.items():
+        (tmp_path / pid).mkdir()
+        (tmp_path / pid / "cmdline").write_bytes(words)
+    assert old_worker.find("mine", tmp_path) == 200
+    assert old_worker.find("gone", tmp_path) is None

@@ -1,0 +1,155 @@
+"""What is durable, and that it is durable before anyone hears of it."""
+
+import os
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from p2vd.jobs.board import Board
+from p2vd.jobs.events import Event, JobAdded, JobChanged, MachineAdded
+from p2vd.jobs.store import Store, StoreDamaged
+from p2vd.jobs.transitions import JobEvent
+from p2vd.model.errors import IllegalTransition, NotFound
+from p2vd.model.job import Activity, Hold, Job, JobError, Progress, Stage
+from tests.jobs.values import machine_and_job, plan
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state.db"
+
+
+def test_what_was_put_is_there_for_the_next_daemon(path: Path) -> None:
+    machine, job = machine_and_job()
+    job = replace(job, holds=frozenset({Hold.USER, Hold.POOL}), error=JobError("A", "b"))
+    store = Store(path)
+    store.put_plan(plan())
+    store.add(machine, (job,))
+    again = Store(path)
+    assert again.plan(plan().id) == plan()
+    assert again.jobs() == (job,)
+    assert again.machines() == (machine,)
+
+
+def test_what_is_not_there_is_said(path: Path) -> None:
+    with pytest.raises(NotFound, match="no job 'x'"):
+        Store(path).job("x")
+
+
+def test_a_change_that_raises_changes_nothing(path: Path) -> None:
+    machine, job = machine_and_job()
+    store = Store(path)
+    store.add(machine, (job,))
+
+    def fail(job: Job) -> Job:
+        raise ValueError(job.uuid)
+
+    with pytest.raises(ValueError, match=job.uuid):
+        store.change_job(job.uuid, fail)
+    assert store.job(job.uuid) == job
+
+
+def test_a_machine_is_kept_with_all_its_jobs_or_not_at_all(path: Path) -> None:
+    machine, job = machine_and_job()
+    store = Store(path)
+    unserialisable = replace(job, uuid="3", plan=object())  # type: ignore[arg-type]  # provokes a failure midway
+    with pytest.raises(AttributeError):
+        store.add(machine, (job, unserialisable))
+    assert store.machines() == ()
+    assert store.jobs() == ()
+
+
+@pytest.mark.parametrize("garbage", [b"not a database at all" * 400, os.urandom(8192)])
+def test_a_damaged_store_is_refused_with_its_path(path: Path, garbage: bytes) -> None:
+    path.write_bytes(garbage)
+    with pytest.raises(StoreDamaged, match=r"state\.db"):
+        Store(path)
+
+
+def test_a_store_of_a_newer_p2vd_is_refused(path: Path) -> None:
+    Store(path).close()
+    db = sqlite3.connect(path)
+    db.execute("PRAGMA user_version=99")
+    db.commit()
+    with pytest.raises(StoreDamaged, match="newer p2vd"):
+        Store(path)
+
+
+def test_a_record_that_does_not_fit_is_named(path: Path) -> None:
+    machine, job = machine_and_job()
+    store = Store(path)
+    store.add(machine, (job,))
+    store.close()
+    db = sqlite3.connect(path)
+    db.execute("UPDATE record SET value = '{\"uuid\": 3}' WHERE kind = 'job'")
+    db.commit()
+    with pytest.raises(StoreDamaged, match=job.uuid):
+        Store(path).jobs()
+
+
+def test_a_subscriber_finds_in_the_file_what_it_was_told(path: Path) -> None:
+    machine, job = machine_and_job()
+    board = Board(Store(path))
+    seen: list[tuple[Event, Stage]] = []
+    board.subscribe(lambda event: seen.append((event, Store(path).job(job.uuid).stage)))
+    board.add(machine, (job,))
+    board.advance(job.uuid, JobEvent.START)
+    assert seen[:2] == [(MachineAdded(machine.uuid), Stage.PLANNED), (JobAdded(job.uuid), Stage.PLANNED)]
+    assert (JobChanged(job.uuid), Stage.PROVISIONING) in seen
+
+
+def test_an_illegal_event_tells_nobody(path: Path) -> None:
+    machine, job = machine_and_job()
+    board = Board(Store(path))
+    board.add(machine, (job,))
+    seen: list[Event] = []
+    board.subscribe(seen.append)
+    with pytest.raises(IllegalTransition):
+        board.advance(job.uuid, JobEvent.PROVEN)
+    assert seen == []
+
+
+def test_progress_is_of_this_moment_and_is_written_with_the_next_transition(path: Path) -> None:
+    machine, job = machine_and_job()
+    board = Board(Store(path))
+    board.add(machine, (replace(job, stage=Stage.COPYING),))
+    board.progress(job.uuid, Progress(bytes_copied=7))
+    assert board.job(job.uuid).progress.bytes_copied == 7
+    assert Store(path).job(job.uuid).progress.bytes_copied == 0
+    board.advance(job.uuid, JobEvent.COPIED)
+    assert Store(path).job(job.uuid).progress.bytes_copied == 7
+
+
+def test_holds_are_durable_idempotent_and_outlive_each_other(path: Path) -> None:
+    machine, job = machine_and_job()
+    board = Board(Store(path))
+    board.add(machine, (job,))
+    board.hold(job.uuid, Hold.USER)
+    board.hold(job.uuid, Hold.WINDOW)
+    seen: list[Event] = []
+    board.subscribe(seen.append)
+    board.hold(job.uuid, Hold.USER)
+    assert seen == []
+    board.release(job.uuid, Hold.WINDOW)
+    assert Store(path).job(job.uuid).holds == {Hold.USER}
+
+
+def test_the_end_of_a_job_has_a_time(path: Path) -> None:
+    machine, job = machine_and_job()
+    board = Board(Store(path))
+    board.add(machine, (replace(job, stage=Stage.COPYING),))
+    assert board.advance(job.uuid, JobEvent.FAIL, JobError("A", "b")).end_time_us > 0
+
+
+def test_activity_is_told_once(path: Path) -> None:
+    machine, job = machine_and_job()
+    board = Board(Store(path))
+    board.add(machine, (job,))
+    seen: list[Event] = []
+    board.subscribe(seen.append)
+    board.set_activity(job.uuid, Activity.STALLED, "read at 0")
+    board.set_activity(job.uuid, Activity.STALLED, "read at 0")
+    assert seen == [JobChanged(job.uuid)]
+    assert board.activity(job.uuid) == (Activity.STALLED, "read at 0")
