@@ -79,8 +79,13 @@ def wwid(fd: int, sysfs: Path = SYSFS) -> str:
 
 
 def holders(fd: int, sysfs: Path = SYSFS) -> tuple[str, ...]:
-    """The kernel's names of devices stacked upon this one, with dm names where they have one."""
-    directory = sysfs / "dev/block" / device_number(fd) / "holders"
+    """Devices stacked upon the one that `fd` has open, as `holders_of`."""
+    return holders_of(device_number(fd), sysfs)
+
+
+def holders_of(number: str, sysfs: Path = SYSFS) -> tuple[str, ...]:
+    """The kernel's names of devices stacked upon `MAJOR:MINOR`, with dm names where they have one."""
+    directory = sysfs / "dev/block" / number / "holders"
     names = []
     with contextlib.suppress(FileNotFoundError):
         for holder in sorted(directory.iterdir()):

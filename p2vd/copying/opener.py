@@ -1,0 +1,185 @@
+"""The disposable helper: proves who two devices are, opens them, hands them over, ends.
+
+`python -m p2vd.copying.opener --channel FD`. Everything that can hang on a sick disk happens here,
+in a process the daemon can do without. It speaks once, as `opening` says.
+"""
+
+import argparse
+import errno
+import os
+import stat
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from p2vd.copying import opening
+from p2vd.copying.errors import OpenFailed
+from p2vd.copying.opening import OpenError, OpenReply, OpenRequest, SourceToOpen, TargetToOpen
+from p2vd.model.disk import clean_inquiry
+from p2vd.model.errors import DeviceAbsent, DeviceInUse, IdentityChanged, P2vdError
+from p2vd.system import block
+from p2vd.system.clock import Clock, SystemClock
+from p2vd.system.command import CommandFailed, Commands, CommandTimedOut, SystemCommands
+from p2vd.system.descriptors import SeqpacketChannel, close_all
+
+_SCSI_ID = "/lib/udev/scsi_id"
+_PATIENCE_S = 5.0
+_PAUSE_S = 0.25
+_ABSENT = {errno.ENOENT, errno.ENXIO, errno.ENODEV}
+
+
+@dataclass
+class Opener:
+    """Opens the devices of a request. `proc` is where mounts are looked up for a refusal's sentence."""
+
+    commands: Commands
+    proc: Path = Path("/proc")
+    clock: Clock = field(default_factory=SystemClock)
+    _never: threading.Event = field(default_factory=threading.Event)
+
+    def answer(self, request: OpenRequest) -> tuple[OpenReply, list[int]]:
+        """Return the reply and the descriptors that go with it; refusals are replies."""
+        fds: list[int] = []
+        try:
+            silent = self.check_wwid(request.source)
+            if request.target is not None:
+                allowed = request.previous_open_count
+                fds.append(self._patiently(request.source, os.O_RDONLY, "source", allowed))
+                fds.append(self._patiently(request.target, os.O_RDWR, "target", allowed))
+        except P2vdError as error:
+            close_all(fds)
+            return OpenReply(ok=False, error=OpenError(error.name, str(error))), []
+        return OpenReply(ok=True, silent_paths=silent), fds
+
+    def check_wwid(self, source: SourceToOpen) -> tuple[str, ...]:
+        """Read the WWID from every path by INQUIRY (sysfs caches it). Return paths that did not answer.
+
+        Raises IdentityChanged, and DeviceAbsent where no path answers.
+        """
+        silent = []
+        for name in source.path_devices if source.wwid else ():
+            try:
+                found = self.commands.query([_SCSI_ID, "-g", "-u", "-d", f"/dev/{name}"], timeout_s=15)
+            except (CommandFailed, CommandTimedOut):
+                silent.append(name)
+                continue
+            wwid = clean_inquiry(found.stdout)
+            if wwid != clean_inquiry(source.wwid):
+                raise IdentityChanged(f"/dev/{name}", "WWID", source.wwid, wwid or "empty")
+        if silent and len(silent) == len(source.path_devices):
+            raise DeviceAbsent(source.devnode, f"No path ({', '.join(silent)}) of the source answers:")
+        return tuple(silent)
+
+    def _patiently(self, device: SourceToOpen | TargetToOpen, access: int, what: str, allowed: int) -> int:
+        # udev's probers have a device open for moments after it appeared or was last closed.
+        deadline = self.clock.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                return self.open(device, access, what, allowed)
+            except DeviceInUse:
+                if self.clock.monotonic() >= deadline:
+                    raise
+                self.clock.sleep(_PAUSE_S, self._never)
+
+    def open(self, device: SourceToOpen | TargetToOpen, access: int, what: str, allowed: int) -> int:
+        """Open one device exclusively and check on the descriptor that it is the one that is meant."""
+        image = isinstance(device, SourceToOpen) and device.image
+        before = self._open_count(device)
+        if before > allowed:
+            raise DeviceInUse(device.devnode, self._users(device.devnode))
+        fd = self._open(device.devnode, access | (0 if image else os.O_EXCL), what)
+        try:
+            self._check(fd, device)
+            # Ours is the one more: anybody else who came in between would show here.
+            if before >= 0 and (after := self._open_count(device)) != before + 1:
+                raise DeviceInUse(device.devnode, f"{self._users(device.devnode)} (open count {after})")
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    def _open(self, devnode: str, access: int, what: str) -> int:
+        try:
+            return os.open(devnode, access | os.O_DIRECT | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno in _ABSENT:
+                raise DeviceAbsent(devnode, f"The {what}") from error
+            if error.errno == errno.EBUSY:
+                raise DeviceInUse(devnode, self._users(devnode)) from error
+            raise OpenFailed(
+                devnode, f"{error.strerror} ({errno.errorcode.get(error.errno or 0)})"
+            ) from error
+
+    def _check(self, fd: int, device: SourceToOpen | TargetToOpen) -> None:
+        image = isinstance(device, SourceToOpen) and device.image
+        if block.is_block(fd) is image:
+            kind = "a file", "a block device"
+            raise IdentityChanged(device.devnode, "kind", kind[not image], kind[image])
+        try:
+            size, sector, uuid = block.size_bytes(fd), block.sector_size(fd), block.dm_uuid(fd)
+        except OSError as error:
+            raise OpenFailed(device.devnode, error.strerror or str(error)) from error
+        if image:
+            uuid, sector = device.dm_uuid, device.sector_size
+        if uuid != device.dm_uuid:
+            raise IdentityChanged(device.devnode, "device-mapper UUID", device.dm_uuid, uuid or "none")
+        if device.size_bytes and size != device.size_bytes:
+            raise IdentityChanged(device.devnode, "size in bytes", str(device.size_bytes), str(size))
+        if isinstance(device, TargetToOpen) and size < device.min_size_bytes:
+            raise IdentityChanged(
+                device.devnode, "size in bytes", f"at least {device.min_size_bytes}", str(size)
+            )
+        if sector != device.sector_size:
+            raise IdentityChanged(device.devnode, "sector size", str(device.sector_size), str(sector))
+
+    def _open_count(self, device: SourceToOpen | TargetToOpen) -> int:
+        """How often the dm device is open now; -1: not a device-mapper device."""
+        if not device.dm_uuid:
+            return -1
+        uuid = ["-u", device.dm_uuid]
+        try:
+            answer = self.commands.query(["dmsetup", "info", "-c", "--noheadings", "-o", "open", *uuid])
+        except CommandFailed as error:
+            raise DeviceAbsent(device.devnode, f"The device-mapper device {device.dm_uuid}") from error
+        count = answer.stdout.strip()
+        if not count.isdigit():
+            raise OpenFailed(device.devnode, f"dmsetup does not tell its open count, but {count!r}")
+        return int(count)
+
+    def _users(self, devnode: str) -> str:
+        """Who has it, as far as one can tell: mounts, then devices upon it, then nobody by name."""
+        try:
+            status = Path(devnode).stat()
+            number = f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
+            if not stat.S_ISBLK(status.st_mode):
+                return "another process"
+            mountinfo = (self.proc / "1/mountinfo").read_text()
+            if points := block.mounts(frozenset({number}), mountinfo):
+                return "the filesystem mounted at " + ", ".join(points)
+            if names := block.holders_of(number):
+                return "the device " + ", ".join(names)
+        except OSError as error:
+            return f"somebody ({error})"
+        return "another process"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Answer one request on the inherited channel."""
+    parser = argparse.ArgumentParser(prog="p2vd-copy-opener", description=__doc__)
+    parser.add_argument("--channel", type=int, required=True)
+    with SeqpacketChannel.from_fd(parser.parse_args(arguments).channel) as channel:
+        packet = channel.receive()
+        if packet is None:
+            return 1
+        request = opening.decode_request(packet[0])
+        reply, fds = Opener(SystemCommands()).answer(request)
+        try:
+            channel.send(opening.encode(reply), fds)
+        except BrokenPipeError:
+            return 1  # the daemon did not wait for us: the exclusive opens end with this process
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
