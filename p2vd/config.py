@@ -1,6 +1,7 @@
 """The daemon's configuration, and the policy files as they lie in their directories."""
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -60,8 +61,10 @@ def load(path: Path) -> Config:
 
     Raises ConfigInvalid with every error, by file, line and key.
     """
+    if not os.path.lexists(path):
+        return Config()
     text = _read(path)
-    if text.problem and path.exists():
+    if text.problem:
         raise ConfigInvalid((FileError(str(path), 0, "", text.problem),))
     document = Document(str(path), text.text)
     config = _config(document.root())
@@ -121,11 +124,15 @@ def _config(table: Table) -> Config:
 
 
 def _path(table: Table, key: str, default: Path) -> Path:
-    return _paths(table, key, (default,))[0]
+    return _absolute(table, key, (Path(table.text(key, str(default))),))[0]
 
 
 def _paths(table: Table, key: str, default: Sequence[Path]) -> tuple[Path, ...]:
-    paths = tuple(Path(text) for text in table.texts(key, tuple(str(path) for path in default)))
+    texts = table.texts(key, tuple(str(path) for path in default))
+    return _absolute(table, key, tuple(Path(text) for text in texts))
+
+
+def _absolute(table: Table, key: str, paths: tuple[Path, ...]) -> tuple[Path, ...]:
     if not all(path.is_absolute() for path in paths):
         table.error(key, "must begin with /")
     return paths
