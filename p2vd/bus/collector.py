@@ -77,6 +77,7 @@ class Collector:
         self._post = post
         self._apply = apply
         self.scans = Scans()
+        self.results: dict[str, str] = {}  # how jobs ended, by path, as the engine said
         self._taking = threading.Lock()
         self._wanted = threading.Condition()
         self._dirty: set[Topic] = set()
@@ -96,6 +97,8 @@ class Collector:
 
     def on_event(self, event: Event) -> None:
         """Note what has to be read again. Cheap; may be called on any thread."""
+        if isinstance(event, JobRemoved):
+            self.results[object_path(JOB, event.uuid)] = event.result
         self.want(topics_of(event))
 
     def want(self, topics: Collection[Topic]) -> None:

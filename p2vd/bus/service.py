@@ -60,6 +60,7 @@ class Service:
         self._collector = Collector(engine, version, _post, self._apply)
         self._methods = Methods(engine, self._collector)
         self._published = False
+        self._filter = self._on_message  # one object: it is found again by identity
 
     def start(self) -> None:
         """Publish everything, then take the name. Raises Failed where another p2vd has it."""
@@ -67,7 +68,7 @@ class Service:
         self._collector.start()
         self._apply(self._collector.picture(EVERYTHING))
         self._published = True
-        self._connection.add_message_filter(self._on_message)
+        self._connection.add_message_filter(self._filter)
         reply = self._connection.request_name(BUS_NAME, dbus.bus.NAME_FLAG_DO_NOT_QUEUE)
         if reply != dbus.bus.REQUEST_NAME_REPLY_PRIMARY_OWNER:
             raise Failed(f"another process has the name {BUS_NAME} on this bus. Stop it first.")
@@ -75,7 +76,7 @@ class Service:
     def stop(self) -> None:
         """Leave the bus. Calls under way are not waited for."""
         self._collector.stop()
-        self._connection.remove_message_filter(self._on_message)
+        self._connection.remove_message_filter(self._filter)
         if self._connection.get_is_connected():
             self._connection.release_name(BUS_NAME)
             self._connection.flush()
@@ -93,7 +94,11 @@ class Service:
     def _drop(self, path: str) -> None:
         values = self._tree.get(path) or {}
         if JOB in values:
-            result = _RESULTS.get(str(values[JOB]["Stage"]), "cancelled")
+            seen = _RESULTS.get(str(values[JOB]["Stage"]))
+            result = self._collector.results.pop(path, None) or seen or "cancelled"
+            if seen is None:  # it ended and left between two pictures
+                success = result == "done"
+                self._tree.emit(path, JOB, "Completed", success, "" if success else result)
             self._tree.emit(ROOT, MANAGER, "JobRemoved", path, result)
         self._tree.remove(path)
 

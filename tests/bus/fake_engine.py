@@ -1,0 +1,202 @@
+"""An engine in memory that does nothing by itself: tests move its jobs. It records what it was asked."""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from p2vd.jobs.events import (
+    Event,
+    InventoryChanged,
+    JobAdded,
+    JobChanged,
+    JobRemoved,
+    MachineAdded,
+    MachineChanged,
+    PolicyErrorsChanged,
+)
+from p2vd.model.disk import Source
+from p2vd.model.errors import IllegalTransition, NotFound, P2vdError, PlanOutdated, Refused
+from p2vd.model.inventory import Inventory
+from p2vd.model.job import Activity, Caller, Hold, Job, JobError, Machine, MachineState, Progress, Stage
+from p2vd.model.plan import Plan
+from tests.bus import values
+
+_ENDED = (Stage.PROVEN, Stage.FAILED, Stage.CANCELLED)
+
+
+class FakeEngine:
+    """Satisfies EnginePort. The second half is what tests steer it by."""
+
+    def __init__(self) -> None:
+        self._inventory = values.INVENTORY
+        self._jobs: dict[str, Job] = {}
+        self._machines: dict[str, Machine] = {}
+        self._activity: dict[str, tuple[Activity, str]] = {}
+        self._errors: tuple[str, ...] = ()
+        self._listeners: list[Callable[[Event], None]] = []
+        self._scans: list[Callable[[P2vdError | None], None]] = []
+        self._scan_by_itself = True
+        self._free = threading.Event()
+        self._free.set()
+        self.asked: list[list[object]] = []
+
+    def inventory(self) -> Inventory:
+        return self._inventory
+
+    def matched_policy(self, source: Source) -> str:
+        return "lab" if source.wwid else ""
+
+    def policy_errors(self) -> tuple[str, ...]:
+        return self._errors
+
+    def pool_reserved(self, vg_uuid: str, pool: str) -> int:
+        return 4096
+
+    def rescan(self, done: Callable[[P2vdError | None], None]) -> None:
+        self.asked.append(["rescan"])
+        if self._scan_by_itself:
+            done(None)
+        else:
+            self._scans.append(done)
+
+    def reload(self) -> tuple[str, ...]:
+        self.asked.append(["reload"])
+        return self._errors
+
+    def plan(self, source_ids: Sequence[str], options: Mapping[str, object], caller: Caller) -> Plan:
+        self._free.wait()
+        self.asked.append(["plan", list(source_ids), dict(options), caller.uid])
+        source = self._inventory.source(source_ids[0])
+        if source.reasons:
+            raise Refused(f"Source {source.id}", source.reasons)
+        if source_ids[0] == values.LOCAL_SOURCE.id:
+            raise RuntimeError("a fault\0of the engine")
+        return values.PLAN
+
+    def migrate(self, plan_id: str, options: Mapping[str, object], caller: Caller) -> Machine:
+        self.asked.append(["migrate", plan_id, dict(options), caller.uid])
+        if plan_id == "old":
+            raise PlanOutdated(plan_id, "the source's size is 5 GiB, it was 4 GiB.")
+        if plan_id != values.PLAN_ID:
+            raise NotFound("plan", plan_id)
+        self.add(values.JOB_UUID, values.MACHINE_UUID, caller.uid)
+        return self._machines[values.MACHINE_UUID]
+
+    def jobs(self) -> tuple[Job, ...]:
+        return tuple(self._jobs.values())
+
+    def job(self, uuid: str) -> Job:
+        if uuid not in self._jobs:
+            raise NotFound("job", uuid)
+        return self._jobs[uuid]
+
+    def activity(self, job_uuid: str) -> Activity:
+        return self._activity.get(job_uuid, (Activity.IDLE, ""))[0]
+
+    def stalled(self, job_uuid: str) -> str:
+        return self._activity.get(job_uuid, (Activity.IDLE, ""))[1]
+
+    def machines(self) -> tuple[Machine, ...]:
+        return tuple(self._machines.values())
+
+    def machine(self, uuid: str) -> Machine:
+        if uuid not in self._machines:
+            raise NotFound("machine", uuid)
+        return self._machines[uuid]
+
+    def pause(self, job_uuid: str, caller: Caller) -> None:
+        self.asked.append(["pause", job_uuid])
+        job = self.job(job_uuid)
+        if job.stage in _ENDED:
+            raise IllegalTransition(f"Job {job_uuid}", job.stage.value, "pause")
+        self._change(replace(job, holds=job.holds | {Hold.USER}))
+
+    def resume(self, job_uuid: str, caller: Caller) -> None:
+        self.asked.append(["resume", job_uuid])
+        job = self.job(job_uuid)
+        self._change(replace(job, holds=job.holds - {Hold.USER}))
+
+    def retry(self, job_uuid: str, caller: Caller) -> None:
+        self.asked.append(["retry", job_uuid])
+        job = self.job(job_uuid)
+        if job.stage is not Stage.FAILED:
+            raise IllegalTransition(f"Job {job_uuid}", job.stage.value, "retry")
+        self._change(replace(job, stage=Stage.COPYING, failed_stage=None, error=None))
+
+    def cancel(self, job_uuid: str, keep_target: bool, caller: Caller) -> None:
+        self.asked.append(["cancel", job_uuid, keep_target])
+        self._change(replace(self.job(job_uuid), stage=Stage.CANCELLED))
+
+    def set_bandwidth(self, job_uuid: str, bytes_per_s: int) -> None:
+        self.asked.append(["set_bandwidth", job_uuid, bytes_per_s])
+        self.job(job_uuid)
+
+    def subscribe(self, listener: Callable[[Event], None]) -> None:
+        self._listeners.append(listener)
+
+    # What tests call, by name, over the standard input of the process (face.py).
+
+    def add(self, job_uuid: str, machine_uuid: str, uid: int = 0) -> None:
+        self._machines[machine_uuid] = values.machine(machine_uuid, (job_uuid,))
+        self._tell(MachineAdded(machine_uuid))
+        self._jobs[job_uuid] = values.job(job_uuid, machine_uuid, Caller(uid))
+        self._tell(JobAdded(job_uuid))
+
+    def stage(self, job_uuid: str, stage: str, error: str = "") -> None:
+        job = self.job(job_uuid)
+        failure = JobError("WriteFailed", error) if error else None
+        failed_stage = job.stage if error else None
+        self._change(replace(job, stage=Stage(stage), error=failure, failed_stage=failed_stage))
+
+    def progress(self, job_uuid: str, counters: dict[str, int], activity: str = "running") -> None:
+        self._activity[job_uuid] = (Activity(activity), "")
+        job = self.job(job_uuid)
+        self._change(replace(job, progress=Progress(**counters)))
+
+    def stall(self, job_uuid: str, where: str) -> None:
+        self._activity[job_uuid] = (Activity.STALLED, where)
+        self._tell(JobChanged(job_uuid))
+
+    def forget(self, job_uuid: str) -> None:
+        del self._jobs[job_uuid]
+        self._tell(JobRemoved(job_uuid, "done"))
+
+    def machine_state(self, uuid: str, state: str, domain: str = "", error: str = "") -> None:
+        failure = JobError("RegistrationFailed", error) if error else None
+        changed = replace(self.machine(uuid), state=MachineState(state), domain_uuid=domain, error=failure)
+        self._machines[uuid] = changed
+        self._tell(MachineChanged(uuid))
+
+    def unplug(self, source_id: str) -> None:
+        sources = tuple(source for source in self._inventory.sources if source.id != source_id)
+        self._inventory = replace(self._inventory, sources=sources)
+        self._tell(InventoryChanged())
+
+    def break_policies(self, *errors: str) -> None:
+        self._errors = errors
+        self._tell(PolicyErrorsChanged())
+
+    def scan_slowly(self) -> None:
+        self._scan_by_itself = False
+
+    def end_scans(self, error: str = "") -> None:
+        for done in self._scans:
+            done(NotFound("device", error) if error else None)
+        self._scans.clear()
+
+    def block(self, blocked: bool) -> None:
+        if blocked:
+            self._free.clear()
+        else:
+            self._free.set()
+
+    def what_was_asked(self) -> list[list[object]]:
+        return self.asked
+
+    def _change(self, job: Job) -> None:
+        self._jobs[job.uuid] = job
+        self._tell(JobChanged(job.uuid))
+
+    def _tell(self, event: Event) -> None:
+        for listener in self._listeners:
+            listener(event)

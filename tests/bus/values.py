@@ -1,0 +1,105 @@
+"""A host with three disks, one volume group and, after Migrate, a job: what the fake engine knows."""
+
+from p2vd.model.disk import PathState, Portal, ScsiPath, Source, Transport
+from p2vd.model.errors import Reason
+from p2vd.model.inventory import Inventory
+from p2vd.model.job import Caller, Job, Machine, Progress
+from p2vd.model.lvm import Pv, ThinPool, Vg
+from p2vd.model.plan import CopyOptions, DomainOptions, Plan, Provisioning, SourceBinding, Target
+from p2vd.model.size import GIB, MIB
+
+WWID = "36001405a9e26254e651465c89ff715d5"
+BUSY_WWID = "36001405b0000000000000000000000ff"
+VG_UUID = "XcPoHv-J1gG-8Ssj-XvY3-8Lhq-Ncwf-s5WpLD"
+PLAN_ID = "5d0f2c6e9a31"
+JOB_UUID = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
+MACHINE_UUID = "1b4e28ba-2fa1-41d2-883f-0016d3cca427"
+LV_UUID = "mPpYcN-0Ww7-Jh4a-cGdE-RkLx-2vBn-AbCdEf"
+
+
+def _path(device: str, portal: str, state: PathState = PathState.READY) -> ScsiPath:
+    iqn = "iqn.2026-01.org.example.lab:t1"
+    return ScsiPath(device, "3:0:0:1", WWID, state, 10 * GIB, Portal(portal, 3260), iqn)
+
+
+SOURCE = Source(
+    id=WWID,
+    wwid=WWID,
+    device="dm-0",
+    name="mpatha",
+    dm_uuid=f"mpath-{WWID}",
+    size_bytes=10 * GIB,
+    sector_size=512,
+    transport=Transport.ISCSI,
+    vendor="LIO-ORG",
+    model="erp\0 system",  # an odd LUN: a NUL in INQUIRY must not break a reply
+    serial="a9e26254",
+    paths=(_path("sda", "10.98.1.1"), _path("sdb", "10.98.2.1", PathState.FAULTY)),
+)
+BUSY_SOURCE = Source(
+    id=BUSY_WWID,
+    wwid=BUSY_WWID,
+    device="dm-1",
+    name="mpathb",
+    dm_uuid=f"mpath-{BUSY_WWID}",
+    size_bytes=300 * MIB,
+    sector_size=4096,
+    transport=Transport.ISCSI,
+    reasons=(Reason("mounted", "/dev/mapper/mpathb is mounted on /mnt. Unmount it."),),
+)
+LOCAL_SOURCE = Source(
+    id="virtio-root-1",
+    wwid="",
+    device="vdb",
+    name="vdb",
+    dm_uuid="",
+    size_bytes=2 * GIB,
+    sector_size=512,
+    transport=Transport.VIRTIO,
+)
+VG = Vg(
+    uuid=VG_UUID,
+    name="vg_san",
+    size_bytes=100 * GIB,
+    free_bytes=40 * GIB,
+    extent_size_bytes=4 * MIB,
+    sector_size=512,
+    pvs=(Pv("pv-uuid", "/dev/mapper/mpathz", 100 * GIB, 40 * GIB),),
+    thin_pools=(ThinPool("pool-uuid", "pool0", 60 * GIB, 64 * 1024, True, 12.5, 3.25, 80 * GIB),),
+)
+INVENTORY = Inventory(
+    sources=(SOURCE, BUSY_SOURCE, LOCAL_SOURCE),
+    volume_groups=(VG,),
+    exposures=(Reason("kpartx", "kpartx rules are in force. Install p2vd's rules."),),
+)
+PLAN = Plan(
+    id=PLAN_ID,
+    machine_name="erp1",
+    source=SourceBinding(WWID, WWID, Transport.ISCSI, 10 * GIB, 512),
+    target=Target(VG_UUID, "vg_san", "erp1-disk0", Provisioning.THIN, 10 * GIB, 512, "pool-uuid", "pool0"),
+    copy=CopyOptions(),
+    domain=DomainOptions(),
+    policy="lab",
+    policy_file="/etc/p2vd/policy.d/50-lab.toml",
+    source_offline=True,
+    worst_case_bytes=10 * GIB,
+    digest_parts=(("source", WWID),),
+    steps=("Create the thin volume vg_san/erp1-disk0.", "Copy 10 GiB and read it back."),
+    warnings=("Only 1 of 2 paths answers.",),
+)
+
+
+def job(uuid: str = JOB_UUID, machine_uuid: str = MACHINE_UUID, caller: Caller | None = None) -> Job:
+    return Job(
+        uuid,
+        machine_uuid,
+        PLAN,
+        started_by=caller or Caller(),
+        start_time_us=1_700_000_000_000_000,
+        lv_uuid=LV_UUID,
+        progress=Progress(),
+    )
+
+
+def machine(uuid: str = MACHINE_UUID, jobs: tuple[str, ...] = (JOB_UUID,)) -> Machine:
+    return Machine(uuid, "erp1", jobs=jobs, plan_id=PLAN_ID)
