@@ -1,0 +1,306 @@
+"""The main job on real storage: disks become LVs, proven and registered, whatever is killed meanwhile."""
+
+import json
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from integration.content import fill, fill_lun, require_same
+from integration.host import JOB, Host, Properties
+from integration.lab.vm import GuestError, Vm
+
+pytestmark = pytest.mark.lab
+
+MIB = 1 << 20
+
+RULE = """
+[[rule]]
+name = "{name}"
+match.{key} = ["{value}"]
+target.volume_groups = ["{vg}"]
+target.provisioning = "{provisioning}"
+target.single_host = true
+domain.memory = "64 MiB"
+domain.vcpus = 1
+domain.type = "qemu"
+"""
+
+LOCAL512, LOCAL4K = "virtio-LAB-DISK512", "virtio-LAB-DISK4K"
+
+
+def devnode(target: str) -> str:
+    return f"/dev/{target}"
+
+
+def test_thin_and_thick_both_sector_sizes_lun_and_local_disk(vm: Vm) -> None:
+    """Four disks at once: each identical to its source, zero beyond, the sources as they were."""
+    host = Host(vm)
+    luns, locals_ = ("boot1", "boot2"), {LOCAL512: 512, LOCAL4K: 4096}
+    before = {name: fill_lun(host.san, name, seed) for seed, name in enumerate(luns, 1)}
+    for seed, (source, sector) in enumerate(locals_.items(), 10):
+        fill(vm, f"/dev/disk/by-id/{source}", seed, sector)
+        before[source] = vm.out(f"sha256sum < /dev/disk/by-id/{source}")
+    vm.write(
+        "/etc/p2vd/policy.d/50-lab.toml",
+        "".join(
+            RULE.format(name=name, key=key, value=value, vg=vg, provisioning=provisioning)
+            for name, key, value, vg, provisioning in (
+                ("a", "wwid", host.san["boot1"].wwid, "vg_san", "thin"),
+                ("b", "wwid", host.san["boot2"].wwid, "vg_san4k", "thick"),
+                ("c", "serial", "LAB-DISK512", "vg_san", "thick"),
+                ("d", "serial", "LAB-DISK4K", "vg_san4k", "thin"),
+            )
+        ),
+    )
+    vm.run("systemctl start p2vd")
+    sources = {host.san[name].wwid: host.san[name].backing for name in luns}
+    sources |= {source: f"/dev/disk/by-id/{source}" for source in locals_}
+    jobs = {source: host.migrate(source, f"m{number}") for number, source in enumerate(sources)}
+    for source, job in jobs.items():
+        done = host.wait_registered(job, 600)
+        require_same(vm, sources[source], devnode(done["Target"]), done["Bytes"])
+        assert done["BytesCopied"] + done["BytesZero"] == done["Bytes"]
+        assert done["SourceStable"] == "sampled"
+    for name in luns:
+        assert host.san.digest(name) == before[name]
+    for source in locals_:
+        assert vm.out(f"sha256sum < /dev/disk/by-id/{source}") == before[source]
+    assert len(vm.out("virsh -q list --all --name").split()) == len(jobs)
+    assert "p2vd.incomplete" not in vm.out("lvs --noheadings -o lv_tags")
+    xml = vm.out("virsh dumpxml m1")
+    assert "logical_block_size='4096'" in xml
+    assert "<source dev='/dev/vg_san4k/m1'" in xml
+
+
+def test_the_domain_boots_from_the_volume(vm: Vm) -> None:
+    """libvirt can start what was defined: QEMU opens the LV through the definition."""
+    host = Host.ready(vm)
+    fill_lun(host.san, "boot1", 3)
+    host.wait_registered(host.migrate(host.san["boot1"].wwid, "boots"))
+    vm.run("virsh start boots")
+    assert vm.out("virsh domstate boots") == "running"
+    vm.run("virsh destroy boots")
+
+
+# ---- killed at any moment ----------------------------------------------------------------------
+
+BANDWIDTH = 12 * MIB
+RATE = "12 MiB"
+
+
+def start_slow_copy(vm: Vm, *, provisioning: str = "thin", seed: int = 5) -> tuple[Host, Properties, str]:
+    host = Host.ready(vm, provisioning=provisioning, bandwidth=RATE)
+    digest = fill_lun(host.san, "boot1", seed)
+    job = host.migrate(host.san["boot1"].wwid, "victim")
+    return host, job, digest
+
+
+def require_good_end(host: Host, job: Properties, digest: str) -> None:
+    done = host.wait_registered(job, 600)
+    require_same(host.vm, host.san["boot1"].backing, devnode(done["Target"]), done["Bytes"])
+    assert host.san.digest("boot1") == digest
+    assert host.vm.out("virsh -q list --all --name").split() == ["victim"]
+
+
+def kills(request: pytest.FixtureRequest, sample: int) -> int:
+    return 20 if request.config.getoption("--full") else sample
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("victim", ["worker", "daemon", "both"])
+def test_killed_at_random_moments(
+    vm: Vm, victim: str, request: pytest.FixtureRequest, campaign_seed: int
+) -> None:
+    """kill -9: the job goes on by itself, and copies again at most two commit intervals and a flush."""
+    choose = random.Random(f"{campaign_seed}-{victim}")
+    left = kills(request, 3)
+    host, job, digest = start_slow_copy(vm, provisioning=choose.choice(["thin", "thick"]))
+    while left:
+        host.wait_job(
+            job,
+            "a worker that makes progress",
+            lambda now: now["Activity"] == "running" or now["Stage"] == "proven",
+        )
+        time.sleep(choose.uniform(0, 8))
+        before = host.at(job["path"])
+        if before["Stage"] == "proven":
+            require_good_end(host, job, digest)
+            host.forget("victim", job)
+            job = host.migrate(host.san["boot1"].wwid, "victim")
+            continue
+        kill_now(host, victim)
+        left -= 1
+        after = host.wait_job(
+            job,
+            "the job going on after the kill",
+            lambda now: now["Activity"] == "running" or now["Stage"] == "proven",
+        )
+        again = before["BytesCopied"] - after["ResumedFrom"]
+        if after["Stage"] == "copying" and after["ResumedFrom"]:
+            # Two commit intervals of a second and one flush of at most two, at the copy's rate.
+            assert again <= 4 * BANDWIDTH, f"{again} bytes are copied again"
+    require_good_end(host, job, digest)
+
+
+def kill_now(host: Host, victim: str) -> None:
+    pids = []
+    if victim in ("worker", "both"):
+        pids.append(host.worker())
+    if victim in ("daemon", "both"):
+        pids.append(host.daemon())
+    host.vm.run("kill -9 " + " ".join(str(pid) for pid in pids if pid), check=False)
+
+
+@pytest.mark.campaign
+def test_power_cut_at_random_moments(
+    power_vm: Vm, request: pytest.FixtureRequest, campaign_seed: int
+) -> None:
+    """The power of the whole VM, array included, is cut: what was not flushed is lost, and nothing else."""
+    choose = random.Random(f"{campaign_seed}-power")
+    host, job, digest = start_slow_copy(power_vm)
+    power_vm.run("systemctl enable p2vd libvirtd; sync")
+    for _ in range(kills(request, 2)):
+        time.sleep(choose.uniform(1, 10))
+        power_vm.kill()
+        power_vm.boot_again()
+        if host.wait_back(job)["Stage"] == "proven":
+            require_good_end(host, job, digest)
+            host.forget("victim", job)
+            job = host.migrate(host.san["boot1"].wwid, "victim")
+    require_good_end(host, job, digest)
+
+
+# ---- stuck, stopped ----------------------------------------------------------------------------
+
+
+def test_a_worker_stuck_in_the_kernel_holds_the_job_and_never_two_write(vm: Vm) -> None:
+    host, job, digest = start_slow_copy(vm)
+    host.wait_copied(job, 8 * MIB)
+    map_name = Path(host.san["boot1"].device).name
+    vm.run(f"dmsetup suspend --noflush {map_name}")
+    worker = host.worker()
+    host.wait_job(job, "the stall reported", lambda now: now["Activity"] == "stalled")
+    vm.run("systemctl restart p2vd", timeout_s=60)
+    held = host.wait_job(job, "the hold old-worker", lambda now: now["Holds"] == ["old-worker"])
+    assert str(worker) in held["Stalled"]
+    assert host.worker() == worker
+    vm.run(f"dmsetup resume {map_name}")
+    require_good_end(host, job, digest)
+    assert host.at(job["path"])["Holds"] == []
+
+
+def test_stop_returns_within_ten_seconds_and_start_resumes(vm: Vm) -> None:
+    host, job, digest = start_slow_copy(vm)
+    host.wait_copied(job, 8 * MIB)
+    seconds = float(
+        vm.out(
+            "s=$(date +%s.%N); systemctl stop p2vd; e=$(date +%s.%N); echo \"$e $s\" | awk '{print $1-$2}'"
+        )
+    )
+    assert seconds < 10
+    assert host.worker() == 0
+    vm.run("systemctl start p2vd")
+    resumed = host.wait_job(job, "the copy resumed", lambda now: now["ResumedFrom"] > 0)
+    assert resumed["ResumedFrom"] >= 8 * MIB
+    require_good_end(host, job, digest)
+
+
+def test_pause_outlives_a_restart_and_resume_goes_on(vm: Vm) -> None:
+    host, job, digest = start_slow_copy(vm)
+    host.wait_copied(job, 4 * MIB)
+    host.verb(job, "Pause")
+    host.wait_job(job, "the pause", lambda now: now["Holds"] == ["user"] and now["Activity"] == "idle")
+    vm.run("systemctl restart p2vd")
+    assert host.wait(lambda: host.at(job["path"]), "p2vd back")["Holds"] == ["user"]
+    assert host.worker() == 0
+    host.verb(job, "Resume")
+    require_good_end(host, job, digest)
+
+
+def test_cancel_removes_what_the_job_made_and_nothing_else(vm: Vm) -> None:
+    host, job, digest = start_slow_copy(vm)
+    vm.run("lvcreate -q -y -L 8M -n foreign vg_san")
+    host.wait_copied(job, 4 * MIB)
+    host.verb(job, "Cancel", keep_target=False)
+    host.wait_stage(job, "cancelled")
+    assert vm.out("lvs --noheadings -o lv_name vg_san").split() == ["foreign", "pool0"]
+    assert host.san.digest("boot1") == digest
+    assert vm.out(f"blockdev --getro {host.san['boot1'].device}") == "0"
+
+
+# ---- the source and the pool change under the copy ------------------------------------------------
+
+
+def test_what_a_second_initiator_writes_is_found_when_both_are_verified(vm: Vm) -> None:
+    host = Host.ready(vm, verify="both", bandwidth=RATE)
+    fill_lun(host.san, "boot1", 6)
+    host.source(host.san["boot1"].wwid)
+    with pytest.raises(GuestError, match="source-offline"):
+        host.plan(host.san["boot1"].wwid, offline=False)
+    job = host.migrate(host.san["boot1"].wwid, "changing")
+    host.wait_copied(job, 64 * MIB)
+    host.san.write_elsewhere("boot1", 20 * MIB + 4096, "written by another host")
+    failed = host.wait(
+        lambda: (now := host.at(job["path"]))["Stage"] in ("failed", "proven") and now, "the end of the job"
+    )
+    assert failed["Stage"] == "failed"
+    assert failed["Error"][0] == "SourceChanged"
+    assert vm.out("virsh -q list --all --name") == ""
+
+
+def test_a_pool_that_runs_full_holds_the_job_until_it_is_extended(vm: Vm) -> None:
+    host = Host.ready(vm, bandwidth=RATE)
+    digest = fill_lun(host.san, "boot1", 7)
+    vm.run("lvcreate -q -y -V 1150M --thin -n greedy vg_san/pool0")
+    job = host.migrate(host.san["boot1"].wwid, "victim")
+    host.wait_copied(job, 4 * MIB)
+    vm.run("dd if=/dev/zero of=/dev/vg_san/greedy bs=1M count=1090 oflag=direct status=none", timeout_s=600)
+    held = host.wait_job(job, "the hold pool", lambda now: "pool" in now["Holds"])
+    assert "lvextend" in held["Stalled"]
+    vm.run("lvextend -q -y -L +400M vg_san/pool0")
+    require_good_end(host, job, digest)
+
+
+def test_a_lost_path_and_a_lost_target_are_sat_out(vm: Vm) -> None:
+    host, job, digest = start_slow_copy(vm)
+    path = host.san.paths("boot1")[0]
+    host.wait_copied(job, 4 * MIB)
+    host.san.path_state(path, "offline")
+    host.wait_copied(job, 40 * MIB)
+    host.san.path_state(path, "running")
+    require_good_end(host, job, digest)
+
+
+# ---- installed as an administrator would -------------------------------------------------------------
+
+
+def test_installed_introspected_refused_by_polkit_and_uninstalled(vm: Vm) -> None:
+    host = Host.ready(vm)
+    fill_lun(host.san, "boot1", 8)
+    assert "org.p2vd1.Manager" in vm.out("busctl introspect org.p2vd1 /org/p2vd1")
+    wwid = host.san["boot1"].wwid
+    host.source(wwid)
+    refused = vm.run(
+        f"setpriv --reuid operator --regid operator --clear-groups p2vctl plan {wwid} --source-offline",
+        check=False,
+    )
+    assert refused.returncode != 0
+    assert "org.p2vd1.migrate" in refused.stderr
+    listed = json.loads(vm.out("p2vctl sources --json"))
+    assert wwid in json.dumps(listed)
+    planned = json.loads(vm.out(f"p2vctl plan {wwid} --source-offline --name byhand --json"))
+    waited = vm.run(f"p2vctl migrate {planned['id']} --wait", timeout_s=400)
+    assert waited.returncode == 0
+    (job,) = host.of(JOB)
+    assert job["Stage"] == "proven"
+    assert "byhand" in vm.out("virsh -q list --all --name")
+    vm.run("systemctl stop p2vd; cd /usr/src/p2vd && python3 setup.py -q uninstall_host")
+    for gone in (
+        "/usr/bin/p2vctl",
+        "/usr/lib/systemd/system/p2vd.service",
+        "/usr/share/dbus-1/system.d/org.p2vd1.conf",
+    ):
+        assert vm.run(["test", "-e", gone], check=False).returncode == 1
+    assert vm.run(["test", "-d", "/var/lib/p2vd"], check=False).returncode == 0

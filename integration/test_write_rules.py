@@ -1,0 +1,229 @@
+"""What p2vd refuses, and what takes hold of nothing: the write rules on a hostile host."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from integration.content import fill_lun, require_same
+from integration.host import Host, Properties
+from integration.lab.vm import GuestError, Vm
+
+pytestmark = pytest.mark.lab
+
+MIB = 1 << 20
+SLOW = "12 MiB"
+
+
+def refusal(host: Host, source_id: str) -> str:
+    """Plan a source that must be refused; return the sentence."""
+    with pytest.raises(GuestError) as raised:
+        host.plan(source_id, "refused")
+    return str(raised.value)
+
+
+def lvs(vm: Vm) -> set[str]:
+    return set(vm.out("lvs --noheadings -o vg_name,lv_name --separator /").split())
+
+
+def traces(vm: Vm) -> dict[str, str]:
+    """Return what must not change when something is refused."""
+    return {
+        "lvs": vm.out("lvs --noheadings -o vg_name,lv_name,lv_tags,lv_uuid"),
+        "domains": vm.out("virsh -q list --all --name"),
+        "read-only": vm.out("cat /sys/block/*/ro"),
+    }
+
+
+# ---- the source is in use --------------------------------------------------------------------
+
+
+def mounted(host: Host) -> str:
+    lun = host.san["boot1"]
+    host.vm.run(f"mkfs.ext4 -q -F {lun.device} && mkdir -p /mnt/x && mount {lun.device} /mnt/x")
+    return lun.wwid
+
+
+def active_vg(host: Host) -> str:
+    lun = host.san["boot1"]
+    host.vm.run(f"vgcreate -q -y vg_guest {lun.device} && lvcreate -q -y -L 8M -n root vg_guest")
+    return lun.wwid
+
+
+def path_of_map(host: Host) -> str:
+    return "/dev/" + host.san.paths("boot1")[0]
+
+
+def pv_of_target(host: Host) -> str:
+    return host.san["pv1"].wwid
+
+
+@pytest.mark.parametrize(
+    ("prepare", "says"),
+    [
+        pytest.param(mounted, r"mounted .*/mnt/x.*umount", id="a mounted filesystem"),
+        pytest.param(active_vg, r"vg_guest.*vgchange -an vg_guest", id="an active VG on it"),
+        pytest.param(path_of_map, r"path of .*36001405", id="a path of a multipath map"),
+        pytest.param(pv_of_target, r"vg_san", id="a PV of the target VG"),
+    ],
+)
+def test_a_source_in_use_is_refused_with_holder_and_remedy(vm: Vm, prepare, says: str) -> None:  # type: ignore[no-untyped-def]  # one of the functions above
+    host = Host.ready(vm)
+    source = prepare(host)
+    vm.run("udevadm settle")
+    host.call("/org/p2vd1", "org.p2vd1.Manager", "Rescan", "a{sv}", "0")
+    before = traces(vm)
+    sentence = host.wait(lambda: re.search(says, refusal(host, source), re.DOTALL), f"a refusal like {says}")
+    assert sentence
+    assert traces(vm) == before
+
+
+def test_a_target_too_small_and_an_lv_of_somebody_else_are_refused(vm: Vm) -> None:
+    host = Host.ready(vm, provisioning="thick")
+    wwid = host.san["boot1"].wwid
+    host.source(wwid)
+    vm.run("lvcreate -q -y -l 100%FREE -n hog vg_san")
+    host.call("/org/p2vd1", "org.p2vd1.Manager", "Rescan", "a{sv}", "0")
+    before = traces(vm)
+    assert host.wait(lambda: re.search(r"vg_san.* free", refusal(host, wwid)), "the refusal of a full VG")
+    vm.run("lvremove -q -y vg_san/hog; lvcreate -q -y -L 200M -n refused vg_san")
+    before = traces(vm)
+    host.call("/org/p2vd1", "org.p2vd1.Manager", "Rescan", "a{sv}", "0")
+    assert host.wait(lambda: re.search(r"vg_san/refused", refusal(host, wwid)), "the refusal of a taken name")
+    assert traces(vm) == before
+
+
+def test_a_source_that_changed_at_resume_is_refused(vm: Vm) -> None:
+    host = Host.ready(vm, bandwidth=SLOW)
+    fill_lun(host.san, "boot1", 4)
+    job = host.migrate(host.san["boot1"].wwid, "changed")
+    host.wait_copied(job, 30 * MIB)
+    vm.run("systemctl stop p2vd")
+    host.san.write_elsewhere("boot1", 512, "the disk has another beginning now")
+    vm.run("systemctl start p2vd")
+    failed = ended(host, job)
+    assert failed["Stage"] == "failed"
+    assert "first" in failed["Error"][1] or "changed" in failed["Error"][1]
+
+
+def test_a_crash_between_lvcreate_and_the_first_byte_leaves_no_orphan(vm: Vm) -> None:
+    """The LV that a dead daemon's lvcreate still made is adopted by its tag, not made twice."""
+    host = Host.ready(vm)
+    digest = fill_lun(host.san, "boot1", 2)
+    host.source(host.san["boot1"].wwid)
+    daemon = host.daemon()
+    vm.popen(f"until lvs --noheadings -o lv_tags | grep -q p2vd.job; do :; done; kill -9 {daemon}")
+    job = host.migrate(host.san["boot1"].wwid, "adopted")
+    done = host.wait_registered(job, 600)
+    assert int(vm.out("systemctl show -P NRestarts p2vd")) >= 1
+    assert len([lv for lv in lvs(vm) if "pool0" not in lv]) == 1
+    require_same(vm, host.san["boot1"].backing, f"/dev/{done['Target']}", done["Bytes"])
+    assert host.san.digest("boot1") == digest
+
+
+# ---- the target is touched from outside -------------------------------------------------------
+
+
+def ended(host: Host, job: Properties) -> Properties:
+    found: Properties = host.wait(
+        lambda: (now := host.at(job["path"]))["Stage"] in ("failed", "proven") and now, "the end of the job"
+    )
+    return found
+
+
+@pytest.mark.parametrize(
+    ("touch", "names"),
+    [
+        pytest.param(
+            "sleep 8 > /dev/{target} < /dev/null & wait",
+            {"TargetInUse"},
+            id="another process has it open to write",
+        ),
+        pytest.param(
+            "dd if=/dev/urandom of=/dev/{target} bs=1M count=2 seek=10 oflag=direct conv=notrunc status=none",
+            {"TargetInUse", "TargetMismatch"},
+            id="another process writes to it",
+        ),
+        pytest.param("lvreduce -q -f -y -L 64M {target}", {"TargetChanged"}, id="it is shrunk"),
+    ],
+)
+def test_a_target_touched_from_outside_fails_the_job_by_name(vm: Vm, touch: str, names: set[str]) -> None:
+    host = Host.ready(vm, provisioning="thick", bandwidth=SLOW)
+    digest = fill_lun(host.san, "boot1", 9)
+    job = host.migrate(host.san["boot1"].wwid, "touched")
+    host.wait_copied(job, 30 * MIB)
+    vm.run(touch.format(target=job["Target"]))
+    failed = ended(host, job)
+    assert failed["Stage"] == "failed"
+    assert failed["Error"][0] in names
+    assert host.san.digest("boot1") == digest
+    assert vm.out("virsh -q list --all --name") == ""
+
+
+# ---- a hostile host ----------------------------------------------------------------------------
+
+# Made on the array, past this host: a PV in a partition, a whole-disk PV, an md member; each with
+# something that the host's rules would activate. udev rests meanwhile, or it would do so here already.
+CONTENT = {
+    "part": """
+        sfdisk -q $file <<< 'start=2048,type=8e'
+        loop=$(losetup --show -f -o 1048576 $file)
+        pvcreate -q -y $loop; vgcreate -q -y vg_part $loop; lvcreate -q -y -Zn -Wn -L 8M -n data vg_part
+        vgchange -q -an vg_part""",
+    "whole": """
+        loop=$(losetup --show -f $file)
+        pvcreate -q -y $loop; vgcreate -q -y vg_whole $loop; lvcreate -q -y -Zn -Wn -L 8M -n data vg_whole
+        vgchange -q -an vg_whole""",
+    "md": """
+        loop=$(losetup --show -f $file)
+        mdadm -q --create /dev/md77 --run --level=1 --raid-devices=1 --force $loop
+        mdadm -q --stop /dev/md77""",
+}
+PREPARE = """
+file=/srv/luns/{name}.img
+truncate -s 96M $file
+udevadm settle; udevadm control --stop-exec-queue
+trap 'losetup -d $loop; udevadm control --start-exec-queue; udevadm settle' EXIT
+export DM_DISABLE_UDEV=1
+{content}
+"""
+
+
+def held(vm: Vm) -> dict[str, str]:
+    """Return what has been activated on guest content: nothing, if p2vd does its work."""
+    found = {
+        "dm": vm.out("dmsetup ls 2>/dev/null | grep -E 'vg_part|vg_whole|part[0-9]|data$' || true"),
+        "md": vm.out("grep -E '^md' /proc/mdstat || true"),
+    }
+    return {kind: text for kind, text in found.items() if text}
+
+
+def test_nothing_takes_hold_of_source_or_target_on_a_hostile_host(vm: Vm) -> None:
+    """mdadm's rules, kpartx and event-based activation are installed; before, during and after the copy."""
+    vm.run("test -e /usr/lib/udev/rules.d/60-kpartx.rules -o -e /lib/udev/rules.d/60-kpartx.rules")
+    vm.write("/etc/p2vd/p2vd.toml", 'quarantine = "unknown"\n')
+    host = Host.ready(vm)
+    for name in CONTENT:
+        # Prepared away from the initiator, then mapped: the first sight of the LUN is with its content.
+        vm.run("bash -es", stdin=PREPARE.format(name=name, content=CONTENT[name]))
+    assert held(vm) == {}
+    luns = [host.san.add(name, "96M") for name in CONTENT]
+    digests = {lun.name: host.san.digest(lun.name) for lun in luns}
+    assert held(vm) == {}
+    jobs = [host.migrate(lun.wwid, f"m-{lun.name}") for lun in luns]
+    for job in jobs:
+        host.wait_copied(job, MIB)
+        assert held(vm) == {}
+    targets = [host.wait_registered(job, 600)["Target"] for job in jobs]
+    assert held(vm) == {}
+    for target in targets:
+        vm.run(
+            f"lvchange -q -an {target} && lvchange -q -ay {target} && udevadm trigger --settle /dev/{target}"
+        )
+    for lun in luns:
+        vm.run(f"multipath -f {Path(lun.device).name}")
+    vm.run("multipath -r; udevadm settle; udevadm trigger --settle --subsystem-match=block")
+    assert held(vm) == {}
+    for lun, target in zip(luns, targets, strict=True):
+        require_same(vm, lun.backing, f"/dev/{target}", lun.size_bytes)
+        assert host.san.digest(lun.name) == digests[lun.name]
