@@ -1,0 +1,180 @@
+"""p2vd as a D-Bus client sees it: objects as plain values, calls, and errors with an exit status."""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import dbus
+from dbus.lowlevel import MethodCallMessage
+from dbus.mainloop.glib import DBusGMainLoop
+
+from p2vd.bus.names import (
+    BUS_NAME,
+    ERROR_PREFIX,
+    INTERFACES,
+    OBJECT_MANAGER,
+    PROPERTIES,
+    ROOT,
+)
+
+_TIMEOUT_S = 30.0
+_PERSON_ANSWERS_S = 330.0  # a call may wait for somebody to type a password
+
+Properties = Mapping[str, Any]
+
+
+class Exit(enum.IntEnum):
+    """Exit statuses; the manual p2vctl(1) explains them."""
+
+    OK = 0
+    REFUSED = 1
+    USAGE = 2
+    NO_DAEMON = 3
+    NOT_AUTHORIZED = 4
+    JOB_FAILED = 5
+    INTERRUPTED = 130
+
+
+class CliError(Exception):
+    """Something that ends the command: a sentence that says what to do, and the exit status."""
+
+    def __init__(self, sentence: str, status: Exit = Exit.REFUSED) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Object:
+    """One object of p2vd: its path, its interface, and its properties as plain values."""
+
+    path: str
+    interface: str
+    properties: Properties = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.properties[name]
+
+
+class Client:
+    """One connection to the bus."""
+
+    def __init__(self, address: str = "") -> None:
+        """Connect to the system bus, or to the bus at `address`. Raises CliError."""
+        loop = DBusGMainLoop()
+        try:
+            self.connection: Any = (
+                dbus.bus.BusConnection(address, mainloop=loop)
+                if address
+                else dbus.SystemBus(private=True, mainloop=loop)
+            )
+        except dbus.DBusException as error:
+            where = f"the bus at {address}" if address else "the system bus; see: systemctl status dbus"
+            raise CliError(f"Cannot connect to {where} ({error}).", Exit.NO_DAEMON) from error
+        self.connection.set_exit_on_disconnect(False)
+
+    def is_running(self) -> bool:
+        """Whether p2vd is on the bus; starts nothing."""
+        return bool(self.connection.name_has_owner(BUS_NAME))
+
+    def objects(self, *, start: bool = True) -> tuple[Object, ...]:
+        """Everything below the root. `start`: the bus may start p2vd for this. Raises CliError."""
+        (found,) = self.call(ROOT, OBJECT_MANAGER, "GetManagedObjects", start=start)
+        return tuple(
+            Object(path, interface, properties)
+            for path, own in sorted(found.items())
+            for interface, properties in own.items()
+            if interface in INTERFACES
+        )
+
+    def properties(self, path: str, interface: str) -> Properties:
+        """All properties of one object. Raises CliError."""
+        (values,) = self.call(path, PROPERTIES, "GetAll", "s", interface)
+        return dict(values)
+
+    def call(
+        self,
+        path: str,
+        interface: str,
+        member: str,
+        signature: str = "",
+        *arguments: object,
+        start: bool = True,
+    ) -> list[Any]:
+        """Call a method and return its values as plain ones. Raises CliError."""
+        message = MethodCallMessage(BUS_NAME, path, interface, member)
+        message.set_auto_start(start)
+        message.set_allow_interactive_authorization(True)
+        message.append(*arguments, signature=signature)
+        wait_s = _PERSON_ANSWERS_S if interface in INTERFACES else _TIMEOUT_S
+        try:
+            reply = self.connection.send_message_with_reply_and_block(message, wait_s)
+        except dbus.DBusException as error:
+            raise translate(error.get_dbus_name() or "", error.get_dbus_message()) from error
+        return [plain(value) for value in reply.get_args_list()]
+
+    def act(self, path: str, interface: str, member: str, **options: object) -> list[Any]:
+        """Call a method that takes nothing but options. Raises CliError."""
+        return self.call(path, interface, member, "a{sv}", make_options(options))
+
+
+def make_options(options: Mapping[str, object]) -> Any:
+    """Return `options` as a{sv}; `_` in names stands for `-`."""
+    return dbus.Dictionary({name.replace("_", "-"): value for name, value in options.items()}, signature="sv")
+
+
+def plain(value: Any) -> Any:
+    """Return a D-Bus value as Python's own: what json can write."""
+    if isinstance(value, dbus.Boolean):
+        return bool(value)
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    for kind in (str, int, float):
+        if isinstance(value, kind):
+            return kind(value)
+    return value
+
+
+_HINTS = {
+    "NotAuthorized": "Run p2vctl as root.",
+    "Failed": "The log may say more: journalctl -u p2vd",
+    "PolicyInvalid": "Correct the files, then: p2vctl reload",
+}
+_ABSENT = (
+    "org.freedesktop.DBus.Error.ServiceUnknown",
+    "org.freedesktop.DBus.Error.NameHasNoOwner",
+    "org.freedesktop.DBus.Error.Spawn.",
+    "org.freedesktop.DBus.Error.TimedOut",
+    "org.freedesktop.systemd1.",
+)
+_GONE = (
+    "org.freedesktop.DBus.Error.NoReply",
+    "org.freedesktop.DBus.Error.Disconnected",
+)
+
+
+def translate(name: str, message: str) -> CliError:
+    """Return the error that a D-Bus error is to a person at a terminal."""
+    if name.startswith(ERROR_PREFIX):
+        short = name.removeprefix(ERROR_PREFIX)
+        status = Exit.NOT_AUTHORIZED if short == "NotAuthorized" else Exit.REFUSED
+        hint = _HINTS.get(short, "")
+        return CliError(message if not hint or hint in message else f"{message} {hint}", status)
+    if name.startswith(_ABSENT):
+        return CliError(f"p2vd does not run. Start it: systemctl start p2vd ({message})", Exit.NO_DAEMON)
+    if name.startswith(_GONE):
+        return CliError(
+            "p2vd did not answer. Whether it did what was asked shows: p2vctl jobs. "
+            "Why, says: systemctl status p2vd",
+            Exit.NO_DAEMON,
+        )
+    if name == "org.freedesktop.DBus.Error.AccessDenied":
+        return CliError(
+            f"The bus does not let this user talk to p2vd ({message}). Run p2vctl as root.",
+            Exit.NOT_AUTHORIZED,
+        )
+    if name == "org.freedesktop.DBus.Error.UnknownObject":
+        return CliError("That object has just gone. See what is there: p2vctl jobs, p2vctl sources")
+    return CliError(f"p2vd does not understand p2vctl ({message}). Are both of one version?")

@@ -1,0 +1,191 @@
+"""One function a command of p2vctl. Each prints, and returns the exit status; raises CliError."""
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from p2vd.bus.names import JOB, MACHINE, MANAGER, ROOT, SOURCE, VOLUME_GROUP
+from p2vd.cli import render
+from p2vd.cli.client import Client, CliError, Exit, Object, make_options
+from p2vd.cli.lookup import find, identity, jobs_of
+from p2vd.cli.render import SHORT_ID
+
+Arguments = argparse.Namespace
+
+
+def sources(client: Client, arguments: Arguments) -> Exit:
+    """List the disks that can be copied."""
+    found = _of(client.objects(), SOURCE)
+    if not _print_json(arguments, render.as_dicts(found)):
+        print(render.sources(found) if found else "p2vd sees no disks. Attach some, then: p2vctl rescan")
+        _print_problems(client)
+    return Exit.OK
+
+
+def vgs(client: Client, arguments: Arguments) -> Exit:
+    """List the volume groups and thin pools."""
+    found = _of(client.objects(), VOLUME_GROUP)
+    if not _print_json(arguments, render.as_dicts(found)):
+        print(render.volume_groups(found) if found else "p2vd sees no volume group.")
+    return Exit.OK
+
+
+def plan(client: Client, arguments: Arguments) -> Exit:
+    """Say what would be done to a source."""
+    source = find(arguments.source, client.objects(), (SOURCE,))
+    options: dict[str, object] = {}
+    if arguments.source_offline:
+        options["source-offline"] = True
+    if arguments.name:
+        options["name"] = arguments.name
+    _, page = client.call(ROOT, MANAGER, "Plan", "asa{sv}", [identity(source)], make_options(options))
+    if not _print_json(arguments, page):
+        print(render.plan(page))
+    return Exit.OK
+
+
+def migrate(client: Client, arguments: Arguments) -> Exit:
+    """Run a plan."""
+    (path,) = client.call(ROOT, MANAGER, "Migrate", "sa{sv}", arguments.plan, make_options({}))
+    machine = Object(path, MACHINE, client.properties(path, MACHINE))
+    jobs = " ".join(item["Uuid"][:SHORT_ID] for item in jobs_of(machine, client.objects()))
+    if not arguments.wait:
+        if not _print_json(arguments, render.as_dicts([machine])[0]):
+            print(f"{machine['Name']} is on its way: job {jobs}. Watch it: p2vctl watch {jobs}")
+        return Exit.OK
+    from p2vd.cli.watch import watch  # its libraries are slow to import
+
+    try:
+        outcome = watch(client, [path], quiet=arguments.json)
+    except KeyboardInterrupt:
+        raise CliError(
+            f"No longer watching; the migration goes on. Watch it again: p2vctl watch {jobs}",
+            Exit.INTERRUPTED,
+        ) from None
+    if arguments.json:
+        _print_json(arguments, {"Path": path, **client.properties(path, MACHINE)})
+    elif outcome.status is Exit.OK:
+        print(outcome.sentence)
+    if outcome.status is not Exit.OK:
+        raise CliError(outcome.sentence, outcome.status)
+    return Exit.OK
+
+
+def jobs(client: Client, arguments: Arguments) -> Exit:
+    """List the jobs."""
+    objects = client.objects()
+    found = _of(objects, JOB)
+    if not _print_json(arguments, render.as_dicts(found)):
+        print(render.jobs(objects) if found else "There are no jobs.")
+    return Exit.OK
+
+
+def show(client: Client, arguments: Arguments) -> Exit:
+    """Show everything about one job, machine or source."""
+    item = find(arguments.object, client.objects(), (JOB, MACHINE, SOURCE))
+    paths: list[Any] = []
+    if item.interface == SOURCE:
+        (paths,) = client.act(item.path, SOURCE, "GetPaths")
+    if _print_json(arguments, {"Path": item.path, **item.properties, **({"Paths": paths} if paths else {})}):
+        return Exit.OK
+    print(render.details(item))
+    if paths:
+        rows = [(path["Device"], path["Hctl"], path["State"], path["Portal"] or "-") for path in paths]
+        print("\n" + render.table(("PATH", "HCTL", "STATE", "PORTAL"), rows))
+    return Exit.OK
+
+
+def watch(client: Client, arguments: Arguments) -> Exit:
+    """Show progress as it is made."""
+    from p2vd.cli.watch import watch as watch_all  # its libraries are slow to import
+
+    subjects = []
+    if arguments.objects:
+        objects = client.objects()
+        subjects = [find(text, objects, (JOB, MACHINE)).path for text in arguments.objects]
+    try:
+        outcome = watch_all(client, subjects)
+    except KeyboardInterrupt:
+        print()
+        return Exit.OK
+    if outcome.status is not Exit.OK:
+        raise CliError(outcome.sentence, outcome.status)
+    print(outcome.sentence)
+    return Exit.OK
+
+
+def pause(client: Client, arguments: Arguments) -> Exit:
+    """Hold jobs until they are resumed."""
+    return _act(client, arguments, "Pause", "is held. To go on: p2vctl resume {id}")
+
+
+def resume(client: Client, arguments: Arguments) -> Exit:
+    """Let held jobs go on."""
+    return _act(client, arguments, "Resume", "goes on. Watch it: p2vctl watch {id}")
+
+
+def cancel(client: Client, arguments: Arguments) -> Exit:
+    """Give jobs up."""
+    target = "remove" if arguments.remove_target else "keep"
+    fate = "its volume is removed" if arguments.remove_target else "its volume stays"
+    return _act(client, arguments, "Cancel", f"is cancelled; {fate}. See: p2vctl show {{id}}", target=target)
+
+
+def retry(client: Client, arguments: Arguments) -> Exit:
+    """Enter the stage that failed again."""
+    objects = client.objects()
+    for text in arguments.objects:
+        item = find(text, objects, (JOB, MACHINE))
+        members = jobs_of(item, objects)
+        failed = [job for job in members if job["Stage"] == "failed"]
+        for job in failed or members[:1]:
+            client.act(job.path, JOB, "Retry")
+        print(f"{_call_it(item)} goes on. Watch it: p2vctl watch {identity(item)[:SHORT_ID]}")
+    return Exit.OK
+
+
+def reload(client: Client, arguments: Arguments) -> Exit:
+    """Read the policies again."""
+    client.act(ROOT, MANAGER, "Reload")
+    print("The policies were read. Which one matches which disk: p2vctl sources")
+    return Exit.OK
+
+
+def rescan(client: Client, arguments: Arguments) -> Exit:
+    """Look at the host again."""
+    client.act(ROOT, MANAGER, "Rescan")
+    if client.properties(ROOT, MANAGER)["Scanning"]:
+        print("The scan goes on; disks appear as they are found. See: p2vctl sources")
+    else:
+        print(f"p2vd sees {len(_of(client.objects(), SOURCE))} disks. See: p2vctl sources")
+    _print_problems(client)
+    return Exit.OK
+
+
+def _act(client: Client, arguments: Arguments, method: str, result: str, **options: object) -> Exit:
+    objects = client.objects()
+    for text in arguments.objects:
+        item = find(text, objects, (JOB, MACHINE))
+        client.act(item.path, item.interface, method, **options)
+        print(f"{_call_it(item)} {result.format(id=identity(item)[:SHORT_ID])}")
+    return Exit.OK
+
+
+def _call_it(item: Object) -> str:
+    return f"Machine {item['Name']}" if item.interface == MACHINE else f"Job {item['Uuid'][:SHORT_ID]}"
+
+
+def _of(objects: Sequence[Object], interface: str) -> list[Object]:
+    return [item for item in objects if item.interface == interface]
+
+
+def _print_json(arguments: Arguments, value: object) -> bool:
+    if arguments.json:
+        print(render.as_json(value))
+    return bool(arguments.json)
+
+
+def _print_problems(client: Client) -> None:
+    manager = client.properties(ROOT, MANAGER)
+    for problem in (*manager["Problems"], *manager["PolicyErrors"]):
+        print(f"\n! {problem}")

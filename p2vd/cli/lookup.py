@@ -1,0 +1,52 @@
+"""From what somebody typed to the one object meant. Pure."""
+
+from collections.abc import Iterable, Sequence
+
+from p2vd.bus.names import JOB, MACHINE, SOURCE
+from p2vd.cli.client import CliError, Object
+
+_LISTS = {JOB: "p2vctl jobs", MACHINE: "p2vctl jobs", SOURCE: "p2vctl sources"}
+
+
+def find(text: str, objects: Iterable[Object], interfaces: Sequence[str]) -> Object:
+    """Return the object of `interfaces` that `text` names, exactly or by a unique prefix of its id.
+
+    Raises CliError where there is none or more than one, and says which.
+    """
+    candidates = [item for item in objects if item.interface in interfaces]
+    exact = [item for item in candidates if text in _names(item)]
+    found = exact or [item for item in candidates if text and identity(item).startswith(text)]
+    if len(found) == 1:
+        return found[0]
+    kinds = " or ".join(interface.rpartition(".")[2].lower() for interface in interfaces)
+    lists = " or ".join(sorted({_LISTS[interface] for interface in interfaces}))
+    if not found:
+        raise CliError(f"There is no {kinds} {text!r}. See: {lists}")
+    which = ", ".join(identity(item) for item in found)
+    raise CliError(f"{text!r} may be any of {which}. Give more of the id.")
+
+
+def identity(item: Object) -> str:
+    """The id that an object is found by."""
+    return str(item["Id"] if item.interface == SOURCE else item["Uuid"])
+
+
+def _names(item: Object) -> tuple[str, ...]:
+    if item.interface == SOURCE:
+        name = str(item["Name"])
+        return (identity(item), name, str(item["Device"]), f"/dev/mapper/{name}")
+    if item.interface == MACHINE:
+        return (identity(item), str(item["Name"]))
+    return (identity(item),)
+
+
+def jobs_of(item: Object, objects: Iterable[Object]) -> list[Object]:
+    """The jobs of a machine, or the job itself."""
+    if item.interface == JOB:
+        return [item]
+    return [other for other in objects if other.path in item["Jobs"]]
+
+
+def machine_name(job: Object, objects: Iterable[Object]) -> str:
+    """What the machine of a job is called."""
+    return next((str(item["Name"]) for item in objects if item.path == job["Machine"]), "?")

@@ -1,0 +1,83 @@
+"""p2vctl: reads the command line, runs one command, and turns every error into a sentence."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from p2vd import __version__
+from p2vd.cli import commands
+from p2vd.cli.client import Client, CliError, Exit
+
+Command = Callable[[Client, argparse.Namespace], Exit]
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of p2vctl's command line."""
+    parser = argparse.ArgumentParser(
+        prog="p2vctl",
+        description="Ask p2vd to move disks of physical machines onto volumes of the SAN.",
+        epilog="Ids may be cut to a unique beginning. Manual: p2vctl(1).",
+    )
+    parser.add_argument("--bus", default="", metavar="ADDRESS", help="bus to talk on, not the system bus")
+    parser.add_argument("--version", action="version", version=f"p2vctl {__version__}")
+    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def verb(name: str, command: Command, *, prints_json: bool = False) -> argparse.ArgumentParser:
+        text = (command.__doc__ or "").strip()
+        one = verbs.add_parser(name, help=text, description=text)
+        one.set_defaults(command=command, json=False)
+        if prints_json:
+            one.add_argument("--json", action="store_true", help="print JSON, sizes in bytes")
+        return one
+
+    verb("sources", commands.sources, prints_json=True)
+    verb("vgs", commands.vgs, prints_json=True)
+    one = verb("plan", commands.plan, prints_json=True)
+    one.add_argument("source", metavar="SOURCE", help="the disk's id (its WWID), or its name of now")
+    one.add_argument(
+        "--source-offline",
+        action="store_true",
+        help="declare that no other host writes to the disk: its machine is shut down",
+    )
+    one.add_argument("--name", default="", metavar="NAME", help="name of the virtual machine")
+    one = verb("migrate", commands.migrate, prints_json=True)
+    one.add_argument("plan", metavar="PLAN", help="the plan's id, as p2vctl plan printed it")
+    one.add_argument("--wait", action="store_true", help="show progress until the machine is registered")
+    verb("jobs", commands.jobs, prints_json=True)
+    one = verb("show", commands.show, prints_json=True)
+    one.add_argument("object", metavar="JOB|MACHINE|SOURCE")
+    one = verb("watch", commands.watch)
+    one.add_argument("objects", nargs="*", metavar="JOB|MACHINE", help="until these end; none: all, for ever")
+    for name, command in (("pause", commands.pause), ("resume", commands.resume), ("retry", commands.retry)):
+        verb(name, command).add_argument("objects", nargs="+", metavar="JOB|MACHINE")
+    one = verb("cancel", commands.cancel)
+    one.add_argument("objects", nargs="+", metavar="JOB|MACHINE")
+    target = one.add_mutually_exclusive_group(required=True)
+    target.add_argument("--remove-target", action="store_true", help="remove the volume the job made")
+    target.add_argument("--keep-target", action="store_true", help="keep the volume as it is")
+    verb("reload", commands.reload)
+    verb("rescan", commands.rescan)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run p2vctl and return its exit status."""
+    parsed = build_parser().parse_args(arguments)
+    command: Command = parsed.command
+    try:
+        status = command(Client(parsed.bus), parsed)
+        sys.stdout.flush()
+    except CliError as error:
+        print(f"p2vctl: {error}", file=sys.stderr)
+        return int(error.status)
+    except BrokenPipeError:  # the reader, such as head, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(Exit.OK)
+    except KeyboardInterrupt:
+        return int(Exit.INTERRUPTED)
+    return int(status)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,205 @@
+"""Objects as text for people. Pure; `--json` prints properties as they are on the bus instead."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from p2vd.bus.names import JOB, MACHINE
+from p2vd.cli.client import Object
+from p2vd.cli.lookup import machine_name
+from p2vd.model.size import format_size
+
+SHORT_ID = 8
+
+_SIZES = frozenset(
+    {
+        "Size",
+        "Free",
+        "ExtentSize",
+        "ChunkSize",
+        "VirtualSize",
+        "Reserved",
+        "Bytes",
+        "BytesCopied",
+        "BytesZero",
+        "BytesVerified",
+        "BytesCommitted",
+        "BadBytes",
+        "ResumedFrom",
+    }
+)
+_TIMES = frozenset({"StartTime", "EndTime", "ExpectedEndTime", "LastCheckpoint"})
+
+
+def as_json(value: object) -> str:
+    """Return JSON as `--json` prints it."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def as_dicts(objects: Iterable[Object]) -> list[dict[str, Any]]:
+    """Objects for `--json`: the properties and the path."""
+    return [{"Path": item.path, **item.properties} for item in objects]
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return rows in columns as wide as what is in them."""
+    lines = [tuple(head), *(tuple(row) for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def sources(objects: Sequence[Object]) -> str:
+    """One line a source; below, why some cannot be used."""
+    rows = [
+        (
+            item["Id"],
+            item["Name"],
+            format_size(item["Size"]),
+            str(item["SectorSize"]),
+            item["Transport"],
+            f"{item['PathsReady']}/{item['PathsTotal']}" if item["PathsTotal"] else "-",
+            item["MatchedPolicy"] or "none",
+            "yes" if item["Usable"] else "no",
+        )
+        for item in objects
+    ]
+    head = ("ID", "NAME", "SIZE", "SECTOR", "TRANSPORT", "PATHS", "POLICY", "USABLE")
+    reasons = [f"{item['Id']}: {reason}" for item in objects for reason in item["Reasons"]]
+    return "\n".join([table(head, rows), *([""] if reasons else []), *reasons])
+
+
+def volume_groups(objects: Sequence[Object]) -> str:
+    """One line a volume group and one a thin pool in it."""
+    rows = []
+    for item in objects:
+        rows.append((item["Name"], "", format_size(item["Size"]), format_size(item["Free"]), "", "", ""))
+        rows += [
+            (
+                item["Name"],
+                pool["Name"],
+                format_size(pool["Size"]),
+                format_size(round(pool["Size"] * (100 - pool["DataPercent"]) / 100)),
+                f"{pool['DataPercent']:.1f} %",
+                f"{pool['MetadataPercent']:.1f} %",
+                pool["Health"] or "well",
+            )
+            for pool in item["ThinPools"]
+        ]
+    return table(("VG", "THIN POOL", "SIZE", "FREE", "DATA", "METADATA", "HEALTH"), rows)
+
+
+def jobs(objects: Sequence[Object]) -> str:
+    """One line a job; below, why some failed."""
+    found = [item for item in objects if item.interface == JOB]
+    rows = [
+        (
+            item["Uuid"][:SHORT_ID],
+            machine_name(item, objects),
+            item["SourceId"],
+            item["Target"],
+            item["Stage"],
+            state(item),
+            f"{item['Progress']:.0%}",
+            rate(item),
+            time_left(item),
+        )
+        for item in found
+    ]
+    head = ("JOB", "MACHINE", "SOURCE", "TARGET", "STAGE", "STATE", "DONE", "RATE", "LEFT")
+    errors = [f"{item['Uuid'][:SHORT_ID]}: {item['Error'][1]}" for item in found if item["Error"][1]]
+    return "\n".join([table(head, rows), *([""] if errors else []), *errors])
+
+
+def state(job: Object) -> str:
+    """What a job does now: why it is held, else its activity."""
+    if job["Holds"]:
+        return "held: " + ", ".join(job["Holds"])
+    return str(job["Activity"])
+
+
+def rate(job: Object) -> str:
+    """How fast a job is, or a dash."""
+    return f"{format_size(job['Rate'])}/s" if job["Rate"] else "-"
+
+
+def time_left(job: Object, now_us: int | None = None) -> str:
+    """How long a job will take yet, or a dash."""
+    if not job["ExpectedEndTime"]:
+        return "-"
+    now = int(datetime.now().timestamp() * 1e6) if now_us is None else now_us
+    seconds = max(0, (job["ExpectedEndTime"] - now) // 1_000_000)
+    return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+
+
+def details(item: Object) -> str:
+    """Every property of one object, a line each."""
+    lines = [(name, _value(name, value)) for name, value in item.properties.items()]
+    width = max(len(name) for name, _ in lines)
+    text = "\n".join(f"{name.ljust(width)}  {value}".rstrip() for name, value in lines)
+    return "\n\n".join(filter(None, (text, _next_step(item))))
+
+
+def plan(page: Mapping[str, Any]) -> str:
+    """A plan as one reads it before it runs."""
+    thin = f"thin in {page['Pool']}" if page["Pool"] else page["Provisioning"]
+    limit = f"{format_size(page['Bandwidth'])}/s" if page["Bandwidth"] else "no limit"
+    facts = (
+        ("Machine", page["MachineName"]),
+        (
+            "Source",
+            f"{page['SourceId']} ({format_size(page['SourceSize'])}, "
+            f"{page['SourceSectorSize']}-byte sectors, {page['Transport']})",
+        ),
+        ("Offline", "declared" if page["SourceOffline"] else "not declared"),
+        (
+            "Target",
+            f"{page['VolumeGroup']}/{page['LogicalVolume']}, {thin}, {format_size(page['TargetSize'])}",
+        ),
+        ("Space", f"up to {format_size(page['WorstCaseBytes'])} of {page['Pool'] or page['VolumeGroup']}"),
+        ("Policy", f"{page['Policy']} ({page['PolicyFile']})"),
+        ("Verify", page["Verify"]),
+        ("Bandwidth", limit),
+        ("Domain", f"{page['Hypervisor']}, {page['Cpus']} CPUs, {format_size(page['Memory'])} memory"),
+    )
+    lines = [f"Plan {page['Id']}", ""]
+    lines += [f"  {name.ljust(9)}  {value}" for name, value in facts]
+    lines += ["", "Steps", *(f"  {number}. {step}" for number, step in enumerate(page["Steps"], 1))]
+    if page["Warnings"]:
+        lines += ["", "Warnings", *(f"  ! {warning}" for warning in page["Warnings"])]
+    lines += ["", "Nothing was written. To run it:", f"  p2vctl migrate {page['Id']} --wait"]
+    return "\n".join(lines)
+
+
+def _value(name: str, value: Any) -> str:
+    if name in _SIZES:
+        return f"{format_size(value)} ({value})" if value >= 1024 else str(value)
+    if name in _TIMES:
+        if not value:
+            return "-"
+        return datetime.fromtimestamp(value / 1e6).astimezone().isoformat(" ", "seconds")
+    if name == "Progress":
+        return f"{value:.2%}"
+    if name == "Rate":
+        return f"{format_size(value)}/s"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if name == "ThinPools":
+        return "; ".join(f"{pool['Name']} ({pool['DataPercent']:.1f} % used)" for pool in value) or "-"
+    if isinstance(value, list):
+        return ", ".join(str(part) for part in value if part) or "-"
+    return str(value) or "-"
+
+
+def _next_step(item: Object) -> str:
+    if item.interface == JOB and item["Stage"] == "failed":
+        short = item["Uuid"][:SHORT_ID]
+        return f"To go on: p2vctl retry {short}\nTo give up: p2vctl cancel {short} --remove-target"
+    if item.interface == JOB and "user" in item["Holds"]:
+        return f"To go on: p2vctl resume {item['Uuid'][:SHORT_ID]}"
+    if item.interface == MACHINE and item["Domain"]:
+        return f"The virtual machine: virsh dominfo {item['Domain']}"
+    return ""
