@@ -14,6 +14,10 @@ from p2vd.model.size import GIB, MIB, format_size
 WINDOW_BYTES = GIB
 """How far ahead of its use a job is granted."""
 
+REWRITE_BYTES = 64 * MIB
+"""What a job is granted at a time that has used all it can need: ranges that it writes again, after a
+failed flush, count again, and must not leave it waiting for ever."""
+
 METADATA_BYTES_PER_CHUNK = 64
 """A mapping takes 16 bytes in a leaf that is half full after splits; the kernel's
 thin-provisioning.rst counts 48 a chunk, lvmthin(7) 64: the larger one holds."""
@@ -85,7 +89,7 @@ def admit(
     free = free_for_copies(pool, reserve_percent)
     outstanding = [max(0, demand.granted_bytes - demand.used_bytes) for demand in demands]
     wanted = [
-        max(0, min(window_bytes, demand.worst_case_bytes - demand.used_bytes), ahead)
+        max(min(window_bytes, _rest(demand)), ahead)
         for demand, ahead in zip(demands, outstanding, strict=True)
     ]
     if sum(outstanding) > free:
@@ -100,6 +104,10 @@ def admit(
     )
     reason = _reason(pool, name, reserve_percent) if any(credit.short for credit in credits) else None
     return Admission(credits, free, reason)
+
+
+def _rest(demand: Demand) -> int:
+    return max(demand.worst_case_bytes - demand.used_bytes, min(demand.worst_case_bytes, REWRITE_BYTES))
 
 
 def _shared_out(free: int, wants: Sequence[int], step: int) -> list[int]:

@@ -6,22 +6,18 @@ disk is are not part of it: those are admitted when the copy starts.
 
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from p2vd.model.disk import Source
 from p2vd.model.errors import NotFound, PlanOutdated, Reason, Refused
 from p2vd.model.inventory import Inventory
 from p2vd.model.plan import CopyOptions, Plan, SourceBinding, Target, Verify
-from p2vd.model.size import MIB, format_size
+from p2vd.planning.sources import holds_source, sector_sizes, source_reasons
 from p2vd.planning.steps import steps, warnings
-from p2vd.planning.targets import Choice, choose, holds_source, sector_sizes
+from p2vd.planning.targets import Choice, choose
 from p2vd.policy.match import first_match
 from p2vd.policy.model import PolicySet, Rule
-from p2vd.policy.names import default_machine_name, machine_name_problem
-
-_MIN_SOURCE_BYTES = MIB
-"""A disk is bound by its first and last MiB (design: §3)."""
+from p2vd.policy.names import default_machine_name
 
 _POLICY_TEXT = "policy text"
 _ID_LENGTH = 16
@@ -56,7 +52,7 @@ def make_plan(request: PlanRequest, inventory: Inventory, policies: PolicySet) -
     source = inventory.source(request.source_id)
     machine_name = request.machine_name or default_machine_name(source)
     rule = first_match(policies, source, machine_name)
-    reasons = [*source.reasons, *inventory.exposures, *_source_reasons(source, machine_name)]
+    reasons = [*source.reasons, *inventory.exposures, *source_reasons(source, machine_name)]
     choice: Choice | tuple[Reason, ...] = ()
     if rule is None:
         reasons.append(_no_policy(source, policies))
@@ -88,17 +84,6 @@ def recheck(plan: Plan, inventory: Inventory, policies: PolicySet) -> Plan:
     if now.id != plan.id:
         raise PlanOutdated(plan.id, _difference(plan, now))
     return now
-
-
-def _source_reasons(source: Source, machine_name: str) -> Iterator[Reason]:
-    if problem := machine_name_problem(machine_name):
-        yield Reason("machine-name", problem)
-    if source.size_bytes < _MIN_SOURCE_BYTES:
-        yield Reason(
-            "source-too-small",
-            f"{source} has {format_size(source.size_bytes)}; a disk of less than "
-            f"{format_size(_MIN_SOURCE_BYTES)} cannot be told from another by its content.",
-        )
 
 
 def _no_policy(source: Source, policies: PolicySet) -> Reason:

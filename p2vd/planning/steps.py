@@ -27,8 +27,8 @@ def steps(
     )
     sectors = f", in sectors of {domain.logical_block_size} bytes" if domain.logical_block_size else ""
     return [
-        f"Hold the source {source} ({source.transport.value}, {_paths(source)}{size}, sectors of "
-        f"{source.sector_size} bytes) exclusively and set it read-only.",
+        f"Set the source {source} read-only and open it exclusively: {source.transport.value}, "
+        f"{_paths(source)}{size}, sectors of {source.sector_size} bytes.",
         _volume(path, choice, source),
         f"Copy {size}, {copy.queue_depth} requests at a time{limit}, with a checkpoint of what is durable.",
         _VERIFY_STEPS[copy.verify],

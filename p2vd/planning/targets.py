@@ -7,7 +7,7 @@ from p2vd.model.disk import Source
 from p2vd.model.errors import Reason
 from p2vd.model.inventory import Inventory
 from p2vd.model.lvm import ThinPool, Vg
-from p2vd.model.plan import DiskBus, Provisioning
+from p2vd.model.plan import Provisioning
 from p2vd.model.size import format_size, round_up
 from p2vd.policy.model import Rule, SectorSizeRemedy
 from p2vd.policy.names import lv_name, lv_name_problem
@@ -46,7 +46,7 @@ def choose(
     reasons: list[Reason] = []
     tried: set[str] = set()
     for wanted in rule.target.volume_groups:
-        found = _find(wanted, inventory)
+        found = find_groups(wanted, inventory)
         if isinstance(found, Reason):
             reasons.append(found)
             continue
@@ -62,41 +62,8 @@ def choose(
     return tuple(reasons)
 
 
-def holds_source(rule: Rule, source: Source, inventory: Inventory) -> tuple[Reason, ...]:
-    """Return which of the rule's volume groups have the source, or a partition of it, as a PV.
-
-    No later volume group helps: the source then holds data of this host.
-    """
-    reasons = {}
-    for wanted in rule.target.volume_groups:
-        found = _find(wanted, inventory)
-        for vg in found if not isinstance(found, Reason) else ():
-            device = next((pv.device for pv in vg.pvs if _is_of(pv.device, source)), "")
-            if device:
-                reasons[vg.uuid] = Reason(
-                    "source-is-pv",
-                    f"{device}, a PV of the volume group {vg.name}, is on the source {source}: "
-                    "it would be copied into itself. Name another volume group in the policy.",
-                )
-    return tuple(reasons.values())
-
-
-def sector_sizes(source: Source, bus: DiskBus) -> Iterator[Reason]:
-    """Yield why the source's sectors cannot be shown to a guest at all."""
-    if source.sector_size not in (512, 4096):
-        yield Reason(
-            "sector-size", f"{source} has sectors of {source.sector_size} bytes; only 512 and 4096 can be."
-        )
-    elif source.sector_size != 512 and bus is DiskBus.SATA:
-        yield Reason(
-            "sector-size-bus",
-            f"{source} has sectors of {source.sector_size} bytes, and QEMU's SATA disks have 512 only. "
-            'Set domain.bus = "virtio" or "scsi" in the policy.',
-        )
-
-
-def _find(wanted: str, inventory: Inventory) -> tuple[Vg, ...] | Reason:
-    """The volume groups of that name or `@tag`: one by name, by tag in the order of their names."""
+def find_groups(wanted: str, inventory: Inventory) -> tuple[Vg, ...] | Reason:
+    """Return the volume groups of that name or `@tag` in the order of their names, or why there are none."""
     if wanted.startswith("@"):
         tagged = [vg for vg in inventory.volume_groups if wanted[1:] in vg.tags]
         if tagged:
@@ -239,15 +206,3 @@ def _pool_fit(rule: Rule, choice: Choice, pool: ThinPool) -> Iterator[Reason]:
             f'{format_size(promised)}; the policy "{rule.name}" allows {rule.over_commit:g} times its size. '
             "Extend the pool, or raise pool.over_commit if it is watched.",
         )
-
-
-def _is_of(device: str, source: Source) -> bool:
-    """Whether `device` is the source or a partition of it, by the names of kernel, kpartx and udev."""
-    for disk in (source.devnode, f"/dev/mapper/{source.name}"):
-        if device == disk:
-            return True
-        part = device.removeprefix(disk) if device.startswith(disk) else ""
-        digits = part.removeprefix("-part").removeprefix("p")
-        if digits.isdecimal() and (digits != part or not disk[-1].isdecimal()):
-            return True
-    return False

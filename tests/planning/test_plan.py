@@ -1,0 +1,417 @@
+"""Plans, and every reason why there is none."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from p2vd.model.codec import from_json, to_json
+from p2vd.model.disk import PathState, Transport
+from p2vd.model.errors import NotFound, PlanOutdated, Reason, Refused
+from p2vd.model.inventory import Inventory
+from p2vd.model.lvm import Lv, Pv, Vg
+from p2vd.model.plan import Plan, Provisioning, Target, Verify
+from p2vd.model.size import GIB, MIB
+from p2vd.planning.plan import Overrides, PlanRequest, make_plan, recheck
+from p2vd.policy.model import PolicySet, PolicyText
+from p2vd.policy.parse import load
+from tests.planning.builders import (
+    PATHS,
+    POOL,
+    SOURCE,
+    THICK,
+    THIN,
+    VG,
+    WWID,
+    make_inventory,
+    make_policies,
+    make_source,
+)
+
+REQUEST = PlanRequest(WWID, source_offline=True)
+
+
+def refusal(
+    inventory: Inventory, policies: PolicySet | str = THIN, request: PlanRequest = REQUEST
+) -> dict[str, str]:
+    """Reasons of the refusal by code."""
+    policies = make_policies(policies) if isinstance(policies, str) else policies
+    with pytest.raises(Refused) as caught:
+        make_plan(request, inventory, policies)
+    assert caught.value.subject == f"Source {inventory.sources[0]}"
+    return {reason.code: reason.text for reason in caught.value.reasons}
+
+
+def with_pool(**changes: Any) -> Vg:
+    """The volume group with another pool."""
+    return replace(VG, thin_pools=(replace(POOL, **changes),))
+
+
+def thin_with(text: str) -> str:
+    """The thin rule with more said of its target."""
+    return THIN + text
+
+
+def test_thin_plan() -> None:
+    plan = make_plan(REQUEST, make_inventory(), make_policies(THIN))
+    assert plan.target == Target(
+        "vg-uuid", "vg_san", "p2v-b8c9aaaabbbb", Provisioning.THIN, 10 * GIB, 512, "pool-uuid", "pool0"
+    )
+    assert (plan.source.id, plan.source.wwid, plan.source.size_bytes) == (WWID, WWID, 10 * GIB)
+    assert (plan.source.transport, plan.source.sector_size) == (Transport.ISCSI, 512)
+    assert (plan.machine_name, plan.policy, plan.policy_file) == (
+        "p2v-b8c9aaaabbbb",
+        "thin",
+        "/etc/p2vd/policy.d/0.toml",
+    )
+    assert plan.worst_case_bytes == 10 * GIB
+    assert plan.warnings == ()
+    assert plan.steps == (
+        f"Set the source {WWID} (mpatha) read-only and open it exclusively: iscsi, 2 of 2 paths ready, "
+        "10 GiB, sectors of 512 bytes.",
+        "Create the thin volume vg_san/p2v-b8c9aaaabbbb of 10 GiB in the pool pool0.",
+        "Copy 10 GiB, 8 requests at a time, with a checkpoint of what is durable.",
+        "Read the whole target again and compare it with the digests of what was copied; read the first and "
+        "last MiB and 1024 random MiB of the source again.",
+        "Define the virtual machine p2v-b8c9aaaabbbb at qemu:///system: 2 GiB of memory, 2 CPUs, bios, "
+        "its disk on virtio, no network.",
+    )
+    assert len(plan.id) == 16
+    assert from_json(Plan, to_json(plan)) == plan
+
+
+def test_thick_plan_of_an_odd_size_says_how_it_is_rounded() -> None:
+    source = make_source(size_bytes=10 * GIB - 3 * MIB, paths=(), transport=Transport.VIRTIO)
+    policies = make_policies(THICK + '[rule.copy]\nbandwidth = "100 MiB"\n[rule.domain]\nnetwork = "lan"\n')
+    plan = make_plan(replace(REQUEST, machine_name="web1"), make_inventory(source), policies)
+    assert (plan.target.size_bytes, plan.worst_case_bytes) == (10 * GIB, 10 * GIB)
+    assert (plan.target.pool_uuid, plan.target.pool_name) == ("", "")
+    assert plan.steps[0].endswith("exclusively: virtio, 10 GiB, sectors of 512 bytes.")
+    assert plan.steps[1] == (
+        "Create the thick volume vg_san/web1 of 10 GiB (3 MiB more than the source, to whole extents of "
+        "4 MiB; the rest is zero)."
+    )
+    assert "at most 100 MiB a second" in plan.steps[2]
+    assert plan.steps[4].endswith("a NIC on the network lan.")
+
+
+def test_worst_case_of_thin_is_in_whole_chunks() -> None:
+    vg = with_pool(chunk_size_bytes=3 * MIB)
+    plan = make_plan(REQUEST, make_inventory(SOURCE, vg), make_policies(THIN))
+    assert plan.worst_case_bytes % (3 * MIB) == 0
+    assert plan.worst_case_bytes >= plan.target.size_bytes == 10 * GIB
+
+
+def test_the_only_pool_needs_no_name() -> None:
+    policies = make_policies(THIN.replace('thin_pool = "pool0"', ""))
+    assert make_plan(REQUEST, make_inventory(), policies).target.pool_uuid == "pool-uuid"
+
+
+def test_overrides_replace_what_the_policy_says() -> None:
+    request = replace(REQUEST, overrides=Overrides(Verify.BOTH, 5 * MIB))
+    plan = make_plan(request, make_inventory(), make_policies(THIN))
+    assert (plan.copy.verify, plan.copy.bandwidth_bytes_per_s) == (Verify.BOTH, 5 * MIB)
+    assert plan.id != make_plan(REQUEST, make_inventory(), make_policies(THIN)).id
+
+
+def test_offline_by_policy() -> None:
+    plan = make_plan(
+        PlanRequest(WWID), make_inventory(), make_policies(thin_with("[rule.source]\noffline=true"))
+    )
+    assert plan.source_offline
+
+
+# -- refusals ------------------------------------------------------------------------------------
+
+
+def test_unknown_source() -> None:
+    with pytest.raises(NotFound):
+        make_plan(PlanRequest("nobody"), make_inventory(), make_policies(THIN))
+
+
+def test_all_reasons_are_told_not_the_first() -> None:
+    source = make_source(size_bytes=4096, reasons=(Reason("mounted", "It is mounted."),))
+    inventory = make_inventory(
+        source, replace(VG, exported=True), exposures=(Reason("kpartx", "kpartx would map it."),)
+    )
+    reasons = refusal(inventory, THIN, PlanRequest(WWID, machine_name="a b"))
+    assert list(reasons) == [
+        *("mounted", "kpartx", "machine-name", "source-too-small"),
+        *("vg-exported", "not-offline"),
+    ]
+
+
+def test_no_policy() -> None:
+    reasons = refusal(make_inventory(), THIN.replace('"*"', '"x"'), PlanRequest(WWID))
+    assert list(reasons) == ["no-policy", "not-offline"]
+    assert "Write a rule for it" in reasons["no-policy"]
+    assert reasons["not-offline"].endswith("write source.offline = true in its policy.")
+
+
+def test_policies_with_errors() -> None:
+    reasons = refusal(make_inventory(), load([PolicyText("/p.toml", "x = 1")]))
+    assert "/p.toml:1: x: there is no such key" in reasons["no-policy"]
+
+
+def test_not_offline_names_the_policy() -> None:
+    reasons = refusal(make_inventory(), THIN, PlanRequest(WWID))
+    assert list(reasons) == ["not-offline"]
+    assert "--source-offline" in reasons["not-offline"]
+    assert reasons["not-offline"].endswith('source.offline = true in the policy "thin".')
+
+
+@pytest.mark.parametrize(
+    ("vg", "code", "words"),
+    [
+        (replace(VG, exported=True), "vg-exported", "vgimport vg_san"),
+        (replace(VG, clustered=True), "vg-clustered", "vgchange --lock-type"),
+        (replace(VG, missing_pv_count=2), "vg-missing-pvs", "2 of the PVs"),
+        (replace(VG, pvs=(replace(VG.pvs[0], duplicate=True),)), "vg-duplicate-pvs", "/dev/mapper/mpathv"),
+        (replace(VG, lock_type=""), "vg-not-guarded", "single_host = true"),
+        (replace(VG, lock_type="none"), "vg-not-guarded", "lvmsystemid(7)"),
+        (replace(VG, lock_type="", system_id="other"), "vg-foreign", "vgchange --systemid me vg_san"),
+        (replace(VG, lvs=(Lv("u", "p2v-b8c9aaaabbbb", 1),)), "lv-name-taken", "is there already"),
+        (replace(VG, name="other"), "vg-not-found", "There is no volume group vg_san; seen: other."),
+        (replace(VG, sector_size=4096), "sector-sizes-differ", 'target.sector_size_remedy = "domain"'),
+        (replace(VG, thin_pools=()), "pool-not-found", "has no thin pool. Make one"),
+        (with_pool(name="x"), "pool-not-found", "has no thin pool pool0; it has: x."),
+        (with_pool(health="failed"), "pool-unhealthy", "lvconvert --repair vg_san/pool0"),
+        (with_pool(health="out_of_data"), "pool-unhealthy", "lvextend -L +SIZE vg_san/pool0"),
+        (with_pool(health="metadata_read_only"), "pool-unhealthy", "lvconvert --repair"),
+        (with_pool(health="needs_check"), "pool-unhealthy", "Deactivate its volumes"),
+        (with_pool(health="strange"), "pool-unhealthy", "See lvs -a vg_san/pool0"),
+        (with_pool(virtual_size_bytes=90 * GIB + 1), "pool-over-commit", "allows 1 times its size"),
+    ],
+)
+def test_a_volume_group_that_cannot_take_it(vg: Vg, code: str, words: str) -> None:
+    reasons = refusal(make_inventory(SOURCE, vg, system_id="me"))
+    assert list(reasons) == [code]
+    assert words in reasons[code]
+
+
+def test_thick_volume_group_that_is_too_small() -> None:
+    vg = replace(VG, free_bytes=10 * GIB - 1)
+    reasons = refusal(make_inventory(SOURCE, vg), THICK)
+    assert reasons["vg-too-small"].startswith(
+        f"{SOURCE} needs 10 GiB, the volume group vg_san has 10 GiB free."
+    )
+    assert make_plan(REQUEST, make_inventory(SOURCE, replace(vg, free_bytes=10 * GIB)), make_policies(THICK))
+
+
+def test_a_foreign_volume_group_is_refused_whatever_the_policy_says() -> None:
+    vg = replace(VG, lock_type="", system_id="other")
+    reasons = refusal(make_inventory(SOURCE, vg), thin_with("single_host = true"))
+    assert "vgchange --systemid ID vg_san" in reasons["vg-foreign"]
+
+
+@pytest.mark.parametrize(
+    ("vg", "system_id", "single_host"),
+    [
+        (replace(VG, lock_type="dlm"), "", "false"),
+        (replace(VG, lock_type="", system_id="me"), "me", "false"),
+        (replace(VG, lock_type=""), "", "true"),
+    ],
+    ids=["shared by lvmlockd", "this host's system ID", "single_host"],
+)
+def test_volume_groups_that_are_guarded(vg: Vg, system_id: str, single_host: str) -> None:
+    policies = make_policies(thin_with(f"single_host = {single_host}"))
+    plan = make_plan(REQUEST, make_inventory(SOURCE, vg, system_id=system_id), policies)
+    assert plan.target.single_host is (single_host == "true")
+    assert any("single_host" in warning for warning in plan.warnings) is plan.target.single_host
+
+
+def test_two_pools_and_none_named() -> None:
+    vg = replace(VG, thin_pools=(POOL, replace(POOL, uuid="p2", name="pool1")))
+    reasons = refusal(make_inventory(SOURCE, vg), THIN.replace('thin_pool = "pool0"', ""))
+    assert reasons == {
+        "pool-ambiguous": "vg_san has the thin pools pool0, pool1: name one by target.thin_pool."
+    }
+
+
+def test_a_pool_has_the_name() -> None:
+    assert "lv-name-taken" in refusal(make_inventory(), THIN, replace(REQUEST, machine_name="pool0"))
+
+
+def test_a_name_that_lvm_keeps() -> None:
+    reasons = refusal(make_inventory(), THIN, replace(REQUEST, machine_name="snapshot1"))
+    assert reasons["lv-name"].endswith("Change target.name in the policy, or name the machine otherwise.")
+
+
+def test_two_volume_groups_of_one_name() -> None:
+    reasons = refusal(make_inventory(SOURCE, VG, replace(VG, uuid="second")))
+    assert reasons["vg-ambiguous"].startswith("2 volume groups are named vg_san: vg-uuid, second.")
+
+
+def test_no_volume_group_has_the_tag() -> None:
+    policies = THIN.replace('"vg_san"', '"@gold"')
+    assert "carries the tag gold" in refusal(make_inventory(), policies)["vg-not-found"]
+
+
+def test_what_discovery_could_not_read_is_told() -> None:
+    inventory = Inventory((SOURCE,), (), problems=("vgs failed.",))
+    reasons = refusal(inventory)
+    assert reasons["vg-not-found"] == "There is no volume group vg_san; seen: none. vgs failed."
+
+
+def test_volume_groups_in_order_of_preference() -> None:
+    policies = make_policies(THICK.replace('"vg_san"', '["vg_none", "vg_full", "@gold", "vg_san"]'))
+    full = replace(VG, uuid="full", name="vg_full", free_bytes=0)
+    gold2 = replace(VG, uuid="gold2", name="vg_gold2", tags=frozenset({"gold"}))
+    gold1 = replace(gold2, uuid="gold1", name="vg_gold1")
+    inventory = make_inventory(SOURCE, VG, full, gold2, gold1)
+    assert make_plan(REQUEST, inventory, policies).target.vg_uuid == "gold1"
+    inventory = make_inventory(SOURCE, VG, full)
+    assert make_plan(REQUEST, inventory, policies).target.vg_uuid == "vg-uuid"
+
+
+def test_every_candidate_says_why_not() -> None:
+    policies = THICK.replace('"vg_san"', '["vg_a", "@p2vd", "vg_san"]')
+    full = replace(VG, free_bytes=0)
+    with pytest.raises(Refused) as caught:
+        make_plan(REQUEST, make_inventory(SOURCE, full), make_policies(policies))
+    assert [reason.code for reason in caught.value.reasons] == ["vg-not-found", "vg-too-small"]
+
+
+@pytest.mark.parametrize(
+    ("device", "refused"),
+    [
+        ("/dev/mapper/mpatha", True),
+        ("/dev/mapper/mpatha-part2", True),
+        ("/dev/mapper/mpatha2", False),
+        ("/dev/mapper/mpathab", False),
+        ("/dev/dm-3", True),
+        ("/dev/dm-31", False),
+        ("/dev/dm-3p1", True),
+    ],
+)
+def test_a_source_that_is_a_pv_of_the_volume_group(device: str, refused: bool) -> None:
+    vg = replace(VG, pvs=(*VG.pvs, Pv("u", device, GIB, 0)))
+    policies = make_policies(THIN.replace('"vg_san"', '["vg_none", "vg_san"]'))
+    if refused:
+        assert list(refusal(make_inventory(SOURCE, vg), policies)) == ["source-is-pv"]
+    else:
+        assert make_plan(REQUEST, make_inventory(SOURCE, vg), policies)
+
+
+def test_a_partition_of_a_kernel_disk_is_a_pv() -> None:
+    source = make_source(device="vdb", name="vdb", paths=(), transport=Transport.VIRTIO)
+    vg = replace(VG, pvs=(Pv("u", "/dev/vdb1", GIB, 0),))
+    assert "/dev/vdb1, a PV of" in refusal(make_inventory(source, vg))["source-is-pv"]
+
+
+# -- sectors -------------------------------------------------------------------------------------
+
+REMEDY = 'sector_size_remedy = "domain"\n'
+
+
+@pytest.mark.parametrize(
+    ("source_sector", "vg_sector", "shown"),
+    [(512, 512, 0), (4096, 4096, 4096), (512, 4096, 512), (4096, 512, 4096)],
+)
+def test_the_machine_sees_the_sources_sectors(source_sector: int, vg_sector: int, shown: int) -> None:
+    inventory = make_inventory(make_source(sector_size=source_sector), replace(VG, sector_size=vg_sector))
+    plan = make_plan(REQUEST, inventory, make_policies(thin_with(REMEDY)))
+    assert plan.domain.logical_block_size == shown
+    assert any("SeaBIOS" in warning for warning in plan.warnings) is (shown == 4096)
+    assert (f"in sectors of {shown} bytes" in plan.steps[4]) is (shown > 0)
+
+
+def test_sata_has_no_large_sectors() -> None:
+    policies = thin_with(REMEDY + '[rule.domain]\nbus = "sata"\n')
+    assert list(refusal(make_inventory(make_source(sector_size=4096)), policies)) == ["sector-size-bus"]
+    assert make_plan(REQUEST, make_inventory(), make_policies(policies))
+
+
+def test_strange_sectors() -> None:
+    reasons = refusal(make_inventory(make_source(sector_size=520)), thin_with(REMEDY))
+    assert "only 512 and 4096" in reasons["sector-size"]
+
+
+# -- warnings ------------------------------------------------------------------------------------
+
+
+def warnings_of(inventory: Inventory, policies: str = THIN) -> str:
+    """The one warning of the plan."""
+    (warning,) = make_plan(REQUEST, inventory, make_policies(policies)).warnings
+    return warning
+
+
+def test_warns_of_paths() -> None:
+    down = replace(PATHS[0], state=PathState.FAULTY)
+    assert "one path only" in warnings_of(make_inventory(make_source(paths=PATHS[:1])))
+    assert "Only 1 of 2 paths" in warnings_of(make_inventory(make_source(paths=(down, PATHS[1]))))
+
+
+def test_warns_of_no_verification() -> None:
+    policies = thin_with('[rule.copy]\nverify = "none"\n')
+    assert "not read again" in warnings_of(make_inventory(), policies)
+
+
+@pytest.mark.parametrize(("percent", "free"), [(90, "5 GiB"), (99, "0 B")])
+def test_warns_of_a_pool_that_will_fill_up(percent: float, free: str) -> None:
+    warning = warnings_of(make_inventory(SOURCE, with_pool(data_percent=percent)))
+    assert warning.startswith(
+        f"The copy may need 10 GiB of the pool vg_san/pool0, which has {free} free beyond the reserve of 5 %"
+    )
+
+
+# -- ids and recheck -----------------------------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(st.integers(0, 94), st.sampled_from(["a", "b"]))
+def test_pool_fill_and_names_of_the_moment_are_not_part_of_the_id(percent: int, name: str) -> None:
+    policies = make_policies(THIN)
+    inventory = make_inventory(make_source(name=name, device="dm-9"), with_pool(data_percent=float(percent)))
+    assert make_plan(REQUEST, inventory, policies).id == make_plan(REQUEST, make_inventory(), policies).id
+
+
+def test_recheck_of_an_unchanged_world() -> None:
+    policies = make_policies(THIN)
+    plan = make_plan(PlanRequest(WWID, "web1", True, Overrides(Verify.BOTH)), make_inventory(), policies)
+    assert recheck(plan, make_inventory(), policies) == plan
+
+
+@pytest.mark.parametrize(
+    ("inventory", "difference"),
+    [
+        (Inventory(), f"the source {WWID} is no longer attached."),
+        (
+            make_inventory(make_source(size_bytes=11 * GIB)),
+            "the source's size is now '11811160064', was '107",
+        ),
+        (make_inventory(SOURCE, replace(VG, uuid="new")), "the volume group is now 'new', was 'vg-uuid'."),
+        (make_inventory(SOURCE, with_pool(uuid="p")), "the thin pool is now 'p', was 'pool-uuid'."),
+        (make_inventory(SOURCE, replace(VG, exported=True)), "it would be refused now. Source"),
+    ],
+)
+def test_recheck_names_the_difference(inventory: Inventory, difference: str) -> None:
+    policies = make_policies(THIN)
+    plan = make_plan(REQUEST, make_inventory(), policies)
+    with pytest.raises(PlanOutdated) as caught:
+        recheck(plan, inventory, policies)
+    assert caught.value.difference.startswith(difference)
+    assert str(caught.value).endswith("Make a new plan.")
+
+
+def test_recheck_sees_a_changed_policy() -> None:
+    plan = make_plan(REQUEST, make_inventory(), make_policies(THIN))
+    with pytest.raises(PlanOutdated) as caught:
+        recheck(plan, make_inventory(), make_policies(thin_with("autoactivate = false")))
+    assert caught.value.difference == "the text of the policy 'thin' has changed."
+
+
+def test_recheck_does_not_mind_a_comment() -> None:
+    plan = make_plan(REQUEST, make_inventory(), make_policies(THIN))
+    assert recheck(plan, make_inventory(), make_policies("# why\n\n" + THIN)).id == plan.id
+
+
+def test_recheck_of_a_plan_of_an_older_version() -> None:
+    policies = make_policies(THIN)
+    plan = make_plan(REQUEST, make_inventory(), policies)
+    older = replace(plan, id="0" * 16, digest_parts=plan.digest_parts[1:])
+    with pytest.raises(PlanOutdated) as caught:
+        recheck(older, make_inventory(), policies)
+    assert caught.value.difference == f"the source is now '{WWID}', was ''."

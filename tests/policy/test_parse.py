@@ -1,0 +1,255 @@
+"""Policy files: what they may say, and what is said of errors."""
+
+from pathlib import Path
+
+import pytest
+
+from p2vd.model.disk import Transport
+from p2vd.model.plan import (
+    CopyOptions,
+    DiskBus,
+    DomainOptions,
+    Firmware,
+    Provisioning,
+    Verify,
+    VirtType,
+)
+from p2vd.model.size import GIB, MIB, TIB
+from p2vd.policy.model import Match, PolicyText, SectorSizeRemedy, TargetRule
+from p2vd.policy.parse import load
+
+FULL = """\
+[[rule]]
+name = "all of it"
+auto = false
+[rule.match]
+transport = ["iscsi", "fc"]
+wwid = "3600*"
+vendor = "LIO-ORG"
+model = ["a*", "b*"]
+serial = "?"
+portal = "10.98.*:3260"
+target = "iqn.*"
+machine = "web*"
+size = { min = "1 GiB", max = "2 TiB" }
+[rule.target]
+volume_groups = ["vg_a", "@tag"]
+provisioning = "thin"
+thin_pool = "pool0"
+name = "p2v_{machine}"
+single_host = true
+autoactivate = false
+sector_size_remedy = "domain"
+[rule.copy]
+verify = "both"
+queue_depth = 16
+bandwidth = "100 MiB"
+[rule.pool]
+reserve_percent = 10
+over_commit = 2
+[rule.source]
+offline = true
+[rule.domain]
+hypervisor = "qemu:///system"
+type = "qemu"
+memory = "4 GiB"
+vcpus = 3
+firmware = "uefi"
+bus = "scsi"
+network = "default"
+"""
+SHORT = """\
+[[rule]]
+name = "short"
+match.wwid = "*"
+[rule.target]
+volume_groups = "vg"
+provisioning = "thick"
+"""
+
+
+def errors_of(*texts: str) -> list[str]:
+    """The errors in files `0`, `1`, ..., as text."""
+    policies = load([PolicyText(str(number), text) for number, text in enumerate(texts)])
+    assert not (policies.errors and policies.rules)
+    return [str(error) for error in policies.errors]
+
+
+def test_every_key() -> None:
+    policies = load([PolicyText("f", FULL)])
+    assert policies.errors == ()
+    (rule,) = policies.rules
+    assert (rule.name, rule.path, rule.line) == ("all of it", "f", 1)
+    assert rule.match == Match(
+        (Transport.ISCSI, Transport.FC),
+        ("3600*",),
+        ("LIO-ORG",),
+        ("a*", "b*"),
+        ("?",),
+        ("10.98.*:3260",),
+        ("iqn.*",),
+        ("web*",),
+        GIB,
+        2 * TIB,
+    )
+    assert rule.target == TargetRule(
+        ("vg_a", "@tag"), Provisioning.THIN, "pool0", "p2v_{machine}", True, False, SectorSizeRemedy.DOMAIN
+    )
+    assert rule.copy == CopyOptions(Verify.BOTH, 16, 100 * MIB, 10)
+    assert (rule.over_commit, rule.source_offline) == (2.0, True)
+    assert rule.domain == DomainOptions(
+        "qemu:///system", 4 * GIB, 3, Firmware.UEFI, DiskBus.SCSI, "default", virt_type=VirtType.QEMU
+    )
+
+
+def test_what_is_not_said_has_its_default() -> None:
+    (rule,) = load([PolicyText("f", SHORT)]).rules
+    assert rule.target == TargetRule(("vg",), Provisioning.THICK)
+    assert (rule.copy, rule.domain) == (CopyOptions(), DomainOptions())
+    assert (rule.over_commit, rule.source_offline) == (1.0, False)
+
+
+def test_text_of_a_rule_is_the_same_whatever_stands_around_it() -> None:
+    (one,) = load([PolicyText("f", SHORT)]).rules
+    (two,) = load([PolicyText("f", "# new\n\n" + SHORT.replace(' = "short"', '="short" # why'))]).rules
+    (other,) = load([PolicyText("f", SHORT.replace("thick", "thin"))]).rules
+    assert one.text == two.text != other.text
+    assert (one.line, two.line) == (1, 3)
+
+
+def test_rules_keep_the_order_of_files_and_texts() -> None:
+    policies = load([PolicyText("a", SHORT + SHORT.replace("short", "second")), PolicyText("b", FULL)])
+    assert [rule.name for rule in policies.rules] == ["short", "second", "all of it"]
+
+
+def test_one_error_in_one_file_leaves_no_rules() -> None:
+    assert errors_of(SHORT, "nonsense = 1\n") == ["1:1: nonsense: there is no such key; allowed here: rule"]
+
+
+def test_a_name_is_taken_once() -> None:
+    assert errors_of(SHORT, "\n" + SHORT) == [
+        '1:3: rule.name: a rule "short" is already in 0:1; name each rule once'
+    ]
+
+
+def test_files_that_cannot_be_read_are_errors() -> None:
+    policies = load([PolicyText("f", "", "cannot be read: Permission denied"), PolicyText("g", SHORT)])
+    assert [str(error) for error in policies.errors] == ["f: cannot be read: Permission denied"]
+    assert policies.rules == ()
+
+
+def test_an_empty_rule_lacks_everything_at_once() -> None:
+    assert errors_of("[[rule]]\n") == [
+        '0:1: rule.match: a rule needs a criterion; wwid = "*" matches every disk',
+        "0:1: rule.name: every rule needs a name",
+        '0:1: rule.target.provisioning: is missing: "thin" or "thick"',
+        '0:1: rule.target.volume_groups: is missing: a list of names or "@tags" of volume groups',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "error"),
+    [
+        ('"3600*"', "3600", "6: rule.match.wwid: must be a string or a list of strings"),
+        (
+            '"fc"]',
+            '"scsi"]',
+            '5: rule.match.transport: there is no transport \'scsi\'; allowed: "iscsi", "fc"',
+        ),
+        ('max = "2 TiB"', 'max = "1 MiB"', "13: rule.match.size.max: must not be less than min, nor zero"),
+        (
+            'max = "2 TiB"',
+            'most = "2 TiB"',
+            "13: rule.match.size.most: there is no such key; allowed here: max, min",
+        ),
+        ("serial =", "wwpn =", "9: rule.match.wwpn: this version of p2vd cannot do that yet"),
+        ('["vg_a", "@tag"]', "[]", "15: rule.target.volume_groups: must be a string or a list"),
+        ('"thin"', '"thick"', "17: rule.target.thin_pool: a thick volume has no pool; remove the key"),
+        ('"p2v_{machine}"', '"disk"', "18: rule.target.name: must name {machine} or {wwid}"),
+        (
+            "single_host",
+            "single_hots",
+            "19: rule.target.single_hots: there is no such key; allowed here: autoact",
+        ),
+        ('"domain"', '"guess"', '21: rule.target.sector_size_remedy: must be "none" or "domain"'),
+        ("thin_pool = ", "lun = ", "17: rule.target.lun: this version of p2vd cannot do that yet"),
+        ('"both"', '"half"', '23: rule.copy.verify: must be "read-back" or "both" or "none"'),
+        (
+            "queue_depth = 16",
+            "queue_depth = 0",
+            "24: rule.copy.queue_depth: must be a whole number from 1 to 64",
+        ),
+        ('"100 MiB"', '"fast"', "25: rule.copy.bandwidth: 'fast' is not a size"),
+        (
+            "bandwidth = ",
+            "bad_sectors = ",
+            "25: rule.copy.bad_sectors: this version of p2vd cannot do that yet",
+        ),
+        ("= 10\n", "= 91\n", "27: rule.pool.reserve_percent: must be a whole number from 0 to 90"),
+        (
+            "over_commit = 2",
+            "over_commit = 0",
+            "28: rule.pool.over_commit: must be a number from 0.01 to 1000",
+        ),
+        (
+            "offline = true",
+            "online = true",
+            "30: rule.source.online: there is no such key; allowed here: offline",
+        ),
+        (
+            '"qemu:///system"',
+            '"xen:///"',
+            "32: rule.domain.hypervisor: must be qemu:///system in this version",
+        ),
+        ('type = "qemu"', 'type = "xen"', '33: rule.domain.type: must be "kvm" or "qemu"'),
+        ('"4 GiB"', '"4"', "34: rule.domain.memory: must be from 1 MiB to 1 PiB"),
+        (
+            "auto = false",
+            "auto = true",
+            "3: rule.auto: this version of p2vd cannot do that yet; remove the key",
+        ),
+        ("auto = false", "warm = true", "3: rule.warm: this version of p2vd cannot do that yet"),
+        ("auto = false", 'window = "22-06"', "3: rule.window: this version of p2vd cannot do that yet"),
+        (
+            "auto = false",
+            "colour = 1",
+            "3: rule.colour: there is no such key; allowed here: copy, domain, match",
+        ),
+    ],
+)
+def test_errors_name_line_key_and_what_is_allowed(old: str, new: str, error: str) -> None:
+    assert FULL.count(old) == 1
+    found = errors_of(FULL.replace(old, new))
+    assert any(text.startswith(f"0:{error}") for text in found), found
+
+
+def test_thick_with_a_pool_table_is_a_contradiction() -> None:
+    assert errors_of(SHORT + "[rule.pool]\nover_commit = 2\n") == [
+        '0:7: rule.pool: a thick volume has no pool; remove the table or write provisioning = "thin"'
+    ]
+
+
+def test_an_empty_size_is_no_criterion() -> None:
+    assert errors_of(SHORT.replace('match.wwid = "*"', "match.size = {}")) == [
+        '0:3: rule.match: a rule needs a criterion; wwid = "*" matches every disk'
+    ]
+
+
+EXAMPLES = sorted((Path(__file__).parents[2] / "conf" / "policy.d").glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_examples_touch_nothing_and_are_right_once_uncommented(path: Path) -> None:
+    text = path.read_text()
+    assert load([PolicyText(str(path), text)]).rules == ()
+    lines = [line[1:] if line.startswith("#") and line[1:2] != " " else line for line in text.splitlines()]
+    policies = load([PolicyText(str(path), "\n".join(lines))])
+    assert policies.errors == ()
+    assert len(policies.rules) == 1
+
+
+def test_examples_can_be_used_together() -> None:
+    assert len(EXAMPLES) >= 3
+    texts = [path.read_text().replace("\n#", "\n") for path in EXAMPLES]
+    names = [line for text in texts for line in text.splitlines() if line.startswith("name = ")]
+    assert len(set(names)) == len(names)
