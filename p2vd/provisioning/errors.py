@@ -1,0 +1,91 @@
+"""Why a target could not be made, changed or removed, each with the remedy."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from p2vd.model.errors import P2vdError
+
+
+@dataclass(eq=False)
+class VgRefused(P2vdError):
+    """A volume group is in a state in which p2vd does not touch it; nothing was changed."""
+
+    vg: str
+    problem: str
+    template: ClassVar[str] = "Volume group {vg} is not touched: {problem}"
+
+
+@dataclass(eq=False)
+class VgFull(P2vdError):
+    """A volume group, or a pool's metadata, has no room for the LV."""
+
+    vg: str
+    lv: str
+    stderr: str
+    template: ClassVar[str] = (
+        "There is no room for {lv} in volume group {vg}: LVM says {stderr!r}. "
+        "Extend the volume group or choose another by policy, then retry the job."
+    )
+
+
+@dataclass(eq=False)
+class LvNameTaken(P2vdError):
+    """There is an LV of that name which this job did not make."""
+
+    vg: str
+    lv: str
+    template: ClassVar[str] = (
+        "Volume group {vg} has a logical volume {lv} that this job did not make; it was not touched. "
+        "Rename it (lvrename) or give the target another name by policy, then make a new plan."
+    )
+
+
+@dataclass(eq=False)
+class LvNotOurs(P2vdError):
+    """There is no LV of that UUID with the job's tag: p2vd changes only what it made."""
+
+    vg: str
+    lv: str
+    job: str
+    template: ClassVar[str] = (
+        "Volume group {vg} has no logical volume {lv} with the tag p2vd.job={job}; nothing was changed. "
+        "If the tag was taken off by hand, put it back (lvchange --addtag), then retry the job."
+    )
+
+
+@dataclass(eq=False)
+class LvAmbiguous(P2vdError):
+    """Several LVs carry one job's tag."""
+
+    vg: str
+    lvs: str
+    job: str
+    template: ClassVar[str] = (
+        "Volume group {vg} has several logical volumes with the tag p2vd.job={job}: {lvs}. "
+        "Take the tag off those that p2vd did not make (lvchange --deltag), then retry the job."
+    )
+
+
+@dataclass(eq=False)
+class LvUnchanged(P2vdError):
+    """LVM said that it changed an LV, and its next report shows that it did not."""
+
+    vg: str
+    lv: str
+    wanted: str
+    template: ClassVar[str] = (
+        "LVM reported success, but {vg}/{lv} is not {wanted}. "
+        "Look for another administrator or host that changes this volume group, then retry the job."
+    )
+
+
+@dataclass(eq=False)
+class MarkerUnwritable(P2vdError):
+    """A quarantine marker could not be written or removed."""
+
+    path: str
+    problem: str
+    template: ClassVar[str] = (
+        "The quarantine marker {path} could not be changed: {problem}. Without it this host may take hold "
+        "of the guest's disk. Make its directory writable, then retry the job."
+    )

@@ -1,0 +1,177 @@
+"""Defines a machine's domain in libvirt, once, and undefines only what was defined here."""
+
+import logging
+import threading
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from typing import TypeVar
+
+import libvirt
+import tenacity
+
+from p2vd.model.errors import P2vdError
+from p2vd.registration.errors import (
+    DomainNameTaken,
+    DomainNotOurs,
+    DomainRunning,
+    LibvirtFailed,
+    LibvirtUnreachable,
+)
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+# The metadata element that p2vd.domain writes into a definition; a test holds the two together.
+NAMESPACE = "urn:p2vd:domain:1"
+
+_ATTEMPTS = 5
+
+# What a libvirtd that is being started or restarted answers. Both as (code, domain): the codes alone
+# also stand for errors that would come again.
+_CONNECTION_ERRORS = frozenset(
+    {
+        (libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_FROM_RPC),  # no socket, connection refused or reset
+        (libvirt.VIR_ERR_INTERNAL_ERROR, libvirt.VIR_FROM_RPC),  # client socket is closed
+        (libvirt.VIR_ERR_RPC, libvirt.VIR_FROM_RPC),  # the other side closed in mid-message
+    }
+)
+
+
+class Libvirt:
+    """One libvirt, by URI. Each call opens and closes a connection of its own; thread-safe.
+
+    A call that loses the connection is repeated as a whole, at most 5 times, until `stop` is set:
+    every call here may be repeated. All raise LibvirtUnreachable and LibvirtFailed.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        stop: threading.Event | None = None,
+        connect: Callable[[str], "libvirt.virConnect"] = libvirt.open,
+        wait_s: float = 1.0,
+    ) -> None:
+        self._uri = uri
+        self._stop = stop or threading.Event()
+        self._connect = connect
+        self._wait_s = wait_s
+        # Without a handler libvirt writes each error to standard error, beside raising it.
+        libvirt.registerErrorHandler(_ignore, None)
+
+    def define(self, xml: str, uuid: str) -> None:
+        """Define the domain of `xml`, whose UUID is `uuid`. A domain defined before stays as it is.
+
+        Raises DomainNameTaken, DomainNotOurs.
+        """
+        name = _name(xml, uuid)
+
+        def attempt(connection: "libvirt.virConnect") -> None:
+            if (domain := _find(connection.lookupByUUIDString, uuid)) is not None:
+                self._own(domain)
+                log.info("domain %s (%s) is defined already", domain.name(), uuid)
+                return
+            if (other := _find(connection.lookupByName, name)) is not None:
+                raise DomainNameTaken(self._uri, name, other.UUIDString())
+            connection.defineXML(xml)
+            log.info("domain %s (%s) is defined at %s", name, uuid, self._uri)
+
+        self._run(f"defining domain {name}", attempt)
+
+    def undefine(self, uuid: str) -> None:
+        """Undefine the domain that p2vd defined as `uuid`; its disks stay. None there: nothing to do.
+
+        Raises DomainNotOurs, DomainRunning.
+        """
+
+        def attempt(connection: "libvirt.virConnect") -> None:
+            domain = _find(connection.lookupByUUIDString, uuid)
+            if domain is None:
+                return
+            self._own(domain)
+            if domain.isActive():
+                raise DomainRunning(self._uri, domain.name(), "runs")
+            if domain.hasManagedSaveImage():
+                raise DomainRunning(self._uri, domain.name(), "has a saved state")
+            # libvirt refuses to leave a firmware's variables behind without being told what to do.
+            flags = libvirt.VIR_DOMAIN_UNDEFINE_NVRAM if "<nvram" in domain.XMLDesc() else 0
+            domain.undefineFlags(flags)
+            log.info("domain %s is undefined at %s", uuid, self._uri)
+
+        self._run(f"undefining domain {uuid}", attempt)
+
+    def is_defined(self, uuid: str) -> bool:
+        """Whether a domain that p2vd defined as `uuid` is there. Raises DomainNotOurs."""
+
+        def attempt(connection: "libvirt.virConnect") -> bool:
+            domain = _find(connection.lookupByUUIDString, uuid)
+            if domain is not None:
+                self._own(domain)
+            return domain is not None
+
+        return self._run(f"looking for domain {uuid}", attempt)
+
+    def _own(self, domain: "libvirt.virDomain") -> None:
+        """Raise DomainNotOurs unless the domain carries p2vd's mark with its own UUID."""
+        try:
+            mark = domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, NAMESPACE)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN_METADATA:
+                raise
+            mark = "<none/>"
+        if ET.fromstring(mark).get("uuid") != domain.UUIDString():  # noqa: S314  (libvirt's own output)
+            raise DomainNotOurs(self._uri, domain.name(), domain.UUIDString())
+
+    def _run(self, doing: str, attempt: Callable[["libvirt.virConnect"], T]) -> T:
+        def once() -> T:
+            connection = self._connect(self._uri)
+            try:
+                return attempt(connection)
+            finally:
+                connection.close()
+
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(_is_connection_error),
+            stop=tenacity.stop_after_attempt(_ATTEMPTS) | tenacity.stop_when_event_set(self._stop),
+            wait=tenacity.wait_exponential(multiplier=self._wait_s, max=8 * self._wait_s),
+            sleep=tenacity.sleep_using_event(self._stop),
+            reraise=True,
+        )
+        try:
+            return retrying(once)
+        except libvirt.libvirtError as error:
+            raise self._translated(doing, error) from error
+
+    def _translated(self, doing: str, error: "libvirt.libvirtError") -> P2vdError:
+        message = (error.get_error_message() or str(error)).rstrip(".")
+        if _is_connection_error(error):
+            return LibvirtUnreachable(self._uri, message)
+        return LibvirtFailed(self._uri, doing, message, error.get_error_code() or 0)
+
+
+def _is_connection_error(error: BaseException) -> bool:
+    return (
+        isinstance(error, libvirt.libvirtError)
+        and (error.get_error_code(), error.get_error_domain()) in _CONNECTION_ERRORS
+    )
+
+
+def _find(lookup: Callable[[str], "libvirt.virDomain"], key: str) -> "libvirt.virDomain | None":
+    try:
+        return lookup(key)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            return None
+        raise
+
+
+def _name(xml: str, uuid: str) -> str:
+    """Return the name in a definition. Raises ValueError where the definition is of another UUID."""
+    root = ET.fromstring(xml)  # noqa: S314  (p2vd.domain wrote it)
+    if root.findtext("uuid") != uuid:
+        raise ValueError(f"the definition is of domain {root.findtext('uuid')}, not of {uuid}")
+    return root.findtext("name") or ""
+
+
+def _ignore(_context: object, _error: object) -> None:
+    """Take libvirt's messages: each is raised as an exception too."""
