@@ -92,7 +92,7 @@ def build(config: Config) -> tuple[Engine, Services]:
         inventory=inventory,
         host=host,
         commands=commands,
-        volumes=Volumes(commands),
+        volumes=Volumes(commands, host.volume_group),
         quarantine=Quarantine(Path(config.quarantine_dir)),
         pools=PoolWatch(commands),
         libvirt=Libvirt,
