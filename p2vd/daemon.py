@@ -75,7 +75,7 @@ def _log_to_stderr(config: Config) -> None:
 
 def build(config: Config) -> tuple[Engine, Services]:
     """Return the engine and its parts, as `config` says; nothing runs yet."""
-    state = Path(config.state_dir)
+    state = config.state_dir
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
     commands = SystemCommands()
     host = Discovery(commands)
@@ -93,7 +93,7 @@ def build(config: Config) -> tuple[Engine, Services]:
         host=host,
         commands=commands,
         volumes=Volumes(commands, host.volume_group),
-        quarantine=Quarantine(Path(config.quarantine_dir)),
+        quarantine=Quarantine(config.quarantine_dir),
         pools=PoolWatch(commands),
         libvirt=Libvirt,
         policies=policies.current,
@@ -114,20 +114,32 @@ def _serve(config: Config) -> int:
         failed.append("the connection to the system bus was lost")
         loop.quit()
 
+    def stop_workers() -> None:
+        engine.stop()
+        GLib.idle_add(loop.quit)
+
     def stop() -> bool:
         notify.stopping()
         # Not on this thread: the bus answers while the workers commit their last checkpoints.
-        threading.Thread(target=lambda: (engine.stop(), GLib.idle_add(loop.quit)), name="stop").start()
-        return GLib.SOURCE_REMOVE
+        threading.Thread(target=stop_workers, name="stop").start()
+        return False
+
+    def reload() -> bool:
+        engine.reload()
+        return True
+
+    def alive() -> bool:
+        notify.alive()
+        return True
 
     engine.reload()
     service = Service(engine, connection, Polkit(connection), __version__, lost)
     watcher = Watcher(services.inventory.mark_dirty)
     for number in (signal.SIGTERM, signal.SIGINT):
         GLib.unix_signal_add(GLib.PRIORITY_HIGH, number, stop)
-    GLib.unix_signal_add(GLib.PRIORITY_HIGH, signal.SIGHUP, lambda: bool(engine.reload()) or True)
+    GLib.unix_signal_add(GLib.PRIORITY_HIGH, signal.SIGHUP, reload)
     if interval := notify.watchdog_interval_s():
-        GLib.timeout_add(int(interval * 1000), lambda: notify.alive() or True)
+        GLib.timeout_add(int(interval * 1000), alive)
     watcher.start()
     engine.start()
     service.start()

@@ -5,15 +5,13 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 
-from p2vd.jobs.events import Event, JobAdded, JobChanged, JobRemoved, MachineAdded, MachineChanged
+from p2vd.jobs.events import Event, JobAdded, JobChanged, MachineAdded, MachineChanged
 from p2vd.jobs.store import Store
 from p2vd.jobs.transitions import TERMINAL, JobEvent, MachineEvent, advance, advance_machine
-from p2vd.model.job import Activity, Hold, Job, JobError, Machine, Progress, Stage
+from p2vd.model.job import Activity, Hold, Job, JobError, Machine, Progress
 from p2vd.system.clock import now_us
 
 log = logging.getLogger(__name__)
-
-_RESULTS = {Stage.PROVEN: "done", Stage.FAILED: "failed", Stage.CANCELLED: "cancelled"}
 
 
 class Board:
@@ -94,8 +92,6 @@ class Board:
                 log.info("job %s: %s", uuid, job.stage.value)
             else:
                 log.error("job %s: %s: %s: %s", uuid, job.stage.value, error.name, error.message)
-            if job.stage in TERMINAL:
-                self.publish(JobRemoved(uuid, _RESULTS[job.stage]))
         return job
 
     def hold(self, uuid: str, hold: Hold) -> Job:

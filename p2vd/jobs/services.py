@@ -51,4 +51,4 @@ class Services:
 
     def job_directory(self, job: Job) -> Path:
         """Where a job keeps its checkpoint and its receipt."""
-        return Path(self.config.state_dir) / "jobs" / job.uuid
+        return self.config.state_dir / "jobs" / job.uuid
