@@ -4,15 +4,12 @@ import contextlib
 import sys
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from p2vd.cli.client import Object
 from p2vd.cli.lookup import machine_name
 from p2vd.cli.render import SHORT_ID, rate, state, time_left
 from p2vd.model.size import format_size
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
 
 class Screen(Protocol):
@@ -60,26 +57,26 @@ class Bars:
     """A bar a job, and below it the numbers."""
 
     def __init__(self, stack: contextlib.ExitStack) -> None:
-        from rich.console import Group  # rich is slow to import: only where bars are drawn
-        from rich.live import Live
+        from rich.live import Live  # rich is slow to import: only where bars are drawn
         from rich.progress_bar import ProgressBar
+        from rich.table import Table
         from rich.text import Text
 
-        self._group, self._bar, self._text = Group, ProgressBar, Text
+        self._grid, self._bar, self._text = Table.grid, ProgressBar, Text
         self._live = stack.enter_context(Live(auto_refresh=False))
 
     def show(self, jobs: Sequence[Object], objects: Sequence[Object]) -> None:
         """See Screen."""
-        parts: list[RenderableType] = []
+        grid = self._grid(expand=True)
         for job in jobs:
-            parts += [
-                self._text(_title(job, objects), style="bold", no_wrap=True, overflow="ellipsis"),
-                self._bar(total=1.0, completed=job["Progress"]),
-                self._text(_numbers(job)),
-            ]
+            title = self._text(_title(job, objects), style="bold", no_wrap=True, overflow="ellipsis")
+            grid.add_row(title)
+            grid.add_row(self._bar(total=1.0, completed=job["Progress"]))
+            grid.add_row(self._text(_pace(job)))
+            grid.add_row(self._text(_amounts(job)))
             if job["Stalled"] or job["Error"][1]:
-                parts.append(self._text(job["Stalled"] or job["Error"][1], style="yellow"))
-        self._live.update(self._group(*parts or [self._text("There are no jobs.")]), refresh=True)
+                grid.add_row(self._text(job["Stalled"] or job["Error"][1], style="yellow"))
+        self._live.update(grid if jobs else self._text("There are no jobs."), refresh=True)
 
     def note(self, sentence: str) -> None:
         """See Screen."""
@@ -97,22 +94,24 @@ def _title(job: Object, objects: Sequence[Object]) -> str:
     return f"{machine_name(job, objects)}  job {job['Uuid'][:SHORT_ID]}  {job['SourceId']} to {job['Target']}"
 
 
-def _numbers(job: Object) -> str:
+def _pace(job: Object) -> str:
+    parts = (f"{job['Progress']:.1%}", job["Stage"], state(job), rate(job), f"left {time_left(job)}")
+    return "  ".join(parts)
+
+
+def _amounts(job: Object) -> str:
     done = job["BytesCopied"] + job["BytesZero"]
-    parts = [f"{job['Progress']:.1%}", job["Stage"], state(job)]
-    parts.append(f"{format_size(done)} of {format_size(job['Bytes'])} (zero {format_size(job['BytesZero'])})")
+    parts = [f"{format_size(done)} of {format_size(job['Bytes'])}, zero {format_size(job['BytesZero'])}"]
     if job["BytesVerified"]:
         parts.append(f"verified {format_size(job['BytesVerified'])}")
     if job["BadBytes"]:
         parts.append(f"BAD {format_size(job['BadBytes'])}")
-    parts += [rate(job), f"left {time_left(job)}", f"checkpoint {_age(job['LastCheckpoint'])}"]
-    return "  ".join(parts)
+    return "  ".join([*parts, f"checkpoint {_age(job['LastCheckpoint'])}"])
 
 
 def _sentence(job: Object, objects: Sequence[Object]) -> str:
-    extra = job["Stalled"] or job["Error"][1]
-    text = f"{machine_name(job, objects)} {job['Uuid'][:SHORT_ID]}: {_numbers(job)}"
-    return f"{text}  {extra}" if extra else text
+    name = f"{machine_name(job, objects)} {job['Uuid'][:SHORT_ID]}:"
+    return "  ".join(filter(None, (name, _pace(job), _amounts(job), job["Stalled"] or job["Error"][1])))
 
 
 def _age(time_us: int) -> str:

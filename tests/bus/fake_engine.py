@@ -193,6 +193,9 @@ class FakeEngine:
     def what_was_asked(self) -> list[list[object]]:
         return self.asked
 
+    def has_jobs(self) -> bool:
+        return bool(self._jobs)
+
     def _change(self, job: Job) -> None:
         self._jobs[job.uuid] = job
         self._tell(JobChanged(job.uuid))

@@ -1,0 +1,42 @@
+"""Numbers of a job that are made here: how far it is and when it will end."""
+
+from dataclasses import replace
+
+import pytest
+
+from p2vd.bus import views
+from p2vd.model.job import Activity, Job, Progress, Stage
+from p2vd.model.plan import CopyOptions, Verify
+from p2vd.model.size import GIB, MIB
+from tests.bus import values
+
+
+def job(progress: Progress, stage: Stage = Stage.COPYING, verify: Verify = Verify.READ_BACK) -> Job:
+    plan = replace(values.PLAN, copy=CopyOptions(verify=verify))
+    return replace(values.job(), stage=stage, progress=progress, plan=plan)
+
+
+@pytest.mark.parametrize(
+    ("progress", "verify", "expected"),
+    [
+        (Progress(), Verify.READ_BACK, 0.0),
+        (Progress(bytes_copied=3 * GIB, bytes_zero=2 * GIB), Verify.NONE, 0.5),
+        (Progress(bytes_copied=3 * GIB, bytes_zero=2 * GIB), Verify.READ_BACK, 0.25),
+        (Progress(bytes_copied=10 * GIB, bytes_verified=5 * GIB), Verify.BOTH, 0.75),
+        (Progress(bytes_copied=10 * GIB, bytes_verified=11 * GIB), Verify.READ_BACK, 0.9999),
+    ],
+)
+def test_reading_back_is_work_and_only_proven_is_all(
+    progress: Progress, verify: Verify, expected: float
+) -> None:
+    assert views.fraction_done(job(progress, verify=verify)) == expected
+    assert views.fraction_done(job(progress, Stage.PROVEN, verify)) == 1.0
+
+
+def test_the_end_is_guessed_from_the_rate_while_it_runs() -> None:
+    running = job(Progress(bytes_copied=10 * GIB, bytes_verified=9 * GIB, rate_bytes_per_s=128 * MIB))
+    now_us = 1_000_000_400_000
+    assert views.job(running, Activity.RUNNING, "", now_us)["ExpectedEndTime"] == 1_000_008_000_000
+    assert views.job(running, Activity.STALLED, "a read", now_us)["ExpectedEndTime"] == 0
+    assert views.job(running, Activity.STALLED, "a read", now_us)["Rate"] == 0
+    assert views.job(job(Progress()), Activity.RUNNING, "", now_us)["ExpectedEndTime"] == 0

@@ -1,0 +1,190 @@
+"""p2vctl against the face on a private bus."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from p2vd.cli.main import main
+from tests.bus import values
+from tests.bus.harness import Face
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def p2vctl(bus_address: str, face: Face, capsys: pytest.CaptureFixture[str]) -> Run:
+    def run(*arguments: str) -> tuple[int, str, str]:
+        status = main(["--bus", bus_address, *arguments])
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run
+
+
+def test_sources_are_a_table_with_reasons_below(p2vctl: Run) -> None:
+    status, out, _ = p2vctl("sources")
+    assert status == 0
+    assert out.splitlines()[1].split() == [
+        values.WWID,
+        "mpatha",
+        "10",
+        "GiB",
+        "512",
+        "iscsi",
+        "1/2",
+        "lab",
+        "yes",
+    ]
+    assert f"{values.BUSY_WWID}: /dev/mapper/mpathb is mounted on /mnt. Unmount it." in out
+    assert "! kpartx rules are in force. Install p2vd's rules." in out
+
+
+@pytest.mark.parametrize("command", ["sources", "vgs", "jobs"])
+def test_every_list_speaks_json(p2vctl: Run, command: str) -> None:
+    p2vctl("migrate", values.PLAN_ID)
+    status, out, _ = p2vctl(command, "--json")
+    assert status == 0
+    assert json.loads(out)[0]["Path"].startswith("/org/p2vd1/")
+
+
+def test_sizes_in_json_are_bytes(p2vctl: Run) -> None:
+    _, out, _ = p2vctl("vgs", "--json")
+    (vg,) = json.loads(out)
+    assert vg["Free"] == 40 << 30
+    assert vg["ThinPools"][0]["Reserved"] == 4096
+
+
+def test_vgs_show_pools(p2vctl: Run) -> None:
+    _, out, _ = p2vctl("vgs")
+    assert " ".join(out.splitlines()[2].split()) == "vg_san pool0 60 GiB 52.5 GiB 12.5 % 3.2 % well"
+
+
+@pytest.mark.parametrize("name", [values.WWID, "36001405a", "mpatha", "/dev/mapper/mpatha", "/dev/dm-0"])
+def test_a_plan_is_a_page_that_ends_with_the_next_command(p2vctl: Run, face: Face, name: str) -> None:
+    status, out, _ = p2vctl("plan", name, "--source-offline", "--name", "erp1")
+    assert status == 0
+    assert "vg_san/erp1-disk0, thin in pool0, 10 GiB" in out
+    assert "  1. Create the thin volume vg_san/erp1-disk0." in out
+    assert "  ! Only 1 of 2 paths answers." in out
+    assert out.splitlines()[-1].strip() == f"p2vctl migrate {values.PLAN_ID} --wait"
+    asked = face.tell("what_was_asked")
+    assert asked == [["plan", [values.WWID], {"source-offline": True, "name": "erp1"}, 1234]]
+
+
+def test_the_declaration_is_never_made_for_the_administrator(p2vctl: Run, face: Face) -> None:
+    p2vctl("plan", "mpatha")
+    assert face.tell("what_was_asked")[0][2] == {}
+
+
+def test_a_refusal_is_a_sentence(p2vctl: Run) -> None:
+    status, out, err = p2vctl("plan", "mpathb")
+    assert status == 1
+    assert out == ""
+    assert err.startswith("p2vctl: Source 36001405b0000000000000000000000ff is refused:")
+    assert "Traceback" not in err
+
+
+def test_an_ambiguous_beginning_names_what_it_may_be(p2vctl: Run) -> None:
+    status, _, err = p2vctl("plan", "36001405")
+    assert status == 1
+    assert values.WWID in err
+    assert values.BUSY_WWID in err
+
+
+def test_migrate_says_how_to_watch(p2vctl: Run) -> None:
+    status, out, _ = p2vctl("migrate", values.PLAN_ID)
+    assert status == 0
+    assert out == "erp1 is on its way: job 7c9e6679. Watch it: p2vctl watch 7c9e6679\n"
+
+
+def test_an_outdated_plan_says_what_to_do(p2vctl: Run) -> None:
+    status, _, err = p2vctl("migrate", "old")
+    assert status == 1
+    assert err.rstrip().endswith("Make a new plan.")
+
+
+def test_jobs_are_listed_with_their_errors(p2vctl: Run, face: Face) -> None:
+    assert p2vctl("jobs")[1] == "There are no jobs.\n"
+    p2vctl("migrate", values.PLAN_ID)
+    face.tell("stage", values.JOB_UUID, "failed", "The array said no.")
+    _, out, _ = p2vctl("jobs")
+    assert "/dev/vg_san/erp1-disk0" in out
+    assert "7c9e6679: The array said no." in out
+
+
+def test_show_finds_jobs_machines_and_sources(p2vctl: Run, face: Face) -> None:
+    p2vctl("migrate", values.PLAN_ID)
+    face.tell("stage", values.JOB_UUID, "failed", "The array said no.")
+    assert "To go on: p2vctl retry 7c9e6679" in p2vctl("show", "7c9e")[1]
+    assert "State   planned" in p2vctl("show", "erp1")[1]
+    assert "10.98.2.1:3260" in p2vctl("show", "mpatha")[1]
+    assert json.loads(p2vctl("show", "mpatha", "--json")[1])["Paths"][1]["State"] == "faulty"
+    status, _, err = p2vctl("show", "nothing")
+    assert status == 1
+    assert "See: p2vctl jobs or p2vctl sources" in err
+
+
+def test_pause_and_resume_take_jobs_or_machines(p2vctl: Run, face: Face) -> None:
+    p2vctl("migrate", values.PLAN_ID)
+    assert p2vctl("pause", "7c9")[1] == "Job 7c9e6679 is held. To go on: p2vctl resume 7c9e6679\n"
+    assert "held: user" in p2vctl("jobs")[1]
+    assert p2vctl("resume", "erp1")[1].startswith("Machine erp1 goes on.")
+    assert "held" not in p2vctl("jobs")[1]
+
+
+def test_retry_of_a_machine_retries_what_failed(p2vctl: Run, face: Face) -> None:
+    p2vctl("migrate", values.PLAN_ID)
+    face.tell("stage", values.JOB_UUID, "failed", "The array said no.")
+    status, out, _ = p2vctl("retry", "erp1")
+    assert status == 0
+    assert out.startswith("Machine erp1 goes on.")
+    assert face.tell("what_was_asked")[-1] == ["retry", values.JOB_UUID]
+
+
+@pytest.mark.parametrize(("option", "keep"), [("--keep-target", True), ("--remove-target", False)])
+def test_cancel_hands_on_what_becomes_of_the_volume(p2vctl: Run, face: Face, option: str, keep: bool) -> None:
+    p2vctl("migrate", values.PLAN_ID)
+    status, out, _ = p2vctl("cancel", "7c9", option)
+    assert status == 0
+    assert ("its volume stays" in out) == keep
+    assert face.tell("what_was_asked")[-1] == ["cancel", values.JOB_UUID, keep]
+
+
+def test_cancel_without_a_word_on_the_volume_is_a_wrong_use(p2vctl: Run) -> None:
+    with pytest.raises(SystemExit) as caught:
+        p2vctl("cancel", "7c9")
+    assert caught.value.code == 2
+
+
+def test_who_may_not_gets_a_status_of_its_own(p2vctl: Run, face: Face) -> None:
+    face.tell("deny", "org.p2vd1.migrate")
+    status, _, err = p2vctl("migrate", values.PLAN_ID)
+    assert status == 4
+    assert err.rstrip().endswith("Run p2vctl as root.")
+
+
+def test_reload_with_errors_shows_them(p2vctl: Run, face: Face) -> None:
+    assert p2vctl("reload")[0] == 0
+    face.tell("break_policies", "50-lab.toml:3: pool: unknown key")
+    status, _, err = p2vctl("reload")
+    assert status == 1
+    assert "50-lab.toml:3: pool: unknown key" in err
+    assert "! 50-lab.toml:3: pool: unknown key" in p2vctl("sources")[1]
+
+
+def test_rescan_counts_what_is_there(p2vctl: Run) -> None:
+    assert p2vctl("rescan")[1].startswith("p2vd sees 3 disks.")
+
+
+def test_without_a_bus_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--bus", f"unix:path={tmp_path}/none", "jobs"]) == 3
+    assert "Cannot connect to the bus" in capsys.readouterr().err
+
+
+def test_without_a_daemon_it_says_how_to_start_it(
+    bus_address: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--bus", bus_address, "jobs"]) == 3
+    assert "systemctl start p2vd" in capsys.readouterr().err
