@@ -7,7 +7,7 @@ from typing import Protocol, Self
 
 import xxhash
 
-from p2vd.copying.layout import BLOCK
+from p2vd.copying.layout import BLOCK, Layout
 
 
 class Hash(Protocol):
@@ -60,6 +60,16 @@ class DigestKind(enum.Enum):
         if self is DigestKind.NONE:
             return None
         return hashlib.sha256() if self is DigestKind.SHA256 else xxhash.xxh3_128()
+
+
+def zero_digests(kind: DigestKind, layout: Layout, first: int, count: int) -> bytes:
+    """The digests of `count` blocks from `first`, all of them zero."""
+    digests = kind.zero() * count
+    short = layout.source_blocks - 1  # the only block that may be short; others may lie beyond it
+    if first <= short < first + count:
+        at = (short - first) * kind.size
+        return digests[:at] + kind.zero(layout.source_length(short)) + digests[at + kind.size :]
+    return digests
 
 
 @cache

@@ -1,6 +1,6 @@
 """How a disk is divided: blocks of 1 MiB, regions of 1 GiB, pieces of work in between. Pure."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from p2vd.model.size import KIB, MIB
@@ -123,6 +123,41 @@ def split(first: int, count: int, step: int) -> Iterator[tuple[int, int]]:
         upto = min(end, (first // step + 1) * step)
         yield first, upto - first
         first = upto
+
+
+def data_runs(zero: Sequence[bool], length: int, least_zero: int) -> list[tuple[int, int]]:
+    """Return (start, length) byte runs to write of a block whose 64 KiB parts are `zero` or not.
+
+    Zero runs shorter than `least_zero` are written with the data beside them.
+    """
+    found: list[tuple[int, int]] = []
+    for index, is_zero in enumerate(zero):
+        if is_zero:
+            continue
+        start, end = index * SUB_BLOCK, min(length, (index + 1) * SUB_BLOCK)
+        if found and start - (found[-1][0] + found[-1][1]) < least_zero:
+            found[-1] = (found[-1][0], end - found[-1][0])
+        else:
+            found.append((start, end - start))
+    if not found:
+        return []
+    if found[0][0] < least_zero:
+        found[0] = (0, found[0][0] + found[0][1])
+    last = found[-1]
+    if length - (last[0] + last[1]) < least_zero:
+        found[-1] = (last[0], length - last[0])
+    return found
+
+
+def gaps(used: Iterable[tuple[int, int]], length: int) -> Iterator[tuple[int, int]]:
+    """Yield the (start, length) ranges of `length` bytes that the sorted ranges `used` leave out."""
+    position = 0
+    for start, count in used:
+        if start > position:
+            yield position, start - position
+        position = start + count
+    if position < length:
+        yield position, length - position
 
 
 def merge_ranges(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

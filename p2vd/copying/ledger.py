@@ -19,6 +19,7 @@ from p2vd.copying.layout import (
     ZERO_WORK_BLOCKS,
     Extent,
     Layout,
+    merge_ranges,
     runs,
     split,
 )
@@ -101,7 +102,6 @@ class Ledger:
         self._batch: tuple[Finished, ...] = ()
         self._epoch = 0
         self.committed = tally or Tally()
-        self.last_window: tuple[tuple[int, int], ...] = ()
 
     @property
     def done(self) -> bool:
@@ -169,11 +169,21 @@ class Ledger:
         """The row of `intent` is durable: writes into the region may begin."""
         self._regions[number].touched = True
 
-    def freeze(self) -> tuple[Finished, ...]:
-        """Take what is finished now as the batch that the next flush makes durable."""
+    def freeze(self) -> bool:
+        """Take what is finished now as the batch that the next flush makes durable; False: nothing."""
         self._batch += tuple(self._finished)
         self._finished = []
-        return self._batch
+        return bool(self._batch)
+
+    @property
+    def next_tally(self) -> Tally:
+        """Bytes that are durable once the batch is committed."""
+        return self.committed.plus(self._batch)
+
+    @property
+    def next_window(self) -> tuple[tuple[int, int], ...]:
+        """Block ranges of the batch."""
+        return tuple(merge_ranges((item.work.first, item.work.count) for item in self._batch))
 
     def rows(self) -> list[Region]:
         """The regions as they will be with the batch, to be committed after the flush succeeded."""
@@ -186,7 +196,9 @@ class Ledger:
         return [changed[number] for number in sorted(changed)]
 
     def commit(self, rows: Iterable[Region]) -> None:
-        """The batch's `rows` are durable."""
+        """The batch's `rows` are durable. Does nothing if the batch was lost meanwhile."""
+        if not self._batch:
+            return
         for row in rows:
             if row.complete:
                 self._complete.add(row.number)
@@ -194,7 +206,6 @@ class Ledger:
             else:
                 self._regions[row.number] = row
         self.committed = self.committed.plus(self._batch)
-        self.last_window = tuple((item.work.first, item.work.count) for item in self._batch)
         self._batch = ()
 
     def _plan(self) -> Iterator[Work]:
@@ -240,9 +251,10 @@ def commit_cycle(
         flush()
         with guard:
             rows = ledger.rows()
-            commit(rows)
-            ledger.commit(rows)
+            if rows:  # none: a write failed meanwhile, and took the batch with it
+                commit(rows)
+                ledger.commit(rows)
     except BaseException:
         ledger.lost()
         raise
-    return True
+    return bool(rows)

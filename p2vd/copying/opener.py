@@ -45,8 +45,8 @@ class Opener:
             silent = self.check_wwid(request.source)
             if request.target is not None:
                 allowed = request.previous_open_count
-                fds.append(self._patiently(request.source, os.O_RDONLY, "source", allowed))
-                fds.append(self._patiently(request.target, os.O_RDWR, "target", allowed))
+                fds.append(self.open_patiently(request.source, os.O_RDONLY, "source", allowed))
+                fds.append(self.open_patiently(request.target, os.O_RDWR, "target", allowed))
         except P2vdError as error:
             close_all(fds)
             return OpenReply(ok=False, error=OpenError(error.name, str(error))), []
@@ -71,7 +71,10 @@ class Opener:
             raise DeviceAbsent(source.devnode, f"No path ({', '.join(silent)}) of the source answers:")
         return tuple(silent)
 
-    def _patiently(self, device: SourceToOpen | TargetToOpen, access: int, what: str, allowed: int) -> int:
+    def open_patiently(
+        self, device: SourceToOpen | TargetToOpen, access: int, what: str, allowed: int = 0
+    ) -> int:
+        """As `open`, but wait some seconds for somebody else's short use to end."""
         # udev's probers have a device open for moments after it appeared or was last closed.
         deadline = self.clock.monotonic() + _PATIENCE_S
         while True:

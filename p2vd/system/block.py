@@ -133,6 +133,13 @@ def is_zero(buffer: "ctypes.Array[ctypes.c_char]", offset: int, length: int) -> 
     return buffer[offset] == b"\0" and _memcmp(address, address + 1, length - 1) == 0
 
 
+def is_equal(
+    buffer: "ctypes.Array[ctypes.c_char]", other: "ctypes.Array[ctypes.c_char]", length: int
+) -> bool:
+    """Whether the first `length` bytes of both are equal, as fast as `is_zero`."""
+    return bool(_memcmp(ctypes.addressof(buffer), ctypes.addressof(other), length) == 0)
+
+
 _memcmp = _libc.memcmp
 _memcmp.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 _memcmp.restype = ctypes.c_int

@@ -1,0 +1,189 @@
+"""Reading again: the target, the source, or both, against the digests of the checkpoint."""
+
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from p2vd.copying.checkpoint import Checkpoint
+from p2vd.copying.controls import Controls, Interrupted
+from p2vd.copying.devices import Buffer, Device, padded
+from p2vd.copying.digests import zero_digests
+from p2vd.copying.errors import SourceChanged, TargetMismatch
+from p2vd.copying.layout import BLOCK, REGION_BLOCKS, WORK_BLOCKS, Layout, bits, merge_ranges, runs, split
+from p2vd.copying.region import Region
+from p2vd.model.size import format_size
+
+_KEPT_REGIONS = 4
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Blocks of one region to compare. `known`: proven zero by the filesystem, nothing to read."""
+
+    first: int
+    count: int
+    known: bool = False
+
+
+@dataclass
+class Comparer:
+    """Compares blocks by several threads. `source`, `target`: which of them to read, None: not."""
+
+    checkpoint: Checkpoint
+    controls: Controls
+    source: Device | None
+    target: Device | None
+    threads: int = 8
+    done_bytes: int = 0
+    _source_bad: list[tuple[int, int]] = field(default_factory=list)
+    _target_bad: list[tuple[int, int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._layout: Layout = self.checkpoint.layout
+        self._kind = self.checkpoint.kind
+        self._lock = threading.Lock()
+        self._regions: dict[int, Region] = {}
+
+    def run(self, pieces: Iterable[Piece]) -> None:
+        """Compare all `pieces`. Raises TargetMismatch or SourceChanged after all was read, Interrupted."""
+        remaining = iter(pieces)
+        threads = [
+            threading.Thread(target=self._work, args=(remaining,), name=f"compare-{number}")
+            for number in range(self.threads)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if self.controls.failure is not None:
+            raise self.controls.failure
+        if self._target_bad:
+            raise TargetMismatch(*_describe(self._target_bad))
+        if self._source_bad:
+            raise SourceChanged(*_describe(self._source_bad))
+        if self.controls.ended.is_set():
+            raise Interrupted
+
+    def whole(self) -> Iterator[Piece]:
+        """All blocks of the target, holes of a target file as known zeros where zeros are expected."""
+        layout = self._layout
+        for number in range(layout.regions):
+            base, blocks = number * REGION_BLOCKS, layout.blocks_of(number)
+            holes = self._holes(number)
+            for first, count in runs(bits(0, blocks) & ~holes):
+                yield from (Piece(base + at, n) for at, n in split(first, count, WORK_BLOCKS))
+            for first, count in runs(holes):
+                yield Piece(base + first, count, known=True)
+
+    def _holes(self, number: int) -> int:
+        """The bits of blocks that are holes in every file that is to be compared."""
+        base, blocks = number * REGION_BLOCKS, self._layout.blocks_of(number)
+        mask = bits(0, blocks)
+        for device in (self.source, self.target):
+            if device is not None:
+                layout = Layout(device.size_bytes, max(device.size_bytes, self._layout.target_bytes))
+                length = layout.source_bytes_in(base, blocks)
+                extents = device.extents(base * BLOCK, length) if length else ()
+                mask &= layout.zero_blocks(number, extents)
+        return mask
+
+    def _work(self, pieces: Iterator[Piece]) -> None:
+        buffer, other = Buffer(), Buffer()
+        try:
+            while self.controls.gate():
+                with self._lock:
+                    piece = next(pieces, None)
+                if piece is None:
+                    return
+                if not self._known(piece):
+                    for block in range(piece.first, piece.first + piece.count):
+                        if not self.controls.gate():
+                            return
+                        self._compare(block, buffer, other)
+                with self._lock:
+                    self.done_bytes += self._layout.source_bytes_in(piece.first, piece.count)
+        except Interrupted:
+            return
+        except BaseException as error:  # whatever it is, the comparison ends with it
+            self.controls.fail(error)
+
+    def _known(self, piece: Piece) -> bool:
+        """Whether nothing needs to be read: holes, where the digests say zeros."""
+        if not piece.known:
+            return False
+        size, first = self._kind.size, piece.first % REGION_BLOCKS
+        stored = self._region(piece.first // REGION_BLOCKS).digests
+        zeros = zero_digests(self._kind, self._layout, piece.first, piece.count)
+        return stored[first * size : (first + piece.count) * size] == zeros
+
+    def _compare(self, block: int, buffer: Buffer, other: Buffer) -> None:
+        length, of_source = self._layout.target_length(block), self._layout.source_length(block)
+        if not self._kind.size:
+            self._compare_directly(block, buffer, other)
+            return
+        expected = self._region(block // REGION_BLOCKS).digest(block % REGION_BLOCKS)
+        zero = expected == self._kind.zero(of_source)
+        if self.target is not None:
+            self.target.read(buffer, block * BLOCK, length)
+            if not self._fits(buffer, expected, zero, of_source, length):
+                self._note(self._target_bad, block, length)
+        if self.source is not None and of_source:
+            self._throttle(of_source)
+            self.source.read(buffer, block * BLOCK, of_source)
+            if not self._fits(buffer, expected, zero, of_source, of_source):
+                self._note(self._source_bad, block, of_source)
+
+    def _fits(self, buffer: Buffer, expected: bytes, zero: bool, of_source: int, length: int) -> bool:
+        if zero:
+            return buffer.is_zero(0, length)
+        if not buffer.is_zero(of_source, length - of_source):
+            return False
+        return self._kind.of(buffer.view[:of_source]) == expected
+
+    def _compare_directly(self, block: int, buffer: Buffer, other: Buffer) -> None:
+        """Without digests only a comparison of source and target says anything."""
+        if self.source is None or self.target is None:
+            return
+        length = self._layout.target_length(block)
+        self._throttle(self._layout.source_length(block))
+        padded(other, self.source, self._layout, block)
+        self.target.read(buffer, block * BLOCK, length)
+        if not buffer.same(other, length):
+            self._note(self._target_bad, block, length)
+
+    def _throttle(self, length: int) -> None:
+        while True:
+            try:
+                self.controls.throttle(length)
+            except Interrupted:
+                if not self.controls.gate():  # stopped; else it was a pause, which is over
+                    raise
+            else:
+                return
+
+    def _region(self, number: int) -> Region:
+        with self._lock:
+            region = self._regions.get(number)
+            if region is None:
+                region = self.checkpoint.load(number)
+                if region is None:
+                    raise ValueError(f"region {number} is compared before it was copied")
+                while len(self._regions) >= _KEPT_REGIONS:
+                    del self._regions[next(iter(self._regions))]
+                self._regions[number] = region
+            return region
+
+    def _note(self, ranges: list[tuple[int, int]], block: int, length: int) -> None:
+        with self._lock:
+            ranges.append((block * BLOCK, length))
+            if len(ranges) > 1000:
+                ranges[:] = merge_ranges(ranges)
+
+
+def _describe(ranges: list[tuple[int, int]]) -> tuple[str, int, int]:
+    """A sentence's part, the first offset and the bytes in all."""
+    merged = merge_ranges(ranges)
+    total = sum(length for _, length in merged)
+    shown = ", ".join(f"{start}+{length}" for start, length in merged[:5])
+    more = f" and {len(merged) - 5} more" if len(merged) > 5 else ""
+    return f"{format_size(total)} at byte offset+length {shown}{more}", merged[0][0], total

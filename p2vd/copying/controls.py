@@ -1,0 +1,144 @@
+"""What can be changed while a copy runs, and what it waits for; and which I/O is outstanding."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from p2vd.copying.throttle import ChunkCredit, TokenBucket
+from p2vd.system.clock import Clock
+
+_POLL_S = 0.5
+
+
+class Interrupted(Exception):
+    """Not an error: the copy is to end here, because it was stopped or failed in another thread."""
+
+
+class Controls:
+    """Pause, stop, bandwidth and credits. The threads of a copy wait here and nowhere else."""
+
+    def __init__(self, clock: Clock, credit: ChunkCredit, bandwidth_bytes_per_s: int = 0):
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._credit = credit
+        self._bucket = TokenBucket(bandwidth_bytes_per_s, clock.monotonic())
+        self._paused = False
+        self._wanted: dict[int, int] = {}
+        self.ended = threading.Event()
+        self.stopped = False
+        self.failure: BaseException | None = None
+
+    def stop(self) -> None:
+        """End at a checkpoint."""
+        with self._changed:
+            self.stopped = True
+            self.ended.set()
+            self._changed.notify_all()
+
+    def fail(self, error: BaseException) -> None:
+        """End because of `error`; the first one counts."""
+        with self._changed:
+            self.failure = self.failure or error
+            self.ended.set()
+            self._changed.notify_all()
+
+    def pause(self, paused: bool) -> None:
+        """Stop issuing I/O, or go on."""
+        with self._changed:
+            self._paused = paused
+            self._changed.notify_all()
+
+    def set_bandwidth(self, bytes_per_s: int) -> None:
+        """Change the limit; 0: none."""
+        with self._changed:
+            self._bucket.set_rate(bytes_per_s, self._clock.monotonic())
+            self._changed.notify_all()
+
+    def grant(self, total_bytes: int) -> None:
+        """Allow that much of the pool to be allocated in all; -1: no limit."""
+        with self._changed:
+            self._credit.limit_bytes = total_bytes
+            self._changed.notify_all()
+
+    @property
+    def allocated_bytes(self) -> int:
+        """Bytes of the pool that were counted as allocated."""
+        return self._credit.allocated_bytes
+
+    @property
+    def credit_wanted(self) -> int:
+        """The least total that lets a waiting thread go on; 0: none waits for credit."""
+        with self._changed:
+            return min(self._wanted.values(), default=0)
+
+    @property
+    def held(self) -> bool:
+        """Whether work is to be put down: paused or ending."""
+        return self._paused or self.ended.is_set()
+
+    def gate(self) -> bool:
+        """Wait while paused; return whether to go on."""
+        with self._changed:
+            while self._paused and not self.ended.is_set():
+                self._changed.wait(_POLL_S)
+        return not self.ended.is_set()
+
+    def throttle(self, length: int) -> None:
+        """Wait until `length` bytes may be read. Raises Interrupted when the copy is put down."""
+        with self._changed:
+            while (delay := self._bucket.delay(self._clock.monotonic())) > 0:
+                if self.held:
+                    raise Interrupted
+                self._changed.wait(min(delay, _POLL_S))
+            self._bucket.take(length)
+
+    def admit(self, offset: int, length: int) -> None:
+        """Wait until a write may allocate what it touches, and count it. Raises Interrupted at the end."""
+        me = threading.get_ident()
+        with self._changed:
+            try:
+                while needed := self._credit.missing(offset, length):
+                    if self.ended.is_set():
+                        raise Interrupted
+                    self._wanted[me] = needed
+                    self._changed.wait(_POLL_S)
+            finally:
+                self._wanted.pop(me, None)
+            self._credit.take(offset, length)
+
+
+@dataclass(frozen=True)
+class Outstanding:
+    """An I/O in the kernel, since when (monotonic seconds and wall clock)."""
+
+    operation: str
+    offset: int
+    since: float
+    since_us: int
+
+
+class Gauge:
+    """Knows every I/O that is in the kernel now."""
+
+    def __init__(self, clock: Clock):
+        self._clock = clock
+        self._running: dict[int, Outstanding] = {}
+
+    @contextmanager
+    def io(self, operation: str, offset: int) -> Iterator[None]:
+        """Note an I/O of this thread while it lasts."""
+        me = threading.get_ident()
+        self._running[me] = Outstanding(operation, offset, self._clock.monotonic(), self._clock.now_us())
+        try:
+            yield
+        finally:
+            del self._running[me]
+
+    def oldest(self, longer_than_s: float) -> Outstanding | None:
+        """The I/O that is outstanding longest, if longer than that."""
+        running = list(self._running.values())
+        if not running:
+            return None
+        oldest = min(running, key=lambda each: each.since)
+        return oldest if self._clock.monotonic() - oldest.since > longer_than_s else None

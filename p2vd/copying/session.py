@@ -1,0 +1,251 @@
+"""One run of a copy, from the checks at its start to its report."""
+
+import logging
+import random
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+from p2vd.copying.checkpoint import Checkpoint
+from p2vd.copying.comparing import Comparer, Piece
+from p2vd.copying.controls import Controls, Interrupted
+from p2vd.copying.devices import Buffer, Device, Target
+from p2vd.copying.digests import DigestKind
+from p2vd.copying.errors import CopyError, ExitCode, SourceChanged
+from p2vd.copying.layout import BLOCK, REGION_BLOCKS, WORK_BLOCKS, runs, split
+from p2vd.copying.ledger import Tally
+from p2vd.copying.pipeline import CopyPipeline
+from p2vd.copying.protocol import Failure, Report
+from p2vd.copying.shared import SharedLedger
+from p2vd.model.job import Progress
+from p2vd.model.plan import Verify
+from p2vd.system.clock import Clock
+
+log = logging.getLogger(__name__)
+
+_PROVEN_AT_RESUME = 64
+_SAMPLED_AT_END = 1024
+_RATE_WINDOW_S = 10.0
+_STRENGTH = {"": 0, Verify.NONE.value: 1, Verify.READ_BACK.value: 2, Verify.BOTH.value: 3}
+
+
+@dataclass
+class Session:
+    """Copies `source` to `target` along an open checkpoint that belongs to them.
+
+    `on_phase` and `on_commit` are called on the session's threads. Its `run` may be called on any
+    thread, once; `progress` on any other meanwhile.
+    """
+
+    checkpoint: Checkpoint
+    source: Device
+    target: Target
+    controls: Controls
+    clock: Clock
+    verify: Verify = Verify.READ_BACK
+    threads: int = 8
+    commit_interval_s: float = 1.0
+    on_phase: Callable[[str], None] = lambda phase: None
+    on_commit: Callable[[], None] = lambda: None
+    random: random.Random = field(default_factory=random.Random)
+
+    def __post_init__(self) -> None:
+        header = self.checkpoint.header
+        self._layout = self.checkpoint.layout
+        self._ledger = SharedLedger(
+            self._layout,
+            self.checkpoint.kind,
+            self.source.extents,
+            complete=self.checkpoint.complete,
+            begun=self.checkpoint.begun,
+            tally=Tally(header.data_bytes, header.zero_bytes),
+        )
+        self._resumed_from = header.data_bytes + header.zero_bytes
+        self._verified_bytes = 0
+        self._comparer: Comparer | None = None
+        self._latest_commit_us = 0
+        self._started = self.clock.monotonic()
+        self._rates: list[tuple[float, int]] = []
+        self._rate_lock = threading.Lock()
+
+    def run(self) -> Report:
+        """Copy and prove. Every end, good or bad, is a report."""
+        try:
+            report = self._run()
+        except Interrupted:
+            return self._report(ExitCode.STOPPED)
+        except CopyError as error:
+            log.error("%s", error)  # noqa: TRY400 - a refusal or a sick disk, no defect of ours
+            failure = Failure(
+                error.name, str(error), getattr(error, "offset", -1), getattr(error, "length", 0)
+            )
+            return self._report(error.exit_code, failure)
+        except Exception as error:
+            log.exception("a defect of p2vd ended the copy; its checkpoint is as it was")
+            return self._report(ExitCode.IO_FAILED, Failure("Defect", f"{type(error).__name__}: {error}"))
+        return report
+
+    def progress(self) -> Progress:
+        """The counters of this moment."""
+        committed, finished, _ = self._ledger.now()
+        verified = self._verified_bytes + (self._comparer.done_bytes if self._comparer else 0)
+        return Progress(
+            bytes_copied=finished.data_bytes,
+            bytes_zero=finished.zero_bytes,
+            bytes_verified=verified,
+            committed_bytes=committed.total_bytes,
+            allocated_bytes=self.controls.allocated_bytes,
+            rate_bytes_per_s=self._rate(finished.total_bytes + verified),
+            last_checkpoint_us=self._latest_commit_us,
+            resumed_from_bytes=self._resumed_from,
+        )
+
+    def _run(self) -> Report:
+        self.on_phase("checking")
+        self.target.check()
+        self._check_edges()
+        if self._resumed_from:
+            self._prove_committed()
+        stored = self.checkpoint.header
+        if stored.result is not None and _STRENGTH[stored.verified] >= _STRENGTH[self.verify.value]:
+            return replace(stored.result, seconds=self.clock.monotonic() - self._started)
+        if not self._ledger.done:
+            self.on_phase("copying")
+            self._copy()
+        self.on_phase("verifying")
+        stable = self._verify()
+        self.target.check()
+        report = replace(self._report(ExitCode.DONE), digest=self._whole_digest(), source_stable=stable)
+        self.checkpoint.commit(result=report, verified=self.verify.value)
+        return report
+
+    def _check_edges(self) -> None:
+        """The source's first and last MiB must be what they were when the copy began."""
+        edges = tuple(DigestKind.XXH3.of(self._source_block(block)).hex() for block in self._edge_blocks())
+        known = self.checkpoint.header.edges
+        now = (edges[0], edges[-1]) if edges else ("", "")
+        if known == ("", ""):
+            self.checkpoint.commit(edges=now)
+            return
+        for which, before, found in zip(("first", "last"), known, now, strict=True):
+            if before != found:
+                offset = 0 if which == "first" else (self._layout.source_blocks - 1) * BLOCK
+                where = f"its {which} MiB is not what it was when the copy began"
+                raise SourceChanged(where, offset, BLOCK)
+
+    def _edge_blocks(self) -> tuple[int, ...]:
+        return (0, self._layout.source_blocks - 1) if self._layout.source_blocks else ()
+
+    def _source_block(self, block: int) -> bytes:
+        buffer = Buffer()
+        length = self._layout.source_length(block)
+        self.source.read(buffer, block * BLOCK, length)
+        return bytes(buffer.view[:length])
+
+    def _prove_committed(self) -> None:
+        """The last committed window and random committed blocks, of both disks (design: §3)."""
+        window = {
+            block for first, count in self.checkpoint.header.window for block in range(first, first + count)
+        }
+        chosen = sorted(window | set(self._random_committed(_PROVEN_AT_RESUME)))
+        self._compare(_pieces(chosen), self.source, self.target)
+
+    def _random_committed(self, wanted: int) -> Iterator[int]:
+        complete, layout = sorted(self.checkpoint.complete), self._layout
+        begun = [
+            number * REGION_BLOCKS + block
+            for number, region in self.checkpoint.begun.items()
+            for first, count in runs(region.done)
+            for block in range(first, first + count)
+        ]
+        total = sum(layout.blocks_of(number) for number in complete)
+        for index in self.random.sample(range(total + len(begun)), min(wanted, total + len(begun))):
+            if index >= total:
+                yield begun[index - total]
+            else:  # only the last region is short, and it sorts last
+                number, block = divmod(index, REGION_BLOCKS)
+                yield complete[number] * REGION_BLOCKS + block
+
+    def _copy(self) -> None:
+        pipeline = CopyPipeline(
+            self._layout,
+            self.source,
+            self.target,
+            self._ledger,
+            self.checkpoint,
+            self.controls,
+            self.clock,
+            self.threads,
+            self.commit_interval_s,
+            self._committed,
+        )
+        pipeline.run()
+        if not self._ledger.done:
+            raise Interrupted
+
+    def _committed(self) -> None:
+        self._latest_commit_us = self.clock.now_us()
+        self.on_commit()
+
+    def _verify(self) -> str:
+        """Read back as asked; return what that says of the source: `proven` or `sampled`."""
+        both = self.verify is Verify.BOTH
+        if self.verify is not Verify.NONE:
+            self._compare(None, self.source if both else None, self.target)
+        if both:
+            return "proven"
+        blocks = self._layout.source_blocks
+        sample = set(self.random.sample(range(blocks), min(_SAMPLED_AT_END, blocks)))
+        chosen = sorted(sample | set(self._edge_blocks()))
+        if self.checkpoint.kind is not DigestKind.NONE:
+            self._compare(_pieces(chosen), self.source, None)
+            return "proven" if len(chosen) == blocks else "sampled"
+        return "sampled"
+
+    def _compare(self, pieces: Iterable[Piece] | None, source: Device | None, target: Device | None) -> None:
+        comparer = Comparer(self.checkpoint, self.controls, source, target, self.threads)
+        whole = pieces is None
+        if whole:
+            self._comparer = comparer
+        comparer.run(comparer.whole() if pieces is None else pieces)
+        if whole:
+            self._verified_bytes, self._comparer = comparer.done_bytes, None
+
+    def _whole_digest(self) -> str:
+        kind = self.checkpoint.kind
+        total = kind.new()
+        if total is None:
+            return ""
+        left = self._layout.source_blocks
+        for region in self.checkpoint.regions():
+            total.update(bytes(region.digests[: min(left, region.blocks) * kind.size]))
+            left -= min(left, region.blocks)
+        return f"{kind.value}:{total.digest().hex()}"
+
+    def _report(self, code: ExitCode, failure: Failure | None = None) -> Report:
+        return Report(
+            exit_code=int(code),
+            progress=self.progress(),
+            seconds=round(self.clock.monotonic() - self._started, 3),
+            failure=failure,
+        )
+
+    def _rate(self, total: int) -> int:
+        """Bytes a second over the last seconds."""
+        now = self.clock.monotonic()
+        with self._rate_lock:
+            self._rates = [each for each in self._rates if now - each[0] <= _RATE_WINDOW_S][-40:]
+            self._rates.append((now, total))
+            then, before = self._rates[0]
+        return round((total - before) / (now - then)) if now > then else 0
+
+
+def _pieces(blocks: Iterable[int]) -> Iterator[Piece]:
+    """Blocks, sorted, as pieces: neighbours together, none across a region."""
+    mask_of: dict[int, int] = {}
+    for block in blocks:
+        mask_of[block // REGION_BLOCKS] = mask_of.get(block // REGION_BLOCKS, 0) | 1 << block % REGION_BLOCKS
+    for number, mask in mask_of.items():
+        for run in runs(mask):
+            for first, count in split(*run, WORK_BLOCKS):
+                yield Piece(number * REGION_BLOCKS + first, count)

@@ -1,0 +1,76 @@
+"""The ledger, for many threads."""
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+
+from p2vd.copying.digests import DigestKind
+from p2vd.copying.layout import Extent, Layout
+from p2vd.copying.ledger import Ledger, Tally, Work
+from p2vd.copying.region import Region
+
+
+class SharedLedger(Ledger):
+    """The ledger behind a lock: each method is one step for all threads."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        kind: DigestKind,
+        extents: Callable[[int, int], Iterable[Extent]],
+        *,
+        complete: Iterable[int] = (),
+        begun: Mapping[int, Region] | None = None,
+        tally: Tally | None = None,
+    ):
+        super().__init__(layout, kind, extents, complete=complete, begun=begun, tally=tally)
+        self._lock = threading.RLock()
+
+    def claim(self) -> Work | None:
+        """Hand out the next work."""
+        with self._lock:
+            return super().claim()
+
+    def finish(self, work: Work, digests: bytes, data_bytes: int, upto: int | None = None) -> None:
+        """Note `work` as written, or a part of it."""
+        with self._lock:
+            super().finish(work, digests, data_bytes, upto)
+
+    def lost(self, work: Work | None = None) -> None:
+        """Queue again all that is not committed."""
+        with self._lock:
+            super().lost(work)
+
+    def needs_intent(self, work: Work) -> bool:
+        """Whether a durable note is missing before `work` may write."""
+        with self._lock:
+            return super().needs_intent(work)
+
+    def intent(self, number: int) -> Region:
+        """The row that says a region is touched."""
+        with self._lock:
+            return super().intent(number)
+
+    def intended(self, number: int) -> None:
+        """The row of `intent` is durable."""
+        with self._lock:
+            super().intended(number)
+
+    def freeze(self) -> bool:
+        """Take what is finished as the next batch."""
+        with self._lock:
+            return super().freeze()
+
+    def rows(self) -> list[Region]:
+        """The regions as they will be."""
+        with self._lock:
+            return super().rows()
+
+    def commit(self, rows: Iterable[Region]) -> None:
+        """The batch is durable."""
+        with self._lock:
+            super().commit(rows)
+
+    def now(self) -> tuple[Tally, Tally, int]:
+        """Bytes committed, bytes finished in all, bytes of the target that are not committed."""
+        with self._lock:
+            return self.committed, self.tally, self.uncommitted_bytes

@@ -1,0 +1,241 @@
+"""`p2vd-copy SOURCE TARGET --checkpoint FILE`: the tool of its own, without daemon and D-Bus."""
+
+import argparse
+import json
+import logging
+import os
+import signal
+import stat
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from p2vd.copying import endpoints
+from p2vd.copying.checkpoint import Checkpoint, Header
+from p2vd.copying.controls import Controls, Gauge, Outstanding
+from p2vd.copying.digests import DigestKind
+from p2vd.copying.endpoints import Endpoint
+from p2vd.copying.errors import ExitCode, UsageError
+from p2vd.copying.opened import source_on, target_on
+from p2vd.copying.opener import Opener
+from p2vd.copying.protocol import Binding, Failure, Report, TargetTraits
+from p2vd.copying.session import Session
+from p2vd.copying.store import open_checkpoint
+from p2vd.copying.throttle import ChunkCredit
+from p2vd.model.codec import to_dict
+from p2vd.model.errors import P2vdError
+from p2vd.model.job import Progress
+from p2vd.model.plan import Verify
+from p2vd.model.size import format_size, parse_size
+from p2vd.system.clock import Clock, SystemClock
+from p2vd.system.command import SystemCommands
+
+_TICK_S = 0.1
+_PROGRESS_S = 0.5
+_STALLED_S = 5.0
+_JOB = "p2vd-copy"
+_MAX_QUEUE_DEPTH = 64
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Exit 1: the manual's "refused", not argparse's 2, which means a failed I/O here."""
+        self.print_usage(sys.stderr)
+        self.exit(int(ExitCode.REFUSED), f"{self.prog}: {message}\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = _Parser(
+        prog="p2vd-copy",
+        description="Copy a disk or file to another, provably, resumable after any crash.",
+        epilog="Exit status: 0 done and proven as asked, 1 refused, 2 I/O failed (run it again to resume), "
+        "3 verification found a difference, 5 stopped by a signal at a checkpoint.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("source", type=Path, metavar="SOURCE")
+    parser.add_argument("target", type=Path, metavar="TARGET", help="a block device, or a file to create")
+    parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--verify", choices=[each.value for each in Verify], default=Verify.READ_BACK.value)
+    parser.add_argument("--digest", choices=[each.value for each in DigestKind], default="xxh3")
+    parser.add_argument("--target-is-zero", action="store_true", help="a block target reads as zero")
+    parser.add_argument("--queue-depth", type=int, default=8, metavar="N")
+    parser.add_argument("--bandwidth", type=parse_size, default=0, metavar="SIZE", help="a second")
+    parser.add_argument("--force", action="store_true", help="a block target may hold leftover bytes")
+    parser.add_argument("--json", action="store_true", help="one object a line")
+    return parser
+
+
+class Console:
+    """What the tool says: on a terminal one line that is rewritten, as JSON one object a line."""
+
+    def __init__(self, as_json: bool, size_bytes: int = 0):
+        self._json = as_json
+        self._live = not as_json and sys.stderr.isatty()
+        self.size_bytes = size_bytes
+
+    def progress(self, phase: str, progress: Progress) -> None:
+        """Tell how far it is."""
+        if self._json:
+            self._line("progress", {"phase": phase, **to_dict(progress)})
+        elif self._live:
+            moved = progress.bytes_copied + progress.bytes_zero
+            shown = progress.bytes_verified if phase == "verifying" else moved
+            rate = format_size(progress.rate_bytes_per_s)
+            text = f"{phase}: {format_size(shown)} of {format_size(self.size_bytes)}, {rate}/s"
+            print(f"\r{text:<78}", end="", file=sys.stderr, flush=True)
+
+    def stalled(self, stall: Outstanding) -> None:
+        """Tell of an I/O that does not come back."""
+        if self._json:
+            self._line("stalled", {"operation": stall.operation, "offset": stall.offset})
+        else:
+            print(f"\nstill waiting: {stall.operation} at offset {stall.offset}", file=sys.stderr)
+
+    def report(self, report: Report) -> None:
+        """Tell the end."""
+        progress, failure = report.progress, report.failure
+        if self._json:
+            self._line(
+                "report",
+                {
+                    "exit_code": report.exit_code,
+                    "bytes_copied": progress.bytes_copied,
+                    "bytes_zero": progress.bytes_zero,
+                    "bytes_skipped": progress.resumed_from_bytes,
+                    "bytes_verified": progress.bytes_verified,
+                    "bytes_bad": progress.bad_bytes,
+                    "committed_bytes": progress.committed_bytes,
+                    "seconds": report.seconds,
+                    "digest": report.digest,
+                    "source_stable": report.source_stable,
+                    "failure": to_dict(failure),
+                },
+            )
+            return
+        if self._live:
+            print(file=sys.stderr)
+        if failure is not None:
+            print(f"p2vd-copy: {failure.message}", file=sys.stderr)
+        elif report.exit_code == ExitCode.STOPPED:
+            done = format_size(progress.committed_bytes)
+            print(f"stopped at a checkpoint: {done} of {format_size(self.size_bytes)} are safe; run it again")
+        else:
+            print(
+                f"done: {format_size(progress.bytes_copied)} copied, "
+                f"{format_size(progress.bytes_zero)} zero, "
+                f"{format_size(progress.bytes_verified)} verified in {report.seconds:.1f} s {report.digest}"
+            )
+
+    @staticmethod
+    def _line(kind: str, fields: Mapping[str, object]) -> None:
+        print(json.dumps({"type": kind, **fields}), flush=True)
+
+
+def main(words: Sequence[str]) -> int:
+    """Copy as the command line says; return the exit status."""
+    logging.basicConfig(level=logging.WARNING, format="p2vd-copy: %(message)s")
+    arguments = parser().parse_args(words)
+    console = Console(arguments.json)
+    stop_asked = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop_asked.set())
+    clock = SystemClock()
+    try:
+        session, controls, gauge = _prepare(arguments, clock)
+    except P2vdError as error:
+        code = int(getattr(error, "exit_code", ExitCode.REFUSED))
+        console.report(Report(code, Progress(), failure=Failure(error.name, str(error))))
+        return code
+    console.size_bytes = session.checkpoint.layout.source_bytes
+    report = _watch(session, controls, gauge, console, stop_asked, clock)
+    session.checkpoint.close()
+    console.report(report)
+    return report.exit_code
+
+
+def _prepare(arguments: argparse.Namespace, clock: Clock) -> tuple[Session, Controls, Gauge]:
+    verify = Verify(arguments.verify)
+    if arguments.digest == DigestKind.NONE.value and verify is Verify.READ_BACK:
+        raise UsageError("--digest none leaves nothing to compare with: use --verify both or none with it.")
+    if not 1 <= arguments.queue_depth <= _MAX_QUEUE_DEPTH:
+        raise UsageError(f"--queue-depth must be from 1 to {_MAX_QUEUE_DEPTH}.")
+    opener = Opener(SystemCommands(), clock=clock)
+    source = endpoints.open_source(arguments.source, opener)
+    is_block = arguments.target.exists() and stat.S_ISBLK(arguments.target.stat().st_mode)
+    place = _block_target if is_block else _file_target
+    target, checkpoint = place(arguments, source, opener)
+    gauge = Gauge(clock)
+    controls = Controls(clock, ChunkCredit(0), arguments.bandwidth)
+    traits = TargetTraits(target.size_bytes, target.sector_size, target.dm_uuid)
+    zero = not is_block or arguments.target_is_zero
+    sink = target_on(target.fd, traits, controls, gauge, untouched_is_zero=zero, tail_fd=target.tail_fd)
+    session = Session(
+        checkpoint, source_on(source.fd, gauge), sink, controls, clock, verify, arguments.queue_depth
+    )
+    return session, controls, gauge
+
+
+def _block_target(
+    arguments: argparse.Namespace, source: Endpoint, opener: Opener
+) -> tuple[Endpoint, Checkpoint]:
+    target = endpoints.open_block_target(arguments.target, source, opener)
+    if not arguments.checkpoint.exists():
+        endpoints.check_empty(
+            arguments.target, target, opener, force=arguments.force, claimed_zero=arguments.target_is_zero
+        )
+    header = Header(_binding(source, target.id), target.size_bytes, arguments.digest)
+    return target, open_checkpoint(arguments.checkpoint, header)
+
+
+def _file_target(
+    arguments: argparse.Namespace, source: Endpoint, opener: Opener
+) -> tuple[Endpoint, Checkpoint]:
+    del opener  # no command is needed for a file
+    path, begun = arguments.target, arguments.checkpoint.exists()
+    place = path.parent.resolve() / path.name
+    if not begun and os.path.lexists(path):
+        endpoints.create_file_target(path, source.size_bytes, begun=False)  # refuses, and says why
+    # The checkpoint first: it proves at the next run that a file found there is ours.
+    header = Header(_binding(source, str(place)), source.size_bytes, arguments.digest)
+    checkpoint = open_checkpoint(arguments.checkpoint, header)
+    known = checkpoint.header.target_file
+    if known:
+        return endpoints.open_file_target(path, source.size_bytes, known), checkpoint
+    target = endpoints.create_file_target(path, source.size_bytes, begun=begun)
+    checkpoint.commit(target_file=target.id)
+    return target, checkpoint
+
+
+def _binding(source: Endpoint, target_id: str) -> Binding:
+    return Binding(_JOB, 1, source.id, source.size_bytes, source.sector_size, target_id)
+
+
+def _watch(
+    session: Session,
+    controls: Controls,
+    gauge: Gauge,
+    console: Console,
+    stop_asked: threading.Event,
+    clock: Clock,
+) -> Report:
+    """Run the session on its own thread; tell how it goes and obey signals on this one."""
+    phases, reports = ["checking"], []
+    session.on_phase = phases.append
+    runner = threading.Thread(target=lambda: reports.append(session.run()), name="session")
+    runner.start()
+    told_at, told_stall = clock.monotonic(), None
+    while runner.is_alive():
+        runner.join(_TICK_S)
+        if stop_asked.is_set():
+            controls.stop()
+        if clock.monotonic() - told_at >= _PROGRESS_S:
+            told_at = clock.monotonic()
+            console.progress(phases[-1], session.progress())
+        stall = gauge.oldest(_STALLED_S)
+        if stall is not None and stall != told_stall:
+            console.stalled(stall)
+        told_stall = stall
+    return reports[0]
