@@ -1,1 +1,1 @@
-"""The lab: a QEMU virtual machine with a stock Debian kernel, an iSCSI SAN, LVM, systemd, D-Bus and libvirt."""
+"""The lab: a QEMU virtual machine: Debian, its kernel, an iSCSI SAN, LVM, systemd, D-Bus and libvirt."""

@@ -4,15 +4,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from integration.lab.recipe import PACKAGES, SUITE
-
-LEFT_OUT = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/info/*")
-
-# The guest boots by the lab's own small initrd: Debian's would take half a minute to make and would never be used.
-NO_INITRAMFS = (
-    'chroot "$1" dpkg-divert --quiet --local --rename --add /usr/sbin/update-initramfs && '
-    'ln -s /bin/true "$1/usr/sbin/update-initramfs"'
-)
+from integration.lab.recipe import LEFT_OUT, NO_INITRAMFS, PACKAGES, SUITE
 
 
 def unpack(tree: Path) -> None:

@@ -10,24 +10,37 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from integration.lab import bootstrap, initrd
+from integration.lab.machine import ROOT, SRV
 from integration.lab.recipe import GUEST_TREE, image_key, lab_dir, tree_key
 
-ROOT_SIZE = "6G"
 KEPT = 2
 """Images kept: this recipe's and the one used before it."""
 
-ENABLED = ("systemd-networkd", "lab-ready", "lab-journal", "lab-san", "iscsid", "multipathd")
+ENABLED = ("lab-net", "lab-ready", "lab-journal", "lab-san", "iscsid", "multipathd")
 DISABLED = (
-    "libvirtd libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket virtlogd.socket virtlockd.socket "
-    "libvirt-guests open-iscsi e2scrub_reap nbd-client"
-).split()
+    *("libvirtd", "libvirtd.socket", "libvirtd-ro.socket", "libvirtd-admin.socket", "libvirt-guests"),
+    *("virtlogd.socket", "virtlockd.socket", "open-iscsi", "nbd-client", "e2scrub_reap"),
+)
 MASKED = (
-    "apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer logrotate.timer "
-    "systemd-pstore.service systemd-networkd-wait-online.service getty@tty1.service getty-static.service "
-    "systemd-update-utmp.service systemd-update-utmp-runlevel.service systemd-machine-id-commit.service "
-    "systemd-firstboot.service var-lib-machines.mount dev-hugepages.mount systemd-udev-settle.service "
-    "mdcheck_start.timer mdcheck_continue.timer mdmonitor-oneshot.timer"
-).split()
+    *(
+        "apt-daily.timer",
+        "apt-daily-upgrade.timer",
+        "dpkg-db-backup.timer",
+        "e2scrub_all.timer",
+        "fstrim.timer",
+    ),
+    *("logrotate.timer", "mdcheck_start.timer", "mdcheck_continue.timer", "mdmonitor-oneshot.timer"),
+    *(
+        "systemd-networkd.service",
+        "systemd-networkd-wait-online.service",
+        "systemd-network-generator.service",
+    ),
+    *("getty@tty1.service", "getty-static.service", "serial-getty@ttyS0.service", "systemd-pstore.service"),
+    *("systemd-update-utmp.service", "systemd-update-utmp-runlevel.service", "systemd-firstboot.service"),
+    *("systemd-machine-id-commit.service", "systemd-udev-settle.service", "systemd-binfmt.service"),
+    *("proc-sys-fs-binfmt_misc.automount", "sys-fs-fuse-connections.mount", "dev-hugepages.mount"),
+    "var-lib-machines.mount",
+)
 """Work by the clock and waits of a boot that no test looks at."""
 
 
@@ -51,7 +64,7 @@ def ssh_key() -> Path:
 
 
 def ensure() -> Path:
-    """Return the directory of this recipe's image (`root.img`, `vmlinuz`, `initrd`), built when missing."""
+    """Return this recipe's image: a directory of root.img, srv.img, vmlinuz, initrd. Built when missing."""
     image = lab_dir() / f"image-{image_key()}"
     key = ssh_key()
     with locked("image"):
@@ -80,10 +93,13 @@ def _build(tree: Path, key: Path, image: Path) -> None:
     initrd.make(root, partial / "initrd")
     shutil.copy(root / "boot" / f"vmlinuz-{initrd.kernel_release(root)}", partial / "vmlinuz")
     disk = partial / "root.img"
-    subprocess.run(["truncate", "-s", ROOT_SIZE, str(disk)], check=True)
+    subprocess.run(["truncate", "-s", ROOT.size, str(disk)], check=True)
     options = ["-q", "-F", "-m", "0", "-E", "lazy_itable_init=0,nodiscard", "-d", str(root)]
     subprocess.run(["/sbin/mkfs.ext4", *options, str(disk)], check=True)
     shutil.rmtree(root)
+    array = partial / "srv.img"
+    subprocess.run(["truncate", "-s", SRV.size, str(array)], check=True)
+    subprocess.run(["/sbin/mkfs.ext4", "-q", "-F", "-m", "0", "-E", "nodiscard", str(array)], check=True)
     partial.rename(image)
 
 
@@ -111,7 +127,7 @@ def _chroot(root: Path, *argv: str) -> None:
 
 
 def _forget_old(image: Path, tree: Path) -> None:
-    """Drop images beyond the last few used, with their snapshots and unpacked trees, unless a machine runs on them."""
+    """Drop images beyond the last few used, with their snapshots, unless a machine runs on them."""
     directory = lab_dir()
     images = sorted(directory.glob("image-*"), key=lambda path: path.stat().st_mtime, reverse=True)
     for old in images[KEPT:]:

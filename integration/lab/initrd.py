@@ -1,11 +1,11 @@
-"""Makes the guest's initrd: busybox and the modules that the root disk needs, nothing else."""
+"""Makes the guest's initrd: busybox and the modules that the root disk and the network need, nothing else."""
 
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
-WANTED = ("virtio_pci", "virtio_blk", "crc32c_generic", "ext4")
+WANTED = ("virtio_pci", "virtio_blk", "crc32c_generic", "ext4", "virtio_net")
 
 INIT = """#!/bin/busybox sh
 B=/bin/busybox

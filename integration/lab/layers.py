@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from integration.lab import image as images
-from integration.lab.recipe import PROJECT, base_key, p2vd_key, project_files, san_key
+from integration.lab.recipe import PROJECT, base_key, lab_dir, p2vd_key, project_files, san_key
 from integration.lab.vm import Vm
 
 LUNS = ("boot1:192M", "boot2:128M:4096", "pv1:2G", "pv2:1G:4096")
@@ -56,9 +56,7 @@ def _make(layer: str, image: Path, parent: Path | None, snapshot: Path, fill: Ca
 
 
 def _fill_base(vm: Vm) -> None:
-    # The array's disk; the root file system is made with the image.
-    vm.run("mkfs.ext4 -q -L lab-srv -E lazy_itable_init=1,nodiscard /dev/disk/by-id/virtio-LAB-SRV")
-    vm.run("udevadm settle && systemctl daemon-reload && mkdir -p /srv && systemctl start srv.mount")
+    """Nothing: the machine as it booted."""
 
 
 def _fill_san(vm: Vm) -> None:
@@ -68,7 +66,8 @@ def _fill_san(vm: Vm) -> None:
         vm.run(f"lvcreate -q -y --type thin-pool -Zy -L {pool} -n pool0 {group}")
     vm.run("systemctl start polkit libvirtd && virsh -q version && virsh -q capabilities > /dev/null")
     # What Python must load is read once here: the file cache is part of the snapshot.
-    vm.run("python3 -c 'import dbus, gi, pyudev, pyroute2, libvirt, tomlkit, cattrs, rich, xxhash, systemd, sqlite3'")
+    modules = "dbus gi pyudev pyroute2 libvirt tomlkit cattrs rich xxhash systemd sqlite3".replace(" ", ", ")
+    vm.run(f"python3 -c 'import {modules}'")
 
 
 def _fill_p2vd(vm: Vm) -> None:
@@ -79,9 +78,11 @@ def _fill_p2vd(vm: Vm) -> None:
 def _forget_old(newest: Path) -> None:
     """Drop this layer's snapshots beyond the last few, unless used lately or under a machine."""
     layer = newest.name.split("-")[0]
-    siblings = [path for path in newest.parent.glob(f"{layer}-*") if path != newest and path.suffix != ".partial"]
+    siblings = [
+        path for path in newest.parent.glob(f"{layer}-*") if path != newest and path.suffix != ".partial"
+    ]
     siblings.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-    under = {(vm / "snapshot").resolve() for vm in (images.lab_dir() / "vms").glob("*")}
+    under = {(vm / "snapshot").resolve() for vm in (lab_dir() / "vms").glob("*")}
     for old in siblings[KEPT:]:
         if old.resolve() not in under and time.time() - old.stat().st_mtime > IN_USE_S:
             shutil.rmtree(old)

@@ -1,4 +1,4 @@
-"""Keeps what a machine said: the journal as it streamed out (also before a power cut), and its storage at the end."""
+"""Keeps what a machine said, also before a power cut, and how its storage is at the end."""
 
 import re
 import shutil
@@ -7,9 +7,11 @@ from pathlib import Path
 from integration.lab.vm import GuestError, Vm
 
 STATE = {
-    "storage": "lsblk -o NAME,SIZE,TYPE,FSTYPE,RO,WWN,SERIAL; dmsetup info -c; dmsetup table; dmsetup status; multipath -ll",
+    "storage": "lsblk -o NAME,SIZE,TYPE,FSTYPE,RO,WWN,SERIAL; multipath -ll; "
+    "dmsetup info -c; dmsetup table; dmsetup status",
     "lvm": "pvs -v; vgs -v; lvs -a -o +lv_uuid,lv_tags,lv_active,data_percent,metadata_percent",
-    "units": "systemctl --no-pager list-units 'p2vd*'; systemctl --no-pager status p2vd; ls -lR /var/lib/p2vd /etc/p2vd",
+    "units": "systemctl --no-pager list-units 'p2vd*'; systemctl --no-pager status p2vd; "
+    "ls -lR /var/lib/p2vd /etc/p2vd",
     "processes": "ps -eo pid,ppid,user,stat,wchan:32,etimes,args",
 }
 PARTS = {
@@ -21,7 +23,7 @@ PARTS = {
 
 
 def collect(vm: Vm, directory: Path) -> None:
-    """Write the machine's logs into `directory`: one file a speaker, the whole journal, the console, QEMU's words."""
+    """Write the machine's logs into `directory`: a file for each speaker, the whole journal, the console."""
     directory.mkdir(parents=True, exist_ok=True)
     journal = vm.directory / "journal.log"
     lines = journal.read_text(errors="replace").splitlines(keepends=True) if journal.exists() else []

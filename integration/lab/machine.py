@@ -10,8 +10,8 @@ from typing import Any, Self
 
 MEMORY = "2048M"
 KERNEL_OPTIONS = (
-    "console=ttyS0 net.ifnames=0 quiet mitigations=off audit=0 nokaslr random.trust_cpu=on systemd.show_status=0 "
-    "raid=noautodetect"
+    "console=ttyS0 net.ifnames=0 quiet mitigations=off audit=0 nokaslr random.trust_cpu=on "
+    "systemd.show_status=0 raid=noautodetect"
 )
 # TCG: the lab needs no KVM, which a virtual build machine seldom has.
 ACCELERATOR = "tcg,thread=multi,tb-size=512"
@@ -39,32 +39,64 @@ DISKS = (ROOT, SRV, *LOCAL)
 
 
 def create_disks(directory: Path, image: Path, parent: Path | None) -> None:
-    """Create the machine's disks in `directory`: overlays on the snapshot `parent`, or on the image and blank."""
+    """Create the machine's disks in `directory`, over the snapshot `parent` or over the image."""
     for disk in DISKS:
         command = ["qemu-img", "create", "-q", "-f", "qcow2"]
         if parent is not None:
-            command += ["-b", str(parent / f"{disk.name}.qcow2"), "-F", "qcow2", str(directory / f"{disk.name}.qcow2")]
-        elif disk is ROOT:
-            command += ["-b", str(image / "root.img"), "-F", "raw", str(directory / "root.qcow2")]
+            command += [
+                "-b",
+                str(parent / f"{disk.name}.qcow2"),
+                "-F",
+                "qcow2",
+                str(directory / f"{disk.name}.qcow2"),
+            ]
+        elif disk in (ROOT, SRV):
+            command += [
+                "-b",
+                str(image / f"{disk.name}.img"),
+                "-F",
+                "raw",
+                str(directory / f"{disk.name}.qcow2"),
+            ]
         else:
             command += [str(directory / f"{disk.name}.qcow2"), disk.size]
         subprocess.run(command, check=True)
 
 
 def command_line(
-    directory: Path, image: Path, *, name: str, cache: str, ram: Path, shared_ram: bool, incoming: bool, port: int
+    directory: Path,
+    image: Path,
+    *,
+    name: str,
+    cache: str,
+    ram: Path,
+    shared_ram: bool,
+    incoming: bool,
+    port: int,
 ) -> list[str]:
     """Return QEMU's command line for a machine whose files lie in `directory`.
 
-    RAM is a file: written into when `shared_ram` (so that it can become a snapshot), copied on write otherwise.
+    RAM is a file: written into when `shared_ram` (it can become a snapshot), else copied on write.
     """
     share = "on" if shared_ram else "off"
     command = ["qemu-system-x86_64", "-name", name, "-accel", ACCELERATOR]
-    command += ["-M", "q35,memory-backend=ram", "-cpu", "max", "-smp", "2", "-m", MEMORY]
+    command += ["-M", "q35,memory-backend=ram", "-cpu", "max,svm=off", "-smp", "2", "-m", MEMORY]
     command += ["-object", f"memory-backend-file,id=ram,size={MEMORY},mem-path={ram},share={share}"]
     command += ["-nodefaults", "-display", "none", "-no-reboot"]
-    command += ["-kernel", str(image / "vmlinuz"), "-initrd", str(image / "initrd"), "-append", KERNEL_OPTIONS]
-    command += ["-chardev", f"file,id=console,path={directory}/console.log,append=on", "-serial", "chardev:console"]
+    command += [
+        "-kernel",
+        str(image / "vmlinuz"),
+        "-initrd",
+        str(image / "initrd"),
+        "-append",
+        KERNEL_OPTIONS,
+    ]
+    command += [
+        "-chardev",
+        f"file,id=console,path={directory}/console.log,append=on",
+        "-serial",
+        "chardev:console",
+    ]
     command += ["-qmp", f"unix:{directory}/qmp,server=on,wait=off"]
     for disk in DISKS:
         # "unsafe" ignores the guest's flushes: fast, and wrong where the power will be cut.
@@ -95,7 +127,9 @@ class Monitor:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
         self._file.close()
         self._socket.close()
 
@@ -115,4 +149,6 @@ class Monitor:
 
     def ignore_shared_ram(self) -> None:
         """Leave RAM out of the next migration: it is in its file."""
-        self.execute("migrate-set-capabilities", capabilities=[{"capability": "x-ignore-shared", "state": True}])
+        self.execute(
+            "migrate-set-capabilities", capabilities=[{"capability": "x-ignore-shared", "state": True}]
+        )

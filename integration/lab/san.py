@@ -54,7 +54,7 @@ class San:
     def write_elsewhere(self, name: str, offset_bytes: int, text: str) -> None:
         """Write to a LUN as another initiator would: this host sees no event, only other bytes."""
         self.vm.run(
-            f"dd of={self.luns[name].backing} bs=64K oflag=seek_bytes seek={offset_bytes} conv=notrunc status=none",
+            f"dd of={self.luns[name].backing} bs=64K oflag=seek_bytes seek={offset_bytes} conv=notrunc",
             stdin=text,
         )
 

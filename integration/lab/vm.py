@@ -38,7 +38,7 @@ class GuestError(Exception):
 
 
 class Vm:
-    """A running (or powered-off) machine; its files are `directory`. Made by `up` or, for a running one, `attach`."""
+    """A machine, running or powered off, with its files in `directory`. See `layers.up` and `attach`."""
 
     def __init__(self, name: str, directory: Path) -> None:
         self.name = name
@@ -59,7 +59,14 @@ class Vm:
 
     @classmethod
     def start(
-        cls, name: str, image: Path, snapshot: Path | None, *, cache: str, freezable: bool = False, tied: bool = True
+        cls,
+        name: str,
+        image: Path,
+        snapshot: Path | None,
+        *,
+        cache: str,
+        freezable: bool = False,
+        tied: bool = True,
     ) -> Self:
         """Start a fresh machine from a snapshot (2-3 s), or boot the image (half a minute).
 
@@ -88,7 +95,7 @@ class Vm:
     def run(
         self, command: str | Sequence[str], *, timeout_s: float = 300.0, check: bool = True, stdin: str = ""
     ) -> Completed:
-        """Run a shell command (a string) or an argument list as root. Raises GuestError (exit status, timeout)."""
+        """Run a shell command, or an argument list, as root. Raises GuestError (exit status, timeout)."""
         line = command if isinstance(command, str) else shlex.join(command)
         try:
             done = subprocess.run(
@@ -96,11 +103,12 @@ class Vm:
             )
         except subprocess.TimeoutExpired as late:
             raise GuestError(f"{self.name}: no end after {timeout_s:.0f} s: {line}") from late
-        result = Completed(line, done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+        result = Completed(
+            line, done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
+        )
         if check and result.returncode:
-            raise GuestError(
-                f"{self.name}: exit {result.returncode}: {line}\n{result.stdout[-4000:]}{result.stderr[-4000:]}"
-            )
+            said = result.stdout[-4000:] + result.stderr[-4000:]
+            raise GuestError(f"{self.name}: exit {result.returncode}: {line}\n{said}")
         return result
 
     def out(self, command: str | Sequence[str], *, timeout_s: float = 300.0) -> str:
@@ -114,7 +122,11 @@ class Vm:
     def popen(self, command: str) -> subprocess.Popen[str]:
         """Start a command and return at once; its output is in the pipes of the returned process."""
         return subprocess.Popen(
-            self._ssh(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            self._ssh(command),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
 
     def write(self, path: str, text: str, mode: str = "644") -> None:
@@ -123,16 +135,28 @@ class Vm:
         self.run(f'mkdir -p "$(dirname {quoted})" && cat > {quoted} && chmod {mode} {quoted}', stdin=text)
 
     def push(self, source: Path, destination: str, files: Sequence[Path] | None = None) -> None:
-        """Copy a directory (or only `files` of it, relative) into a directory of the guest, or one file to a path."""
+        """Copy a directory (or only `files` of it) into a directory of the guest, or one file to a path."""
         if source.is_dir():
             names = [str(path) for path in files] if files is not None else ["."]
             into = shlex.quote(destination)
-            packing = ["tar", "-C", str(source), "--owner=0", "--group=0", "--exclude=__pycache__", "-cf", "-", *names]
+            packing = [
+                "tar",
+                "-C",
+                str(source),
+                "--owner=0",
+                "--group=0",
+                "--exclude=__pycache__",
+                "-cf",
+                "-",
+                *names,
+            ]
             with subprocess.Popen(packing, stdout=subprocess.PIPE) as tar:
                 unpacking = self._ssh(f"mkdir -p {into} && tar -C {into} -xf -")
                 done = subprocess.run(unpacking, stdin=tar.stdout, capture_output=True, check=False)
             if done.returncode or tar.returncode:
-                raise GuestError(f"{self.name}: push of {source} failed: {done.stderr.decode(errors='replace')}")
+                raise GuestError(
+                    f"{self.name}: push of {source} failed: {done.stderr.decode(errors='replace')}"
+                )
             return
         with source.open("rb") as file:
             done = subprocess.run(
@@ -144,7 +168,9 @@ class Vm:
     def pull(self, source: str, destination: Path) -> None:
         """Copy a file of the guest to `destination`."""
         with destination.open("wb") as file:
-            done = subprocess.run(self._ssh(f"cat {shlex.quote(source)}"), stdout=file, stderr=subprocess.PIPE, check=False)
+            done = subprocess.run(
+                self._ssh(f"cat {shlex.quote(source)}"), stdout=file, stderr=subprocess.PIPE, check=False
+            )
         if done.returncode:
             raise GuestError(f"{self.name}: pull of {source} failed: {done.stderr.decode(errors='replace')}")
 
@@ -213,7 +239,11 @@ class Vm:
             command = ["setpriv", "--pdeathsig", "KILL", "--", *command]
         with (self.directory / "qemu.log").open("a") as log:
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
         (self.directory / "pid").write_text(str(process.pid))
         try:
@@ -249,7 +279,9 @@ class Vm:
             self._must_live(process)
             if time.monotonic() > deadline:
                 tail = console.read_text(errors="replace")[-2000:] if console.exists() else ""
-                raise GuestError(f"{self.name}: not up after {BOOT_DEADLINE_S:.0f} s; its console ends:\n{tail}")
+                raise GuestError(
+                    f"{self.name}: not up after {BOOT_DEADLINE_S:.0f} s; its console ends:\n{tail}"
+                )
             time.sleep(0.1)
         self._open_ssh()
 
@@ -268,7 +300,16 @@ class Vm:
             "Ciphers=aes128-ctr",
             "KexAlgorithms=curve25519-sha256",
         ]
-        base = ["ssh", "-q", "-F", "none", "-i", str(images.ssh_key()), "-p", (self.directory / "port").read_text()]
+        base = [
+            "ssh",
+            "-q",
+            "-F",
+            "none",
+            "-i",
+            str(images.ssh_key()),
+            "-p",
+            (self.directory / "port").read_text(),
+        ]
         return [*base, *(part for option in options for part in ("-o", option)), "root@127.0.0.1", *command]
 
     def _open_ssh(self) -> None:
