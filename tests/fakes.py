@@ -39,6 +39,11 @@ class FakeCommands:
         self._script.setdefault(words, []).extend(answers or ("",))
         return self
 
+    def replace(self, prefix: Sequence[str] | str, *answers: Answer) -> "FakeCommands":
+        """Answer commands that begin with `prefix` from now on with these only."""
+        self._script.pop(tuple(prefix.split()) if isinstance(prefix, str) else tuple(prefix), None)
+        return self.on(prefix, *answers)
+
     def query(self, argv: Sequence[str], *, timeout_s: float = 30.0, ok: Sequence[int] = (0,)) -> Result:
         """Answer from the script."""
         self.calls.append(Call("query", tuple(argv)))

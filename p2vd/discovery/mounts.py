@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from p2vd.discovery.sysfs import BlockTree, list_directory, read_text
+from p2vd.discovery.sysfs import BlockTree, list_directory
 
 _ESCAPES = {"\\040": " ", "\\011": "\t", "\\012": "\n", "\\134": "\\"}
 
@@ -38,7 +38,7 @@ def read_mounts(tree: BlockTree, proc: Path = Path("/proc")) -> Mounts:
             points.setdefault(name, []).append(_unescape(words[4]))
     for name in _btrfs_members(tree):
         points.setdefault(name, ["a btrfs"])
-    swaps = (_unescape(line.split()[0]) for line in read_text(proc / "swaps").splitlines()[1:])
+    swaps = (_unescape(line.split()[0]) for line in _swaps(proc).splitlines()[1:])
     return Mounts(
         {name: tuple(dict.fromkeys(where)) for name, where in points.items()},
         frozenset(names[swap] for swap in swaps if swap in names),
@@ -51,6 +51,14 @@ def _mountinfo(proc: Path) -> str:
     except OSError:
         # Another process's namespace needs ptrace rights.
         return (proc / "self/mountinfo").read_text("utf-8", "replace")
+
+
+def _swaps(proc: Path) -> str:
+    try:
+        return (proc / "swaps").read_text("utf-8", "replace")
+    except FileNotFoundError:
+        # A kernel without swap.
+        return ""
 
 
 def _btrfs_members(tree: BlockTree) -> list[str]:

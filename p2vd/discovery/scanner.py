@@ -1,12 +1,11 @@
 """One look at the host: block devices, multipath, LVM and what could interfere, as an Inventory."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from p2vd.discovery import nics
 from p2vd.discovery.disks import PathFacts, read_disks
 from p2vd.discovery.exposure import read_exposures, read_system_id
 from p2vd.discovery.iscsi import read_sessions
@@ -21,9 +20,15 @@ from p2vd.model.inventory import Inventory
 from p2vd.model.lvm import Vg
 from p2vd.system.command import Commands
 
+if TYPE_CHECKING:
+    from p2vd.discovery.nics import Route
+
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+# What a source is called whose devices are paths and no disks of their own.
+_PATH_CODES = ("path-of-map", "no-map")
 
 
 class Discovery:
@@ -54,14 +59,15 @@ class Discovery:
         problems: list[str] = []
         tree = read_block_tree(self._sysfs)
         states = _try(problems, lambda: path_states(self._commands)) if any(tree.maps()) else {}
-        report = _try(problems, lambda: read_volume_groups(self._commands, lvm_devices(tree, states)))
+        disks = read_disks(tree, PathFacts(states, read_sessions(self._sysfs)))
+        devices = lvm_devices(tree, states, disks)
+        report = _try(problems, lambda: read_volume_groups(self._commands, devices))
         if report and report.complaint:
             problems.append(f"LVM complains: {report.complaint}")
         volume_groups = report.volume_groups if report else ()
-        facts = PathFacts(states, read_sessions(self._sysfs))
         mounts = read_mounts(tree, self._proc)
         sources = []
-        for source in read_disks(tree, facts):
+        for source in disks:
             node = tree.nodes[source.device]
             reasons = (*source.reasons, *(path_reasons(source, node) if node.is_map else ()))
             if not _is_path(source):
@@ -84,7 +90,7 @@ class Discovery:
         """
         tree = read_block_tree(self._sysfs)
         states = _try([], lambda: path_states(self._commands)) if any(tree.maps()) else {}
-        devices = lvm_devices(tree, states)
+        devices = lvm_devices(tree, states, read_disks(tree, PathFacts(states, {})))
         # Once more with the VG's lock: a reader without it can meet a commit half-way.
         for locking in (False, True):
             report = read_volume_groups(self._commands, devices, vg_uuid=uuid, locking=locking)
@@ -95,8 +101,11 @@ class Discovery:
                     return vg
         raise NotFound("volume group", uuid)
 
-    def route_to(self, portal: Portal) -> nics.Route:
+    def route_to(self, portal: Portal) -> "Route":
         """Return which interface, address and MTU reach a portal. Raises nics.NoRoute."""
+        # Here and not above: pyroute2 takes two thirds of the daemon's start.
+        from p2vd.discovery import nics
+
         return nics.route_to(portal)
 
     def _exposures(self, problems: list[str]) -> tuple[Reason, ...]:
@@ -106,30 +115,36 @@ class Discovery:
         return (Reason("unknown-exposure", f"It is not known what this host does to disks: {problems[-1]}"),)
 
 
-def lvm_devices(tree: BlockTree, states: dict[str, PathState] | None) -> dict[str, LvmDevice]:
+def lvm_devices(
+    tree: BlockTree, states: dict[str, PathState] | None, disks: Sequence[Source]
+) -> dict[str, LvmDevice]:
     """Return the devices that LVM may look at, by MAJ:MIN.
 
     Multipath maps, disks that are no path, their partitions, md arrays, loop devices. Not logical
     volumes and partition maps, where a guest's PVs are; and no map that would hang LVM: suspended,
-    or without a path that could answer.
+    or without a path that could answer. Not the paths of a LUN that lacks its map, either: LVM
+    would take one of them.
     """
+    paths = {path.device for disk in disks if _shows_paths(disk) for path in disk.paths}
     devices = {}
     for node in tree.nodes.values():
         disk = tree.nodes.get(node.disk, node)
-        if node.size_bytes and _for_lvm(disk, tree, states):
+        if node.size_bytes and disk.name not in paths and _for_lvm(disk, states):
             devices[node.number] = LvmDevice(node.devnode, node.sector_size)
     return devices
 
 
-def _for_lvm(disk: Node, tree: BlockTree, states: dict[str, PathState] | None) -> bool:
+def _shows_paths(source: Source) -> bool:
+    return source.dm_uuid != "" or any(reason.code in _PATH_CODES for reason in source.reasons)
+
+
+def _for_lvm(disk: Node, states: dict[str, PathState] | None) -> bool:
     if disk.is_map:
         answers = states is None or any(states.get(path) is not PathState.FAULTY for path in disk.slaves)
         return answers and not disk.suspended
     if disk.dm_uuid or disk.dm_name:
         return False
-    if disk.name.startswith("loop"):
-        return bool(disk.backing_file)
-    return tree.map_of(disk.name) is None
+    return bool(disk.backing_file) if disk.name.startswith("loop") else True
 
 
 def _try(problems: list[str], read: Callable[[], T]) -> T | None:

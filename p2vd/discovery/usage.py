@@ -17,6 +17,9 @@ from p2vd.model.size import format_size
 
 _NAMED = 3
 
+# `LVM-` and the UUIDs of VG and LV, 32 characters each.
+_LV_UUID_LENGTH = 68
+
 
 def usage_reasons(
     node: Node, tree: BlockTree, mounts: Mounts, volume_groups: Sequence[Vg]
@@ -98,32 +101,33 @@ def path_of_map(node: Node, wwid: str, map_name: str) -> Reason:
 
 def _mounted(node: Node, stack: Sequence[Node], mounts: Mounts) -> Iterable[Reason]:
     used = [(one, point) for one in stack for point in mounts.points.get(one.name, ())]
-    if used:
-        told = _list(f"{one.devnode} on {point}" for one, point in used)
-        yield Reason(
-            "mounted",
-            f"{node.devnode} has a mounted filesystem: {told}. "
-            f"Unmount it (umount {used[0][1]}), then rescan.",
-        )
+    if not used:
+        return
+    told = _list(f"{one.devnode} on {point}" for one, point in used)
+    if any(point == "/" for _, point in used):
+        remedy = "This host runs from it: boot the host from something else to copy it."
+    else:
+        remedy = f"Unmount it (umount {used[0][1]}), then rescan."
+    yield Reason("mounted", f"{node.devnode} has a mounted filesystem: {told}. {remedy}")
 
 
 def _swap(node: Node, stack: Sequence[Node], mounts: Mounts) -> Iterable[Reason]:
     used = [one.devnode for one in stack if one.name in mounts.swaps]
     if used:
-        yield Reason(
-            "swap",
-            f"This host swaps to {_list(used)} on {node.devnode}. End that (swapoff {used[0]}), then rescan.",
-        )
+        remedy = f"End that (swapoff {used[0]}), then rescan."
+        yield Reason("swap", f"{node.devnode} holds swap space of this host: {_list(used)}. {remedy}")
 
 
 def _active_lvs(node: Node, stack: Sequence[Node]) -> Iterable[Reason]:
-    used = ["/".join(split_dm_name(one.dm_name)) for one in stack if one.is_lv]
+    # Parts of other LVs (a pool's data and metadata) have a suffix behind both UUIDs.
+    lvs = sorted((one for one in stack if one.is_lv), key=lambda one: len(one.dm_uuid) > _LV_UUID_LENGTH)
+    used = ["/".join(split_dm_name(one.dm_name)) for one in lvs]
     if used:
-        vg = used[0].partition("/")[0]
+        vgs = dict.fromkeys(name.partition("/")[0] for name in used)
         yield Reason(
             "active-lv",
             f"{node.devnode} carries active logical volumes: {_list(used)}. "
-            f"Deactivate the volume group (vgchange -an {vg}), then rescan.",
+            f"Deactivate the volume group (vgchange -an {' '.join(vgs)}), then rescan.",
         )
 
 
@@ -176,24 +180,24 @@ def _loops(node: Node, stack: Sequence[Node], tree: BlockTree) -> Iterable[Reaso
 def _physical_volume(node: Node, stack: Sequence[Node], volume_groups: Sequence[Vg]) -> Iterable[Reason]:
     names = {one.devnode for one in stack}
     for vg in volume_groups:
-        cause = _why_ours(vg)
-        if cause and any(pv.device in names for pv in vg.pvs):
-            yield Reason(
-                "physical-volume",
-                f"{node.devnode} is a physical volume of the volume group {vg.name}, {cause}: "
-                "it is no physical machine's disk. Choose another source; if it is one after all, deactivate "
-                f"the group (vgchange -an {vg.name}) and remove what makes it this host's.",
-            )
+        if not any(pv.device in names for pv in vg.pvs):
+            continue
+        told = f"{node.devnode} is a physical volume of the volume group {vg.name}"
+        owner = _owner(vg)
+        if owner:
+            text = f"{told}, which {owner}: it is no physical machine's disk. Choose another source."
+            yield Reason("physical-volume", text)
+        elif any(lv.active for lv in vg.lvs) and not any(one.is_lv for one in stack):
+            remedy = f"Deactivate it (vgchange -an {vg.name}), then rescan."
+            yield Reason("physical-volume", f"{told}, which is active on this host. {remedy}")
 
 
-def _why_ours(vg: Vg) -> str:
-    """Say what makes a VG one that this host works with; "" where it looks like a guest's."""
+def _owner(vg: Vg) -> str:
+    """Say what makes a VG a target's and no guest's; "" where nothing does."""
     if any(tag.startswith("p2vd.") for lv in vg.lvs for tag in lv.tags):
-        return "which holds p2vd's targets"
-    if any(lv.active for lv in vg.lvs):
-        return "which is active on this host"
+        return "holds p2vd's targets"
     if vg.lock_type not in ("", "none"):
-        return f"which hosts share by {vg.lock_type}"
+        return f"hosts share by {vg.lock_type}"
     return ""
 
 
