@@ -47,7 +47,7 @@ class Session:
     commit_interval_s: float = 1.0
     on_phase: Callable[[str], None] = lambda phase: None
     on_commit: Callable[[], None] = lambda: None
-    random: random.Random = field(default_factory=random.Random)
+    chance: random.Random = field(default_factory=random.Random)
 
     def __post_init__(self) -> None:
         header = self.checkpoint.header
@@ -159,7 +159,7 @@ class Session:
             for block in range(first, first + count)
         ]
         total = sum(layout.blocks_of(number) for number in complete)
-        for index in self.random.sample(range(total + len(begun)), min(wanted, total + len(begun))):
+        for index in self.chance.sample(range(total + len(begun)), min(wanted, total + len(begun))):
             if index >= total:
                 yield begun[index - total]
             else:  # only the last region is short, and it sorts last
@@ -195,7 +195,7 @@ class Session:
         if both:
             return "proven"
         blocks = self._layout.source_blocks
-        sample = set(self.random.sample(range(blocks), min(_SAMPLED_AT_END, blocks)))
+        sample = set(self.chance.sample(range(blocks), min(_SAMPLED_AT_END, blocks)))
         chosen = sorted(sample | set(self._edge_blocks()))
         if self.checkpoint.kind is not DigestKind.NONE:
             self._compare(_pieces(chosen), self.source, None)
