@@ -14,10 +14,11 @@ def unpack(tree: Path) -> None:
         _must_hold_no_mount(partial)
         shutil.rmtree(partial)
     partial.parent.mkdir(parents=True, exist_ok=True)
-    # In a mount namespace of its own: this machine's /proc and /sys are mounted into the tree meanwhile, and a
+    # In a mount namespace of its own: /proc and /sys are mounted into the tree meanwhile, and a
     # run that is interrupted must not leave them there.
     command = ["unshare", "--mount", "--propagation", "private", "--"]
-    command += ["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
+    command += ["mmdebstrap", "--quiet", "--mode=root", "--variant=minbase"]
+    command += [f"--include={','.join(PACKAGES)}"]
     command += [f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT]
     command += [f"--essential-hook={NO_INITRAMFS}", SUITE, str(partial)]
     subprocess.run(command, check=True)
