@@ -85,8 +85,12 @@ class Collector:
         self._thread = threading.Thread(target=self._run, name="bus-pictures", daemon=True)
 
     def start(self) -> None:
-        """Listen to the engine from now on."""
+        """Apply a first picture of everything at once, then listen. On the GLib thread.
+
+        In this order nothing is missed, and no older picture comes after a newer one.
+        """
         self._engine.subscribe(self.on_event)
+        self._apply(self.picture(EVERYTHING))
         self._thread.start()
 
     def stop(self) -> None:
@@ -110,7 +114,11 @@ class Collector:
     def take(self, topics: Collection[Topic], then: Callable[[], None]) -> None:
         """Read `topics` now, and run `then` on the GLib thread after the picture is published."""
         with self._taking:
-            picture = self.picture(topics)
+            try:
+                picture = self.picture(topics)
+            except Exception:  # one odd object must not end all news, nor leave a caller without answer
+                log.exception("cannot read the engine's state for the bus")
+                picture = Picture()
 
             def publish() -> None:
                 self._apply(picture)
@@ -132,10 +140,7 @@ class Collector:
                 if self._stopped:
                     return
                 topics, self._dirty = self._dirty, set()
-            try:
-                self.take(topics, lambda: None)
-            except Exception:  # one odd object must not end all later news; the next event reads again
-                log.exception("cannot read the engine's state for the bus")
+            self.take(topics, lambda: None)
 
     def _read_manager(self, picture: Picture, _: str) -> None:
         inventory = self._engine.inventory()

@@ -21,6 +21,14 @@ from p2vd.model.job import Caller, Job, Stage
 
 RESCAN_REPLY_S = 0.9  # a call is answered within a second
 
+# What is read again after a call that failed: it may have done a part of its work.
+AFTER_FAILURE: Mapping[str, Collection[Topic]] = {
+    MANAGER: ((MANAGER, ""),),
+    SOURCE: (),
+    MACHINE: WORK,
+    JOB: WORK,
+}
+
 _ENDED = frozenset({Stage.PROVEN, Stage.FAILED, Stage.CANCELLING, Stage.CANCELLED})
 
 

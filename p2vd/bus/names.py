@@ -59,6 +59,14 @@ ERRORS: Final = {
     "DeviceAbsent": "the device is not attached now",
     "CommandFailed": "a command of the host failed; the sentence holds its words",
     "CommandTimedOut": "a command of the host did not answer in time",
+    "ChangeUnknown": "whether a command changed the host is not known",
+    "ReportFailed": "LVM's report could not be read or understood",
+    "MultipathdUnclear": "multipathd's answer could not be understood",
+    "DmUnclear": "device-mapper's answer could not be understood",
+    "NoRoute": "no interface of this host reaches the portal",
+    "MarkerUnwritable": "a quarantine marker could not be written",
+    "StoreDamaged": "the job store cannot be trusted",
+    "ConfigInvalid": "a settings file has errors",
 }
 
 

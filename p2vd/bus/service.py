@@ -21,10 +21,10 @@ from dbus.lowlevel import (
 )
 from gi.repository import GLib
 
-from p2vd.bus.collector import EVERYTHING, Collector, Picture
+from p2vd.bus.collector import Collector, Picture
 from p2vd.bus.errors import Busy, Failed, NotAuthorized, OptionNotPermitted
 from p2vd.bus.introspection import Method, interfaces
-from p2vd.bus.methods import Answer, Call, Methods, action_of
+from p2vd.bus.methods import AFTER_FAILURE, Answer, Call, Methods, action_of
 from p2vd.bus.names import BUS_NAME, JOB, MANAGER, ROOT, error_name, object_id
 from p2vd.bus.port import Authority, EnginePort, Verdict
 from p2vd.bus.standard import StandardError, answer_standard
@@ -66,7 +66,6 @@ class Service:
         """Publish everything, then take the name. Raises Failed where another p2vd has it."""
         self._connection.set_exit_on_disconnect(False)
         self._collector.start()
-        self._apply(self._collector.picture(EVERYTHING))
         self._published = True
         self._connection.add_message_filter(self._filter)
         reply = self._connection.request_name(BUS_NAME, dbus.bus.NAME_FLAG_DO_NOT_QUEUE)
@@ -176,14 +175,15 @@ class Service:
         work = self._methods.table[(interface, method.name)]
 
         def run() -> None:
+            answer, failure = Answer(changed=AFTER_FAILURE[interface]), None
             try:
                 answer = work(call)
-                self._collector.take(answer.changed, lambda: finish(answer, None))
             except P2vdError as error:
-                _post(partial(finish, Answer(), error))
+                failure = error
             except Exception as error:  # whatever it is, the caller must get an answer
                 log.exception("%s of %s failed", method.name, message.get_path())
-                _post(partial(finish, Answer(), _unexpected(error)))
+                failure = _unexpected(error)
+            self._collector.take(answer.changed, partial(finish, answer, failure))
 
         def finish(answer: Answer, error: P2vdError | None) -> None:
             self._calls -= 1

@@ -67,7 +67,21 @@ def test_errors_outside_the_table_arrive_as_failed() -> None:
     assert error_name("SomethingElse") == ERROR_PREFIX + "Failed"
 
 
-@pytest.mark.parametrize("module", ["p2vd.model.errors", "p2vd.bus.errors", "p2vd.system.command"])
+# What a call of the engine may raise; errors of workers and runners reach clients as Job.Error.
+@pytest.mark.parametrize(
+    "module",
+    [
+        "p2vd.model.errors",
+        "p2vd.bus.errors",
+        "p2vd.config",
+        "p2vd.system.command",
+        "p2vd.discovery.dm",
+        "p2vd.discovery.lvm",
+        "p2vd.discovery.multipath",
+        "p2vd.discovery.nics",
+        "p2vd.jobs.store",
+    ],
+)
 def test_every_error_has_a_name_in_the_table(module: str) -> None:
     found = {
         value.__name__
