@@ -35,6 +35,7 @@ from p2vd.system.command import SystemCommands
 log = logging.getLogger(__name__)
 
 DEFAULT_CONFIG = Path("/etc/p2vd/p2vd.toml")
+_FIRST_SCAN_S = 20
 
 
 def main() -> int:
@@ -110,9 +111,12 @@ def _serve(config: Config) -> int:
     connection = dbus.SystemBus()
     failed: list[str] = []
 
-    def lost() -> None:
-        failed.append("the connection to the system bus was lost")
+    def fail(why: str) -> None:
+        failed.append(why)
         loop.quit()
+
+    def lost() -> None:
+        fail("the connection to the system bus was lost")
 
     def stop_workers() -> None:
         engine.stop()
@@ -142,11 +146,27 @@ def _serve(config: Config) -> int:
         GLib.timeout_add(int(interval * 1000), alive)
     watcher.start()
     engine.start()
-    service.start()
-    notify.ready("running")
-    log.info("p2vd %s is ready", __version__)
+
+    def publish() -> bool:
+        if not published:
+            try:
+                service.start()
+            except P2vdError as error:
+                fail(str(error))
+                return False
+            published.append(True)
+            notify.ready("running")
+            log.info("p2vd %s is ready", __version__)
+        return False
+
+    # A client that was just told `ready` finds the sources there; a disk that hangs delays that, not more.
+    published: list[bool] = []
+    engine.rescan(lambda _: GLib.idle_add(publish))
+    GLib.timeout_add_seconds(_FIRST_SCAN_S, publish)
     loop.run()
-    service.stop()
+    engine.stop()
+    if published:
+        service.stop()
     watcher.stop()
     services.store.close()
     if failed:

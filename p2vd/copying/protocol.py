@@ -61,6 +61,7 @@ class Start:
     queue_depth: int = 8
     bandwidth_bytes_per_s: int = 0
     credit_bytes: int = -1
+    commit_interval_s: float = 1.0
     worker_uid: int = 0
     worker_gid: int = 0
     resume: bool = False

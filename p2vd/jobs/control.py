@@ -83,4 +83,7 @@ class WorkerFailed(P2vdError):
 
     source: str
     how: str
-    template: ClassVar[str] = "The copy of {source} was interrupted: {how}. It is resumed by itself."
+    template: ClassVar[str] = (
+        "The worker that copied {source} {how}. What it wrote is safe up to its last checkpoint; "
+        "see journalctl -u p2vd for the cause."
+    )

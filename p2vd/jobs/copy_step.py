@@ -196,6 +196,7 @@ def _start(services: Services, attempt: _Copy) -> Start:
         queue_depth=plan.copy.queue_depth,
         bandwidth_bytes_per_s=attempt.bandwidth,
         credit_bytes=0 if thin else -1,
+        commit_interval_s=services.config.commit_interval_s,
         worker_uid=uid,
         worker_gid=gid,
     )
@@ -326,7 +327,7 @@ def _conclude(services: Services, signals: Signals, attempt: _Copy, code: int | 
 
 
 def _unreported(attempt: _Copy, code: int) -> JobError:
-    how = f"the worker was ended by signal {-code}" if code < 0 else f"the worker exited with {code}"
+    how = f"was ended by signal {-code}" if code < 0 else f"exited with {code} and left no report"
     error = WorkerFailed(str(attempt.source), how)
     return JobError(error.name, str(error))
 

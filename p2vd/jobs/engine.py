@@ -10,7 +10,9 @@ import uuid as uuids
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+from p2vd.config import QuarantineMode
 from p2vd.jobs.events import Event, InventoryChanged, PolicyErrorsChanged
+from p2vd.jobs.host_maps import maps_in_use, target_maps
 from p2vd.jobs.policies import PolicyKeeper
 from p2vd.jobs.runner import JobRunner
 from p2vd.jobs.services import Services
@@ -160,15 +162,29 @@ class Engine:
         """Read the policy files again; with errors the old ones stay in force. Returns the errors."""
         errors = self._policies.reload()
         self._board.publish(PolicyErrorsChanged())
-        self.inventory_changed(self.inventory())
+        # Before the first scan nothing is known, and least of all which maps are the host's own.
+        if self._services.inventory.scanned:
+            self.inventory_changed(self.inventory())
         return errors
 
     def inventory_changed(self, inventory: Inventory) -> None:
         """Put every source that a policy matches into quarantine, and tell the subscribers."""
+        self._keep_unknown(inventory)
         for source in inventory.sources:
             if not source.reasons and first_match(self._policies.current(), source) is not None:
                 self._services.quarantine.add_source(source)
         self._board.publish(InventoryChanged())
+
+    def _keep_unknown(self, inventory: Inventory) -> None:
+        quarantine = self._services.quarantine
+        if self._services.config.quarantine is not QuarantineMode.UNKNOWN:
+            quarantine.release_unknown()
+            return
+        own = target_maps(inventory, self._policies.current())
+        # What the host uses is its own only as long as nothing can have been taken hold of by mistake.
+        if not quarantine.keeps_unknown():
+            own |= maps_in_use(inventory)
+        quarantine.quarantine_unknown(own)
 
     def plan(self, source_ids: Sequence[str], options: Mapping[str, object], caller: Caller) -> Plan:
         """Return what would be done, and keep it. Raises InvalidArgument, NotFound, Refused."""

@@ -30,6 +30,7 @@ class InventoryKeeper:
         self._scanner = scanner
         self._on_change = on_change
         self._inventory = Inventory()
+        self.scanned = False
         self._wanted = threading.Event()
         self._stopped = threading.Event()
         self._lock = threading.Lock()
@@ -94,8 +95,9 @@ class InventoryKeeper:
             log.warning("scan: %s", error)
             problem = error
         else:
-            changed = inventory != self._inventory
+            changed = inventory != self._inventory or not self.scanned
             self._inventory = inventory
+            self.scanned = True
             if changed:
                 self._on_change(inventory)
         for done in waiting:

@@ -49,6 +49,7 @@ def _define(services: Services, machine: Machine) -> None:
                 devnode=f"/dev/{target.vg.name}/{target.lv.name}",
                 serial=job.plan.source.wwid or job.plan.source.id,
                 thin=bool(target.lv.pool),
+                sector_size=job.plan.source.sector_size,
             )
         )
     xml = domain_xml(machine.name, machine.uuid, options, tuple(disks))

@@ -28,9 +28,9 @@ _UNKNOWN_MAPS = "unknown-maps"
 _HOST = "host"
 _DM_PREFIXES = ("mpath-", "LVM-")
 
-# What udev leaves in a value with string_escape=replace (its udev_replace_chars without an allow
-# list); it counts bytes, and takes whole UTF-8 characters and \xNN for good.
-_UNSAFE = re.compile(r"(\\x[0-9A-Fa-f]{2})|([^A-Za-z0-9#+\-.:=@_\u0080-\U0010ffff])")
+# What udev's string_escape=replace does not leave in a value (systemd: udev_replace_chars). It takes
+# UTF-8 and the start of an escaped byte, \x, for good.
+_UNSAFE = re.compile(r"(\\x)|[^A-Za-z0-9#+\-.:=@_\u0080-\U0010ffff]")
 
 
 def marker_name(key: str) -> str:
@@ -54,8 +54,10 @@ def source_keys(source: Source) -> tuple[str, ...]:
         return (source.serial,) if source.serial else ()
     if not source.wwid:
         return ()
-    # A SCSI disk's WWID is its ID_SERIAL, but for ATA: there udev takes model and serial number, and
-    # the WWID without its type digit is ID_WWN_WITH_EXTENSION.
+    # A SCSI disk's WWID is its ID_SERIAL, but for ATA: there ID_SERIAL is model and serial number, as
+    # in a t10 WWID, and a NAA WWID without its type digit is ID_WWN_WITH_EXTENSION.
+    if source.wwid.startswith("1ATA_"):
+        return (source.wwid.removeprefix("1ATA_"),)
     by_name = (f"0x{source.wwid[1:]}",) if re.fullmatch(r"3[0-9a-f]{16,32}", source.wwid) else ()
     return (source.wwid, *by_name)
 
@@ -100,18 +102,18 @@ class Quarantine:
         """Forget an LV that was removed."""
         self._each(self.remove, (vg.dm_uuid(lv),), ())
 
+    def keeps_unknown(self) -> bool:
+        """Whether every map that is not the host's own is quarantined."""
+        return (self._directory / _UNKNOWN_MAPS).exists()
+
     def quarantine_unknown(self, host_maps: Collection[str]) -> None:
         """Quarantine every multipath map but those of the host itself, by DM UUID.
 
-        The host's own are written first: a map is never taken from the host in between.
+        The host's own are written first: a map is never taken from the host in between. Those named
+        before stay: a LUN of the host that is away for a while is still the host's when it is back.
         """
-        host = self._directory / _HOST
-        wanted = {marker_name(uuid) for uuid in host_maps}
-        for name in sorted(wanted):
-            self._create(host / name)
-        present = {path.name for path in host.iterdir()} if host.is_dir() else set()
-        for name in sorted(present - wanted):
-            self._unlink(host / name)
+        for uuid in sorted(host_maps):
+            self._create(self._directory / _HOST / marker_name(uuid))
         self._create(self._directory / _UNKNOWN_MAPS)
 
     def release_unknown(self) -> None:

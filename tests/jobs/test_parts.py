@@ -8,6 +8,7 @@ import pytest
 
 from p2vd.jobs import old_worker
 from p2vd.jobs.control import MustWait, PoolBroken
+from p2vd.jobs.host_maps import maps_in_use, target_maps
 from p2vd.jobs.inventory_keeper import InventoryKeeper
 from p2vd.jobs.policies import PolicyKeeper
 from p2vd.jobs.pool_watch import PoolWatch
@@ -17,9 +18,10 @@ from p2vd.model.disk import PathState
 from p2vd.model.errors import IdentityChanged, NotFound, P2vdError, Reason, Refused
 from p2vd.model.inventory import Inventory
 from p2vd.model.job import Hold, Progress
-from p2vd.model.lvm import ThinPool, Vg
+from p2vd.model.lvm import Pv, ThinPool, Vg
 from p2vd.model.size import GIB, MIB
 from p2vd.policy.model import PolicyText
+from p2vd.policy.parse import load
 from tests.fakes import FakeCommands
 from tests.jobs.values import machine_and_job, source
 
@@ -188,3 +190,19 @@ def test_an_old_worker_is_found_by_its_job(tmp_path: Path) -> None:
         (tmp_path / pid / "cmdline").write_bytes(words)
     assert old_worker.find("mine", tmp_path) == 200
     assert old_worker.find("gone", tmp_path) is None
+
+
+def test_the_maps_under_a_policys_volume_groups_are_the_hosts_own() -> None:
+    policies = load([PolicyText("/etc/p2vd/policy.d/a.toml", GOOD)])
+    group = replace(VG, pvs=(Pv("pv", "/dev/mapper/mpatha", GIB, GIB),))
+    seen = Inventory((source(), replace(source(), id="other", name="mpathz", dm_uuid="mpath-z")), (group,))
+    assert target_maps(seen, policies) == {source().dm_uuid}
+    assert (
+        target_maps(replace(seen, volume_groups=(replace(group, name="vg_guest"),)), policies) == frozenset()
+    )
+
+
+def test_the_maps_that_the_host_uses_are_known_by_their_reasons() -> None:
+    used = replace(source(), reasons=(Reason("mounted", "x"),))
+    sick = replace(source(), dm_uuid="mpath-z", reasons=(Reason("no-path-ready", "x"),))
+    assert maps_in_use(Inventory((used, sick))) == {source().dm_uuid}

@@ -51,6 +51,7 @@ def sysfs_of(root: Path, *devices: str) -> Path:
         ("../../etc/passwd", "disk-.._.._etc_passwd"),
         ("a b/c$d,e%f?", "disk-a_b_c_d_e_f_"),
         ("mpath-SATA\\x20disk", "mpath-SATA\\x20disk"),
+        ("mpath-back\\slash", "mpath-back_slash"),
         ("tail  ", "disk-tail"),
         ("Gehäuse", "disk-Gehäuse"),
     ],
@@ -71,7 +72,7 @@ def test_a_device_without_identity_gets_no_marker(key: str) -> None:
     [
         (LUN, (f"mpath-{WWID}",)),
         (LOCAL, (WWID, f"0x{WWID[1:]}")),
-        (replace(LOCAL, wwid="1ATA_QEMU_HARDDISK_QM1"), ("1ATA_QEMU_HARDDISK_QM1",)),
+        (replace(LOCAL, wwid="1ATA_QEMU_HARDDISK_QM1"), ("QEMU_HARDDISK_QM1",)),
         (replace(LOCAL, transport=Transport.VIRTIO, wwid="", serial="S1"), ("S1",)),
         (replace(LOCAL, transport=Transport.NVME, wwid="eui.0025385b91"), ("eui.0025385b91",)),
         (replace(LOCAL, transport=Transport.LOOP, wwid=""), ()),
@@ -132,9 +133,12 @@ def test_unknown_maps_are_quarantined_but_for_the_hosts_own(tmp_path: Path) -> N
     quarantine.quarantine_unknown({"mpath-A", "mpath-B"})
     assert sorted(path.name for path in (tmp_path / "host").iterdir()) == ["mpath-A", "mpath-B"]
     assert (tmp_path / "unknown-maps").exists()
-    quarantine.quarantine_unknown({"mpath-B"})
-    assert [path.name for path in (tmp_path / "host").iterdir()] == ["mpath-B"]
+    assert quarantine.keeps_unknown()
+    # A LUN of the host's that is away now is still its own when it is back.
+    quarantine.quarantine_unknown({"mpath-B", "mpath-C"})
+    assert sorted(path.name for path in (tmp_path / "host").iterdir()) == ["mpath-A", "mpath-B", "mpath-C"]
     quarantine.release_unknown()
+    assert not quarantine.keeps_unknown()
     assert not (tmp_path / "unknown-maps").exists()
 
 
