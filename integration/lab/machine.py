@@ -11,7 +11,7 @@ from typing import Any, Self
 MEMORY = "2048M"
 KERNEL_OPTIONS = (
     "console=ttyS0 net.ifnames=0 quiet mitigations=off audit=0 nokaslr random.trust_cpu=on "
-    "systemd.show_status=0 raid=noautodetect"
+    "systemd.show_status=0 raid=noautodetect panic=-1"
 )
 # TCG: the lab needs no KVM, which a virtual build machine seldom has.
 ACCELERATOR = "tcg,thread=multi,tb-size=512"
@@ -80,7 +80,7 @@ def command_line(
     """
     share = "on" if shared_ram else "off"
     command = ["qemu-system-x86_64", "-name", name, "-accel", ACCELERATOR]
-    command += ["-M", "q35,memory-backend=ram", "-cpu", "max,svm=off", "-smp", "2", "-m", MEMORY]
+    command += ["-M", "q35,memory-backend=ram", "-cpu", "max", "-smp", "2", "-m", MEMORY]
     command += ["-object", f"memory-backend-file,id=ram,size={MEMORY},mem-path={ram},share={share}"]
     command += ["-nodefaults", "-display", "none", "-no-reboot"]
     command += [

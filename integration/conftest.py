@@ -1,0 +1,85 @@
+"""The lab's fixtures: each test gets a machine restored from a snapshot; its logs are kept when it fails."""
+
+import os
+import random
+import re
+import shutil
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+from integration.lab import layers, logs
+from integration.lab.vm import Vm
+
+LOGS = Path(__file__).parent / ".logs"
+TOOLS = ("qemu-system-x86_64", "qemu-img", "mmdebstrap", "mkfs.ext4", "cpio", "ssh", "setpriv", "unshare")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="fault campaigns in full, not as a sample")
+    parser.addoption("--seed", type=int, default=None, help="repeat the campaigns of an earlier run")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--seed") is None:
+        config.option.seed = random.SystemRandom().randrange(1 << 32)
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    return [f"lab: {unable() or 'can run'}; campaigns: --seed {config.getoption('--seed')}"]
+
+
+@pytest.hookimpl(hookwrapper=True)  # type: ignore[untyped-decorator]  # pluggy 1.0 has no types
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, "pytest.CallInfo[None]", None]:
+    """Leave each phase's report on the test, for the fixtures that clean up after it."""
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]  # pluggy's result object
+    item.stash.setdefault(PHASES, {})[report.when] = report.failed
+
+
+PHASES = pytest.StashKey[dict[str, bool]]()
+
+
+def unable() -> str:
+    """Return why the lab cannot run here, or nothing."""
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+    missing = [tool for tool in TOOLS if shutil.which(tool, path=path) is None]
+    if missing:
+        return f"missing {', '.join(missing)}: ./tests/run --setup"
+    return "" if os.geteuid() == 0 else "building the guest's image needs root"
+
+
+@pytest.fixture
+def campaign_seed(request: pytest.FixtureRequest) -> int:
+    """The seed of this run's random moments; the header of the run shows it."""
+    return int(request.config.getoption("--seed"))
+
+
+@pytest.fixture
+def vm(request: pytest.FixtureRequest) -> Iterator[Vm]:
+    """A machine with p2vd installed (and not started), the SAN up: a fresh clone for each test."""
+    yield from _machine(request, cache="unsafe")
+
+
+@pytest.fixture
+def power_vm(request: pytest.FixtureRequest) -> Iterator[Vm]:
+    """The same, fit for `kill` and `boot_again`: what the guest flushed is kept, what it did not is lost."""
+    yield from _machine(request, cache="writeback")
+
+
+def _machine(request: pytest.FixtureRequest, *, cache: str) -> Iterator[Vm]:
+    reason = unable()
+    if reason:
+        pytest.skip(f"no lab: {reason}")
+    # One name for each process: engineers and CI jobs may share the cache.
+    vm = layers.up(f"test-{os.getpid()}", "p2vd", cache=cache)
+    try:
+        yield vm
+    finally:
+        if any(request.node.stash.get(PHASES, {}).values()):
+            directory = LOGS / re.sub(r"[^\w.-]+", "_", request.node.nodeid.removeprefix("integration/"))
+            shutil.rmtree(directory, ignore_errors=True)
+            logs.collect(vm, directory)
+            print(f"logs of the machine: {directory}")
+        vm.down()
