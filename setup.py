@@ -152,6 +152,8 @@ class Tree:
         before = self.installed()
         for path, was in sorted(before.items()):
             target = self.root / path
+            if path.parts[0] == "etc":
+                target.with_name(target.name + ".new").unlink(missing_ok=True)
             if path.parts[0] == "etc" and target.exists() and digest(target.read_bytes()) != was:
                 yield f"kept /{path}, which you changed"
                 continue
