@@ -8,14 +8,14 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from integration.lab import image as images
 from integration.lab.machine import Monitor, command_line, create_disks
 from integration.lab.recipe import lab_dir
+from integration.lab.shell import Completed, GuestError, Shell
+
+__all__ = ["Completed", "GuestError", "Vm"]
 
 BOOT_DEADLINE_S = 600.0
 """A boot takes 16 s on an idle machine, and far longer on one that is shared by several."""
@@ -23,26 +23,8 @@ BOOT_DEADLINE_S = 600.0
 POLL_S = 0.02
 
 
-@dataclass(frozen=True)
-class Completed:
-    """What a command in the guest did."""
-
-    command: str
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-class GuestError(Exception):
-    """A command in the guest failed or did not end, or the guest does not answer."""
-
-
-class Vm:
+class Vm(Shell):
     """A machine, running or powered off, with its files in `directory`. See `layers.up` and `attach`."""
-
-    def __init__(self, name: str, directory: Path) -> None:
-        self.name = name
-        self.directory = directory
 
     @classmethod
     def attach(cls, name: str) -> Self:
@@ -90,90 +72,6 @@ class Vm:
             vm._launch(ram, cache=cache, shared_ram=freezable, incoming=snapshot / "state", tied=tied)
         return vm
 
-    # ---- commands and files ----------------------------------------------------------------
-
-    def run(
-        self, command: str | Sequence[str], *, timeout_s: float = 300.0, check: bool = True, stdin: str = ""
-    ) -> Completed:
-        """Run a shell command, or an argument list, as root. Raises GuestError (exit status, timeout)."""
-        line = command if isinstance(command, str) else shlex.join(command)
-        try:
-            done = subprocess.run(
-                self._ssh(line), input=stdin.encode(), capture_output=True, timeout=timeout_s, check=False
-            )
-        except subprocess.TimeoutExpired as late:
-            raise GuestError(f"{self.name}: no end after {timeout_s:.0f} s: {line}") from late
-        result = Completed(
-            line, done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
-        )
-        if check and result.returncode:
-            said = result.stdout[-4000:] + result.stderr[-4000:]
-            raise GuestError(f"{self.name}: exit {result.returncode}: {line}\n{said}")
-        return result
-
-    def out(self, command: str | Sequence[str], *, timeout_s: float = 300.0) -> str:
-        """Run a command that must succeed; its output without the last newline."""
-        return self.run(command, timeout_s=timeout_s).stdout.rstrip("\n")
-
-    def stream(self, command: str, *, timeout_s: float | None = None) -> int:
-        """Run a command on this process's own terminal; its exit status."""
-        return subprocess.run(self._ssh(command), timeout=timeout_s, check=False).returncode
-
-    def popen(self, command: str) -> subprocess.Popen[str]:
-        """Start a command and return at once; its output is in the pipes of the returned process."""
-        return subprocess.Popen(
-            self._ssh(command),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def write(self, path: str, text: str, mode: str = "644") -> None:
-        """Write a file of the guest, making its directory."""
-        quoted = shlex.quote(path)
-        self.run(f'mkdir -p "$(dirname {quoted})" && cat > {quoted} && chmod {mode} {quoted}', stdin=text)
-
-    def push(self, source: Path, destination: str, files: Sequence[Path] | None = None) -> None:
-        """Copy a directory (or only `files` of it) into a directory of the guest, or one file to a path."""
-        if source.is_dir():
-            names = [str(path) for path in files] if files is not None else ["."]
-            into = shlex.quote(destination)
-            packing = [
-                "tar",
-                "-C",
-                str(source),
-                "--owner=0",
-                "--group=0",
-                "--exclude=__pycache__",
-                "-cf",
-                "-",
-                *names,
-            ]
-            with subprocess.Popen(packing, stdout=subprocess.PIPE) as tar:
-                unpacking = self._ssh(f"mkdir -p {into} && tar -C {into} -xf -")
-                done = subprocess.run(unpacking, stdin=tar.stdout, capture_output=True, check=False)
-            if done.returncode or tar.returncode:
-                raise GuestError(
-                    f"{self.name}: push of {source} failed: {done.stderr.decode(errors='replace')}"
-                )
-            return
-        with source.open("rb") as file:
-            done = subprocess.run(
-                self._ssh(f"cat > {shlex.quote(destination)}"), stdin=file, capture_output=True, check=False
-            )
-        if done.returncode:
-            raise GuestError(f"{self.name}: push of {source} failed: {done.stderr.decode(errors='replace')}")
-
-    def pull(self, source: str, destination: Path) -> None:
-        """Copy a file of the guest to `destination`."""
-        with destination.open("wb") as file:
-            done = subprocess.run(
-                self._ssh(f"cat {shlex.quote(source)}"), stdout=file, stderr=subprocess.PIPE, check=False
-            )
-        if done.returncode:
-            raise GuestError(f"{self.name}: pull of {source} failed: {done.stderr.decode(errors='replace')}")
-
     # ---- life ------------------------------------------------------------------------------
 
     def kill(self) -> None:
@@ -198,7 +96,7 @@ class Vm:
     def freeze(self, target: Path) -> None:
         """Make this machine (started `freezable`, or booted) the snapshot `target`, and end it."""
         self.run("sync; udevadm settle")
-        self._close_ssh()
+        self.close_ssh()
         partial = target.with_name(target.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
@@ -269,7 +167,7 @@ class Vm:
             monitor.execute("cont")
         # A clone must not repeat its parent's clock and random numbers.
         seed = base64.b64encode(os.urandom(64)).decode()
-        self._open_ssh()
+        self.open_ssh()
         self.run(f"/usr/local/sbin/lab-clone {time.time():.3f} {seed}")
 
     def _await_boot(self, process: subprocess.Popen[bytes]) -> None:
@@ -283,58 +181,11 @@ class Vm:
                     f"{self.name}: not up after {BOOT_DEADLINE_S:.0f} s; its console ends:\n{tail}"
                 )
             time.sleep(0.1)
-        self._open_ssh()
+        self.open_ssh()
 
     def _must_live(self, process: subprocess.Popen[bytes]) -> None:
         if process.poll() is not None:
             raise GuestError(f"{self.name}: QEMU ended:\n{(self.directory / 'qemu.log').read_text()[-2000:]}")
-
-    def _ssh(self, *command: str) -> list[str]:
-        options = [
-            "StrictHostKeyChecking=no",
-            "UserKnownHostsFile=/dev/null",
-            "ControlMaster=auto",
-            f"ControlPath={self.directory}/ctl",
-            "ControlPersist=3600",
-            "ConnectTimeout=30",
-            "Ciphers=aes128-ctr",
-            "KexAlgorithms=curve25519-sha256",
-        ]
-        base = [
-            "ssh",
-            "-q",
-            "-F",
-            "none",
-            "-i",
-            str(images.ssh_key()),
-            "-p",
-            (self.directory / "port").read_text(),
-        ]
-        return [*base, *(part for option in options for part in ("-o", option)), "root@127.0.0.1", *command]
-
-    def _open_ssh(self) -> None:
-        # Detached: a master that inherits the caller's output would keep that pipe open for good.
-        master = self._ssh()
-        master[-1:] = ["-fN", master[-1]]
-        for _ in range(5):
-            done = subprocess.run(
-                ["timeout", "60", *master],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                check=False,
-            )
-            if done.returncode == 0:
-                return
-        raise GuestError(f"{self.name}: the guest does not answer on ssh")
-
-    def _close_ssh(self) -> None:
-        if (self.directory / "ctl").exists():
-            subprocess.run(
-                ["ssh", "-q", "-O", "exit", "-o", f"ControlPath={self.directory}/ctl", "x"],
-                stderr=subprocess.DEVNULL,
-                check=False,
-            )
 
     def _pid(self) -> int | None:
         """Return the process id of this machine's QEMU, never that of a stranger with a recycled id."""
@@ -351,7 +202,7 @@ class Vm:
         if pid is not None:
             os.kill(pid, how)
             self._await_end()
-        self._close_ssh()
+        self.close_ssh()
 
     def _await_end(self) -> None:
         deadline = time.monotonic() + 30
