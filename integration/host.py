@@ -133,13 +133,9 @@ class Host:
         """Return the job at `path`."""
         return {**self.objects()[path][JOB], "path": path}
 
-    def verb(self, job: Properties, method: str, **options: bool) -> None:
-        """Call a verb of a job."""
-        flat = [
-            word
-            for key, value in options.items()
-            for word in (key.replace("_", "-"), "b", str(value).lower())
-        ]
+    def verb(self, job: Properties, method: str, **options: str) -> None:
+        """Call a verb of a job; options are strings."""
+        flat = [word for key, value in options.items() for word in (key, "s", value)]
         self.call(job["path"], JOB, method, "a{sv}", str(len(options)), *flat)
 
     # ---- waiting -----------------------------------------------------------------------------

@@ -81,7 +81,7 @@ def story(vm: Vm) -> None:
     tell("Proven: every byte was read back and compared")
     done = host.wait_registered(job)
     shown(vm, f"p2vctl show {done['Uuid']}")
-    require_same(vm, lun.backing, f"/dev/{done['Target']}", lun.size_bytes)
+    require_same(vm, lun.backing, done["Target"], lun.size_bytes)
     unchanged = "bit-identical before and after" if host.san.digest("boot1") == digest else "CHANGED"
     print(
         f"Checked here once more, past p2vd: the LV is the source, byte for byte; the source is {unchanged}."

@@ -27,11 +27,7 @@ domain.vcpus = 1
 domain.type = "qemu"
 """
 
-LOCAL512, LOCAL4K = "virtio-LAB-DISK512", "virtio-LAB-DISK4K"
-
-
-def devnode(target: str) -> str:
-    return f"/dev/{target}"
+LOCAL512, LOCAL4K = "virtio-LAB-LOCAL512", "virtio-LAB-LOCAL4K"
 
 
 def test_thin_and_thick_both_sector_sizes_lun_and_local_disk(vm: Vm) -> None:
@@ -49,8 +45,8 @@ def test_thin_and_thick_both_sector_sizes_lun_and_local_disk(vm: Vm) -> None:
             for name, key, value, vg, provisioning in (
                 ("a", "wwid", host.san["boot1"].wwid, "vg_san", "thin"),
                 ("b", "wwid", host.san["boot2"].wwid, "vg_san4k", "thick"),
-                ("c", "serial", "LAB-DISK512", "vg_san", "thick"),
-                ("d", "serial", "LAB-DISK4K", "vg_san4k", "thin"),
+                ("c", "serial", "LAB-LOCAL512", "vg_san", "thick"),
+                ("d", "serial", "LAB-LOCAL4K", "vg_san4k", "thin"),
             )
         ),
     )
@@ -60,7 +56,7 @@ def test_thin_and_thick_both_sector_sizes_lun_and_local_disk(vm: Vm) -> None:
     jobs = {source: host.migrate(source, f"m{number}") for number, source in enumerate(sources)}
     for source, job in jobs.items():
         done = host.wait_registered(job, 600)
-        require_same(vm, sources[source], devnode(done["Target"]), done["Bytes"])
+        require_same(vm, sources[source], done["Target"], done["Bytes"])
         assert done["BytesCopied"] + done["BytesZero"] == done["Bytes"]
         assert done["SourceStable"] == "sampled"
     for name in luns:
@@ -99,7 +95,7 @@ def start_slow_copy(vm: Vm, *, provisioning: str = "thin", seed: int = 5) -> tup
 
 def require_good_end(host: Host, job: Properties, digest: str) -> None:
     done = host.wait_registered(job, 600)
-    require_same(host.vm, host.san["boot1"].backing, devnode(done["Target"]), done["Bytes"])
+    require_same(host.vm, host.san["boot1"].backing, done["Target"], done["Bytes"])
     assert host.san.digest("boot1") == digest
     assert host.vm.out("virsh -q list --all --name").split() == ["victim"]
 
@@ -223,7 +219,7 @@ def test_cancel_removes_what_the_job_made_and_nothing_else(vm: Vm) -> None:
     host, job, digest = start_slow_copy(vm)
     vm.run("lvcreate -q -y -L 8M -n foreign vg_san")
     host.wait_copied(job, 4 * MIB)
-    host.verb(job, "Cancel", keep_target=False)
+    host.verb(job, "Cancel", target="remove")
     host.wait_stage(job, "cancelled")
     assert vm.out("lvs --noheadings -o lv_name vg_san").split() == ["foreign", "pool0"]
     assert host.san.digest("boot1") == digest
@@ -282,17 +278,16 @@ def test_installed_introspected_refused_by_polkit_and_uninstalled(vm: Vm) -> Non
     assert "org.p2vd1.Manager" in vm.out("busctl introspect org.p2vd1 /org/p2vd1")
     wwid = host.san["boot1"].wwid
     host.source(wwid)
-    refused = vm.run(
-        f"setpriv --reuid operator --regid operator --clear-groups p2vctl plan {wwid} --source-offline",
-        check=False,
-    )
-    assert refused.returncode != 0
+    plan_id = host.plan(wwid, "byhand")
+    as_operator = "setpriv --reuid operator --regid operator --clear-groups"
+    refused = vm.run(f"{as_operator} p2vctl migrate {plan_id}", check=False)
+    assert refused.returncode == 4
     assert "org.p2vd1.migrate" in refused.stderr
+    assert host.of(JOB) == []
     listed = json.loads(vm.out("p2vctl sources --json"))
     assert wwid in json.dumps(listed)
-    planned = json.loads(vm.out(f"p2vctl plan {wwid} --source-offline --name byhand --json"))
-    waited = vm.run(f"p2vctl migrate {planned['id']} --wait", timeout_s=400)
-    assert waited.returncode == 0
+    assert plan_id in vm.out(f"p2vctl plan {wwid} --source-offline --name byhand --json")
+    vm.run(f"p2vctl migrate {plan_id} --wait", timeout_s=400)
     (job,) = host.of(JOB)
     assert job["Stage"] == "proven"
     assert "byhand" in vm.out("virsh -q list --all --name")

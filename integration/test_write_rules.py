@@ -117,7 +117,7 @@ def test_a_crash_between_lvcreate_and_the_first_byte_leaves_no_orphan(vm: Vm) ->
     done = host.wait_registered(job, 600)
     assert int(vm.out("systemctl show -P NRestarts p2vd")) >= 1
     assert len([lv for lv in lvs(vm) if "pool0" not in lv]) == 1
-    require_same(vm, host.san["boot1"].backing, f"/dev/{done['Target']}", done["Bytes"])
+    require_same(vm, host.san["boot1"].backing, done["Target"], done["Bytes"])
     assert host.san.digest("boot1") == digest
 
 
@@ -135,12 +135,12 @@ def ended(host: Host, job: Properties) -> Properties:
     ("touch", "names"),
     [
         pytest.param(
-            "sleep 8 > /dev/{target} < /dev/null & wait",
+            "sleep 8 > {target} < /dev/null & wait",
             {"TargetInUse"},
             id="another process has it open to write",
         ),
         pytest.param(
-            "dd if=/dev/urandom of=/dev/{target} bs=1M count=2 seek=10 oflag=direct conv=notrunc status=none",
+            "dd if=/dev/urandom of={target} bs=1M count=2 seek=10 oflag=direct conv=notrunc status=none",
             {"TargetInUse", "TargetMismatch"},
             id="another process writes to it",
         ),
@@ -217,13 +217,11 @@ def test_nothing_takes_hold_of_source_or_target_on_a_hostile_host(vm: Vm) -> Non
     targets = [host.wait_registered(job, 600)["Target"] for job in jobs]
     assert held(vm) == {}
     for target in targets:
-        vm.run(
-            f"lvchange -q -an {target} && lvchange -q -ay {target} && udevadm trigger --settle /dev/{target}"
-        )
+        vm.run(f"lvchange -q -an {target} && lvchange -q -ay {target} && udevadm trigger --settle {target}")
     for lun in luns:
         vm.run(f"multipath -f {Path(lun.device).name}")
     vm.run("multipath -r; udevadm settle; udevadm trigger --settle --subsystem-match=block")
     assert held(vm) == {}
     for lun, target in zip(luns, targets, strict=True):
-        require_same(vm, lun.backing, f"/dev/{target}", lun.size_bytes)
+        require_same(vm, lun.backing, target, lun.size_bytes)
         assert host.san.digest(lun.name) == digests[lun.name]

@@ -11,6 +11,7 @@ from p2vd.copying.protocol import (
     Bandwidth,
     Binding,
     Credit,
+    NeedCredit,
     Phase,
     ProgressReport,
     Report,
@@ -196,6 +197,7 @@ def _start(services: Services, attempt: _Copy) -> Start:
         queue_depth=plan.copy.queue_depth,
         bandwidth_bytes_per_s=attempt.bandwidth,
         credit_bytes=0 if thin else -1,
+        resume=job.checkpoint_begun,
         commit_interval_s=services.config.commit_interval_s,
         worker_uid=uid,
         worker_gid=gid,
@@ -211,8 +213,10 @@ def _supervise(services: Services, signals: Signals, attempt: _Copy, session: Wo
         except EOFError:
             break
         match message:
-            case Phase(phase="verifying") if services.board.job(attempt.job.uuid).stage is Stage.COPYING:
-                services.board.advance(attempt.job.uuid, JobEvent.COPIED)
+            case Phase():
+                _note_phase(services, attempt, message.phase)
+            case NeedCredit():
+                next_check = 0.0
             case ProgressReport():
                 attempt.committed_bytes = max(attempt.committed_bytes, message.progress.committed_bytes)
                 services.board.progress(attempt.job.uuid, message.progress)
@@ -231,6 +235,16 @@ def _supervise(services: Services, signals: Signals, attempt: _Copy, session: Wo
         if signals.gave_up_waiting():
             return None
     return code
+
+
+def _note_phase(services: Services, attempt: _Copy, phase: str) -> None:
+    job = services.board.job(attempt.job.uuid)
+    if not job.checkpoint_begun:
+        # The worker has committed to its checkpoint: from now on one that is missing was lost, and
+        # what the target holds cannot be known.
+        services.board.change(job.uuid, lambda stored: replace(stored, checkpoint_begun=True))
+    if phase == "verifying" and job.stage is Stage.COPYING:
+        services.board.advance(job.uuid, JobEvent.COPIED)
 
 
 def _note_stall(services: Services, attempt: _Copy, stall: Stalled) -> None:

@@ -92,6 +92,7 @@ class Caller:
 class Job:
     """One disk on its way. `lv_uuid` is empty until the LV was made or adopted.
 
+    `checkpoint_begun`: a worker has committed to the checkpoint, so a missing one was lost.
     `fruitless_exits` counts workers in a row that ended without progress. `source_set_read_only`
     names the devices that this job set read-only and has to set back.
     """
@@ -108,6 +109,7 @@ class Job:
     progress: Progress = field(default_factory=Progress)
     digest: str = ""
     source_stable: str = ""
+    checkpoint_begun: bool = False
     fruitless_exits: int = 0
     source_set_read_only: tuple[str, ...] = ()
     keep_target: bool = False
