@@ -38,7 +38,8 @@ def release(services: Services, job: Job, source: Source | None) -> None:
     if not job.source_set_read_only:
         return
     if source is not None:
-        for device in _devices(source):
+        # Paths first: a map over a read-only path stays read-only.
+        for device in reversed(_devices(source)):
             if device in job.source_set_read_only:
                 _set(services, device, "--setrw")
     services.board.change(job.uuid, lambda stored: replace(stored, source_set_read_only=()))
