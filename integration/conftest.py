@@ -56,24 +56,30 @@ def campaign_seed(request: pytest.FixtureRequest) -> int:
     return int(request.config.getoption("--seed"))
 
 
-@pytest.fixture
-def vm(request: pytest.FixtureRequest) -> Iterator[Vm]:
-    """A machine with p2vd installed (and not started), the SAN up: a fresh clone for each test."""
-    yield from _machine(request, cache="unsafe")
-
-
-@pytest.fixture
-def power_vm(request: pytest.FixtureRequest) -> Iterator[Vm]:
-    """The same, fit for `kill` and `boot_again`: what the guest flushed is kept, what it did not is lost."""
-    yield from _machine(request, cache="writeback")
-
-
-def _machine(request: pytest.FixtureRequest, *, cache: str) -> Iterator[Vm]:
+@pytest.fixture(scope="session")
+def installed() -> Path:
+    """The snapshot that every machine of this run is restored from: one run tests one state of the checkout."""
     reason = unable()
     if reason:
         pytest.skip(f"no lab: {reason}")
+    return layers.ensure("p2vd")
+
+
+@pytest.fixture
+def vm(request: pytest.FixtureRequest, installed: Path) -> Iterator[Vm]:
+    """A machine with p2vd installed (and not started), the SAN up: a fresh clone for each test."""
+    yield from _machine(request, installed, cache="unsafe")
+
+
+@pytest.fixture
+def power_vm(request: pytest.FixtureRequest, installed: Path) -> Iterator[Vm]:
+    """The same, fit for `kill` and `boot_again`: what the guest flushed is kept, what it did not is lost."""
+    yield from _machine(request, installed, cache="writeback")
+
+
+def _machine(request: pytest.FixtureRequest, installed: Path, *, cache: str) -> Iterator[Vm]:
     # One name for each process: engineers and CI jobs may share the cache.
-    vm = layers.up(f"test-{os.getpid()}", "p2vd", cache=cache)
+    vm = layers.restore(f"test-{os.getpid()}", installed, cache=cache)
     try:
         yield vm
     finally:

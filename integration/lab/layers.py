@@ -17,7 +17,7 @@ VOLUME_GROUPS = (("vg_san", "pv1", "1200M"), ("vg_san4k", "pv2", "512M"))
 """Each with a thin pool `pool0` of that size, which zeroes new blocks; the rest is for thick volumes."""
 
 KEPT = 4
-IN_USE_S = 1200.0
+IN_USE_S = 7200.0
 
 
 def ensure(layer: str) -> Path:
@@ -40,7 +40,12 @@ def ensure(layer: str) -> Path:
 
 def up(name: str, layer: str = "p2vd", *, cache: str = "unsafe", tied: bool = True) -> Vm:
     """Start a machine restored from a layer's snapshot; `cache="writeback"` when its power will be cut."""
-    return Vm.start(name, images.ensure(), ensure(layer), cache=cache, tied=tied)
+    return restore(name, ensure(layer), cache=cache, tied=tied)
+
+
+def restore(name: str, snapshot: Path, *, cache: str = "unsafe", tied: bool = True) -> Vm:
+    """Start a machine from a snapshot that `ensure` returned, whatever has changed in the checkout since."""
+    return Vm.start(name, snapshot.parent.parent, snapshot, cache=cache, tied=tied)
 
 
 def _make(layer: str, image: Path, parent: Path | None, snapshot: Path, fill: Callable[[Vm], None]) -> None:
