@@ -1,7 +1,6 @@
 """The lab's fixtures: each test gets a machine restored from a snapshot; its logs are kept when it fails."""
 
 import os
-import random
 import re
 import shutil
 from collections.abc import Generator, Iterator
@@ -16,18 +15,8 @@ LOGS = Path(__file__).parent / ".logs"
 TOOLS = ("qemu-system-x86_64", "qemu-img", "mmdebstrap", "mkfs.ext4", "cpio", "ssh", "setpriv", "unshare")
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--full", action="store_true", help="fault campaigns in full, not as a sample")
-    parser.addoption("--seed", type=int, default=None, help="repeat the campaigns of an earlier run")
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    if config.getoption("--seed") is None:
-        config.option.seed = random.SystemRandom().randrange(1 << 32)
-
-
-def pytest_report_header(config: pytest.Config) -> list[str]:
-    return [f"lab: {unable() or 'can run'}; campaigns: --seed {config.getoption('--seed')}"]
+def pytest_report_header() -> str:
+    return f"lab: {unable() or 'can run'}"
 
 
 @pytest.hookimpl(hookwrapper=True)  # type: ignore[untyped-decorator]  # pluggy 1.0 has no types
@@ -50,15 +39,9 @@ def unable() -> str:
     return "" if os.geteuid() == 0 else "building the guest's image needs root"
 
 
-@pytest.fixture
-def campaign_seed(request: pytest.FixtureRequest) -> int:
-    """The seed of this run's random moments; the header of the run shows it."""
-    return int(request.config.getoption("--seed"))
-
-
 @pytest.fixture(scope="session")
 def installed() -> Path:
-    """The snapshot that every machine of this run is restored from: one run tests one state of the checkout."""
+    """The snapshot that all machines of this run are restored from: a run tests one state of the checkout."""
     reason = unable()
     if reason:
         pytest.skip(f"no lab: {reason}")

@@ -1,0 +1,35 @@
+"""Options of both test trees (a plugin: pytest reads no option of a conftest that it has not come to yet)."""
+
+import random
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="fault campaigns in full, not as a sample")
+    parser.addoption("--seed", type=int, default=None, help="repeat the random moments of an earlier run")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.seed is None:
+        config.option.seed = random.SystemRandom().randrange(1 << 32)
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    how = "in full" if config.option.full else "as a sample"
+    return f"campaigns: {how}, --seed {config.option.seed}"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave campaigns that have no seeded sample to --full."""
+    if config.option.full:
+        return
+    for item in items:
+        if item.get_closest_marker("campaign") and "campaign_seed" not in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.skip(reason="a campaign without a sample: runs with --full"))
+
+
+@pytest.fixture
+def campaign_seed(request: pytest.FixtureRequest) -> int:
+    """The seed of this run's random moments; the header of the run shows it."""
+    return int(request.config.option.seed)
