@@ -108,20 +108,18 @@ class Checkpoint:
         """
         if path.stat().st_size == 0:
             raise CheckpointDamaged(str(path), "it is empty")
+        db: sqlite3.Connection | None = None
         try:
             db = _connect(path, "rw")
-        except sqlite3.Error as error:
-            raise _opening_error(path, error) from error
-        try:
             checkpoint = cls._load(path, db)
-        except sqlite3.Error as error:
-            db.close()
-            raise _opening_error(path, error) from error
-        except (ValueError, OverflowError, TypeError) as error:
-            db.close()
-            raise CheckpointDamaged(str(path), str(error)) from error
-        except BaseException:
-            db.close()
+        except BaseException as error:
+            if db is not None:
+                db.close()
+            if isinstance(error, sqlite3.Error):
+                raise _opening_error(path, error) from error
+            if isinstance(error, ValueError | OverflowError | TypeError | MemoryError):
+                # Whatever bad bytes make of SQLite's answers: not UTF-8, of absurd size, of another type.
+                raise CheckpointDamaged(str(path), str(error)) from error
             raise
         try:
             checkpoint.commit()

@@ -61,7 +61,7 @@ class Region:
         digests = bytes(self.digests)
         if self.complete and digests == self.kind.zero() * self.blocks:
             digests = b""
-        return self.done.to_bytes(REGION_BLOCKS // 8, "little"), digests
+        return self.done.to_bytes(-(-REGION_BLOCKS // 8), "little"), digests
 
     @classmethod
     def unpack(

@@ -26,7 +26,8 @@ class TokenBucket:
     def delay(self, now: float) -> float:
         """Seconds until the next I/O may begin; 0: now."""
         self._refill(now)
-        return max(0.0, -self._tokens / self._rate) if self._rate else 0.0
+        owed = -self._tokens
+        return owed / self._rate if self._rate and owed >= 1 else 0.0
 
     def take(self, length: int) -> None:
         """Note an I/O of `length` bytes that begins now."""
