@@ -1,0 +1,277 @@
+"""The worker under a daemon: the protocol, from the daemon's side."""
+
+import os
+import random
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from p2vd.copying.layout import BLOCK
+from p2vd.copying.protocol import (
+    VERSION,
+    Bandwidth,
+    Binding,
+    Credit,
+    Hello,
+    NeedCredit,
+    Pause,
+    Phase,
+    ProgressReport,
+    Report,
+    Resume,
+    Start,
+    Stop,
+    TargetTraits,
+    ToWorker,
+    decode,
+    encode,
+)
+from p2vd.model.plan import Verify
+from p2vd.model.size import KIB
+from p2vd.system.descriptors import SeqpacketChannel
+from p2vd.system.process import Child, spawn
+
+SIZE = 12 * BLOCK + 512
+NOBODY = 65534
+PATIENCE_S = 60.0
+
+
+class Daemon:
+    """A daemon's end of one worker."""
+
+    def __init__(self, directory: Path):
+        self.source, self.target = directory / "source", directory / "target"
+        self.source.write_bytes(random.Random(1).randbytes(9 * BLOCK) + bytes(SIZE - 9 * BLOCK))
+        with self.target.open("wb") as file:
+            file.truncate(SIZE + 4 * BLOCK)
+        self.start = Start(
+            VERSION,
+            Binding("job", 1, "wwid", SIZE, 512, "vg/lv"),
+            str(directory / "checkpoint"),
+            TargetTraits(SIZE + 4 * BLOCK, 512),
+            worker_uid=NOBODY,
+            worker_gid=NOBODY,
+        )
+        self.channel: SeqpacketChannel
+        self.worker: Child | None = None
+        self.heard: list[object] = []
+
+    def spawn(self) -> None:
+        self.channel, theirs = SeqpacketChannel.pair()
+        self.worker = spawn(
+            [sys.executable, "-m", "p2vd.copying.worker", "--daemon", str(theirs.fileno()), "--job", "job"],
+            theirs.fileno(),
+        )
+        theirs.close()
+        self.heard = []
+        assert self.hear() == Hello(VERSION, self.worker.pid)
+
+    def begin(self, **changes: object) -> None:
+        self.spawn()
+        self.start = replace(self.start, **changes)  # type: ignore[arg-type]  # the fields' own types
+        fds = [os.open(self.source, os.O_RDONLY), os.open(self.target, os.O_RDWR)]
+        self.channel.send(encode(self.start), fds)
+        for fd in fds:
+            os.close(fd)
+
+    def tell(self, message: ToWorker) -> None:
+        self.channel.send(encode(message))
+
+    def hear(self) -> object:
+        packet = self.channel.receive(PATIENCE_S)
+        message = None if packet is None else decode(packet[0])
+        self.heard.append(message)
+        return message
+
+    def until(self, kind: type[object]) -> object:
+        while not isinstance(message := self.hear(), kind):
+            assert message is not None, f"no {kind.__name__} in {self.heard}"
+        return message
+
+    def progress(self) -> ProgressReport:
+        message = self.until(ProgressReport)
+        assert isinstance(message, ProgressReport)
+        return message
+
+    def end(self) -> tuple[int, Report]:
+        report = self.until(Report)
+        assert isinstance(report, Report)
+        assert self.worker is not None
+        code = self.worker.wait(PATIENCE_S)
+        assert code == report.exit_code
+        return code, report
+
+    def equal(self) -> bool:
+        return self.source.read_bytes() + bytes(4 * BLOCK) == self.target.read_bytes()
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Daemon]:
+    daemon = Daemon(tmp_path)
+    yield daemon
+    if daemon.worker is not None:
+        daemon.worker.kill()
+        daemon.worker.wait()
+        daemon.channel.close()
+
+
+def test_a_whole_copy(daemon: Daemon) -> None:
+    daemon.begin(verify=Verify.BOTH)
+    code, report = daemon.end()
+    assert (code, report.failure) == (0, None)
+    assert daemon.equal()
+    assert report.source_stable == "proven"
+    assert report.progress.bytes_copied == 9 * BLOCK
+    assert report.progress.bytes_zero == SIZE - 9 * BLOCK
+    assert report.progress.committed_bytes == report.progress.bytes_verified == SIZE
+    phases = [message.phase for message in daemon.heard if isinstance(message, Phase)]
+    assert phases[-1] == "verifying"
+    assert any(isinstance(message, ProgressReport) and message.committed for message in daemon.heard)
+
+
+def test_a_complete_copy_is_reported_again(daemon: Daemon) -> None:
+    daemon.begin()
+    _, first = daemon.end()
+    before = daemon.target.stat().st_mtime_ns
+    daemon.begin(resume=True)
+    code, second = daemon.end()
+    assert code == 0
+    assert (second.digest, second.progress) == (first.digest, first.progress)
+    assert daemon.target.stat().st_mtime_ns == before
+
+
+def test_a_daemon_that_goes_leaves_a_checkpoint(daemon: Daemon) -> None:
+    daemon.begin(bandwidth_bytes_per_s=4 * BLOCK)
+    message = daemon.progress()
+    while not message.committed:
+        message = daemon.progress()
+    daemon.channel.close()
+    assert daemon.worker is not None
+    assert daemon.worker.wait(PATIENCE_S) == 5
+    daemon.begin(bandwidth_bytes_per_s=0, resume=True)
+    code, report = daemon.end()
+    assert code == 0
+    assert report.progress.resumed_from_bytes >= message.progress.committed_bytes
+    assert daemon.equal()
+
+
+def test_stop_exits_5_and_says_what_is_safe(daemon: Daemon) -> None:
+    daemon.begin(bandwidth_bytes_per_s=BLOCK)
+    daemon.until(ProgressReport)
+    daemon.tell(Stop())
+    code, report = daemon.end()
+    assert code == 5
+    assert report.failure is None
+    assert report.progress.committed_bytes < SIZE
+
+
+def test_pause_commits_and_resume_goes_on(daemon: Daemon) -> None:
+    daemon.begin(bandwidth_bytes_per_s=4 * BLOCK)
+    daemon.until(ProgressReport)
+    daemon.tell(Pause())
+    seen: list[int] = []
+    while len(seen) < 8 or len(set(seen[-4:])) > 1:  # until nothing moves any more
+        message = daemon.progress()
+        seen.append(message.progress.bytes_copied)
+    assert message.progress.committed_bytes == message.progress.bytes_copied + message.progress.bytes_zero
+    daemon.tell(Bandwidth(0))
+    daemon.tell(Resume())
+    assert daemon.end()[0] == 0
+    assert daemon.equal()
+
+
+def test_a_thin_target_waits_for_credit(daemon: Daemon) -> None:
+    traits = TargetTraits(SIZE + 4 * BLOCK, 512, thin_chunk_bytes=64 * KIB, pool_zeroes=True)
+    daemon.begin(target=traits, credit_bytes=0)
+    wanted = daemon.until(NeedCredit)
+    assert wanted == NeedCredit(BLOCK)
+    daemon.tell(Credit(5 * BLOCK))
+    wanted = daemon.until(NeedCredit)
+    assert isinstance(wanted, NeedCredit)
+    assert 5 * BLOCK < wanted.total_bytes <= 6 * BLOCK
+    daemon.tell(Credit(100 * BLOCK))
+    code, report = daemon.end()
+    assert code == 0
+    assert report.progress.allocated_bytes == 9 * BLOCK
+    assert daemon.equal()
+
+
+def test_stop_while_waiting_for_credit(daemon: Daemon) -> None:
+    traits = TargetTraits(SIZE + 4 * BLOCK, 512, thin_chunk_bytes=64 * KIB, pool_zeroes=True)
+    daemon.begin(target=traits, credit_bytes=0)
+    daemon.until(NeedCredit)
+    daemon.tell(Stop())
+    assert daemon.end()[0] == 5
+
+
+def test_another_disk_is_refused(daemon: Daemon) -> None:
+    daemon.begin()
+    daemon.end()
+    daemon.begin(binding=replace(daemon.start.binding, source_id="other"))
+    code, report = daemon.end()
+    assert code == 1
+    assert report.failure is not None
+    assert report.failure.name == "CheckpointMismatch"
+    assert "source id" in report.failure.message
+
+
+def test_a_lost_checkpoint_is_refused(daemon: Daemon) -> None:
+    daemon.begin(resume=True)
+    code, report = daemon.end()
+    assert code == 1
+    assert report.failure is not None
+    assert report.failure.name == "CheckpointMissing"
+
+
+def test_an_unknown_version_is_refused(daemon: Daemon) -> None:
+    daemon.begin(version=VERSION + 1)
+    assert daemon.end()[0] == 1
+
+
+@pytest.mark.parametrize(
+    "packet", [b"not JSON", b"[]", b'{"type": "start"}', b'{"type": "stop"}', b'{"x": 1}']
+)
+def test_garbage_is_refused(daemon: Daemon, packet: bytes) -> None:
+    daemon.spawn()
+    with socket.socket(fileno=os.dup(daemon.channel.fileno())) as raw:
+        raw.send(packet)
+    code, report = daemon.end()
+    assert code == 1
+    assert report.failure is not None
+
+
+def test_a_daemon_that_dies_before_start(daemon: Daemon) -> None:
+    daemon.spawn()
+    daemon.channel.close()
+    assert daemon.worker is not None
+    assert daemon.worker.wait(PATIENCE_S) == 5
+
+
+def test_garbage_in_the_middle_stops_at_a_checkpoint(daemon: Daemon) -> None:
+    daemon.begin(bandwidth_bytes_per_s=BLOCK)
+    daemon.until(ProgressReport)
+    with socket.socket(fileno=os.dup(daemon.channel.fileno())) as raw:
+        raw.send(b"\xff")
+    assert daemon.end()[0] == 5
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has privileges to drop")
+def test_it_has_no_privileges_while_it_copies(daemon: Daemon) -> None:
+    daemon.begin(bandwidth_bytes_per_s=BLOCK)
+    daemon.until(ProgressReport)
+    assert daemon.worker is not None
+    for task in Path(f"/proc/{daemon.worker.pid}/task").iterdir():
+        status = dict(
+            line.split(":\t", 1) for line in (task / "status").read_text().splitlines() if ":\t" in line
+        )
+        assert status["Uid"].split() == status["Gid"].split() == [str(NOBODY)] * 4
+        assert {int(status[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {0}
+        assert status["NoNewPrivs"] == "1"
+        assert status["Groups"].strip() == ""
+    daemon.tell(Stop())
+    assert daemon.end()[0] == 5
