@@ -1,5 +1,6 @@
 """JSON messages and open descriptors over a SOCK_SEQPACKET pair: one packet, one message."""
 
+import array
 import contextlib
 import json
 import os
@@ -12,6 +13,7 @@ from typing import Any, Self
 # A packet lives in the sender's socket buffer: Linux's default (net.core.wmem_default) is 208 KiB.
 _PACKET_BYTES = 128 << 10
 _MAX_FDS = 16
+_FD_BYTES = array.array("i").itemsize
 
 
 class SeqpacketChannel:
@@ -78,11 +80,16 @@ class SeqpacketChannel:
         """
         self._wait(select.POLLIN, timeout_s)
         try:
-            data, fds, flags, _ = socket.recv_fds(
-                self._socket, _PACKET_BYTES, _MAX_FDS, socket.MSG_CMSG_CLOEXEC
+            data, ancillary, flags, _ = self._socket.recvmsg(
+                _PACKET_BYTES, socket.CMSG_SPACE(_MAX_FDS * _FD_BYTES), socket.MSG_CMSG_CLOEXEC
             )
         except ConnectionResetError:
             return None
+        # Not socket.recv_fds: Python 3.11's drops its flags, and the descriptors become inheritable.
+        fds = array.array("i")
+        for level, kind, body in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                fds.frombytes(body[: len(body) // _FD_BYTES * _FD_BYTES])
         if not data and not fds:
             return None
         try:

@@ -1,0 +1,156 @@
+"""The helper that proves and opens devices."""
+
+import os
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from p2vd.copying import opening
+from p2vd.copying.opener import Opener
+from p2vd.copying.opening import OpenReply, OpenRequest, SourceToOpen, TargetToOpen
+from p2vd.model.errors import P2vdError
+from p2vd.system.command import CommandFailed
+from p2vd.system.descriptors import SeqpacketChannel, close_all
+from p2vd.system.process import spawn
+from tests.fakes import FakeCommands
+from tests.loop import Loop, needs_loop
+
+MIB = 1 << 20
+WWID = "36001405aaaa0000bbbb1111cccc2222d"
+
+
+class FastClock:
+    """A clock that sleeps in no time."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def now_us(self) -> int:
+        return int(self.now * 1e6)
+
+    def sleep(self, seconds: float, until: threading.Event) -> bool:
+        self.now += seconds
+        return until.is_set()
+
+
+def opener(commands: FakeCommands | None = None) -> Opener:
+    return Opener(commands or FakeCommands(), clock=FastClock())
+
+
+def failed(argv: tuple[str, ...]) -> CommandFailed:
+    return CommandFailed(argv, 1, "no answer")
+
+
+LUN = SourceToOpen("/dev/mapper/x", MIB, 512, "mpath-x", WWID, ("sda", "sdb"))
+
+
+def test_the_wwid_is_read_from_every_path() -> None:
+    commands = FakeCommands().on("/lib/udev/scsi_id", WWID + "\n")
+    assert opener(commands).answer(OpenRequest(LUN)) == (OpenReply(ok=True), [])
+    assert [argv[-1] for argv in commands.queries] == ["/dev/sda", "/dev/sdb"]
+
+
+def test_one_path_to_another_disk_is_refused() -> None:
+    commands = (
+        FakeCommands().on("/lib/udev/scsi_id", WWID).on("/lib/udev/scsi_id -g -u -d /dev/sdb", "3other")
+    )
+    reply, fds = opener(commands).answer(OpenRequest(LUN))
+    assert fds == []
+    assert reply.error is not None
+    assert reply.error.name == "IdentityChanged"
+    assert "/dev/sdb" in reply.error.message
+    assert "3other" in reply.error.message
+
+
+def test_a_path_that_is_silent_is_named() -> None:
+    commands = FakeCommands().on("/lib/udev/scsi_id", WWID).on("/lib/udev/scsi_id -g -u -d /dev/sdb", failed)
+    assert opener(commands).answer(OpenRequest(LUN))[0] == OpenReply(ok=True, silent_paths=("sdb",))
+
+
+def test_a_disk_of_which_no_path_answers_is_absent() -> None:
+    reply, _ = opener(FakeCommands().on("/lib/udev/scsi_id", failed)).answer(OpenRequest(LUN))
+    assert reply.error is not None
+    assert reply.error.name == "DeviceAbsent"
+
+
+def test_a_device_that_is_not_there_is_absent(tmp_path: Path) -> None:
+    source = SourceToOpen(str(tmp_path / "none"), MIB, 512, image=True)
+    reply, _ = opener().answer(OpenRequest(source, TargetToOpen("/none", MIB, 512)))
+    assert reply.error is not None
+    assert reply.error.name == "DeviceAbsent"
+
+
+def test_over_the_channel_with_descriptors(tmp_path: Path) -> None:
+    """The real process; a file stands for a source, and as a target is refused."""
+    image = tmp_path / "image"
+    image.write_bytes(bytes(MIB))
+    ours, theirs = SeqpacketChannel.pair()
+    words = [sys.executable, "-m", "p2vd.copying.opener", "--channel", str(theirs.fileno())]
+    child = spawn(words, theirs.fileno())
+    theirs.close()
+    request = OpenRequest(SourceToOpen(str(image), MIB, 512, image=True), TargetToOpen(str(image), MIB, 512))
+    ours.send(opening.encode(request))
+    packet = ours.receive(60)
+    assert packet is not None
+    reply = opening.decode_reply(packet[0])
+    assert reply.error is not None
+    assert (reply.error.name, packet[1]) == ("IdentityChanged", [])
+    assert child.wait(60) == 0
+
+
+def change(**fields: object) -> Callable[[TargetToOpen], TargetToOpen]:
+    return lambda target: replace(target, **fields)  # type: ignore[arg-type]  # the fields' own types
+
+
+@pytest.mark.root
+@needs_loop
+class TestBlockDevices:
+    """Loop devices: real exclusive opens."""
+
+    def test_both_are_opened_exclusively(self, tmp_path: Path) -> None:
+        with Loop(tmp_path / "a", MIB) as source, Loop(tmp_path / "b", 2 * MIB) as target:
+            request = OpenRequest(
+                SourceToOpen(source.device, MIB, 512),
+                TargetToOpen(target.device, 0, 512, min_size_bytes=MIB),
+            )
+            reply, fds = opener().answer(request)
+            assert (reply, len(fds)) == (OpenReply(ok=True), 2)
+            for path in (source.device, target.device):
+                with pytest.raises(OSError, match="busy"):
+                    os.open(path, os.O_RDONLY | os.O_EXCL)
+            again, none = opener().answer(request)
+            assert again.error is not None
+            assert (again.error.name, none) == ("DeviceInUse", [])
+            close_all(fds)
+
+    @pytest.mark.parametrize(
+        ("alter", "word"),
+        [
+            (change(size_bytes=2 * MIB), "size"),
+            (change(size_bytes=0, min_size_bytes=2 * MIB), "at least"),
+            (change(sector_size=4096), "sector size"),
+        ],
+    )
+    def test_another_device_than_meant_is_refused(
+        self, tmp_path: Path, alter: Callable[[TargetToOpen], TargetToOpen], word: str
+    ) -> None:
+        with Loop(tmp_path / "a", MIB) as loop:
+            target = alter(TargetToOpen(loop.device, MIB, 512))
+            with pytest.raises(P2vdError, match=word):
+                opener().open(target, os.O_RDWR, "target", 0)
+            os.close(os.open(loop.device, os.O_RDWR | os.O_EXCL))
+
+    def test_an_open_count_that_is_not_ours_is_refused(self, tmp_path: Path) -> None:
+        with Loop(tmp_path / "a", MIB) as loop:
+            target = TargetToOpen(loop.device, MIB, 512, dm_uuid="LVM-x")
+            with pytest.raises(P2vdError, match="in use"):
+                opener(FakeCommands().on("dmsetup", "1\n")).open(target, os.O_RDWR, "target", 0)
+            with pytest.raises(P2vdError, match="device-mapper UUID"):
+                opener(FakeCommands().on("dmsetup", "0\n", "1\n")).open(target, os.O_RDWR, "target", 0)
