@@ -84,3 +84,13 @@ def make_policies(*texts: str) -> PolicySet:
 def make_inventory(source: Source = SOURCE, *groups: Vg, **changes: Any) -> Inventory:
     """One source and the usual volume group, or those given."""
     return replace(Inventory((source,), groups or (VG,)), **changes)
+
+
+def with_pool(**changes: Any) -> Vg:
+    """The volume group with another pool."""
+    return replace(VG, thin_pools=(replace(POOL, **changes),))
+
+
+def thin_with(text: str) -> str:
+    """The thin rule with more said of its target."""
+    return THIN + text

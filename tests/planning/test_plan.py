@@ -1,20 +1,17 @@
 """Plans, and every reason why there is none."""
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from p2vd.model.codec import from_json, to_json
 from p2vd.model.disk import PathState, Transport
-from p2vd.model.errors import NotFound, PlanOutdated, Reason, Refused
+from p2vd.model.errors import NotFound, Reason, Refused
 from p2vd.model.inventory import Inventory
 from p2vd.model.lvm import Lv, Pv, Vg
 from p2vd.model.plan import Plan, Provisioning, Target, Verify
 from p2vd.model.size import GIB, MIB
-from p2vd.planning.plan import Overrides, PlanRequest, make_plan, recheck
+from p2vd.planning.plan import Overrides, PlanRequest, make_plan
 from p2vd.policy.model import PolicySet, PolicyText
 from p2vd.policy.parse import load
 from tests.planning.builders import (
@@ -28,6 +25,8 @@ from tests.planning.builders import (
     make_inventory,
     make_policies,
     make_source,
+    thin_with,
+    with_pool,
 )
 
 REQUEST = PlanRequest(WWID, source_offline=True)
@@ -42,16 +41,6 @@ def refusal(
         make_plan(request, inventory, policies)
     assert caught.value.subject == f"Source {inventory.sources[0]}"
     return {reason.code: reason.text for reason in caught.value.reasons}
-
-
-def with_pool(**changes: Any) -> Vg:
-    """The volume group with another pool."""
-    return replace(VG, thin_pools=(replace(POOL, **changes),))
-
-
-def thin_with(text: str) -> str:
-    """The thin rule with more said of its target."""
-    return THIN + text
 
 
 def test_thin_plan() -> None:
@@ -355,63 +344,3 @@ def test_warns_of_a_pool_that_will_fill_up(percent: float, free: str) -> None:
     assert warning.startswith(
         f"The copy may need 10 GiB of the pool vg_san/pool0, which has {free} free beyond the reserve of 5 %"
     )
-
-
-# -- ids and recheck -----------------------------------------------------------------------------
-
-
-@settings(deadline=None)
-@given(st.integers(0, 94), st.sampled_from(["a", "b"]))
-def test_pool_fill_and_names_of_the_moment_are_not_part_of_the_id(percent: int, name: str) -> None:
-    policies = make_policies(THIN)
-    inventory = make_inventory(make_source(name=name, device="dm-9"), with_pool(data_percent=float(percent)))
-    assert make_plan(REQUEST, inventory, policies).id == make_plan(REQUEST, make_inventory(), policies).id
-
-
-def test_recheck_of_an_unchanged_world() -> None:
-    policies = make_policies(THIN)
-    plan = make_plan(PlanRequest(WWID, "web1", True, Overrides(Verify.BOTH)), make_inventory(), policies)
-    assert recheck(plan, make_inventory(), policies) == plan
-
-
-@pytest.mark.parametrize(
-    ("inventory", "difference"),
-    [
-        (Inventory(), f"the source {WWID} is no longer attached."),
-        (
-            make_inventory(make_source(size_bytes=11 * GIB)),
-            "the source's size is now '11811160064', was '107",
-        ),
-        (make_inventory(SOURCE, replace(VG, uuid="new")), "the volume group is now 'new', was 'vg-uuid'."),
-        (make_inventory(SOURCE, with_pool(uuid="p")), "the thin pool is now 'p', was 'pool-uuid'."),
-        (make_inventory(SOURCE, replace(VG, exported=True)), "it would be refused now. Source"),
-    ],
-)
-def test_recheck_names_the_difference(inventory: Inventory, difference: str) -> None:
-    policies = make_policies(THIN)
-    plan = make_plan(REQUEST, make_inventory(), policies)
-    with pytest.raises(PlanOutdated) as caught:
-        recheck(plan, inventory, policies)
-    assert caught.value.difference.startswith(difference)
-    assert str(caught.value).endswith("Make a new plan.")
-
-
-def test_recheck_sees_a_changed_policy() -> None:
-    plan = make_plan(REQUEST, make_inventory(), make_policies(THIN))
-    with pytest.raises(PlanOutdated) as caught:
-        recheck(plan, make_inventory(), make_policies(thin_with("autoactivate = false")))
-    assert caught.value.difference == "the text of the policy 'thin' has changed."
-
-
-def test_recheck_does_not_mind_a_comment() -> None:
-    plan = make_plan(REQUEST, make_inventory(), make_policies(THIN))
-    assert recheck(plan, make_inventory(), make_policies("# why\n\n" + THIN)).id == plan.id
-
-
-def test_recheck_of_a_plan_of_an_older_version() -> None:
-    policies = make_policies(THIN)
-    plan = make_plan(REQUEST, make_inventory(), policies)
-    older = replace(plan, id="0" * 16, digest_parts=plan.digest_parts[1:])
-    with pytest.raises(PlanOutdated) as caught:
-        recheck(older, make_inventory(), policies)
-    assert caught.value.difference == f"the source is now '{WWID}', was ''."
