@@ -11,7 +11,7 @@ from typing import Protocol
 
 from p2vd.copying.controls import Gauge
 from p2vd.copying.errors import PoolFull, ReadFailed, TargetChanged, WriteFailed
-from p2vd.copying.layout import BLOCK, Extent, Layout
+from p2vd.copying.layout import BLOCK, SUB_BLOCK, Extent, Layout
 from p2vd.system import block
 
 log = logging.getLogger(__name__)
@@ -56,9 +56,11 @@ class Readable(Protocol):
 class Sink(Readable, Protocol):
     """What blocks are written to."""
 
-    @property
-    def least_zero(self) -> int:
-        """Zero runs shorter than this are better written with the data around them."""
+    def least_zero(self, skipped: bool) -> int:
+        """Zero runs shorter than this are better written with the data around them.
+
+        `skipped`: longer ones cost nothing, because nothing was ever written there.
+        """
 
     @property
     def skips_zeros(self) -> bool:
@@ -151,12 +153,14 @@ class Target(Device):
     admit: Callable[[int, int], None] = lambda offset, length: None
     _no_zeroing: bool = field(default=False, init=False)
 
-    @property
-    def least_zero(self) -> int:
-        """A thin chunk or a file's hole is worth an operation of its own; else only whole blocks."""
-        if self._is_file:
-            return 64 << 10
-        return max(self.chunk_bytes, 64 << 10) if self.chunk_bytes else BLOCK
+    def least_zero(self, skipped: bool) -> int:
+        """A thin chunk or a hole is worth an operation of its own; on other devices whole blocks are.
+
+        Within one thin chunk nothing is saved: the pool zeroes what a write leaves of a new chunk.
+        """
+        if self.chunk_bytes:
+            return max(self.chunk_bytes, SUB_BLOCK)
+        return SUB_BLOCK if self._is_file or skipped else BLOCK
 
     @property
     def skips_zeros(self) -> bool:

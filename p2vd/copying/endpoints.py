@@ -78,7 +78,7 @@ def check_empty(path: Path, target: Endpoint, opener: Opener, *, force: bool, cl
     """
     if names := block.holders(target.fd):
         raise TargetRefused(str(path), f"{', '.join(names)} is built upon it.")
-    if found := _signatures(path, target, opener):
+    if found := _signatures(path, opener):
         raise TargetRefused(
             str(path), f"it holds {found}. If that may be lost, remove it first with wipefs -a {path}."
         )
@@ -171,11 +171,10 @@ def _probe(path: Path) -> tuple[int, int, str, str]:
         raise OpenFailed(str(path), error.strerror or str(error)) from error
 
 
-def _signatures(path: Path, target: Endpoint, opener: Opener) -> str:
+def _signatures(path: Path, opener: Opener) -> str:
     """What libblkid recognizes on the device: filesystem, PV, partition table, md; empty: nothing."""
-    node = f"/dev/block/{block.device_number(target.fd)}"
     try:
-        answer = opener.commands.query(["wipefs", "--no-act", "--json", node])
+        answer = opener.commands.query(["wipefs", "--no-act", "--json", str(path.resolve())])
     except (CommandFailed, CommandTimedOut) as error:
         raise TargetRefused(str(path), f"what it holds cannot be told: {error}") from error
     if not answer.stdout.strip():

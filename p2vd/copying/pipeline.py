@@ -167,7 +167,7 @@ class _Piece:
             return
         self._put_zeros()
         flags = [buffer.is_zero(at, min(SUB_BLOCK, length - at)) for at in range(0, length, SUB_BLOCK)]
-        data = data_runs(flags, length, pipeline.sink.least_zero)
+        data = data_runs(flags, length, pipeline.sink.least_zero(self._skip))
         pipeline.intend(self._work)
         for start, count in data:
             pipeline.sink.write(buffer, start, block * BLOCK + start, count)
