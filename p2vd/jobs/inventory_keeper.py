@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -10,7 +11,10 @@ from p2vd.model.inventory import Inventory
 
 log = logging.getLogger(__name__)
 
-_SETTLE_S = 0.5  # a LUN with eight paths makes dozens of uevents: one scan for all of them
+# A LUN with eight paths makes dozens of uevents: one scan for all of them. And a host that makes
+# uevents all the time shall spend no more than a third of it on scans.
+_SETTLE_S = 0.5
+_SETTLE_SCANS = 2
 
 Done = Callable[[P2vdError | None], None]
 
@@ -32,6 +36,7 @@ class InventoryKeeper:
         self._inventory = Inventory()
         self.scanned = False
         self._wanted = threading.Event()
+        self._asked = threading.Event()
         self._stopped = threading.Event()
         self._lock = threading.Lock()
         self._waiting: list[Done] = []
@@ -45,6 +50,7 @@ class InventoryKeeper:
     def stop(self) -> None:
         """End after the scan under way; waits for none."""
         self._stopped.set()
+        self._asked.set()
         self._wanted.set()
 
     def current(self) -> Inventory:
@@ -59,6 +65,7 @@ class InventoryKeeper:
         """Scan soon, and call `done` (on the scanning thread) after a scan that began after this call."""
         with self._lock:
             self._waiting.append(done)
+            self._asked.set()
         self._wanted.set()
 
     def fresh(self, timeout_s: float = 60.0) -> Inventory:
@@ -78,14 +85,18 @@ class InventoryKeeper:
         return self._inventory
 
     def _run(self) -> None:
+        took_s = 0.0
         while not self._stopped.is_set():
             self._wanted.wait()
             if not self._waiting:
-                self._stopped.wait(_SETTLE_S)
+                self._asked.wait(max(_SETTLE_S, took_s * _SETTLE_SCANS))
             self._wanted.clear()
             with self._lock:
+                self._asked.clear()
                 waiting, self._waiting = self._waiting, []
+            began = time.monotonic()
             self._scan(waiting)
+            took_s = time.monotonic() - began
 
     def _scan(self, waiting: list[Done]) -> None:
         problem: P2vdError | None = None

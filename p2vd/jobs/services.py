@@ -48,6 +48,7 @@ class Services:
     libvirt: Callable[[str], Libvirt]
     policies: Callable[[], PolicySet]
     worker_ids: tuple[int, int]
+    sysfs: Path = Path("/sys")
 
     def job_directory(self, job: Job) -> Path:
         """Where a job keeps its checkpoint and its receipt."""

@@ -1,7 +1,9 @@
 """The source, protected from this host's own writers: read-only and in quarantine (design: §4.3, §4.11)."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from p2vd.jobs.services import Services
 from p2vd.model.disk import Source
@@ -22,15 +24,14 @@ def protect(services: Services, job: Job, source: Source) -> None:
     read-only in any case.
     """
     services.quarantine.add_source(source)
-    writable = [device for device in _devices(source) if _is_writable(services, device)]
+    writable = [device for device in _devices(source) if _is_writable(services.sysfs, device)]
     new = tuple(device for device in writable if device not in job.source_set_read_only)
     if new:
         services.board.change(
             job.uuid,
             lambda stored: replace(stored, source_set_read_only=stored.source_set_read_only + new),
         )
-    for device in writable:
-        _set(services, device, "--setro")
+    _set(services, writable, "--setro")
 
 
 def release(services: Services, job: Job, source: Source | None) -> None:
@@ -39,23 +40,27 @@ def release(services: Services, job: Job, source: Source | None) -> None:
         return
     if source is not None:
         # Paths first: a map over a read-only path stays read-only.
-        for device in reversed(_devices(source)):
-            if device in job.source_set_read_only:
-                _set(services, device, "--setrw")
+        ours = [device for device in reversed(_devices(source)) if device in job.source_set_read_only]
+        _set(services, ours, "--setrw")
     services.board.change(job.uuid, lambda stored: replace(stored, source_set_read_only=()))
 
 
-def _is_writable(services: Services, device: str) -> bool:
+def _is_writable(sysfs: Path, device: str) -> bool:
     try:
-        return services.commands.query(["blockdev", "--getro", device], timeout_s=10).stdout.strip() == "0"
-    except (CommandFailed, CommandTimedOut) as error:
+        return (sysfs / "class/block" / Path(device).name / "ro").read_text().strip() == "0"
+    except OSError as error:
         log.warning("%s could not be asked whether it is read-only: %s", device, error)
         return False
 
 
-def _set(services: Services, device: str, flag: str) -> None:
+def _set(services: Services, devices: Sequence[str], flag: str) -> None:
     # BLKROSET changes one flag in the kernel at once or not at all: a kill at the deadline is harmless.
+    # blockdev ends at the first device that it cannot open: then each is tried alone.
     try:
-        services.commands.query(["blockdev", flag, device], timeout_s=10)
+        if devices:
+            services.commands.query(["blockdev", flag, *devices], timeout_s=10)
     except (CommandFailed, CommandTimedOut) as error:
-        log.warning("blockdev %s %s: %s", flag, device, error)
+        log.warning("blockdev %s %s: %s", flag, " ".join(devices), error)
+        if len(devices) > 1:
+            for device in devices:
+                _set(services, [device], flag)

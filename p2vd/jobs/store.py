@@ -46,6 +46,9 @@ class Store:
         """Open or create `path`. Raises StoreDamaged where its content fails SQLite's own check."""
         self._path = path
         self._lock = threading.RLock()
+        # What was decoded or written last: this is the file's only writer, and jobs are read many
+        # times a second.
+        self._known: dict[tuple[str, str], Plan | Machine | Job] = {}
         try:
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode=WAL")
@@ -68,19 +71,24 @@ class Store:
 
     def _all(self, cls: type[T]) -> tuple[T, ...]:
         with self._lock:
-            rows = self._db.execute(
-                "SELECT id, value FROM record WHERE kind = ? ORDER BY number", (_kind(cls),)
+            keys = self._db.execute(
+                "SELECT id FROM record WHERE kind = ? ORDER BY number", (_kind(cls),)
             ).fetchall()
-        return tuple(self._value(cls, key, text) for key, text in rows)
+            return tuple(self._get(cls, key) for (key,) in keys)
 
     def _get(self, cls: type[T], key: str) -> T:
         with self._lock:
+            known = self._known.get((_kind(cls), key))
+            if isinstance(known, cls):
+                return known
             row = self._db.execute(
                 "SELECT value FROM record WHERE kind = ? AND id = ?", (_kind(cls), key)
             ).fetchone()
-        if row is None:
-            raise NotFound(_kind(cls), key)
-        return self._value(cls, key, row[0])
+            if row is None:
+                raise NotFound(_kind(cls), key)
+            value = self._value(cls, key, row[0])
+            self._known[_kind(cls), key] = value
+            return value
 
     def _value(self, cls: type[T], key: str, text: str) -> T:
         try:
@@ -95,6 +103,7 @@ class Store:
                 "ON CONFLICT(kind, id) DO UPDATE SET value = excluded.value",
                 (_kind(cls), key, to_json(value)),
             )
+            self._known[_kind(cls), key] = value
         return value
 
     def plan(self, plan_id: str) -> Plan:
@@ -131,6 +140,7 @@ class Store:
                     self._put(Job, job.uuid, job)
             except BaseException:
                 self._db.execute("ROLLBACK")
+                self._known.clear()
                 raise
             self._db.execute("COMMIT")
 
