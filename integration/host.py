@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Any, Self
 
 from integration.lab.san import San
-from integration.lab.vm import GuestError, Vm
+from integration.lab.shell import GuestError
+from integration.lab.vm import Vm
 
 JOB, MACHINE, SOURCE = "org.p2vd1.Job", "org.p2vd1.Machine", "org.p2vd1.Source"
 ENDED = ("proven", "failed", "cancelled")

@@ -9,7 +9,8 @@ import pytest
 
 from integration.content import fill, fill_lun, require_same
 from integration.host import JOB, Host, Properties
-from integration.lab.vm import GuestError, Vm
+from integration.lab.shell import GuestError
+from integration.lab.vm import Vm
 
 pytestmark = pytest.mark.lab
 
@@ -27,7 +28,7 @@ domain.vcpus = 1
 domain.type = "qemu"
 """
 
-LOCAL512, LOCAL4K = "virtio-LAB-LOCAL512", "virtio-LAB-LOCAL4K"
+LOCAL512, LOCAL4K = "virtio-LAB-DISK512", "virtio-LAB-DISK4K"
 
 
 def test_thin_and_thick_both_sector_sizes_lun_and_local_disk(vm: Vm) -> None:
@@ -45,8 +46,8 @@ def test_thin_and_thick_both_sector_sizes_lun_and_local_disk(vm: Vm) -> None:
             for name, key, value, vg, provisioning in (
                 ("a", "wwid", host.san["boot1"].wwid, "vg_san", "thin"),
                 ("b", "wwid", host.san["boot2"].wwid, "vg_san4k", "thick"),
-                ("c", "serial", "LAB-LOCAL512", "vg_san", "thick"),
-                ("d", "serial", "LAB-LOCAL4K", "vg_san4k", "thin"),
+                ("c", "serial", "LAB-DISK512", "vg_san", "thick"),
+                ("d", "serial", "LAB-DISK4K", "vg_san4k", "thin"),
             )
         ),
     )
@@ -82,8 +83,8 @@ def test_the_domain_boots_from_the_volume(vm: Vm) -> None:
 
 # ---- killed at any moment ----------------------------------------------------------------------
 
-BANDWIDTH = 12 * MIB
-RATE = "12 MiB"
+BANDWIDTH = 4 * MIB
+RATE = "4 MiB"
 
 
 def start_slow_copy(vm: Vm, *, provisioning: str = "thin", seed: int = 5) -> tuple[Host, Properties, str]:
@@ -236,7 +237,7 @@ def test_what_a_second_initiator_writes_is_found_when_both_are_verified(vm: Vm) 
     with pytest.raises(GuestError, match="source-offline"):
         host.plan(host.san["boot1"].wwid, offline=False)
     job = host.migrate(host.san["boot1"].wwid, "changing")
-    host.wait_copied(job, 64 * MIB)
+    host.wait_copied(job, 40 * MIB)
     host.san.write_elsewhere("boot1", 20 * MIB + 4096, "written by another host")
     failed = host.wait(
         lambda: (now := host.at(job["path"]))["Stage"] in ("failed", "proven") and now, "the end of the job"
@@ -247,15 +248,16 @@ def test_what_a_second_initiator_writes_is_found_when_both_are_verified(vm: Vm) 
 
 
 def test_a_pool_that_runs_full_holds_the_job_until_it_is_extended(vm: Vm) -> None:
-    host = Host.ready(vm, bandwidth=RATE)
+    host = Host(vm)
+    vm.run("lvcreate -q -y --type thin-pool -Zy -L 32M -n small vg_san")
+    host.policy(more='target.thin_pool = "small"\npool.over_commit = 4\n')
+    vm.run("systemctl start p2vd")
     digest = fill_lun(host.san, "boot1", 7)
-    vm.run("lvcreate -q -y -V 1150M --thin -n greedy vg_san/pool0")
     job = host.migrate(host.san["boot1"].wwid, "victim")
-    host.wait_copied(job, 4 * MIB)
-    vm.run("dd if=/dev/zero of=/dev/vg_san/greedy bs=1M count=1090 oflag=direct status=none", timeout_s=600)
     held = host.wait_job(job, "the hold pool", lambda now: "pool" in now["Holds"])
     assert "lvextend" in held["Stalled"]
-    vm.run("lvextend -q -y -L +400M vg_san/pool0")
+    assert float(vm.out("lvs --noheadings -o data_percent vg_san/small")) <= 96
+    vm.run("lvextend -q -y -L +128M vg_san/small")
     require_good_end(host, job, digest)
 
 

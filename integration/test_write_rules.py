@@ -7,12 +7,13 @@ import pytest
 
 from integration.content import fill_lun, require_same
 from integration.host import Host, Properties
-from integration.lab.vm import GuestError, Vm
+from integration.lab.shell import GuestError
+from integration.lab.vm import Vm
 
 pytestmark = pytest.mark.lab
 
 MIB = 1 << 20
-SLOW = "12 MiB"
+SLOW = "4 MiB"
 
 
 def refusal(host: Host, source_id: str) -> str:
@@ -97,7 +98,7 @@ def test_a_source_that_changed_at_resume_is_refused(vm: Vm) -> None:
     host = Host.ready(vm, bandwidth=SLOW)
     fill_lun(host.san, "boot1", 4)
     job = host.migrate(host.san["boot1"].wwid, "changed")
-    host.wait_copied(job, 30 * MIB)
+    host.wait_copied(job, 16 * MIB)
     vm.run("systemctl stop p2vd")
     host.san.write_elsewhere("boot1", 512, "the disk has another beginning now")
     vm.run("systemctl start p2vd")
@@ -151,7 +152,7 @@ def test_a_target_touched_from_outside_fails_the_job_by_name(vm: Vm, touch: str,
     host = Host.ready(vm, provisioning="thick", bandwidth=SLOW)
     digest = fill_lun(host.san, "boot1", 9)
     job = host.migrate(host.san["boot1"].wwid, "touched")
-    host.wait_copied(job, 30 * MIB)
+    host.wait_copied(job, 16 * MIB)
     vm.run(touch.format(target=job["Target"]))
     failed = ended(host, job)
     assert failed["Stage"] == "failed"
