@@ -45,7 +45,16 @@ def installed() -> Path:
     reason = unable()
     if reason:
         pytest.skip(f"no lab: {reason}")
+    _sweep()
     return layers.ensure("p2vd")
+
+
+def _sweep() -> None:
+    """Delete the machines of test runs that were killed: QEMU went with them, its files did not."""
+    for name in Vm.names():
+        made_by = re.fullmatch(r"(?:test|build-\w+)-(\d+)", name)
+        if made_by and not Path(f"/proc/{made_by[1]}").exists():
+            Vm.attach(name).down()
 
 
 @pytest.fixture
