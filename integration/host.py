@@ -12,7 +12,7 @@ from integration.lab.san import San
 from integration.lab.shell import GuestError
 from integration.lab.vm import Vm
 
-JOB, MACHINE, SOURCE = "org.p2vd1.Job", "org.p2vd1.Machine", "org.p2vd1.Source"
+MANAGER, JOB, MACHINE, SOURCE = (f"org.p2vd1.{name}" for name in ("Manager", "Job", "Machine", "Source"))
 ENDED = ("proven", "failed", "cancelled")
 
 Properties = dict[str, Any]
@@ -93,9 +93,10 @@ class Host:
 
     def source(self, source_id: str) -> Properties:
         """Return a source once p2vd sees it."""
-        return self.wait(
+        found: Properties = self.wait(
             lambda: next((s for s in self.of(SOURCE) if s["Id"] == source_id), None), f"source {source_id}"
         )
+        return found
 
     def job(self) -> Properties:
         """Return the newest job."""
@@ -112,7 +113,7 @@ class Host:
             options += ["name", "s", name]
         plan_id: str = self.call(
             "/org/p2vd1",
-            "org.p2vd1.Manager",
+            MANAGER,
             "Plan",
             "asa{sv}",
             "1",
@@ -126,7 +127,7 @@ class Host:
         """Plan and start; return the job."""
         self.source(source_id)
         plan_id = self.plan(source_id, name)
-        (machine,) = self.call("/org/p2vd1", "org.p2vd1.Manager", "Migrate", "sa{sv}", plan_id, "0")
+        (machine,) = self.call("/org/p2vd1", MANAGER, "Migrate", "sa{sv}", plan_id, "0")
         (path,) = (entry for entry in self.objects()[machine][MACHINE]["Jobs"])
         return self.at(path)
 
@@ -200,6 +201,13 @@ class Host:
         """Remove a registered machine and its LV, as an administrator would to begin anew."""
         self.vm.run(f"virsh -q undefine {name}")
         self.vm.run(f"lvremove -q -y {self.at(job['path'])['Target']}")
+        self.rescan()
+
+    def rescan(self) -> None:
+        """Have p2vd look at the host now, and wait until it has."""
+        self.call("/org/p2vd1", MANAGER, "Rescan", "a{sv}", "0")
+        scanning = ["busctl", "get-property", "org.p2vd1", "/org/p2vd1", MANAGER, "Scanning"]
+        self.wait(lambda: self.vm.out(scanning) == "b false", "the end of the scan")
 
     def state(self) -> str:
         """Return where jobs and machines stand, for a failure's report."""

@@ -20,7 +20,7 @@ match.vendor = ["LIO-ORG"]
 target.volume_groups = ["vg_san"]
 target.provisioning = "thin"
 target.single_host = true
-copy.bandwidth = "8 MiB"        # slow, so that there is time to kill the worker
+copy.bandwidth = "2 MiB"        # slow, so that there is time to kill the worker
 domain.memory = "64 MiB"
 domain.type = "qemu"
 """

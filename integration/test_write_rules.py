@@ -13,7 +13,7 @@ from integration.lab.vm import Vm
 pytestmark = pytest.mark.lab
 
 MIB = 1 << 20
-SLOW = "4 MiB"
+SLOW = "1 MiB"
 
 
 def refusal(host: Host, source_id: str) -> str:
@@ -72,7 +72,7 @@ def test_a_source_in_use_is_refused_with_holder_and_remedy(vm: Vm, prepare, says
     host = Host.ready(vm)
     source = prepare(host)
     vm.run("udevadm settle")
-    host.call("/org/p2vd1", "org.p2vd1.Manager", "Rescan", "a{sv}", "0")
+    host.rescan()
     before = traces(vm)
     sentence = host.wait(lambda: re.search(says, refusal(host, source), re.DOTALL), f"a refusal like {says}")
     assert sentence
@@ -84,12 +84,12 @@ def test_a_target_too_small_and_an_lv_of_somebody_else_are_refused(vm: Vm) -> No
     wwid = host.san["boot1"].wwid
     host.source(wwid)
     vm.run("lvcreate -q -y -l 100%FREE -n hog vg_san")
-    host.call("/org/p2vd1", "org.p2vd1.Manager", "Rescan", "a{sv}", "0")
+    host.rescan()
     before = traces(vm)
     assert host.wait(lambda: re.search(r"vg_san.* free", refusal(host, wwid)), "the refusal of a full VG")
-    vm.run("lvremove -q -y vg_san/hog; lvcreate -q -y -L 200M -n refused vg_san")
+    vm.run("lvremove -q -y vg_san/hog; lvcreate -q -y -L 40M -n refused vg_san")
     before = traces(vm)
-    host.call("/org/p2vd1", "org.p2vd1.Manager", "Rescan", "a{sv}", "0")
+    host.rescan()
     assert host.wait(lambda: re.search(r"vg_san/refused", refusal(host, wwid)), "the refusal of a taken name")
     assert traces(vm) == before
 
@@ -98,7 +98,7 @@ def test_a_source_that_changed_at_resume_is_refused(vm: Vm) -> None:
     host = Host.ready(vm, bandwidth=SLOW)
     fill_lun(host.san, "boot1", 4)
     job = host.migrate(host.san["boot1"].wwid, "changed")
-    host.wait_copied(job, 16 * MIB)
+    host.wait_copied(job, 8 * MIB)
     vm.run("systemctl stop p2vd")
     host.san.write_elsewhere("boot1", 512, "the disk has another beginning now")
     vm.run("systemctl start p2vd")
@@ -141,18 +141,18 @@ def ended(host: Host, job: Properties) -> Properties:
             id="another process has it open to write",
         ),
         pytest.param(
-            "dd if=/dev/urandom of={target} bs=1M count=2 seek=10 oflag=direct conv=notrunc status=none",
+            "dd if=/dev/urandom of={target} bs=1M count=2 seek=3 oflag=direct conv=notrunc status=none",
             {"TargetInUse", "TargetMismatch"},
             id="another process writes to it",
         ),
-        pytest.param("lvreduce -q -f -y -L 64M {target}", {"TargetChanged"}, id="it is shrunk"),
+        pytest.param("lvreduce -q -f -y -L 16M {target}", {"TargetChanged"}, id="it is shrunk"),
     ],
 )
 def test_a_target_touched_from_outside_fails_the_job_by_name(vm: Vm, touch: str, names: set[str]) -> None:
     host = Host.ready(vm, provisioning="thick", bandwidth=SLOW)
     digest = fill_lun(host.san, "boot1", 9)
     job = host.migrate(host.san["boot1"].wwid, "touched")
-    host.wait_copied(job, 16 * MIB)
+    host.wait_copied(job, 8 * MIB)
     vm.run(touch.format(target=job["Target"]))
     failed = ended(host, job)
     assert failed["Stage"] == "failed"
@@ -182,7 +182,7 @@ CONTENT = {
 }
 PREPARE = """
 file=/srv/luns/{name}.img
-truncate -s 96M $file
+truncate -s 32M $file
 udevadm settle; udevadm control --stop-exec-queue
 trap 'losetup -d $loop; udevadm control --start-exec-queue; udevadm settle' EXIT
 export DM_DISABLE_UDEV=1
@@ -208,7 +208,7 @@ def test_nothing_takes_hold_of_source_or_target_on_a_hostile_host(vm: Vm) -> Non
         # Prepared away from the initiator, then mapped: the first sight of the LUN is with its content.
         vm.run("bash -es", stdin=PREPARE.format(name=name, content=CONTENT[name]))
     assert held(vm) == {}
-    luns = [host.san.add(name, "96M") for name in CONTENT]
+    luns = [host.san.add(name, "32M") for name in CONTENT]
     digests = {lun.name: host.san.digest(lun.name) for lun in luns}
     assert held(vm) == {}
     jobs = [host.migrate(lun.wwid, f"m-{lun.name}") for lun in luns]

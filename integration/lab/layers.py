@@ -10,7 +10,7 @@ from integration.lab import image as images
 from integration.lab.recipe import PROJECT, base_key, lab_dir, p2vd_key, project_files, san_key
 from integration.lab.vm import Vm
 
-LUNS = ("boot1:96M", "boot2:64M:4096", "pv1:2G", "pv2:1G:4096")
+LUNS = ("boot1:32M", "boot2:24M:4096", "pv1:2G", "pv2:1G:4096")
 """Two LUNs that physical machines boot from, and the two physical volumes of the targets."""
 
 VOLUME_GROUPS = (("vg_san", "pv1", "1200M"), ("vg_san4k", "pv2", "512M"))

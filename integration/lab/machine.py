@@ -33,7 +33,7 @@ class Disk:
 
 ROOT = Disk("root", "6G")
 SRV = Disk("srv", "16G")
-LOCAL = (Disk("disk512", "96M"), Disk("disk4k", "64M", sector_size=4096))
+LOCAL = (Disk("disk512", "32M"), Disk("disk4k", "24M", sector_size=4096))
 DISKS = (ROOT, SRV, *LOCAL)
 """In the order of /dev/vda, vdb, ...: root, the SAN's array, and two local disks that may be sources."""
 

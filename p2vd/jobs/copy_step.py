@@ -89,7 +89,8 @@ def copy(services: Services, signals: Signals, job: Job) -> None:
 
     Ends with a transition; or raises MustWait, TryAgain, Interrupted, or what fails the job.
     """
-    source = find_source(services.inventory.fresh(), job)
+    # As uevents keep it: what counts is asked of the devices themselves, by the helper that opens them.
+    source = find_source(services.inventory.scanned_once(), job)
     target = find_target(services, job)
     if not target.lv.active:
         services.volumes.activate(target.lv, target.vg, job.uuid, signals.late(services.board, job.uuid))

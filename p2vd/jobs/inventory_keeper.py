@@ -57,6 +57,10 @@ class InventoryKeeper:
         """What the last scan saw."""
         return self._inventory
 
+    def scanned_once(self) -> Inventory:
+        """What the last scan saw, after waiting for the first one. Raises as `fresh` does."""
+        return self.current() if self.scanned else self.fresh()
+
     def mark_dirty(self) -> None:
         """Scan soon. Cheap: a uevent handler may call it a thousand times."""
         self._wanted.set()

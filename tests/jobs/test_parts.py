@@ -110,7 +110,8 @@ class Scanner:
 
 
 def test_fresh_waits_for_a_scan_that_began_after_the_call() -> None:
-    scanner, seen = Scanner(), []
+    scanner = Scanner()
+    seen: list[Inventory] = []
     keeper = InventoryKeeper(scanner, seen.append)
     keeper.start()
     first = keeper.fresh(10)
