@@ -13,6 +13,8 @@ from integration.lab.shell import GuestError
 from integration.lab.vm import Vm
 
 MANAGER, JOB, MACHINE, SOURCE = (f"org.p2vd1.{name}" for name in ("Manager", "Job", "Machine", "Source"))
+# Each look costs the emulated guest a third of a second of one processor.
+POLL_S = 1.5
 ENDED = ("proven", "failed", "cancelled")
 
 Properties = dict[str, Any]
@@ -154,7 +156,7 @@ class Host:
                     raise
             if time.monotonic() > deadline:
                 raise Failed(f"not in {timeout_s:.0f} s: {what}\n{self.state()}")
-            time.sleep(0.2)
+            time.sleep(POLL_S)
 
     def wait_job(
         self, job: Properties, what: str, until: Callable[[Properties], bool], timeout_s: float = 240.0
