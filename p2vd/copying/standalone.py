@@ -173,7 +173,14 @@ def _prepare(arguments: argparse.Namespace, clock: Clock) -> tuple[Session, Cont
     zero = not is_block or arguments.target_is_zero
     sink = target_on(target.fd, traits, controls, gauge, untouched_is_zero=zero, tail_fd=target.tail_fd)
     session = Session(
-        checkpoint, source_on(source.fd, gauge), sink, controls, clock, verify, arguments.queue_depth
+        checkpoint,
+        source_on(source.fd, gauge),
+        sink,
+        controls,
+        clock,
+        verify,
+        arguments.queue_depth,
+        sample_source=verify is not Verify.NONE,
     )
     return session, controls, gauge
 
