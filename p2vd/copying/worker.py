@@ -196,7 +196,16 @@ def prepare(start: Start, fds: Sequence[int], clock: Clock) -> tuple[Session, Co
     privileges.drop(
         start.worker_uid if as_root else os.getuid(), start.worker_gid if as_root else os.getgid()
     )
-    session = Session(checkpoint, source, target, controls, clock, start.verify, start.queue_depth)
+    session = Session(
+        checkpoint,
+        source,
+        target,
+        controls,
+        clock,
+        start.verify,
+        start.queue_depth,
+        start.commit_interval_s,
+    )
     return session, controls, gauge
 
 
