@@ -12,11 +12,16 @@ from p2vd.cli.render import SHORT_ID
 
 Arguments = argparse.Namespace
 
+PATH_ID = "path-"
+"""How the ids of disks begin that are one path of a multipathed LUN."""
+
 
 def sources(client: Client, arguments: Arguments) -> Exit:
     """List the disks that can be copied."""
     found = _of(client.objects(), SOURCE)
     if not _print_json(arguments, render.as_dicts(found)):
+        # A path is asked for by mistake at most; `plan` and `show` then name its LUN.
+        found = [item for item in found if not item["Id"].startswith(PATH_ID)]
         print(render.sources(found) if found else "p2vd sees no disks. Attach some, then: p2vctl rescan")
         _print_problems(client)
     return Exit.OK
