@@ -70,22 +70,15 @@ def test_thin_and_thick_both_sector_sizes_lun_and_local_disk(vm: Vm) -> None:
     xml = vm.out("virsh dumpxml m1")
     assert "logical_block_size='4096'" in xml
     assert "<source dev='/dev/vg_san4k/m1'" in xml
-
-
-def test_the_domain_boots_from_the_volume(vm: Vm) -> None:
-    """libvirt can start what was defined: QEMU opens the LV through the definition."""
-    host = Host.ready(vm)
-    fill_lun(host.san, "boot1", 3)
-    host.wait_registered(host.migrate(host.san["boot1"].wwid, "boots"))
-    vm.run("virsh start boots")
-    assert vm.out("virsh domstate boots") == "running"
-    vm.run("virsh destroy boots")
+    # QEMU opens the volume through the definition.
+    vm.run("virsh start m0 && virsh domstate m0 | grep -q running && virsh destroy m0")
 
 
 # ---- killed at any moment ----------------------------------------------------------------------
 
 BANDWIDTH = 2 * MIB
 RATE = "2 MiB"
+VICTIMS = ("worker", "daemon", "both")
 
 
 def start_slow_copy(vm: Vm, *, provisioning: str = "thin", seed: int = 5) -> tuple[Host, Properties, str]:
@@ -107,11 +100,13 @@ def kills(request: pytest.FixtureRequest, sample: int) -> int:
 
 
 @pytest.mark.campaign
-@pytest.mark.parametrize("victim", ["worker", "daemon", "both"])
+@pytest.mark.parametrize("victim", VICTIMS)
 def test_killed_at_random_moments(
     vm: Vm, victim: str, request: pytest.FixtureRequest, campaign_seed: int
 ) -> None:
     """kill -9: the job goes on by itself, and copies again at most two commit intervals and a flush."""
+    if not request.config.getoption("--full") and victim != VICTIMS[campaign_seed % len(VICTIMS)]:
+        pytest.skip("the sample of this run kills another: --full kills all, --seed chooses")
     choose = random.Random(f"{campaign_seed}-{victim}")
     left = kills(request, 3)
     host, job, digest = start_slow_copy(vm, provisioning=choose.choice(["thin", "thick"]))
@@ -173,7 +168,7 @@ def test_power_cut_at_random_moments(
     choose = random.Random(f"{campaign_seed}-power")
     host, job, digest = start_slow_copy(power_vm)
     power_vm.run("systemctl enable p2vd libvirtd; sync")
-    for _ in range(kills(request, 2)):
+    for _ in range(kills(request, 1)):
         if cut(host, job, choose.uniform(1, 10))["Stage"] == "proven":
             require_good_end(host, job, digest)
             host.forget("victim", job)
@@ -248,25 +243,22 @@ def test_a_worker_stuck_in_the_kernel_holds_the_job_and_never_two_write(vm: Vm) 
     assert host.at(job["path"])["Holds"] == []
 
 
-def test_stop_returns_within_ten_seconds_and_start_resumes(vm: Vm) -> None:
+def test_a_lost_path_a_stop_and_a_pause_that_outlives_a_restart(vm: Vm) -> None:
+    """One copy's long day: each time it goes on from its checkpoint, by itself or when told."""
     host, job, digest = start_slow_copy(vm)
+    path = host.san.paths("boot1")[0]
+    host.wait_copied(job, 2 * MIB)
+    host.san.path_state(path, "offline")
     host.wait_copied(job, 6 * MIB)
-    seconds = float(
-        vm.out(
-            "s=$(date +%s.%N); systemctl stop p2vd; e=$(date +%s.%N); echo \"$e $s\" | awk '{print $1-$2}'"
-        )
+    host.san.path_state(path, "running")
+    began, ended = (
+        float(moment) for moment in vm.out("date +%s.%N; systemctl stop p2vd; date +%s.%N").split()
     )
-    assert seconds < 10
+    assert ended - began < 10
     assert host.worker() == 0
     vm.run("systemctl start p2vd")
     resumed = host.wait_job(job, "the copy resumed", lambda now: now["ResumedFrom"] > 0)
     assert resumed["ResumedFrom"] >= 6 * MIB
-    require_good_end(host, job, digest)
-
-
-def test_pause_outlives_a_restart_and_resume_goes_on(vm: Vm) -> None:
-    host, job, digest = start_slow_copy(vm)
-    host.wait_copied(job, 4 * MIB)
     host.verb(job, "Pause")
     host.wait_job(job, "the pause", lambda now: now["Holds"] == ["user"] and now["Activity"] == "idle")
     vm.run("systemctl restart p2vd")
@@ -274,16 +266,6 @@ def test_pause_outlives_a_restart_and_resume_goes_on(vm: Vm) -> None:
     assert host.worker() == 0
     host.verb(job, "Resume")
     require_good_end(host, job, digest)
-
-
-def test_cancel_removes_what_the_job_made_and_nothing_else(vm: Vm) -> None:
-    host, job, digest = start_slow_copy(vm)
-    vm.run("lvcreate -q -y -L 8M -n foreign vg_san")
-    host.wait_copied(job, 4 * MIB)
-    host.verb(job, "Cancel", target="remove")
-    host.wait_stage(job, "cancelled")
-    assert vm.out("lvs --noheadings -o lv_name vg_san").split() == ["foreign", "pool0"]
-    assert host.san.digest("boot1") == digest
     assert vm.out(f"blockdev --getro {host.san['boot1'].device}") == "0"
 
 
@@ -318,16 +300,6 @@ def test_a_pool_that_runs_full_holds_the_job_until_it_is_extended(vm: Vm) -> Non
     assert "lvextend" in held["Stalled"]
     assert float(vm.out("lvs --noheadings -o data_percent vg_san/small")) <= 96
     vm.run("lvextend -q -y -L +128M vg_san/small")
-    require_good_end(host, job, digest)
-
-
-def test_a_lost_path_and_a_lost_target_are_sat_out(vm: Vm) -> None:
-    host, job, digest = start_slow_copy(vm)
-    path = host.san.paths("boot1")[0]
-    host.wait_copied(job, 4 * MIB)
-    host.san.path_state(path, "offline")
-    host.wait_copied(job, 20 * MIB)
-    host.san.path_state(path, "running")
     require_good_end(host, job, digest)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from p2vd.copying import opening
-from p2vd.copying.errors import OpenFailed
+from p2vd.copying.errors import DeviceReserved, OpenFailed
 from p2vd.copying.opening import OpenError, OpenReply, OpenRequest, SourceToOpen, TargetToOpen
 from p2vd.model.disk import clean_inquiry
 from p2vd.model.errors import DeviceAbsent, DeviceInUse, IdentityChanged, P2vdError
@@ -24,6 +24,10 @@ from p2vd.system.command import CommandFailed, Commands, CommandTimedOut, System
 from p2vd.system.descriptors import SeqpacketChannel, close_all
 
 _SCSI_ID = "/lib/udev/scsi_id"
+# sg_persist(8): it reads the reservation of the LUN, which any path knows, and takes none.
+_READ_RESERVATION = ("sg_persist", "--in", "--no-inquiry", "--readonly", "--read-reservation")
+# sg3_utils(8): illegal request and invalid opcode (the array has no reservations), ENOTTY (no SCSI disk).
+_NO_RESERVATIONS = (5, 9, 50 + errno.ENOTTY)
 _PATIENCE_S = 5.0
 _PAUSE_S = 0.25
 _ABSENT = {errno.ENOENT, errno.ENXIO, errno.ENODEV}
@@ -43,6 +47,7 @@ class Opener:
         fds: list[int] = []
         try:
             silent = self.check_wwid(request.source)
+            self.check_reservation(request.source, silent)
             if request.target is not None:
                 allowed = request.previous_open_count
                 fds.append(self.open_patiently(request.source, os.O_RDONLY, "source", allowed))
@@ -70,6 +75,20 @@ class Opener:
         if silent and len(silent) == len(source.path_devices):
             raise DeviceAbsent(source.devnode, f"No path ({', '.join(silent)}) of the source answers:")
         return tuple(silent)
+
+    def check_reservation(self, source: SourceToOpen, silent: Sequence[str] = ()) -> None:
+        """Refuse a LUN that a host has reserved: it may be alive and write (design: §4.4).
+
+        p2vd takes no reservation on a source, so any is foreign. Raises DeviceReserved.
+        """
+        name = next((path for path in source.path_devices if path not in silent), None)
+        if name is None:
+            return
+        answer = self.commands.query(
+            [*_READ_RESERVATION, f"/dev/{name}"], timeout_s=15, ok=(0, *_NO_RESERVATIONS)
+        )
+        if answer.returncode == 0 and "Key=" in answer.stdout:
+            raise DeviceReserved(source.devnode, source.wwid, " ".join(answer.stdout.split()))
 
     def open_patiently(
         self, device: SourceToOpen | TargetToOpen, access: int, what: str, allowed: int = 0

@@ -163,6 +163,9 @@ def _open(services: Services, signals: Signals, job: Job, source: Source, target
     except TimeoutError:
         raise Interrupted from None
     except OpenFailed as error:
+        if error.error_name == "DeviceAbsent":
+            absent = Hold.TARGET_ABSENT if target.devnode in error.message else Hold.SOURCE_ABSENT
+            raise MustWait(absent, error.message) from error
         # Every worker holds both devices exclusively: while one of this job lives, that is the reason.
         if error.error_name == "DeviceInUse" and (pid := old_worker.find(job.uuid)) is not None:
             raise MustWait(
@@ -361,6 +364,10 @@ def _prove(services: Services, signals: Signals, attempt: _Copy, report: Report)
         ask_opener(request(source, None), lambda _: not signals.interrupted(services.board, job.uuid))
     except TimeoutError:
         raise Interrupted from None
+    except OpenFailed as error:
+        if error.error_name == "DeviceAbsent":
+            raise MustWait(Hold.SOURCE_ABSENT, error.message) from error
+        raise
     tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(TargetInUse),
         stop=tenacity.stop_after_delay(_PROBES_END_S),

@@ -26,6 +26,11 @@ class OpenFailed(P2vdError):
     message: str
     template: ClassVar[str] = "{message}"
 
+    @property
+    def name(self) -> str:
+        """The cause's name: what a job's error shows."""
+        return self.error_name
+
 
 @dataclass(eq=False)
 class ProtocolError(P2vdError):

@@ -13,7 +13,7 @@ from p2vd.copying import opening
 from p2vd.copying.opener import Opener
 from p2vd.copying.opening import OpenReply, OpenRequest, SourceToOpen, TargetToOpen
 from p2vd.model.errors import P2vdError
-from p2vd.system.command import CommandFailed
+from p2vd.system.command import CommandFailed, Result
 from p2vd.system.descriptors import SeqpacketChannel, close_all
 from p2vd.system.process import spawn
 from tests.fakes import FakeCommands
@@ -40,6 +40,19 @@ class FastClock:
         return until.is_set()
 
 
+# As sg_persist 1.81 said in the lab, of a LUN of LIO.
+FREE = "  PR generation=0x0, there is NO reservation held\n"
+RESERVED = (
+    "  PR generation=0x1, Reservation follows:\n    Key=0xabc\n"
+    "    scope: LU_SCOPE,  type: Write Exclusive, registrants only\n"
+)
+
+
+def disk() -> FakeCommands:
+    """A LUN that answers on every path and that nobody reserved."""
+    return FakeCommands().on("/lib/udev/scsi_id", WWID + "\n").on("sg_persist", FREE)
+
+
 def opener(commands: FakeCommands | None = None) -> Opener:
     return Opener(commands or FakeCommands(), clock=FastClock())
 
@@ -52,9 +65,32 @@ LUN = SourceToOpen("/dev/mapper/x", MIB, 512, "mpath-x", WWID, ("sda", "sdb"))
 
 
 def test_the_wwid_is_read_from_every_path() -> None:
-    commands = FakeCommands().on("/lib/udev/scsi_id", WWID + "\n")
+    commands = disk()
     assert opener(commands).answer(OpenRequest(LUN)) == (OpenReply(ok=True), [])
-    assert [argv[-1] for argv in commands.queries] == ["/dev/sda", "/dev/sdb"]
+    asked = [argv[-1] for argv in commands.queries if argv[0].endswith("scsi_id")]
+    assert asked == ["/dev/sda", "/dev/sdb"]
+
+
+def test_a_reserved_lun_is_refused_with_holder_and_remedy() -> None:
+    commands = FakeCommands().on("/lib/udev/scsi_id", WWID).on("sg_persist", RESERVED)
+    reply, fds = opener(commands).answer(OpenRequest(LUN))
+    assert fds == []
+    assert reply.error is not None
+    assert reply.error.name == "DeviceReserved"
+    assert "Key=0xabc" in reply.error.message
+    assert "Shut it down" in reply.error.message
+
+
+def test_the_reservation_is_read_on_a_path_that_answers() -> None:
+    commands = disk().on("/lib/udev/scsi_id -g -u -d /dev/sda", failed)
+    opener(commands).answer(OpenRequest(LUN))
+    assert [argv[-1] for argv in commands.queries if argv[0] == "sg_persist"] == ["/dev/sdb"]
+
+
+def test_an_array_without_reservations_has_none() -> None:
+    illegal = Result(("sg_persist",), 5, "", "PR in (Read reservation): Illegal request\n")
+    commands = FakeCommands().on("/lib/udev/scsi_id", WWID).on("sg_persist", illegal)
+    assert opener(commands).answer(OpenRequest(LUN))[0].ok
 
 
 def test_one_path_to_another_disk_is_refused() -> None:
@@ -70,7 +106,7 @@ def test_one_path_to_another_disk_is_refused() -> None:
 
 
 def test_a_path_that_is_silent_is_named() -> None:
-    commands = FakeCommands().on("/lib/udev/scsi_id", WWID).on("/lib/udev/scsi_id -g -u -d /dev/sdb", failed)
+    commands = disk().on("/lib/udev/scsi_id -g -u -d /dev/sdb", failed)
     assert opener(commands).answer(OpenRequest(LUN))[0] == OpenReply(ok=True, silent_paths=("sdb",))
 
 
