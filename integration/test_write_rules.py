@@ -162,7 +162,7 @@ def test_a_target_touched_from_outside_fails_the_job_by_name_and_cancel_removes_
 # something that the host's rules would activate. udev rests meanwhile, or it would do so here already.
 CONTENT = {
     "part": """
-        sfdisk -q $file <<< 'start=2048,type=8e'
+        parted -s $file mklabel msdos mkpart primary 1MiB 100% set 1 lvm on
         loop=$(losetup --show -f -o 1048576 $file)
         pvcreate -q -y $loop; vgcreate -q -y vg_part $loop; lvcreate -q -y -Zn -Wn -L 8M -n data vg_part
         vgchange -q -an vg_part""",
@@ -179,7 +179,7 @@ PREPARE = """
 file=/srv/luns/{name}.img
 truncate -s 32M $file
 udevadm settle; udevadm control --stop-exec-queue
-trap 'losetup -d $loop; udevadm control --start-exec-queue; udevadm settle' EXIT
+trap '[ -z "$loop" ] || losetup -d $loop; udevadm control --start-exec-queue; udevadm settle' EXIT
 export DM_DISABLE_UDEV=1
 {content}
 """
