@@ -6,24 +6,20 @@ from dataclasses import dataclass, field, replace
 
 import tenacity
 
-from p2vd.copying.opening import OpenRequest, SourceToOpen, TargetToOpen
 from p2vd.copying.protocol import (
     Bandwidth,
-    Binding,
     Credit,
     NeedCredit,
     Phase,
     ProgressReport,
     Report,
     Stalled,
-    Start,
     Stop,
-    TargetTraits,
 )
 from p2vd.copying.protocol import Pause as PauseWorker
 from p2vd.copying.protocol import Resume as ResumeWorker
 from p2vd.discovery.dm import dm_info
-from p2vd.jobs import old_worker, source_guard
+from p2vd.jobs import source_guard
 from p2vd.jobs.control import (
     Interrupted,
     MustWait,
@@ -37,23 +33,20 @@ from p2vd.jobs.session import OpenFailed, WorkerSession, ask_opener
 from p2vd.jobs.signals import Signals
 from p2vd.jobs.targets import JobTarget, find_source, find_target
 from p2vd.jobs.transitions import JobEvent
+from p2vd.jobs.worker_start import PROBES_END_S, open_devices, request, start_message
 from p2vd.model.disk import Source
 from p2vd.model.errors import P2vdError
 from p2vd.model.job import Activity, Hold, Job, JobError, Stage
 from p2vd.model.lvm import ThinPool, Vg
-from p2vd.model.plan import Provisioning
 from p2vd.model.size import format_size
 from p2vd.system.command import CommandTimedOut
 
 log = logging.getLogger(__name__)
 
-_OPEN_DEADLINE_S = 30.0
 # The worker itself checks size and identity at each commit; the table and who else has the target open
 # are looked at this often, and on a host where that takes long no more than a fifth of the time.
 _CHECK_INTERVAL_S = 3.0
 _CHECK_SHARE = 5
-# udev's probes of a device that was just activated or closed are over by then.
-_PROBES_END_S = 10.0
 _HELD_BY_FAILURE = {"PoolFull": Hold.POOL, "CheckpointUnwritable": Hold.CHECKPOINT_STORE}
 
 
@@ -98,13 +91,14 @@ def copy(services: Services, signals: Signals, job: Job) -> None:
         services.pools.status(target.vg, pool)
     services.quarantine.add_lv(target.vg, target.lv)
     source_guard.protect(services, job, source)
-    descriptors = _open(services, signals, job, source, target)
+    descriptors = open_devices(services, signals, job, source, target)
     table = dm_info(services.commands, target.dm_name).table
     # The credits of a pool count from the start of a worker.
     services.board.progress(job.uuid, replace(services.board.job(job.uuid).progress, allocated_bytes=0))
     attempt = _Copy(services.board.job(job.uuid), source, target, table)
     attempt.bandwidth = signals.bandwidth(job.plan.copy.bandwidth_bytes_per_s)
-    session = WorkerSession.start(_start(services, attempt), descriptors)
+    start = start_message(services, attempt.job, source, target, attempt.bandwidth)
+    session = WorkerSession.start(start, descriptors)
     log.info("job %s: worker %d copies %s to %s", job.uuid, session.pid, source, target.devnode)
     services.board.release(job.uuid, Hold.OLD_WORKER)
     services.board.release(job.uuid, Hold.SOURCE_ABSENT)
@@ -117,98 +111,6 @@ def copy(services: Services, signals: Signals, job: Job) -> None:
         session.close()
         services.board.set_activity(job.uuid, Activity.IDLE)
     _conclude(services, signals, attempt, code)
-
-
-def request(source: Source, target: JobTarget | None) -> OpenRequest:
-    """Return what the helper shall open and prove; without a target it only reads the WWIDs again."""
-    return OpenRequest(
-        source=SourceToOpen(
-            devnode=source.devnode,
-            size_bytes=source.size_bytes,
-            sector_size=source.sector_size,
-            dm_uuid=source.dm_uuid,
-            wwid=source.wwid,
-            path_devices=tuple(path.device for path in source.paths),
-        ),
-        target=None
-        if target is None
-        else TargetToOpen(
-            devnode=target.devnode,
-            size_bytes=target.lv.size_bytes,
-            sector_size=target.vg.sector_size,
-            dm_uuid=target.dm_uuid,
-        ),
-    )
-
-
-def _open(services: Services, signals: Signals, job: Job, source: Source, target: JobTarget) -> list[int]:
-    def keep_waiting(seconds: float) -> bool:
-        if seconds >= _OPEN_DEADLINE_S:
-            services.board.set_activity(
-                job.uuid, Activity.STALLED, f"opening {source} and {target.devnode} since {seconds:.0f} s"
-            )
-        return not signals.interrupted(services.board, job.uuid)
-
-    retrying = tenacity.Retrying(
-        retry=tenacity.retry_if_exception(
-            lambda error: isinstance(error, OpenFailed) and error.error_name == "DeviceInUse"
-        ),
-        stop=tenacity.stop_after_delay(_PROBES_END_S),
-        wait=tenacity.wait_fixed(1),
-        sleep=signals.pause,
-        reraise=True,
-    )
-    try:
-        return retrying(ask_opener, request(source, target), keep_waiting)
-    except TimeoutError:
-        raise Interrupted from None
-    except OpenFailed as error:
-        if error.error_name == "DeviceAbsent":
-            absent = Hold.TARGET_ABSENT if target.devnode in error.message else Hold.SOURCE_ABSENT
-            raise MustWait(absent, error.message) from error
-        # Every worker holds both devices exclusively: while one of this job lives, that is the reason.
-        if error.error_name == "DeviceInUse" and (pid := old_worker.find(job.uuid)) is not None:
-            raise MustWait(
-                Hold.OLD_WORKER,
-                f"worker {pid} of an earlier run still holds the devices, perhaps in the kernel",
-            ) from error
-        raise
-
-
-def _start(services: Services, attempt: _Copy) -> Start:
-    job, source, target = attempt.job, attempt.source, attempt.target
-    plan, pool = job.plan, target.vg.pool(target.lv.pool)
-    thin = plan.target.provisioning is Provisioning.THIN and pool is not None
-    directory = services.job_directory(job)
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    uid, gid = services.worker_ids
-    return Start(
-        version=1,
-        binding=Binding(
-            job=job.uuid,
-            generation=job.generation,
-            source_id=source.id,
-            source_size_bytes=source.size_bytes,
-            source_sector_size=source.sector_size,
-            target_id=f"{target.vg.uuid}/{target.lv.uuid}",
-        ),
-        checkpoint_path=str(directory / "checkpoint"),
-        target=TargetTraits(
-            size_bytes=target.lv.size_bytes,
-            sector_size=target.vg.sector_size,
-            dm_uuid=target.dm_uuid,
-            thin_chunk_bytes=pool.chunk_size_bytes if thin and pool else 0,
-            pool_zeroes=bool(thin and pool and pool.zeroes),
-        ),
-        verify=plan.copy.verify,
-        queue_depth=plan.copy.queue_depth,
-        bandwidth_bytes_per_s=attempt.bandwidth,
-        credit_bytes=0 if thin else -1,
-        resume=job.checkpoint_begun,
-        commit_interval_s=services.config.commit_interval_s,
-        worker_uid=uid,
-        worker_gid=gid,
-    )
 
 
 def _supervise(services: Services, signals: Signals, attempt: _Copy, session: WorkerSession) -> int | None:
@@ -370,7 +272,7 @@ def _prove(services: Services, signals: Signals, attempt: _Copy, report: Report)
         raise
     tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(TargetInUse),
-        stop=tenacity.stop_after_delay(_PROBES_END_S),
+        stop=tenacity.stop_after_delay(PROBES_END_S),
         wait=tenacity.wait_fixed(1),
         sleep=signals.pause,
         reraise=True,

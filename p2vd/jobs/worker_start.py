@@ -1,0 +1,117 @@
+"""Before a worker runs: its two devices opened and proven, and what it is told."""
+
+import tenacity
+
+from p2vd.copying.opening import OpenRequest, SourceToOpen, TargetToOpen
+from p2vd.copying.protocol import VERSION, Binding, Start, TargetTraits
+from p2vd.jobs import old_worker
+from p2vd.jobs.control import Interrupted, MustWait
+from p2vd.jobs.services import Services
+from p2vd.jobs.session import OpenFailed, ask_opener
+from p2vd.jobs.signals import Signals
+from p2vd.jobs.targets import JobTarget
+from p2vd.model.disk import Source
+from p2vd.model.job import Activity, Hold, Job
+from p2vd.model.plan import Provisioning
+
+_OPEN_DEADLINE_S = 30.0
+# udev's probes of a device that was just activated or closed are over by then.
+PROBES_END_S = 10.0
+
+
+def request(source: Source, target: JobTarget | None) -> OpenRequest:
+    """Return what the helper shall open and prove; without a target it only reads the WWIDs again."""
+    return OpenRequest(
+        source=SourceToOpen(
+            devnode=source.devnode,
+            size_bytes=source.size_bytes,
+            sector_size=source.sector_size,
+            dm_uuid=source.dm_uuid,
+            wwid=source.wwid,
+            path_devices=tuple(path.device for path in source.paths),
+        ),
+        target=None
+        if target is None
+        else TargetToOpen(
+            devnode=target.devnode,
+            size_bytes=target.lv.size_bytes,
+            sector_size=target.vg.sector_size,
+            dm_uuid=target.dm_uuid,
+        ),
+    )
+
+
+def open_devices(
+    services: Services, signals: Signals, job: Job, source: Source, target: JobTarget
+) -> list[int]:
+    """Return the descriptors of source and target. Raises MustWait, Interrupted, OpenFailed."""
+
+    def keep_waiting(seconds: float) -> bool:
+        if seconds >= _OPEN_DEADLINE_S:
+            services.board.set_activity(
+                job.uuid, Activity.STALLED, f"opening {source} and {target.devnode} since {seconds:.0f} s"
+            )
+        return not signals.interrupted(services.board, job.uuid)
+
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(
+            lambda error: isinstance(error, OpenFailed) and error.error_name == "DeviceInUse"
+        ),
+        stop=tenacity.stop_after_delay(PROBES_END_S),
+        wait=tenacity.wait_fixed(1),
+        sleep=signals.pause,
+        reraise=True,
+    )
+    try:
+        return retrying(ask_opener, request(source, target), keep_waiting)
+    except TimeoutError:
+        raise Interrupted from None
+    except OpenFailed as error:
+        if error.error_name == "DeviceAbsent":
+            absent = Hold.TARGET_ABSENT if target.devnode in error.message else Hold.SOURCE_ABSENT
+            raise MustWait(absent, error.message) from error
+        # Every worker holds both devices exclusively: while one of this job lives, that is the reason.
+        if error.error_name == "DeviceInUse" and (pid := old_worker.find(job.uuid)) is not None:
+            raise MustWait(
+                Hold.OLD_WORKER,
+                f"worker {pid} of an earlier run still holds the devices, perhaps in the kernel",
+            ) from error
+        raise
+
+
+def start_message(
+    services: Services, job: Job, source: Source, target: JobTarget, bandwidth_bytes_per_s: int
+) -> Start:
+    """Return what a worker is told, and make the directory for its checkpoint."""
+    plan, pool = job.plan, target.vg.pool(target.lv.pool)
+    thin = plan.target.provisioning is Provisioning.THIN and pool is not None
+    directory = services.job_directory(job)
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    uid, gid = services.worker_ids
+    return Start(
+        version=VERSION,
+        binding=Binding(
+            job=job.uuid,
+            generation=job.generation,
+            source_id=source.id,
+            source_size_bytes=source.size_bytes,
+            source_sector_size=source.sector_size,
+            target_id=f"{target.vg.uuid}/{target.lv.uuid}",
+        ),
+        checkpoint_path=str(directory / "checkpoint"),
+        target=TargetTraits(
+            size_bytes=target.lv.size_bytes,
+            sector_size=target.vg.sector_size,
+            dm_uuid=target.dm_uuid,
+            thin_chunk_bytes=pool.chunk_size_bytes if thin and pool else 0,
+            pool_zeroes=bool(thin and pool and pool.zeroes),
+        ),
+        verify=plan.copy.verify,
+        queue_depth=plan.copy.queue_depth,
+        bandwidth_bytes_per_s=bandwidth_bytes_per_s,
+        credit_bytes=0 if thin else -1,
+        resume=job.checkpoint_begun,
+        commit_interval_s=services.config.commit_interval_s,
+        worker_uid=uid,
+        worker_gid=gid,
+    )
