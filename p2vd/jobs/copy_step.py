@@ -19,7 +19,7 @@ from p2vd.copying.protocol import (
 from p2vd.copying.protocol import Pause as PauseWorker
 from p2vd.copying.protocol import Resume as ResumeWorker
 from p2vd.discovery.dm import dm_info
-from p2vd.jobs import source_guard
+from p2vd.jobs import old_worker, source_guard
 from p2vd.jobs.control import (
     Interrupted,
     MustWait,
@@ -82,6 +82,10 @@ def copy(services: Services, signals: Signals, job: Job) -> None:
 
     Ends with a transition; or raises MustWait, TryAgain, Interrupted, or what fails the job.
     """
+    if (pid := old_worker.find(job.uuid)) is not None:
+        raise MustWait(
+            Hold.OLD_WORKER, f"worker {pid} of an earlier run still holds the devices, perhaps in the kernel"
+        )
     # As uevents keep it: what counts is asked of the devices themselves, by the helper that opens them.
     source = find_source(services.inventory.scanned_once(), job)
     target = find_target(services, job)

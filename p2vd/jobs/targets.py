@@ -13,6 +13,10 @@ from p2vd.model.size import format_size
 from p2vd.system.command import CommandTimedOut
 
 
+# Reasons against a new plan that end by themselves or by dmsetup resume: a job sits them out, stalled.
+_PASSING = frozenset({"suspended"})
+
+
 @dataclass(frozen=True)
 class JobTarget:
     """The LV of a job and the VG that it is in, as LVM reported them just now."""
@@ -40,7 +44,7 @@ def find_source(inventory: Inventory, job: Job) -> Source:
     """Return the job's source as it is attached now.
 
     Raises MustWait where it is absent or no path answers, IdentityChanged where its size or sector
-    size is another, Refused where somebody uses it.
+    size is another, Refused where somebody uses it, TryAgain where that is not known.
     """
     binding = job.plan.source
     try:
@@ -55,8 +59,10 @@ def find_source(inventory: Inventory, job: Job) -> Source:
     ):
         if expected != found:
             raise IdentityChanged(str(source), field, format_size(expected), format_size(found))
-    if source.reasons:
-        raise Refused(f"Source {source}", source.reasons)
+    if unclear := [reason.text for reason in source.reasons if reason.code == "unknown-use"]:
+        raise TryAgain(" ".join(unclear))
+    if reasons := tuple(reason for reason in source.reasons if reason.code not in _PASSING):
+        raise Refused(f"Source {source}", reasons)
     return source
 
 

@@ -4,7 +4,6 @@ import tenacity
 
 from p2vd.copying.opening import OpenRequest, SourceToOpen, TargetToOpen
 from p2vd.copying.protocol import VERSION, Binding, Start, TargetTraits
-from p2vd.jobs import old_worker
 from p2vd.jobs.control import Interrupted, MustWait
 from p2vd.jobs.services import Services
 from p2vd.jobs.session import OpenFailed, ask_opener
@@ -70,12 +69,6 @@ def open_devices(
         if error.error_name == "DeviceAbsent":
             absent = Hold.TARGET_ABSENT if target.devnode in error.message else Hold.SOURCE_ABSENT
             raise MustWait(absent, error.message) from error
-        # Every worker holds both devices exclusively: while one of this job lives, that is the reason.
-        if error.error_name == "DeviceInUse" and (pid := old_worker.find(job.uuid)) is not None:
-            raise MustWait(
-                Hold.OLD_WORKER,
-                f"worker {pid} of an earlier run still holds the devices, perhaps in the kernel",
-            ) from error
         raise
 
 

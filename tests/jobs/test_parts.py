@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from p2vd.jobs import old_worker
-from p2vd.jobs.control import MustWait, PoolBroken
+from p2vd.jobs.control import MustWait, PoolBroken, TryAgain
 from p2vd.jobs.host_maps import maps_in_use, target_maps
 from p2vd.jobs.inventory_keeper import InventoryKeeper
 from p2vd.jobs.policies import PolicyKeeper
@@ -56,6 +56,18 @@ def test_a_source_in_use_is_refused_with_its_reason() -> None:
     used = replace(source(), reasons=(Reason("mounted", "It is mounted on /mnt: unmount it."),))
     with pytest.raises(Refused, match="mounted on /mnt"):
         find_source(Inventory((used,)), JOB)
+
+
+def test_a_suspended_source_is_still_the_source() -> None:
+    """Seen: a job whose worker hung on a suspended map failed at the daemon's restart."""
+    suspended = replace(source(), reasons=(Reason("suspended", "I/O to it hangs."),))
+    assert find_source(Inventory((suspended,)), JOB) == suspended
+
+
+def test_a_source_of_which_the_use_is_unknown_is_asked_again() -> None:
+    unclear = replace(source(), reasons=(Reason("unknown-use", "LVM gave no report."),))
+    with pytest.raises(TryAgain, match="LVM gave no report"):
+        find_source(Inventory((unclear,)), JOB)
 
 
 def pool_commands(used: int = 100, mode: str = "rw", needs: str = "-") -> FakeCommands:
