@@ -12,7 +12,6 @@ from p2vd.model.lvm import Lv, Vg
 from p2vd.model.size import format_size
 from p2vd.system.command import CommandTimedOut
 
-
 # Reasons against a new plan that end by themselves or by dmsetup resume: a job sits them out, stalled.
 _PASSING = frozenset({"suspended"})
 
