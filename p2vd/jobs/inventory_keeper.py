@@ -4,7 +4,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
 
 from p2vd.model.errors import P2vdError
 from p2vd.model.inventory import Inventory
@@ -17,6 +18,14 @@ _SETTLE_S = 0.5
 _SETTLE_SCANS = 2
 
 Done = Callable[[P2vdError | None], None]
+
+
+@dataclass(eq=False)
+class ScanFailed(P2vdError):
+    """The host could not be read, or what was seen could not be acted on; the next scan tries again."""
+
+    cause: str
+    template: ClassVar[str] = "The scan of the host failed: {cause}"
 
 
 class Scanner(Protocol):
@@ -35,6 +44,7 @@ class InventoryKeeper:
         self._on_change = on_change
         self._inventory = Inventory()
         self.scanned = False
+        self._untold = False
         self._wanted = threading.Event()
         self._asked = threading.Event()
         self._stopped = threading.Event()
@@ -103,17 +113,18 @@ class InventoryKeeper:
             took_s = time.monotonic() - began
 
     def _scan(self, waiting: list[Done]) -> None:
-        problem: P2vdError | None = None
+        problem: ScanFailed | None = None
         try:
             inventory = self._scanner.scan()
-        except P2vdError as error:
-            log.warning("scan: %s", error)
-            problem = error
-        else:
             changed = inventory != self._inventory or not self.scanned
             self._inventory = inventory
             self.scanned = True
-            if changed:
+            if changed or self._untold:
+                self._untold = True
                 self._on_change(inventory)
+                self._untold = False
+        except (P2vdError, OSError) as error:
+            log.error("scan: %s", error)  # noqa: TRY400 - a sick host, no defect of ours
+            problem = ScanFailed(str(error))
         for done in waiting:
             done(problem)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from p2vd.jobs import source_guard
 from p2vd.jobs.control import Interrupted, MustWait, TryAgain
 from p2vd.jobs.copy_step import copy
+from p2vd.jobs.inventory_keeper import ScanFailed
 from p2vd.jobs.machine_step import advance_machine
 from p2vd.jobs.provision_step import finish, provision, remove_target
 from p2vd.jobs.services import Services
@@ -80,7 +81,8 @@ class JobRunner:
             board.set_activity(self._uuid, Activity.IDLE, wait.why)
             board.hold(self._uuid, wait.hold)
             self.signals.pause(_RETRY_S)
-        except (TryAgain, CommandTimedOut, ChangeUnknown, TimeoutError) as error:
+        except (TryAgain, ScanFailed, CommandTimedOut, ChangeUnknown, OSError) as error:
+            # OSError: this host's own disk or processes, not the job's; it is tried again, and said.
             board.set_activity(self._uuid, Activity.STALLED, str(error))
             self.signals.pause(_RETRY_S)
         except P2vdError as error:

@@ -9,7 +9,7 @@ import pytest
 from p2vd.jobs import old_worker
 from p2vd.jobs.control import MustWait, PoolBroken, TryAgain
 from p2vd.jobs.host_maps import maps_in_use, target_maps
-from p2vd.jobs.inventory_keeper import InventoryKeeper
+from p2vd.jobs.inventory_keeper import InventoryKeeper, ScanFailed
 from p2vd.jobs.policies import PolicyKeeper
 from p2vd.jobs.pool_watch import PoolWatch
 from p2vd.jobs.signals import Signals
@@ -22,6 +22,7 @@ from p2vd.model.lvm import Pv, ThinPool, Vg
 from p2vd.model.size import GIB, MIB
 from p2vd.policy.model import PolicyText
 from p2vd.policy.parse import load
+from p2vd.provisioning.errors import MarkerUnwritable
 from tests.fakes import FakeCommands
 from tests.jobs.values import machine_and_job, source
 
@@ -109,7 +110,7 @@ class Scanner:
 
     def __init__(self) -> None:
         self.scans = 0
-        self.raises: P2vdError | None = None
+        self.raises: P2vdError | OSError | None = None
         self.begin = threading.Event()
         self.begin.set()
 
@@ -139,7 +140,7 @@ def test_a_failed_scan_is_told_to_who_asked_and_keeps_the_old_inventory() -> Non
     keeper.start()
     before = keeper.fresh(10)
     scanner.raises = NotFound("LVM", "report")
-    with pytest.raises(NotFound):
+    with pytest.raises(ScanFailed, match="no LVM 'report'"):
         keeper.fresh(10)
     assert keeper.current() == before
     keeper.stop()
@@ -153,6 +154,24 @@ def test_a_scan_that_does_not_end_is_not_waited_for_for_ever() -> None:
     with pytest.raises(TimeoutError):
         keeper.fresh(0.01)
     scanner.begin.set()
+    keeper.stop()
+
+
+def test_neither_a_host_that_cannot_be_read_nor_a_failing_listener_ends_the_looking() -> None:
+    """Either would have ended the scanning thread: no news any more, and callers waiting for ever."""
+    scanner = Scanner()
+
+    def refuse(_: Inventory) -> None:
+        raise MarkerUnwritable("/etc/p2vd/quarantine.d/x", "read-only file system")
+
+    keeper = InventoryKeeper(scanner, refuse)
+    keeper.start()
+    with pytest.raises(ScanFailed, match="read-only file system"):
+        keeper.fresh(10)
+    scanner.raises = OSError(5, "Input/output error", "/proc/1/mountinfo")
+    with pytest.raises(ScanFailed, match="Input/output error"):
+        keeper.fresh(10)
+    assert scanner.scans >= 2
     keeper.stop()
 
 
