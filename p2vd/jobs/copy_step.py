@@ -231,6 +231,8 @@ def _renew_credit(services: Services, job: Job, vg: Vg, pool: ThinPool, session:
 def _conclude(services: Services, signals: Signals, attempt: _Copy, code: int | None) -> None:
     """Turn the end of a worker into a transition, or raise."""
     uuid = attempt.job.uuid
+    if services.board.job(uuid).stage is Stage.CANCELLING:
+        raise Interrupted
     if attempt.target_error is not None:
         raise attempt.target_error
     if attempt.committed_bytes > attempt.job.progress.committed_bytes:

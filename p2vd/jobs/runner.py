@@ -86,7 +86,8 @@ class JobRunner:
             board.set_activity(self._uuid, Activity.STALLED, str(error))
             self.signals.pause(_RETRY_S)
         except P2vdError as error:
-            if job.stage in (Stage.PROVEN, Stage.CANCELLING):
+            # The stage of now: a cancel may have come while the step ran.
+            if board.job(self._uuid).stage in (Stage.PROVEN, Stage.CANCELLING):
                 board.set_activity(self._uuid, Activity.STALLED, str(error))
                 self.signals.pause(_RETRY_S)
             else:

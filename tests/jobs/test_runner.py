@@ -1,0 +1,59 @@
+"""What a job's thread makes of a step's end."""
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from p2vd.jobs.board import Board
+from p2vd.jobs.runner import JobRunner
+from p2vd.jobs.services import Services
+from p2vd.jobs.store import Store
+from p2vd.jobs.transitions import JobEvent
+from p2vd.model.errors import P2vdError, Refused
+from p2vd.model.job import Activity, Job, Stage
+from tests.jobs.values import machine_and_job
+
+
+class Scripted(JobRunner):
+    """A runner whose step does as the test says; it waits for nothing."""
+
+    def __init__(self, board: Board, uuid: str, error: Exception, *, cancelled: bool) -> None:
+        super().__init__(cast(Services, SimpleNamespace(board=board)), uuid, lambda: None)
+        self.board, self.uuid, self.error, self.cancelled = board, uuid, error, cancelled
+
+    def _do(self, job: Job) -> bool:
+        self.signals.nudge()
+        if self.cancelled:
+            self.board.advance(self.uuid, JobEvent.CANCEL)
+            self.board.advance(self.uuid, JobEvent.PROVEN)
+        raise self.error
+
+
+def step(tmp_path: Path, error: Exception, *, cancelled: bool = False) -> tuple[Job, Activity]:
+    machine, job = machine_and_job()
+    board = Board(Store(tmp_path / "state.db"))
+    board.add(machine, (replace(job, stage=Stage.COPYING),))
+    assert Scripted(board, job.uuid, error, cancelled=cancelled)._step(board.job(job.uuid)) is False
+    return board.job(job.uuid), board.activity(job.uuid)[0]
+
+
+def test_a_copy_that_ends_while_it_is_cancelled_stays_cancelling(tmp_path: Path) -> None:
+    """The worker's good end came behind the cancel: proven is illegal by then, and so is failed."""
+    job, _ = step(tmp_path, P2vdError(), cancelled=True)
+    assert job.stage is Stage.CANCELLING
+
+
+def test_an_error_of_the_step_fails_the_job_with_its_name(tmp_path: Path) -> None:
+    job, _ = step(tmp_path, Refused("Source x", ()))
+    assert job.stage is Stage.FAILED
+    assert job.error is not None
+    assert job.error.name == "Refused"
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), TimeoutError("the scan")])
+def test_what_the_host_lacks_for_now_is_tried_again(tmp_path: Path, error: Exception) -> None:
+    job, activity = step(tmp_path, error)
+    assert (job.stage, activity) == (Stage.COPYING, Activity.STALLED)
