@@ -37,7 +37,7 @@ PRAGMA application_id = {_APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 CREATE TABLE header (id INTEGER PRIMARY KEY CHECK (id = 1), body TEXT NOT NULL, checksum BLOB NOT NULL);
 CREATE TABLE region (
-    number INTEGER PRIMARY KEY, touched INTEGER NOT NULL,
+    number INTEGER PRIMARY KEY, generation INTEGER NOT NULL, touched INTEGER NOT NULL,
     bitmap BLOB NOT NULL, digests BLOB NOT NULL, checksum BLOB NOT NULL
 );
 """
@@ -49,8 +49,9 @@ class Header:
 
     `edges`: digests of the source's first and last MiB, empty until they were read. `window`: block
     ranges of the latest commit. `rows`: the sum over the rows' checksums. `result`: the report of a
-    copy that is done, `verified` how. Counters are bytes of the source. `target_file`: device and inode
-    of the file that the tool created as its target; empty before.
+    copy that is done, `verified` how. Counters are bytes of the source, of this pass. `target_file`:
+    device and inode of the file that the tool created as its target; empty before. `bad`: byte ranges
+    of the source that could not be read. `target_proven`: a later pass may trust what earlier ones wrote.
     """
 
     binding: Binding
@@ -62,6 +63,9 @@ class Header:
     edges: tuple[str, str] = ("", "")
     data_bytes: int = 0
     zero_bytes: int = 0
+    same_bytes: int = 0
+    bad: tuple[tuple[int, int], ...] = ()
+    target_proven: bool = False
     window: tuple[tuple[int, int], ...] = ()
     verified: str = ""
     target_file: str = ""
@@ -81,6 +85,7 @@ class Checkpoint:
         self.kind = DigestKind.named(header.digest)
         self.complete: set[int] = set()
         self.begun: dict[int, Region] = {}
+        self.stale: set[int] = set()
 
     @classmethod
     def create(cls, path: Path, header: Header) -> None:
@@ -146,23 +151,29 @@ class Checkpoint:
             raise ValueError(f"its versions are {version} and {header.version}")
         checkpoint = cls(path, db, header)
         for region in checkpoint.regions():
-            if region.complete:
-                checkpoint.complete.add(region.number)
-            else:
-                checkpoint.begun[region.number] = region
+            checkpoint._sort(region)
         if _sum(checkpoint._sums) != header.rows:
             raise ValueError("a row is missing or old")
         return checkpoint
 
+    def _sort(self, region: Region) -> None:
+        """Remember complete regions by number; those an earlier pass left are loaded in their turn."""
+        if region.complete:
+            self.complete.add(region.number)
+        elif region.done or not region.stale:
+            self.begun[region.number] = region
+        else:
+            self.stale.add(region.number)
+
     def regions(self) -> Iterator[Region]:
         """Yield every region that has a row, one in memory at a time. Raises ValueError."""
-        query = "SELECT number, touched, bitmap, digests, checksum FROM region ORDER BY number"
+        query = "SELECT number, generation, touched, bitmap, digests, checksum FROM region ORDER BY number"
         for number, *row in self._db.execute(query):
             yield self._unpack(number, *row)
 
     def load(self, number: int) -> Region | None:
         """The committed region of that number; None: nothing of it is. Raises CheckpointDamaged."""
-        query = "SELECT touched, bitmap, digests, checksum FROM region WHERE number = ?"
+        query = "SELECT generation, touched, bitmap, digests, checksum FROM region WHERE number = ?"
         try:
             with self._lock:
                 row = self._db.execute(query, (number,)).fetchone()
@@ -180,6 +191,27 @@ class Checkpoint:
                 label = name.replace("_", " ")
                 raise CheckpointMismatch(str(self._path), label, str(expected), str(here[name]))
 
+    def begin_pass(self, *, target_proven: bool) -> None:
+        """Begin a later pass over the source: nothing of it is done, and old digests wait to be compared.
+
+        `target_proven`: the target is known to hold what they say. Raises CheckpointUnwritable.
+        """
+        self.commit(
+            binding=replace(self.header.binding, generation=self.header.binding.generation + 1),
+            edges=("", ""),
+            data_bytes=0,
+            zero_bytes=0,
+            same_bytes=0,
+            bad=(),
+            target_proven=target_proven,
+            window=(),
+            verified="",
+            result=None,
+        )
+        self.complete, self.begun, self.stale = set(), {}, set()
+        for region in self.regions():
+            self._sort(region)
+
     def commit(self, rows: Iterable[Region] = (), **changes: object) -> None:
         """Write `rows` and `changes` of the header durably, all or nothing. Raises CheckpointUnwritable.
 
@@ -188,16 +220,17 @@ class Checkpoint:
         with self._lock:
             sums = dict(self._sums)
             packed = []
+            generation = self.header.binding.generation
             for region in rows:
-                bitmap, digests = region.pack()
-                sums[region.number] = self._row_sum(region.number, region.touched, bitmap, digests)
-                packed.append((region.number, region.touched, bitmap, digests, sums[region.number]))
+                row = (generation, region.touched, *region.pack())
+                sums[region.number] = self._row_sum(region.number, *row)
+                packed.append((region.number, *row, sums[region.number]))
             sequence = self.header.sequence + 1
             header = replace(self.header, **changes, sequence=sequence, rows=_sum(sums))  # type: ignore[arg-type] # names are checked by the dataclass
             body, total = _seal(header)
             try:
                 self._db.execute("BEGIN IMMEDIATE")
-                self._db.executemany("INSERT OR REPLACE INTO region VALUES (?, ?, ?, ?, ?)", packed)
+                self._db.executemany("INSERT OR REPLACE INTO region VALUES (?, ?, ?, ?, ?, ?)", packed)
                 self._db.execute("UPDATE header SET body = ?, checksum = ? WHERE id = 1", (body, total))
                 self._db.execute("COMMIT")
                 self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
@@ -212,22 +245,26 @@ class Checkpoint:
         with contextlib.suppress(sqlite3.Error):
             self._db.close()
 
-    def _unpack(self, number: int, touched: int, bitmap: bytes, digests: bytes, stored: bytes) -> Region:
+    def _unpack(
+        self, number: int, generation: int, touched: int, bitmap: bytes, digests: bytes, stored: bytes
+    ) -> Region:
         if not 0 <= number < self.layout.regions:
             raise ValueError(f"it has a region {number}, the disk has {self.layout.regions}")
-        for blob in (bitmap, digests, stored):
-            if not isinstance(blob, bytes):
+        for blob, kind in ((generation, int), (bitmap, bytes), (digests, bytes), (stored, bytes)):
+            if not isinstance(blob, kind):
                 raise ValueError(f"region {number} has a wrong type")  # noqa: TRY004 - damage is a ValueError
-        if touched not in (0, 1) or self._row_sum(number, bool(touched), bitmap, digests) != stored:
+        sum_of_row = self._row_sum(number, generation, bool(touched), bitmap, digests)
+        latest = self.header.binding.generation
+        if touched not in (0, 1) or sum_of_row != stored or generation > latest:
             raise ValueError(f"region {number} has a wrong checksum")
         if self._sums.setdefault(number, stored) != stored:
             raise ValueError(f"region {number} changed behind our back")
         blocks = self.layout.blocks_of(number)
-        return Region.unpack(number, blocks, self.kind, bool(touched), bitmap, digests)
+        region = Region.unpack(number, blocks, self.kind, bool(touched), bitmap, digests)
+        return region if generation == latest else region.for_next_pass()
 
-    def _row_sum(self, number: int, touched: bool, bitmap: bytes, digests: bytes) -> bytes:
-        binding = self.header.binding
-        place = f"{binding.job} {binding.generation} {number} {touched:d}".encode()
+    def _row_sum(self, number: int, generation: int, touched: bool, bitmap: bytes, digests: bytes) -> bytes:
+        place = f"{self.header.binding.job} {generation} {number} {touched:d}".encode()
         return checksum(place, bitmap, digests)
 
 

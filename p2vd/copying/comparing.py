@@ -1,5 +1,6 @@
 """Reading again: the target, the source, or both, against the digests of the checkpoint."""
 
+import logging
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -8,10 +9,13 @@ from p2vd.copying.checkpoint import Checkpoint
 from p2vd.copying.controls import Controls, Interrupted
 from p2vd.copying.devices import Buffer, Device, padded
 from p2vd.copying.digests import zero_digests
-from p2vd.copying.errors import SourceChanged, TargetMismatch
+from p2vd.copying.errors import ReadFailed, SourceChanged, TargetMismatch
 from p2vd.copying.layout import BLOCK, REGION_BLOCKS, WORK_BLOCKS, Layout, bits, merge_ranges, runs, split
 from p2vd.copying.region import Region
+from p2vd.copying.rescue import RescuedSource
 from p2vd.model.size import format_size
+
+log = logging.getLogger(__name__)
 
 _KEPT_REGIONS = 4
 
@@ -27,13 +31,17 @@ class Piece:
 
 @dataclass
 class Comparer:
-    """Compares blocks by several threads. `source`, `target`: which of them to read, None: not."""
+    """Compares blocks by several threads. `source`, `target`: which of them to read, None: not.
+
+    `tolerant`: a block that the source no longer gives is passed over.
+    """
 
     checkpoint: Checkpoint
     controls: Controls
-    source: Device | None
+    source: RescuedSource | None
     target: Device | None
     threads: int = 8
+    tolerant: bool = False
     done_bytes: int = 0
     _source_bad: list[tuple[int, int]] = field(default_factory=list)
     _target_bad: list[tuple[int, int]] = field(default_factory=list)
@@ -129,7 +137,13 @@ class Comparer:
                 self._note(self._target_bad, block, length)
         if self.source is not None and of_source:
             self._throttle(of_source)
-            self.source.read(buffer, block * BLOCK, of_source)
+            try:
+                self.source.read(buffer, block * BLOCK, of_source)
+            except ReadFailed as error:
+                if not (self.tolerant and self.source.rescuable(error)):
+                    raise
+                log.warning("%s It was read once, and is not read again.", error)
+                return
             if not self._fits(buffer, expected, zero, of_source, of_source):
                 self._note(self._source_bad, block, of_source)
 

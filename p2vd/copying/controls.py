@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from p2vd.copying.errors import PoolFull
 from p2vd.copying.throttle import ChunkCredit, TokenBucket
 from p2vd.system.clock import Clock
 
 _POLL_S = 0.5
+_NO_SPACE_WAIT_S = 5.0
 
 
 class Interrupted(Exception):
@@ -25,6 +27,7 @@ class Controls:
         self._bucket = TokenBucket(bandwidth_bytes_per_s, clock.monotonic())
         self._paused = False
         self._wanted: dict[int, int] = {}
+        self._full: dict[int, PoolFull] = {}
         self.ended = threading.Event()
         self.stopped = False
         self.failure: BaseException | None = None
@@ -60,6 +63,29 @@ class Controls:
         with self._changed:
             self._credit.limit_bytes = total_bytes
             self._changed.notify_all()
+
+    def wait(self, seconds: float) -> None:
+        """Let that much time pass. Raises Interrupted at the end of the copy."""
+        until = self._clock.monotonic() + seconds
+        with self._changed:
+            while not self.ended.is_set() and (left := until - self._clock.monotonic()) > 0:
+                self._changed.wait(min(left, _POLL_S))
+        if self.ended.is_set():
+            raise Interrupted
+
+    def wait_for_space(self, error: PoolFull) -> None:
+        """Let some time pass after a write that found no space. Raises Interrupted."""
+        me = threading.get_ident()
+        self._full[me] = error
+        try:
+            self.wait(_NO_SPACE_WAIT_S)
+        finally:
+            del self._full[me]
+
+    @property
+    def full(self) -> PoolFull | None:
+        """The write that waits for space, if one does."""
+        return next(iter(self._full.copy().values()), None)
 
     @property
     def allocated_bytes(self) -> int:

@@ -46,8 +46,8 @@ class Buffer:
 class Readable(Protocol):
     """What blocks are read from."""
 
-    def read(self, buffer: Buffer, offset: int, length: int) -> None:
-        """Fill the buffer's first `length` bytes from `offset`. Raises ReadFailed."""
+    def read(self, buffer: Buffer, offset: int, length: int, at: int = 0) -> None:
+        """Fill `length` bytes of the buffer, from its byte `at` on, from `offset`. Raises ReadFailed."""
 
     def extents(self, start: int, length: int) -> Iterator[Extent]:
         """Data and holes of a range, without reading it."""
@@ -81,7 +81,10 @@ class Sink(Readable, Protocol):
 
 @dataclass
 class Device:
-    """A block device or file for reading. `fd` may be O_DIRECT; `name` is for sentences."""
+    """A block device or file for reading. `fd` may be O_DIRECT; `name` is for sentences.
+
+    `align`: what offsets and lengths of direct I/O are multiples of.
+    """
 
     fd: int
     name: str
@@ -90,24 +93,28 @@ class Device:
     reading: str = "read"
 
     def __post_init__(self) -> None:
-        self._align = block.alignment(self.fd)
+        self.align = block.alignment(self.fd)
         self._is_file = not block.is_block(self.fd)
 
-    def read(self, buffer: Buffer, offset: int, length: int) -> None:
-        """Fill the buffer's first `length` bytes from `offset`, however short single reads are."""
+    def read(self, buffer: Buffer, offset: int, length: int, at: int = 0) -> None:
+        """Fill `length` bytes of the buffer from its byte `at` on, however short single reads are.
+
+        `offset` and `at` are multiples of `align`.
+        """
         done = 0
         while done < length:
             # Direct I/O wants whole sectors; a file's read ends at its end by itself.
-            asked = min(BLOCK - done, -(-(length - done) // self._align) * self._align)
+            asked = min(BLOCK - at - done, -(-(length - done) // self.align) * self.align)
             try:
                 with self.gauge.io(self.reading, offset + done):
-                    count = os.preadv(self.fd, [buffer.view[done : done + asked]], offset + done)
+                    count = os.preadv(self.fd, [buffer.view[at + done : at + done + asked]], offset + done)
             except OSError as error:
-                raise ReadFailed(self.name, offset + done, length - done, _cause(error)) from error
+                place = (self.name, offset + done, length - done)
+                raise ReadFailed(*place, _cause(error), error.errno or 0) from error
             if count == 0:
                 raise ReadFailed(self.name, offset + done, length - done, "it ends here; it was longer")
-            if done + count < length and count % self._align:  # within a sector: the end, or nearly
-                count -= count % self._align
+            if done + count < length and count % self.align:  # within a sector: the end, or nearly
+                count -= count % self.align
                 if count == 0:
                     raise ReadFailed(self.name, offset + done, length - done, "it ends here; it was longer")
             done += count
@@ -174,8 +181,8 @@ class Target(Device):
         while done < length:
             part = length - done
             fd = self.fd
-            if self.tail_fd >= 0 and part % self._align:
-                fd, part = (self.tail_fd, part) if part < self._align else (fd, part - part % self._align)
+            if self.tail_fd >= 0 and part % self.align:
+                fd, part = (self.tail_fd, part) if part < self.align else (fd, part - part % self.align)
             try:
                 with self.gauge.io("write", offset + done):
                     part_of = buffer.view[start + done : start + done + part]
@@ -185,7 +192,7 @@ class Target(Device):
             if count == 0:
                 raise WriteFailed(self.name, offset + done, length - done, "nothing was written")
             # A short direct write may end within a sector: that sector is written again.
-            done = length if done + count == length else (done + count) // self._align * self._align
+            done = length if done + count == length else (done + count) // self.align * self.align
 
     def zero(self, scratch: Buffer, offset: int, length: int) -> None:
         """Make a range zero: holes in a file, discarded chunks in a thin LV, BLKZEROOUT elsewhere.

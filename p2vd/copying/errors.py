@@ -146,6 +146,15 @@ class CheckpointUnwritable(CopyError):
 
 
 @dataclass(eq=False)
+class MapfileUnwritable(CopyError):
+    """The mapfile cannot be written."""
+
+    path: str
+    cause: str
+    template: ClassVar[str] = "The mapfile {path} cannot be written: {cause}."
+
+
+@dataclass(eq=False)
 class SourceChanged(CopyError):
     """The source is not what was copied."""
 
@@ -199,11 +208,27 @@ class _FailedIO(CopyError):
 
 @dataclass(eq=False)
 class ReadFailed(_FailedIO):
-    """A read failed."""
+    """A read failed. `errno` is the kernel's answer, 0: none, the device only ended early."""
 
+    errno: int = 0
     template: ClassVar[str] = (
         "Reading {device} failed at offset {offset}, {length} bytes: {cause}. Look at the disk and its "
         "paths; the copy goes on from its last checkpoint."
+    )
+
+
+@dataclass(eq=False)
+class TooManyBadSectors(CopyError):
+    """The source has more unreadable sectors than the caller accepts."""
+
+    device: str
+    limit: int
+    offset: int
+    exit_code: ClassVar[ExitCode] = ExitCode.IO_FAILED
+    template: ClassVar[str] = (
+        "{device} has more than {limit} sectors that cannot be read; the latest is at offset {offset}. What "
+        "could be read is safe in the checkpoint. Repair the disk or its paths, or allow more bad sectors, "
+        "and run the copy again."
     )
 
 

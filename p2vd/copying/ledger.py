@@ -4,6 +4,10 @@ Blocks go queue -> claimed -> finished -> (flush) -> committed. Nothing is known
 before the commit that follows a flush which succeeded after it was written; a failed write, zero or
 flush puts everything between `claimed` and `committed` back into the queue, because the kernel
 reports a failure once and the next flush succeeds with nothing rewritten (design: §4.5).
+
+A later pass over a changed source (resync) writes only blocks whose digest is not the one an earlier
+pass left. Where something may have been half-written since, that digest says nothing of the target
+until the target was read.
 """
 
 from collections import deque
@@ -31,12 +35,14 @@ class Work:
     """Blocks of one region for one thread. `zero`: known to be zero, nothing to read.
 
     `dirty`: something may have been written there before, so zeros must be made, not assumed.
+    `suspect`: a read failed there; what can be had is read around the bad sectors.
     """
 
     first: int
     count: int
     zero: bool = False
     dirty: bool = False
+    suspect: bool = False
     epoch: int = 0
 
     @property
@@ -47,32 +53,50 @@ class Work:
 
 @dataclass(frozen=True)
 class Finished:
-    """Work that was written, not yet durable. `data_bytes` of the source were not zero."""
+    """Work that was written, not yet durable; `bad`: byte ranges in it that could not be read."""
 
     work: Work
     digests: bytes
-    data_bytes: int
-    zero_bytes: int
+    tally: "Tally"
+    bad: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
 class Tally:
-    """Bytes of the source by what became of them."""
+    """Bytes of the source by what became of them: `same` were on the target already, `bad` unreadable."""
 
     data_bytes: int = 0
     zero_bytes: int = 0
+    same_bytes: int = 0
+    bad_bytes: int = 0
 
     @property
     def total_bytes(self) -> int:
         """All of them."""
-        return self.data_bytes + self.zero_bytes
+        return self.data_bytes + self.zero_bytes + self.same_bytes + self.bad_bytes
 
     def plus(self, items: Iterable[Finished]) -> "Tally":
         """With those of `items`."""
-        data, zero = self.data_bytes, self.zero_bytes
-        for item in items:
-            data, zero = data + item.data_bytes, zero + item.zero_bytes
-        return Tally(data, zero)
+        tallies = [self, *(item.tally for item in items)]
+        return Tally(
+            sum(each.data_bytes for each in tallies),
+            sum(each.zero_bytes for each in tallies),
+            sum(each.same_bytes for each in tallies),
+            sum(each.bad_bytes for each in tallies),
+        )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One commit: the regions as they will be, and what the header will say.
+
+    `window`: block ranges of this commit. `bad`: byte ranges of the source that could not be read, all.
+    """
+
+    rows: tuple[Region, ...]
+    tally: Tally
+    window: tuple[tuple[int, int], ...]
+    bad: tuple[tuple[int, int], ...]
 
 
 class Ledger:
@@ -87,26 +111,39 @@ class Ledger:
         complete: Iterable[int] = (),
         begun: Mapping[int, Region] | None = None,
         tally: Tally | None = None,
+        bad: Iterable[tuple[int, int]] = (),
+        stale: Callable[[int], Region | None] | None = None,
     ):
-        """Start from a checkpoint: `complete` regions, `begun` ones, bytes committed so far."""
+        """Start from a checkpoint: `complete` regions, `begun` ones, bytes committed so far, bad ranges.
+
+        `stale`: in a later pass, gives the region as an earlier one left it.
+        """
         self._layout = layout
         self._kind = kind
         self._extents = extents
         self._complete = set(complete)
         self._regions = {number: region.copy() for number, region in (begun or {}).items()}
-        self._dirty = {number for number, region in self._regions.items() if region.touched}
+        self._stale = stale
+        self._unsure: set[int] = set()
         self._queue: deque[Work] = deque()
+        self._suspects: deque[Work] = deque()
         self._fresh = self._plan()
         self._claimed: set[Work] = set()
         self._finished: list[Finished] = []
         self._batch: tuple[Finished, ...] = ()
         self._epoch = 0
+        self._bad = tuple(bad)
         self.committed = tally or Tally()
 
     @property
     def done(self) -> bool:
         """Whether every block is committed."""
         return len(self._complete) == self._layout.regions
+
+    @property
+    def later_pass(self) -> bool:
+        """Whether an earlier pass may have left digests."""
+        return self._stale is not None
 
     @property
     def tally(self) -> Tally:
@@ -120,40 +157,72 @@ class Ledger:
         return sum(self._layout.target_bytes_in(item.work.first, item.work.count) for item in items)
 
     def claim(self) -> Work | None:
-        """Hand out the next work, lost work first; None: nothing is left to hand out now."""
+        """Hand out the next work, lost work first, suspect work last; None: nothing is left now."""
         work = self._queue.popleft() if self._queue else next(self._fresh, None)
         if work is None:
-            return None
+            if not self._suspects:
+                return None
+            work = self._suspects.popleft()
         work = replace(work, epoch=self._epoch)
         self._claimed.add(work)
         return work
 
-    def finish(self, work: Work, digests: bytes, data_bytes: int, upto: int | None = None) -> None:
-        """Note `work` as written, or its first `upto` blocks; the rest, not begun, is queued again.
+    def finish(
+        self,
+        work: Work,
+        digests: bytes,
+        data_bytes: int,
+        upto: int | None = None,
+        *,
+        same_bytes: int = 0,
+        bad: Iterable[tuple[int, int]] = (),
+        suspect: bool = False,
+    ) -> None:
+        """Note `work` as written, or its first `upto` blocks; the rest is queued again.
 
-        Work that was claimed before something was lost is queued again instead.
+        `suspect`: the block after them could not be read. Work that was claimed before something was
+        lost is queued again instead.
         """
         self._claimed.remove(work)
         count = work.count if upto is None else upto
         if work.epoch != self._epoch:
-            self._queue.append(replace(work, dirty=True))
+            self._again(work)
             return
         if count < work.count:
-            self._queue.append(replace(work, first=work.first + count, count=work.count - count))
+            rest = replace(work, first=work.first + count, count=work.count - count)
+            self._again(replace(rest, suspect=suspect or work.suspect))
         if count:
-            part = replace(work, count=count)
-            zero_bytes = self._layout.source_bytes_in(part.first, count) - data_bytes
-            self._finished.append(Finished(part, digests, data_bytes, zero_bytes))
+            part, bad = replace(work, count=count), tuple(bad)
+            end = (part.first + count) * BLOCK
+            bad = tuple((start, length) for start, length in bad if start < end)
+            bad_bytes = sum(length for _, length in bad)
+            zero_bytes = self._layout.source_bytes_in(part.first, count) - data_bytes - same_bytes - bad_bytes
+            tally = Tally(data_bytes, zero_bytes, same_bytes, bad_bytes)
+            self._finished.append(Finished(part, digests, tally, bad))
+
+    def _again(self, work: Work) -> None:
+        """Queue work again. A block of it may be half-written: no zeros and no old digest are assumed."""
+        self._unsure.add(work.region)
+        (self._suspects if work.suspect else self._queue).append(replace(work, dirty=True))
 
     def lost(self, work: Work | None = None) -> None:
         """A write, zero (of `work`) or flush failed: all that is not committed is to do again."""
         self._epoch += 1
         if work is not None:
             self._claimed.remove(work)
-            self._queue.append(replace(work, dirty=True))
+            self._again(work)
         for item in (*self._batch, *self._finished):
-            self._queue.append(replace(item.work, dirty=True))
+            self._again(item.work)
         self._batch, self._finished = (), []
+
+    def old_digest(self, block: int) -> tuple[bytes, bool] | None:
+        """The digest an earlier pass left of a block that is not done; and whether the target has it still.
+
+        If that is not sure, it counts only once the target was read and has that digest.
+        """
+        number = block // REGION_BLOCKS
+        old = self._regions[number].old_digest(block % REGION_BLOCKS)
+        return None if old is None else (old, number not in self._unsure)
 
     def needs_intent(self, work: Work) -> bool:
         """Whether a durable note that the region is touched is missing before `work` may write."""
@@ -175,37 +244,34 @@ class Ledger:
         self._finished = []
         return bool(self._batch)
 
-    @property
-    def next_tally(self) -> Tally:
-        """Bytes that are durable once the batch is committed."""
-        return self.committed.plus(self._batch)
-
-    @property
-    def next_window(self) -> tuple[tuple[int, int], ...]:
-        """Block ranges of the batch."""
-        return tuple(merge_ranges((item.work.first, item.work.count) for item in self._batch))
-
-    def rows(self) -> list[Region]:
-        """The regions as they will be with the batch, to be committed after the flush succeeded."""
+    def batch(self) -> Batch | None:
+        """What is to be committed now that the flush succeeded; None: the batch was lost meanwhile."""
+        if not self._batch:
+            return None
         changed: dict[int, Region] = {}
         for item in self._batch:
             number = item.work.region
             if number not in changed:
                 changed[number] = self._regions[number].copy()
             changed[number].mark(item.work.first % REGION_BLOCKS, item.work.count, item.digests)
-        return [changed[number] for number in sorted(changed)]
+        return Batch(
+            tuple(changed[number] for number in sorted(changed)),
+            self.committed.plus(self._batch),
+            tuple(merge_ranges((item.work.first, item.work.count) for item in self._batch)),
+            tuple(merge_ranges([*self._bad, *(each for item in self._batch for each in item.bad)])),
+        )
 
-    def commit(self, rows: Iterable[Region]) -> None:
-        """The batch's `rows` are durable. Does nothing if the batch was lost meanwhile."""
+    def commit(self, batch: Batch) -> None:
+        """The batch is durable. Does nothing if it was lost meanwhile: it is then copied again."""
         if not self._batch:
             return
-        for row in rows:
+        for row in batch.rows:
             if row.complete:
                 self._complete.add(row.number)
                 del self._regions[row.number]
             else:
                 self._regions[row.number] = row
-        self.committed = self.committed.plus(self._batch)
+        self.committed, self._bad = batch.tally, batch.bad
         self._batch = ()
 
     def _plan(self) -> Iterator[Work]:
@@ -214,7 +280,11 @@ class Ledger:
                 continue
             base = number * REGION_BLOCKS
             blocks = self._layout.blocks_of(number)
-            region = self._regions.setdefault(number, Region(number, blocks, self._kind))
+            region = self._regions.get(number) or (self._stale and self._stale(number))
+            region = self._regions.setdefault(number, region or Region(number, blocks, self._kind))
+            dirty = region.touched or self._stale is not None
+            if region.touched:
+                self._unsure.add(number)
             start = min(base * BLOCK, self._layout.source_bytes)
             length = self._layout.source_bytes_in(base, blocks)
             zero = self._layout.zero_blocks(number, self._extents(start, length) if length else ())
@@ -229,14 +299,14 @@ class Ledger:
                 for first, count in split(*run, step)
             ]
             for first, count, is_zero in sorted(pieces):
-                yield Work(first, count, is_zero, dirty=number in self._dirty)
+                yield Work(first, count, is_zero, dirty=dirty)
 
 
 def commit_cycle(
     ledger: Ledger,
     *,
     flush: Callable[[], None],
-    commit: Callable[[list[Region]], None],
+    commit: Callable[[Batch], None],
     guard: AbstractContextManager[object],
 ) -> bool:
     """Make what is finished durable: flush the target, then commit. True if there was anything.
@@ -250,11 +320,11 @@ def commit_cycle(
     try:
         flush()
         with guard:
-            rows = ledger.rows()
-            if rows:  # none: a write failed meanwhile, and took the batch with it
-                commit(rows)
-                ledger.commit(rows)
+            batch = ledger.batch()
+            if batch is not None:  # None: a write failed meanwhile, and took the batch with it
+                commit(batch)
+                ledger.commit(batch)
     except BaseException:
         ledger.lost()
         raise
-    return bool(rows)
+    return batch is not None

@@ -1,17 +1,17 @@
 """The copy itself: threads that read, digest and write; one that flushes and commits."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from p2vd.copying.checkpoint import Checkpoint
 from p2vd.copying.controls import Controls, Interrupted
-from p2vd.copying.devices import Buffer, Readable, Sink, padded
+from p2vd.copying.devices import Buffer, Sink
 from p2vd.copying.digests import zero_digests
-from p2vd.copying.errors import ReadFailed
+from p2vd.copying.errors import PoolFull, ReadFailed, TooManyBadSectors
 from p2vd.copying.layout import BLOCK, SUB_BLOCK, Layout, data_runs, gaps
-from p2vd.copying.ledger import Work, commit_cycle
-from p2vd.copying.region import Region
+from p2vd.copying.ledger import Batch, Work, commit_cycle
+from p2vd.copying.rescue import Range, RescuedSource
 from p2vd.copying.shared import SharedLedger
 from p2vd.model.size import GIB
 from p2vd.system.clock import Clock
@@ -22,10 +22,14 @@ _COMMIT_POLL_S = 0.25
 
 @dataclass
 class CopyPipeline:
-    """Copies what the ledger hands out. `on_commit` is called after each durable commit."""
+    """Copies what the ledger hands out. `on_commit` is called after each durable commit.
+
+    `outlast_full`: a write that finds no space is waited with and tried again, for as long as it takes;
+    else it ends the copy.
+    """
 
     layout: Layout
-    source: Readable
+    source: RescuedSource
     sink: Sink
     ledger: SharedLedger
     checkpoint: Checkpoint
@@ -34,6 +38,7 @@ class CopyPipeline:
     threads: int = 8
     commit_interval_s: float = 1.0
     on_commit: Callable[[], None] = lambda: None
+    outlast_full: bool = False
 
     def __post_init__(self) -> None:
         self._commit_lock = threading.Lock()
@@ -43,8 +48,8 @@ class CopyPipeline:
     def run(self) -> None:
         """Copy until all is committed, or until stopped: then what is done is committed.
 
-        Raises the first failure. After a failed write, zero or flush nothing more is committed: what
-        is lost with it is copied again by the next run.
+        Raises the first failure. After a failed write, zero or flush that ends the copy nothing more is
+        committed: what is lost with it is copied again by the next run.
         """
         threads = [
             threading.Thread(target=self._copy, name=f"copy-{number}") for number in range(self.threads)
@@ -66,6 +71,8 @@ class CopyPipeline:
         try:
             while self.controls.gate() and (work := self.ledger.claim()) is not None:
                 self._do(work, buffer, scratch)
+        except Interrupted:
+            return
         except BaseException as error:  # whatever it is, the copy ends with it, not this thread alone
             self.controls.fail(error)
 
@@ -74,15 +81,27 @@ class CopyPipeline:
         try:
             piece.run()
         except Interrupted:
-            pass
-        except ReadFailed:
-            self.ledger.finish(work, piece.finished_digests(), piece.data_bytes, piece.done)
+            piece.finish()
+        except ReadFailed as error:
+            comes_back = not work.suspect and self.source.rescuable(error)
+            piece.finish(suspect=comes_back)
+            if not comes_back:
+                raise
+        except TooManyBadSectors:
+            piece.finish()
             raise
+        except PoolFull as error:
+            self.ledger.lost(work)
+            if not self.outlast_full:
+                self._untrusted = True
+                raise
+            self.controls.wait_for_space(error)
         except BaseException:
             self._untrusted = True
             self.ledger.lost(work)
             raise
-        self.ledger.finish(work, piece.finished_digests(), piece.data_bytes, piece.done)
+        else:
+            piece.finish()
 
     def _keep_committing(self) -> None:
         latest = self.clock.monotonic()
@@ -104,14 +123,27 @@ class CopyPipeline:
         self.sink.flush()
         self.sink.check()
 
-    def _commit(self, rows: list[Region]) -> None:
-        tally = self.ledger.next_tally
+    def _commit(self, batch: Batch) -> None:
         self.checkpoint.commit(
-            rows,
-            data_bytes=tally.data_bytes,
-            zero_bytes=tally.zero_bytes,
-            window=self.ledger.next_window,
+            batch.rows,
+            data_bytes=batch.tally.data_bytes,
+            zero_bytes=batch.tally.zero_bytes,
+            same_bytes=batch.tally.same_bytes,
+            window=batch.window,
+            bad=batch.bad,
         )
+
+    @property
+    def later_pass(self) -> bool:
+        """Whether an earlier pass left digests of what is on the target."""
+        return self.ledger.later_pass
+
+    def holds(self, buffer: Buffer, block: int, digest: bytes) -> bool:
+        """Whether the target's block has that digest, zeros beyond the source."""
+        length, of_source = self.layout.target_length(block), self.layout.source_length(block)
+        self.sink.read(buffer, block * BLOCK, length)
+        found = self.checkpoint.kind.of(buffer.view[:of_source]) if of_source else self.checkpoint.kind.zero()
+        return found == digest and buffer.is_zero(of_source, length - of_source)
 
     def intend(self, work: Work) -> None:
         """Note durably that a region is touched, before the first write into it."""
@@ -124,7 +156,7 @@ class CopyPipeline:
 
 
 class _Piece:
-    """One work in the hands of one thread. `done` blocks of it are on their way to the target."""
+    """One work in the hands of one thread. The first `done` blocks of it are on the target."""
 
     def __init__(self, pipeline: CopyPipeline, work: Work, buffer: Buffer, scratch: Buffer):
         self._pipeline = pipeline
@@ -134,35 +166,70 @@ class _Piece:
         self._skip = pipeline.sink.skips_zeros and not work.dirty
         self._seen = 0
         self._zeros = 0
-        self.done = 0
-        self.data_bytes = 0
-        self.digests = bytearray()
+        self._done = 0
+        self._data_bytes = 0
+        self._same_bytes = 0
+        self._bad: list[Range] = []
+        self._digests = bytearray()
 
-    def finished_digests(self) -> bytes:
-        """The digests of the blocks that are done."""
-        return bytes(self.digests[: self.done * self._pipeline.checkpoint.kind.size])
+    def finish(self, *, suspect: bool = False) -> None:
+        """Tell the ledger which blocks are done; `suspect`: the next one cannot be read."""
+        digests = bytes(self._digests[: self._done * self._pipeline.checkpoint.kind.size])
+        self._pipeline.ledger.finish(
+            self._work,
+            digests,
+            self._data_bytes,
+            self._done,
+            same_bytes=self._same_bytes,
+            bad=self._bad,
+            suspect=suspect,
+        )
 
     def run(self) -> None:
         """Copy the work's blocks; ends early, between blocks, when the copy is put down."""
         pipeline, work = self._pipeline, self._work
-        if work.zero:
-            self.digests += zero_digests(pipeline.checkpoint.kind, pipeline.layout, work.first, work.count)
+        try:
+            if work.zero:
+                self._take_zeros()
+            else:
+                for block in range(work.first, work.first + work.count):
+                    if self._seen and pipeline.controls.held:
+                        break
+                    self._copy(block)
+        finally:  # what comes before a block that cannot be read is done
+            self._put_zeros()
+
+    def _take_zeros(self) -> None:
+        """Take all blocks of the work, which are known to be zero, without reading them."""
+        pipeline, work = self._pipeline, self._work
+        digests = zero_digests(pipeline.checkpoint.kind, pipeline.layout, work.first, work.count)
+        if not pipeline.later_pass:
+            self._digests += digests
             self._seen = self._zeros = work.count
-        else:
-            for block in range(work.first, work.first + work.count):
-                if self._seen and pipeline.controls.held:
-                    break
-                self._copy(block)
-        self._put_zeros()
+            return
+        size = pipeline.checkpoint.kind.size
+        for at in range(work.count):
+            digest = digests[at * size : (at + 1) * size]
+            if self._is_same(work.first + at, digest):
+                self._keep(work.first + at, digest)
+            else:
+                self._note(digest)
+                self._zeros += 1
 
     def _copy(self, block: int) -> None:
         pipeline, buffer = self._pipeline, self._buffer
         length, of_source = pipeline.layout.target_length(block), pipeline.layout.source_length(block)
         pipeline.controls.throttle(of_source)
-        padded(buffer, pipeline.source, pipeline.layout, block)
-        if buffer.is_zero(0, length):
+        bad = self._read(block, of_source, length)
+        is_zero = buffer.is_zero(0, length)
+        kind = pipeline.checkpoint.kind
+        digest = kind.zero(of_source) if is_zero else kind.of(buffer.view[:of_source])
+        if self._is_same(block, digest):
+            self._keep(block, digest, bad)
+            return
+        if is_zero and not bad:
             # Zero blocks that follow each other become one request.
-            self._note(pipeline.checkpoint.kind.zero(of_source))
+            self._note(digest)
             self._zeros += 1
             return
         self._put_zeros()
@@ -174,15 +241,44 @@ class _Piece:
         if not self._skip:
             for start, count in gaps(data, length):
                 pipeline.sink.zero(self._scratch, block * BLOCK + start, count)
-        self._note(pipeline.checkpoint.kind.of(buffer.view[:of_source]))
-        self.data_bytes += sum(
-            max(0, min(start + count, of_source) - start)
+        self._note(digest, bad)
+        holding = [
+            (start, min(start + count, of_source) - start)
             for start, count in data_runs(flags, length, SUB_BLOCK)
-        )
-        self.done = self._seen
+            if start < of_source
+        ]
+        self._data_bytes += _length(holding) - _overlap(holding, bad, block * BLOCK)
+        self._done = self._seen
 
-    def _note(self, digest: bytes) -> None:
-        self.digests += digest
+    def _read(self, block: int, of_source: int, length: int) -> list[Range]:
+        """Fill the buffer with a block as it shall be on the target; return what is unreadable of it."""
+        source, buffer, bad = self._pipeline.source, self._buffer, []
+        if of_source and self._work.suspect:
+            bad = source.rescue(buffer, block * BLOCK, of_source)
+        elif of_source:
+            source.read(buffer, block * BLOCK, of_source)
+            bad = source.bad_in(block * BLOCK, of_source)
+        buffer.clear(of_source, length)
+        return bad
+
+    def _is_same(self, block: int, digest: bytes) -> bool:
+        """Whether the target holds the block already, from an earlier pass."""
+        old = self._pipeline.ledger.old_digest(block) if self._pipeline.later_pass else None
+        if old is None or old[0] != digest:
+            return False
+        return old[1] or self._pipeline.holds(self._scratch, block, digest)
+
+    def _keep(self, block: int, digest: bytes, bad: Iterable[Range] = ()) -> None:
+        """Take a block as done that the target holds already."""
+        self._put_zeros()
+        self._note(digest, bad)
+        of_source = self._pipeline.layout.source_length(block)
+        self._same_bytes += of_source - _length(bad)
+        self._done = self._seen
+
+    def _note(self, digest: bytes, bad: Iterable[Range] = ()) -> None:
+        self._digests += digest
+        self._bad += bad
         self._seen += 1
 
     def _put_zeros(self) -> None:
@@ -192,4 +288,17 @@ class _Piece:
             length = self._pipeline.layout.target_bytes_in(first, self._zeros)
             self._pipeline.sink.zero(self._scratch, first * BLOCK, length)
         self._zeros = 0
-        self.done = self._seen
+        self._done = self._seen
+
+
+def _length(ranges: Iterable[Range]) -> int:
+    return sum(length for _, length in ranges)
+
+
+def _overlap(ranges: Iterable[Range], others: Iterable[Range], base: int) -> int:
+    """Bytes that `ranges`, relative to `base`, have in common with `others`."""
+    return sum(
+        max(0, min(base + start + length, other + more) - max(base + start, other))
+        for start, length in ranges
+        for other, more in others
+    )

@@ -1,18 +1,22 @@
 """A region: which of its blocks are done, and their digests. One row of the checkpoint. Pure."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 from p2vd.copying.digests import DigestKind
 from p2vd.copying.layout import REGION_BLOCKS, bits
+
+_BITMAP_BYTES = -(-REGION_BLOCKS // 8)
 
 
 @dataclass
 class Region:
     """1 GiB of a disk as it stands in the checkpoint, or is about to.
 
-    `touched`: bytes may have been written here. It is durable before the first write, so that a
-    crash leaves no region that looks untouched and is not.
+    `touched`: bytes may have been written here in this pass. It is durable before the first write, so
+    that a crash leaves no region that looks untouched and is not. `done`: bits of the blocks that this
+    pass has copied. `stale`: those of which an earlier pass left the digest, and this one has not come
+    to yet.
     """
 
     number: int
@@ -21,6 +25,7 @@ class Region:
     touched: bool = False
     done: int = 0
     digests: bytearray = field(default_factory=bytearray)
+    stale: int = 0
 
     def __post_init__(self) -> None:
         if not self.digests:
@@ -44,6 +49,7 @@ class Region:
                 f"region {self.number}: {count} blocks at {first}, {len(digests)} bytes of digests"
             )
         self.done |= bits(first, count)
+        self.stale &= ~self.done
         self.digests[first * size : (first + count) * size] = digests
 
     def digest(self, block: int) -> bytes:
@@ -51,27 +57,45 @@ class Region:
         size = self.kind.size
         return bytes(self.digests[block * size : (block + 1) * size])
 
+    def old_digest(self, block: int) -> bytes | None:
+        """The digest that an earlier pass left of a block (within the region); None: it left none."""
+        return self.digest(block) if self.stale >> block & 1 else None
+
     def copy(self) -> Self:
         """A copy that shares nothing."""
-        cls = type(self)
-        return cls(self.number, self.blocks, self.kind, self.touched, self.done, bytearray(self.digests))
+        return replace(self, digests=bytearray(self.digests))
+
+    def for_next_pass(self) -> Self:
+        """The region as a new pass finds it: nothing is done.
+
+        It stays `touched` only where the earlier pass may have left a block half-written, so that its
+        old digests must not be believed unseen.
+        """
+        known = self.done | self.stale
+        return replace(self.copy(), touched=self.touched and not self.complete, done=0, stale=known)
 
     def pack(self) -> tuple[bytes, bytes]:
-        """The bitmap and the digests as blobs; a region of zeros only has no digests to keep."""
+        """The bitmaps (the second only where it is not empty) and the digests as blobs.
+
+        A region of zeros only has no digests to keep.
+        """
         digests = bytes(self.digests)
-        if self.complete and digests == self.kind.zero() * self.blocks:
+        if self.done | self.stale == bits(0, self.blocks) and digests == self.kind.zero() * self.blocks:
             digests = b""
-        return self.done.to_bytes(-(-REGION_BLOCKS // 8), "little"), digests
+        stale = self.stale.to_bytes(_BITMAP_BYTES, "little") if self.stale else b""
+        return self.done.to_bytes(_BITMAP_BYTES, "little") + stale, digests
 
     @classmethod
     def unpack(
         cls, number: int, blocks: int, kind: DigestKind, touched: bool, bitmap: bytes, digests: bytes
     ) -> Self:
         """The region that `pack` made the blobs of. Raises ValueError where they do not fit."""
-        done = int.from_bytes(bitmap, "little")
-        if done & ~bits(0, blocks):
+        done = int.from_bytes(bitmap[:_BITMAP_BYTES], "little")
+        stale = int.from_bytes(bitmap[_BITMAP_BYTES:], "little")
+        known = done | stale
+        if known & ~bits(0, blocks) or done & stale:
             raise ValueError(f"region {number} claims blocks that it does not have")
         whole = bytearray(digests or kind.zero() * blocks)
-        if len(whole) != blocks * kind.size or (not digests and kind.size and done != bits(0, blocks)):
+        if len(whole) != blocks * kind.size or (not digests and kind.size and known != bits(0, blocks)):
             raise ValueError(f"region {number} has {len(digests)} bytes of digests for {blocks} blocks")
-        return cls(number, blocks, kind, touched, done, whole)
+        return cls(number, blocks, kind, touched, done, whole, stale)

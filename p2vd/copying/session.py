@@ -16,6 +16,8 @@ from p2vd.copying.layout import BLOCK, REGION_BLOCKS, WORK_BLOCKS, runs, split
 from p2vd.copying.ledger import Tally
 from p2vd.copying.pipeline import CopyPipeline
 from p2vd.copying.protocol import Failure, Report
+from p2vd.copying.region import Region
+from p2vd.copying.rescue import RescuedSource
 from p2vd.copying.shared import SharedLedger
 from p2vd.model.job import Progress
 from p2vd.model.plan import Verify
@@ -34,6 +36,8 @@ class Session:
     """Copies `source` to `target` along an open checkpoint that belongs to them.
 
     `sample_source`: parts of the source are read again at the end even if nothing else is verified.
+    `bad_sectors`: how many of the source may be unreadable. `outlast_full`: wait while the target has no
+    space, instead of ending.
     `on_phase` and `on_commit` are called on the session's threads. Its `run` may be called on any
     thread, once; `progress` on any other meanwhile.
     """
@@ -47,6 +51,8 @@ class Session:
     threads: int = 8
     commit_interval_s: float = 1.0
     sample_source: bool = True
+    bad_sectors: int = 0
+    outlast_full: bool = False
     on_phase: Callable[[str], None] = lambda phase: None
     on_commit: Callable[[], None] = lambda: None
     chance: random.Random = field(default_factory=random.Random)
@@ -54,15 +60,21 @@ class Session:
     def __post_init__(self) -> None:
         header = self.checkpoint.header
         self._layout = self.checkpoint.layout
+        bad_bytes = sum(length for _, length in header.bad)
+        tally = Tally(header.data_bytes, header.zero_bytes, header.same_bytes, bad_bytes)
+        self._later_pass = header.binding.generation > 1
+        self._source = RescuedSource(self.source, self.controls, self.bad_sectors, header.bad)
         self._ledger = SharedLedger(
             self._layout,
             self.checkpoint.kind,
             self.source.extents,
             complete=self.checkpoint.complete,
             begun=self.checkpoint.begun,
-            tally=Tally(header.data_bytes, header.zero_bytes),
+            tally=tally,
+            bad=header.bad,
+            stale=self._stale_region if self._later_pass else None,
         )
-        self._resumed_from = header.data_bytes + header.zero_bytes
+        self._resumed_from = tally.total_bytes
         self._verified_bytes = 0
         self._comparer: Comparer | None = None
         self._latest_commit_us = 0
@@ -94,6 +106,8 @@ class Session:
         return Progress(
             bytes_copied=finished.data_bytes,
             bytes_zero=finished.zero_bytes,
+            bytes_same=finished.same_bytes,
+            bad_bytes=finished.bad_bytes,
             bytes_verified=verified,
             committed_bytes=committed.total_bytes,
             allocated_bytes=self.controls.allocated_bytes,
@@ -111,13 +125,24 @@ class Session:
         stored = self.checkpoint.header
         if stored.result is not None and _STRENGTH[stored.verified] >= _STRENGTH[self.verify.value]:
             return replace(stored.result, seconds=self.clock.monotonic() - self._started)
+        if self._later_pass and not stored.target_proven:
+            self.on_phase("proving")
+            self._compare(self._stale_pieces(), None, self.target, counted=True)
+            self._verified_bytes = 0
+            self.checkpoint.commit(target_proven=True)
         if not self._ledger.done:
             self.on_phase("copying")
             self._copy()
         self.on_phase("verifying")
         stable = self._verify()
         self.target.check()
-        report = replace(self._report(ExitCode.DONE), digest=self._whole_digest(), source_stable=stable)
+        bad = self.checkpoint.header.bad
+        report = replace(
+            self._report(ExitCode.BAD_SECTORS if bad else ExitCode.DONE),
+            digest=self._whole_digest(),
+            source_stable=stable,
+            bad_ranges=bad,
+        )
         self.checkpoint.commit(result=report, verified=self.verify.value)
         return report
 
@@ -141,7 +166,7 @@ class Session:
     def _source_block(self, block: int) -> bytes:
         buffer = Buffer()
         length = self._layout.source_length(block)
-        self.source.read(buffer, block * BLOCK, length)
+        self._source.rescue(buffer, block * BLOCK, length)
         return bytes(buffer.view[:length])
 
     def _prove_committed(self) -> None:
@@ -150,7 +175,19 @@ class Session:
             block for first, count in self.checkpoint.header.window for block in range(first, first + count)
         }
         chosen = sorted(window | set(self._random_committed(_PROVEN_AT_RESUME)))
-        self._compare(_pieces(chosen), self.source, self.target)
+        self._compare(_pieces(chosen), self._source, self.target, tolerant=True)
+
+    def _stale_region(self, number: int) -> Region | None:
+        return self.checkpoint.load(number) if number in self.checkpoint.stale else None
+
+    def _stale_pieces(self) -> Iterator[Piece]:
+        """What an earlier pass wrote whole. Where it was interrupted, each block is looked at in its turn."""
+        for number in sorted(self.checkpoint.stale):
+            region = self._stale_region(number)
+            if region is not None and not region.touched:
+                for run in runs(region.stale):
+                    for first, count in split(*run, WORK_BLOCKS):
+                        yield Piece(number * REGION_BLOCKS + first, count)
 
     def _random_committed(self, wanted: int) -> Iterator[int]:
         complete, layout = sorted(self.checkpoint.complete), self._layout
@@ -171,7 +208,7 @@ class Session:
     def _copy(self) -> None:
         pipeline = CopyPipeline(
             self._layout,
-            self.source,
+            self._source,
             self.target,
             self._ledger,
             self.checkpoint,
@@ -180,6 +217,7 @@ class Session:
             self.threads,
             self.commit_interval_s,
             self._committed,
+            self.outlast_full,
         )
         pipeline.run()
         if not self._ledger.done:
@@ -193,7 +231,7 @@ class Session:
         """Read back as asked; return what that says of the source: `proven` or `sampled`."""
         both = self.verify is Verify.BOTH
         if self.verify is not Verify.NONE:
-            self._compare(None, self.source if both else None, self.target)
+            self._compare(None, self._source if both else None, self.target, counted=True)
         if both:
             return "proven"
         if self.verify is Verify.NONE and not self.sample_source:
@@ -202,17 +240,25 @@ class Session:
         sample = set(self.chance.sample(range(blocks), min(_SAMPLED_AT_END, blocks)))
         chosen = sorted(sample | set(self._edge_blocks()))
         if self.checkpoint.kind is not DigestKind.NONE:
-            self._compare(_pieces(chosen), self.source, None)
+            self._compare(_pieces(chosen), self._source, None, tolerant=True)
             return "proven" if len(chosen) == blocks else "sampled"
         return "sampled"
 
-    def _compare(self, pieces: Iterable[Piece] | None, source: Device | None, target: Device | None) -> None:
-        comparer = Comparer(self.checkpoint, self.controls, source, target, self.threads)
-        whole = pieces is None
-        if whole:
+    def _compare(
+        self,
+        pieces: Iterable[Piece] | None,
+        source: RescuedSource | None,
+        target: Device | None,
+        *,
+        counted: bool = False,
+        tolerant: bool = False,
+    ) -> None:
+        """Compare `pieces`, None: everything. `counted`: progress shows it as verified."""
+        comparer = Comparer(self.checkpoint, self.controls, source, target, self.threads, tolerant)
+        if counted:
             self._comparer = comparer
         comparer.run(comparer.whole() if pieces is None else pieces)
-        if whole:
+        if counted:
             self._verified_bytes, self._comparer = comparer.done_bytes, None
 
     def _whole_digest(self) -> str:

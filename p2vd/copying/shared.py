@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from p2vd.copying.digests import DigestKind
 from p2vd.copying.layout import Extent, Layout
-from p2vd.copying.ledger import Ledger, Tally, Work
+from p2vd.copying.ledger import Batch, Ledger, Tally, Work
 from p2vd.copying.region import Region
 
 
@@ -21,8 +21,12 @@ class SharedLedger(Ledger):
         complete: Iterable[int] = (),
         begun: Mapping[int, Region] | None = None,
         tally: Tally | None = None,
+        bad: Iterable[tuple[int, int]] = (),
+        stale: Callable[[int], Region | None] | None = None,
     ):
-        super().__init__(layout, kind, extents, complete=complete, begun=begun, tally=tally)
+        super().__init__(
+            layout, kind, extents, complete=complete, begun=begun, tally=tally, bad=bad, stale=stale
+        )
         self._lock = threading.RLock()
 
     def claim(self) -> Work | None:
@@ -30,10 +34,25 @@ class SharedLedger(Ledger):
         with self._lock:
             return super().claim()
 
-    def finish(self, work: Work, digests: bytes, data_bytes: int, upto: int | None = None) -> None:
+    def finish(
+        self,
+        work: Work,
+        digests: bytes,
+        data_bytes: int,
+        upto: int | None = None,
+        *,
+        same_bytes: int = 0,
+        bad: Iterable[tuple[int, int]] = (),
+        suspect: bool = False,
+    ) -> None:
         """Note `work` as written, or a part of it."""
         with self._lock:
-            super().finish(work, digests, data_bytes, upto)
+            super().finish(work, digests, data_bytes, upto, same_bytes=same_bytes, bad=bad, suspect=suspect)
+
+    def old_digest(self, block: int) -> tuple[bytes, bool] | None:
+        """The digest an earlier pass left of a block."""
+        with self._lock:
+            return super().old_digest(block)
 
     def lost(self, work: Work | None = None) -> None:
         """Queue again all that is not committed."""
@@ -60,15 +79,15 @@ class SharedLedger(Ledger):
         with self._lock:
             return super().freeze()
 
-    def rows(self) -> list[Region]:
-        """The regions as they will be."""
+    def batch(self) -> Batch | None:
+        """What is to be committed."""
         with self._lock:
-            return super().rows()
+            return super().batch()
 
-    def commit(self, rows: Iterable[Region]) -> None:
+    def commit(self, batch: Batch) -> None:
         """The batch is durable."""
         with self._lock:
-            super().commit(rows)
+            super().commit(batch)
 
     def now(self) -> tuple[Tally, Tally, int]:
         """Bytes committed, bytes finished in all, bytes of the target that are not committed."""

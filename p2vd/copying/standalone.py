@@ -17,7 +17,8 @@ from p2vd.copying.checkpoint import Checkpoint, Header
 from p2vd.copying.controls import Controls, Gauge, Outstanding
 from p2vd.copying.digests import DigestKind
 from p2vd.copying.endpoints import Endpoint
-from p2vd.copying.errors import ExitCode, UsageError
+from p2vd.copying.errors import CheckpointMissing, ExitCode, MapfileUnwritable, PoolFull, UsageError
+from p2vd.copying.mapfile import mapfile
 from p2vd.copying.opened import source_on, target_on
 from p2vd.copying.opener import Opener
 from p2vd.copying.protocol import Binding, Failure, Report, TargetTraits
@@ -32,11 +33,15 @@ from p2vd.model.size import format_size, parse_size
 from p2vd.system.clock import Clock, SystemClock
 from p2vd.system.command import SystemCommands
 
+log = logging.getLogger(__name__)
+
 _TICK_S = 0.1
 _PROGRESS_S = 0.5
 _STALLED_S = 5.0
 _JOB = "p2vd-copy"
 _MAX_QUEUE_DEPTH = 64
+_MAX_BAD_SECTORS = 100_000
+"""Each lone one is a range in the checkpoint's header, which is written with every commit."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -52,7 +57,8 @@ def parser() -> argparse.ArgumentParser:
         prog="p2vd-copy",
         description="Copy a disk or file to another, provably, resumable after any crash.",
         epilog="Exit status: 0 done and proven as asked, 1 refused, 2 I/O failed (run it again to resume), "
-        "3 verification found a difference, 5 stopped by a signal at a checkpoint.",
+        "3 verification found a difference, 4 done but for unreadable sectors, 5 stopped by a signal at a "
+        "checkpoint.",
         allow_abbrev=False,
     )
     parser.add_argument("source", type=Path, metavar="SOURCE")
@@ -63,9 +69,32 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--target-is-zero", action="store_true", help="a block target reads as zero")
     parser.add_argument("--queue-depth", type=int, default=8, metavar="N")
     parser.add_argument("--bandwidth", type=parse_size, default=0, metavar="SIZE", help="a second")
+    parser.add_argument(
+        "--bad-sectors",
+        type=_bad_sectors,
+        default=0,
+        metavar="fail|N",
+        help="how many sectors of the source may be unreadable: zeros take their place",
+    )
+    parser.add_argument("--mapfile", type=Path, metavar="FILE", help="write what was read, for ddrescue")
+    parser.add_argument(
+        "--resync", action="store_true", help="a later pass: write only what changed since the copy"
+    )
+    parser.add_argument(
+        "--target-unchanged",
+        action="store_true",
+        help="with --resync: nothing wrote to the target since, it need not be read to prove that",
+    )
     parser.add_argument("--force", action="store_true", help="a block target may hold leftover bytes")
     parser.add_argument("--json", action="store_true", help="one object a line")
     return parser
+
+
+def _bad_sectors(text: str) -> int:
+    count = 0 if text == "fail" else int(text)
+    if not 0 <= count <= _MAX_BAD_SECTORS:
+        raise ValueError(text)
+    return count
 
 
 class Console:
@@ -81,8 +110,8 @@ class Console:
         if self._json:
             self._line("progress", {"phase": phase, **to_dict(progress)})
         elif self._live:
-            moved = progress.bytes_copied + progress.bytes_zero
-            shown = progress.bytes_verified if phase == "verifying" else moved
+            moved = progress.bytes_copied + progress.bytes_zero + progress.bytes_same + progress.bad_bytes
+            shown = progress.bytes_verified if phase in ("proving", "verifying") else moved
             rate = format_size(progress.rate_bytes_per_s)
             text = f"{phase}: {format_size(shown)} of {format_size(self.size_bytes)}, {rate}/s"
             print(f"\r{text:<78}", end="", file=sys.stderr, flush=True)
@@ -93,6 +122,13 @@ class Console:
             self._line("stalled", {"operation": stall.operation, "offset": stall.offset})
         else:
             print(f"\nstill waiting: {stall.operation} at offset {stall.offset}", file=sys.stderr)
+
+    def held(self, error: PoolFull) -> None:
+        """Tell of a write that waits for space."""
+        if self._json:
+            self._line("held", {"reason": "no-space", "offset": error.offset, "message": str(error)})
+        else:
+            print(f"\nwaiting, and trying again: {error}", file=sys.stderr)
 
     def report(self, report: Report) -> None:
         """Tell the end."""
@@ -105,12 +141,14 @@ class Console:
                     "bytes_copied": progress.bytes_copied,
                     "bytes_zero": progress.bytes_zero,
                     "bytes_skipped": progress.resumed_from_bytes,
+                    "bytes_same": progress.bytes_same,
                     "bytes_verified": progress.bytes_verified,
                     "bytes_bad": progress.bad_bytes,
                     "committed_bytes": progress.committed_bytes,
                     "seconds": report.seconds,
                     "digest": report.digest,
                     "source_stable": report.source_stable,
+                    "bad_ranges": report.bad_ranges,
                     "failure": to_dict(failure),
                 },
             )
@@ -123,11 +161,18 @@ class Console:
             done = format_size(progress.committed_bytes)
             print(f"stopped at a checkpoint: {done} of {format_size(self.size_bytes)} are safe; run it again")
         else:
+            same = f"{format_size(progress.bytes_same)} unchanged, " if progress.bytes_same else ""
             print(
                 f"done: {format_size(progress.bytes_copied)} copied, "
-                f"{format_size(progress.bytes_zero)} zero, "
+                f"{format_size(progress.bytes_zero)} zero, {same}"
                 f"{format_size(progress.bytes_verified)} verified in {report.seconds:.1f} s {report.digest}"
             )
+            if report.bad_ranges:
+                print(
+                    f"p2vd-copy: {format_size(progress.bad_bytes)} of the source in "
+                    f"{len(report.bad_ranges)} places cannot be read; the target has zeros there",
+                    file=sys.stderr,
+                )
 
     @staticmethod
     def _line(kind: str, fields: Mapping[str, object]) -> None:
@@ -145,15 +190,34 @@ def main(words: Sequence[str]) -> int:
     clock = SystemClock()
     try:
         session, controls, gauge = _prepare(arguments, clock)
+        _write_mapfile(arguments.mapfile, session.checkpoint)  # a place that cannot be written is told now
     except P2vdError as error:
         code = int(getattr(error, "exit_code", ExitCode.REFUSED))
         console.report(Report(code, Progress(), failure=Failure(error.name, str(error))))
         return code
     console.size_bytes = session.checkpoint.layout.source_bytes
     report = _watch(session, controls, gauge, console, stop_asked, clock)
-    session.checkpoint.close()
     console.report(report)
+    try:
+        _write_mapfile(arguments.mapfile, session.checkpoint)
+    except MapfileUnwritable as error:
+        log.error("%s", error)  # noqa: TRY400 - the copy itself ended as it says
+    session.checkpoint.close()
     return report.exit_code
+
+
+def _write_mapfile(path: Path | None, checkpoint: Checkpoint) -> None:
+    """Write what the checkpoint knows. Raises MapfileUnwritable."""
+    if path is None:
+        return
+    lines = mapfile(checkpoint.layout, checkpoint.regions(), checkpoint.header.bad, "p2vd-copy")
+    new = path.with_name(path.name + ".new")
+    try:
+        with new.open("w", encoding="ascii") as file:
+            file.writelines(lines)
+        new.replace(path)
+    except OSError as error:
+        raise MapfileUnwritable(str(path), error.strerror or str(error)) from error
 
 
 def _prepare(arguments: argparse.Namespace, clock: Clock) -> tuple[Session, Controls, Gauge]:
@@ -162,11 +226,20 @@ def _prepare(arguments: argparse.Namespace, clock: Clock) -> tuple[Session, Cont
         raise UsageError("--digest none leaves nothing to compare with: use --verify both or none with it.")
     if not 1 <= arguments.queue_depth <= _MAX_QUEUE_DEPTH:
         raise UsageError(f"--queue-depth must be from 1 to {_MAX_QUEUE_DEPTH}.")
+    if arguments.target_unchanged and not arguments.resync:
+        raise UsageError("--target-unchanged says something only together with --resync.")
+    if arguments.resync:
+        if arguments.digest == DigestKind.NONE.value:
+            raise UsageError("--resync compares digests: it cannot be used with --digest none.")
+        if not arguments.checkpoint.exists():
+            raise CheckpointMissing(str(arguments.checkpoint))
     opener = Opener(SystemCommands(), clock=clock)
     source = endpoints.open_source(arguments.source, opener)
     is_block = arguments.target.exists() and stat.S_ISBLK(arguments.target.stat().st_mode)
     place = _block_target if is_block else _file_target
     target, checkpoint = place(arguments, source, opener)
+    if arguments.resync:
+        checkpoint.begin_pass(target_proven=arguments.target_unchanged)
     gauge = Gauge(clock)
     controls = Controls(clock, ChunkCredit(0), arguments.bandwidth)
     traits = TargetTraits(target.size_bytes, target.sector_size, target.dm_uuid)
@@ -181,6 +254,8 @@ def _prepare(arguments: argparse.Namespace, clock: Clock) -> tuple[Session, Cont
         verify,
         arguments.queue_depth,
         sample_source=verify is not Verify.NONE,
+        bad_sectors=arguments.bad_sectors,
+        outlast_full=True,
     )
     return session, controls, gauge
 
@@ -194,7 +269,7 @@ def _block_target(
             arguments.target, target, opener, force=arguments.force, claimed_zero=arguments.target_is_zero
         )
     header = Header(_binding(source, target.id), target.size_bytes, arguments.digest)
-    return target, open_checkpoint(arguments.checkpoint, header)
+    return target, open_checkpoint(arguments.checkpoint, header, any_pass=True)
 
 
 def _file_target(
@@ -207,7 +282,7 @@ def _file_target(
         endpoints.create_file_target(path, source.size_bytes, begun=False)  # refuses, and says why
     # The checkpoint first: it proves at the next run that a file found there is ours.
     header = Header(_binding(source, str(place)), source.size_bytes, arguments.digest)
-    checkpoint = open_checkpoint(arguments.checkpoint, header)
+    checkpoint = open_checkpoint(arguments.checkpoint, header, any_pass=True)
     known = checkpoint.header.target_file
     if known:
         return endpoints.open_file_target(path, source.size_bytes, known), checkpoint
@@ -231,9 +306,11 @@ def _watch(
     """Run the session on its own thread; tell how it goes and obey signals on this one."""
     phases, reports = ["checking"], []
     session.on_phase = phases.append
+    committed = threading.Event()
+    session.on_commit = committed.set
     runner = threading.Thread(target=lambda: reports.append(session.run()), name="session")
     runner.start()
-    told_at, told_stall = clock.monotonic(), None
+    told_at, told_stall, told_full = clock.monotonic(), None, False
     while runner.is_alive():
         runner.join(_TICK_S)
         if stop_asked.is_set():
@@ -245,4 +322,9 @@ def _watch(
         if stall is not None and stall != told_stall:
             console.stalled(stall)
         told_stall = stall
+        if (full := controls.full) is not None and not told_full:
+            console.held(full)
+        # Told once for each time that the space ends: a commit since then means that there was some.
+        told_full = full is not None or (told_full and not committed.is_set())
+        committed.clear()
     return reports[0]

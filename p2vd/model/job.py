@@ -65,12 +65,15 @@ class JobError:
 class Progress:
     """Counters of a copy, in bytes; `committed_bytes` is what a crash cannot take back.
 
+    `bytes_same` were on the target already, from an earlier pass; `bad_bytes` cannot be read.
+
     `allocated_bytes` is what was written against the credits of a thin pool. Times are
     microseconds since the epoch, 0: not yet.
     """
 
     bytes_copied: int = 0
     bytes_zero: int = 0
+    bytes_same: int = 0
     bytes_verified: int = 0
     bad_bytes: int = 0
     committed_bytes: int = 0

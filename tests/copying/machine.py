@@ -5,14 +5,14 @@ drops volatile writes and the next one succeeds, as Linux does. A crash drops an
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from p2vd.copying.digests import DigestKind
 from p2vd.copying.layout import BLOCK, Extent, Layout
-from p2vd.copying.ledger import Ledger, Tally, Work, commit_cycle
+from p2vd.copying.ledger import Batch, Ledger, Tally, Work, commit_cycle
 from p2vd.copying.region import Region
 
 KIND = DigestKind.XXH3
@@ -185,16 +185,17 @@ class CopyMachine(RuleBasedStateMachine):
             self.device.flush()
             at("after flush")
 
-        def commit(rows: list[Region]) -> None:
+        def commit(batch: Batch) -> None:
             at("commit lost")
-            self.save(rows)
+            self.save(batch)
             at("commit kept")
 
         if self.swapped:
             if self.ledger.freeze():
-                rows = self.ledger.rows()
-                commit(rows)
-                self.ledger.commit(rows)
+                batch = self.ledger.batch()
+                assert batch is not None
+                commit(batch)
+                self.ledger.commit(batch)
                 flush()
         else:
             commit_cycle(self.ledger, flush=flush, commit=commit, guard=contextlib.nullcontext())
@@ -210,12 +211,15 @@ class CopyMachine(RuleBasedStateMachine):
     def intend(self, work: Work) -> None:
         if self.ledger.needs_intent(work):
             if self.intents:
-                self.save([self.ledger.intent(work.region)], self.store.tally)
+                self.keep([self.ledger.intent(work.region)], self.store.tally)
             self.ledger.intended(work.region)
 
-    def save(self, rows: list[Region], tally: Tally | None = None) -> None:
-        rows = [Region.unpack(r.number, r.blocks, r.kind, r.touched, *r.pack()) for r in rows]
-        self.store.commit(rows, tally or self.ledger.next_tally)
+    def save(self, batch: Batch) -> None:
+        self.keep(batch.rows, batch.tally)
+
+    def keep(self, rows: Iterable[Region], tally: Tally) -> None:
+        packed = [Region.unpack(r.number, r.blocks, r.kind, r.touched, *r.pack()) for r in rows]
+        self.store.commit(packed, tally)
 
     def lose(self, work: Work) -> None:
         if self.forgets_lost:

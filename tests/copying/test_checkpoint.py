@@ -111,7 +111,7 @@ def test_a_row_that_is_missing_or_old_is_noticed(path: Path) -> None:
     checkpoint.close()
     for statement in (
         "DELETE FROM region WHERE number = 1",
-        "INSERT OR REPLACE INTO region VALUES (?,?,?,?,?)",
+        "INSERT OR REPLACE INTO region VALUES (?,?,?,?,?,?)",
     ):
         copy = path.with_name("copy")
         shutil.copy(path, copy)
