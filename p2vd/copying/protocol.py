@@ -48,6 +48,8 @@ class TargetTraits:
 class Start:
     """Begin or resume. Carries two descriptors: source, target. `credit_bytes` -1: no limit.
 
+    `bad_sectors`: how many of the source may be unreadable; zeros take their place.
+
     `resume`: a checkpoint must be there (the job has written before); its absence refuses, because
     a target taken for untouched would keep old bytes where the source has zeros.
     """
@@ -62,6 +64,7 @@ class Start:
     bandwidth_bytes_per_s: int = 0
     credit_bytes: int = -1
     commit_interval_s: float = 1.0
+    bad_sectors: int = 0
     worker_uid: int = 0
     worker_gid: int = 0
     resume: bool = False
@@ -106,7 +109,7 @@ class Hello:
 
 @dataclass(frozen=True)
 class Phase:
-    """`opening`, `checking` (resume proof), `copying`, `verifying`."""
+    """`checking` (resume proof), `proving` (the target, before a later pass), `copying`, `verifying`."""
 
     phase: str
 
@@ -156,7 +159,8 @@ class Failure:
 class Report:
     """Last message: the exit code that follows, digests and counters.
 
-    `source_stable` is `proven` where all of the source was read again, else `sampled`.
+    `source_stable` is `proven` where all of the source was read again, else `sampled`. `bad_ranges`:
+    byte offset and length of what could not be read.
     """
 
     exit_code: int

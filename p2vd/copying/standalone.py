@@ -28,7 +28,7 @@ from p2vd.copying.throttle import ChunkCredit
 from p2vd.model.codec import to_dict
 from p2vd.model.errors import P2vdError
 from p2vd.model.job import Progress
-from p2vd.model.plan import Verify
+from p2vd.model.plan import MAX_BAD_SECTORS, MAX_QUEUE_DEPTH, Verify
 from p2vd.model.size import format_size, parse_size
 from p2vd.system.clock import Clock, SystemClock
 from p2vd.system.command import SystemCommands
@@ -39,9 +39,6 @@ _TICK_S = 0.1
 _PROGRESS_S = 0.5
 _STALLED_S = 5.0
 _JOB = "p2vd-copy"
-_MAX_QUEUE_DEPTH = 64
-_MAX_BAD_SECTORS = 100_000
-"""Each lone one is a range in the checkpoint's header, which is written with every commit."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -92,7 +89,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _bad_sectors(text: str) -> int:
     count = 0 if text == "fail" else int(text)
-    if not 0 <= count <= _MAX_BAD_SECTORS:
+    if not 0 <= count <= MAX_BAD_SECTORS:
         raise ValueError(text)
     return count
 
@@ -224,8 +221,8 @@ def _prepare(arguments: argparse.Namespace, clock: Clock) -> tuple[Session, Cont
     verify = Verify(arguments.verify)
     if arguments.digest == DigestKind.NONE.value and verify is Verify.READ_BACK:
         raise UsageError("--digest none leaves nothing to compare with: use --verify both or none with it.")
-    if not 1 <= arguments.queue_depth <= _MAX_QUEUE_DEPTH:
-        raise UsageError(f"--queue-depth must be from 1 to {_MAX_QUEUE_DEPTH}.")
+    if not 1 <= arguments.queue_depth <= MAX_QUEUE_DEPTH:
+        raise UsageError(f"--queue-depth must be from 1 to {MAX_QUEUE_DEPTH}.")
     if arguments.target_unchanged and not arguments.resync:
         raise UsageError("--target-unchanged says something only together with --resync.")
     if arguments.resync:

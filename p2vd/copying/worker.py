@@ -205,6 +205,7 @@ def prepare(start: Start, fds: Sequence[int], clock: Clock) -> tuple[Session, Co
         start.verify,
         start.queue_depth,
         start.commit_interval_s,
+        bad_sectors=start.bad_sectors,
     )
     return session, controls, gauge
 

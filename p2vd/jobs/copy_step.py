@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import tenacity
 
+from p2vd.copying.errors import ExitCode
 from p2vd.copying.protocol import (
     Bandwidth,
     Credit,
@@ -48,17 +49,6 @@ log = logging.getLogger(__name__)
 _CHECK_INTERVAL_S = 3.0
 _CHECK_SHARE = 5
 _HELD_BY_FAILURE = {"PoolFull": Hold.POOL, "CheckpointUnwritable": Hold.CHECKPOINT_STORE}
-
-
-@dataclass(eq=False)
-class BadSectors(P2vdError):
-    """The source has sectors that cannot be read."""
-
-    source: str
-    bad: str
-    template = (
-        "Source {source} has {bad} that cannot be read. Replace or repair the disk, then retry the job."
-    )
 
 
 @dataclass
@@ -238,14 +228,16 @@ def _conclude(services: Services, signals: Signals, attempt: _Copy, code: int | 
     if attempt.committed_bytes > attempt.job.progress.committed_bytes:
         services.board.change(uuid, lambda job: replace(job, fruitless_exits=0))
     failure = attempt.report.failure if attempt.report else None
-    if code == 0 and attempt.report is not None:
+    if code in (ExitCode.DONE, ExitCode.BAD_SECTORS) and attempt.report is not None:
+        # The worker counts bad sectors against the policy's limit: with more of them it does not end so.
+        if attempt.report.bad_ranges:
+            bad = format_size(attempt.report.progress.bad_bytes)
+            log.warning("job %s: %s of %s could not be read, and are zero", uuid, bad, attempt.source)
         _prove(services, signals, attempt, attempt.report)
         return
-    if code == 4 and attempt.report is not None:
-        raise BadSectors(str(attempt.source), format_size(attempt.report.progress.bad_bytes))
     if code is None or attempt.stopping:
         raise Interrupted
-    if code in (1, 3):
+    if code in (ExitCode.REFUSED, ExitCode.MISMATCH):
         error = JobError(failure.name, failure.message) if failure else _unreported(attempt, code)
         services.board.advance(uuid, JobEvent.FAIL, error)
         return
@@ -286,7 +278,11 @@ def _prove(services: Services, signals: Signals, attempt: _Copy, report: Report)
     services.board.change(
         job.uuid,
         lambda stored: replace(
-            stored, digest=report.digest, source_stable=report.source_stable, progress=report.progress
+            stored,
+            digest=report.digest,
+            source_stable=report.source_stable,
+            bad_ranges=report.bad_ranges,
+            progress=report.progress,
         ),
     )
     services.board.advance(job.uuid, JobEvent.PROVEN)

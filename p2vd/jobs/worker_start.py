@@ -104,6 +104,7 @@ def start_message(
         bandwidth_bytes_per_s=bandwidth_bytes_per_s,
         credit_bytes=0 if thin else -1,
         resume=job.checkpoint_begun,
+        bad_sectors=plan.copy.bad_sectors,
         commit_interval_s=services.config.commit_interval_s,
         worker_uid=uid,
         worker_gid=gid,

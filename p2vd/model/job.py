@@ -96,6 +96,7 @@ class Job:
     """One disk on its way. `lv_uuid` is empty until the LV was made or adopted.
 
     `checkpoint_begun`: a worker has committed to the checkpoint, so a missing one was lost.
+    `bad_ranges`: byte offset and length of what could not be read of the source, and is zero.
     `fruitless_exits` counts workers in a row that ended without progress. `source_set_read_only`
     names the devices that this job set read-only and has to set back.
     """
@@ -112,6 +113,7 @@ class Job:
     progress: Progress = field(default_factory=Progress)
     digest: str = ""
     source_stable: str = ""
+    bad_ranges: tuple[tuple[int, int], ...] = ()
     checkpoint_begun: bool = False
     fruitless_exits: int = 0
     source_set_read_only: tuple[str, ...] = ()

@@ -70,14 +70,24 @@ class Target:
     autoactivate: bool = True
 
 
+MAX_QUEUE_DEPTH = 64
+
+MAX_BAD_SECTORS = 100_000
+"""Each lone one is a range in the checkpoint's header, which is written with every commit."""
+
+
 @dataclass(frozen=True)
 class CopyOptions:
-    """How the bytes are moved. `bandwidth_bytes_per_s` 0: as fast as it goes."""
+    """How the bytes are moved. `bandwidth_bytes_per_s` 0: as fast as it goes.
+
+    `bad_sectors`: how many of the source may be unreadable.
+    """
 
     verify: Verify = Verify.READ_BACK
     queue_depth: int = 8
     bandwidth_bytes_per_s: int = 0
     pool_reserve_percent: int = 5
+    bad_sectors: int = 0
 
 
 @dataclass(frozen=True)

@@ -25,12 +25,14 @@ def steps(
     limit = (
         f", at most {format_size(copy.bandwidth_bytes_per_s)} a second" if copy.bandwidth_bytes_per_s else ""
     )
+    bad = f" Up to {copy.bad_sectors} sectors that cannot be read become zeros." if copy.bad_sectors else ""
     sectors = f", in sectors of {domain.logical_block_size} bytes" if domain.logical_block_size else ""
     return [
         f"Set the source {source} read-only and open it exclusively: {source.transport.value}, "
         f"{_paths(source)}{size}, sectors of {source.sector_size} bytes.",
         _volume(path, choice, source),
-        f"Copy {size}, {copy.queue_depth} requests at a time{limit}, with a checkpoint of what is durable.",
+        f"Copy {size}, {copy.queue_depth} requests at a time{limit}, with a checkpoint of what is durable."
+        f"{bad}",
         _VERIFY_STEPS[copy.verify],
         f"Define the virtual machine {machine_name} at {domain.uri}: {format_size(domain.memory_bytes)} of "
         f"memory, {domain.vcpus} CPUs, {domain.firmware.value}, its disk on {domain.bus.value}{sectors}, "

@@ -4,12 +4,11 @@ import json
 from collections.abc import Sequence
 
 from p2vd.model.disk import Transport
-from p2vd.model.plan import CopyOptions, DomainOptions, Provisioning
+from p2vd.model.plan import MAX_BAD_SECTORS, MAX_QUEUE_DEPTH, CopyOptions, DomainOptions, Provisioning
 from p2vd.policy.model import Match, PolicySet, PolicyText, Rule, SectorSizeRemedy, TargetRule
 from p2vd.policy.names import template_problem
 from p2vd.policy.toml import Document, FileError, Table
 
-MAX_QUEUE_DEPTH = 64
 MAX_OVER_COMMIT = 1000.0
 _PIB = 1 << 50
 _HYPERVISORS = ("qemu:///system",)
@@ -138,9 +137,10 @@ def _copy(table: Table, pool: Table) -> CopyOptions:
         verify=table.choice("verify", CopyOptions.verify),
         queue_depth=table.integer("queue_depth", CopyOptions.queue_depth, 1, MAX_QUEUE_DEPTH),
         bandwidth_bytes_per_s=table.size("bandwidth"),
+        bad_sectors=table.integer("bad_sectors", CopyOptions.bad_sectors, 0, MAX_BAD_SECTORS),
         pool_reserve_percent=pool.integer("reserve_percent", CopyOptions.pool_reserve_percent, 0, 90),
     )
-    table.later("bad_sectors", "latency")
+    table.later("latency")
     table.finish()
     return copy
 

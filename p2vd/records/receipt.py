@@ -56,6 +56,7 @@ def build_receipt(job: Job, versions: Mapping[str, str]) -> dict[str, Any]:
             "verified": progress.bytes_verified,
             "bad": progress.bad_bytes,
         },
+        "bad_ranges": [list(each) for each in job.bad_ranges],
         "start_time_us": job.start_time_us,
         "end_time_us": job.end_time_us,
         "versions": dict(versions),

@@ -179,11 +179,16 @@ def test_an_empty_rule_lacks_everything_at_once() -> None:
             "queue_depth = 0",
             "24: rule.copy.queue_depth: must be a whole number from 1 to 64",
         ),
+        (
+            "queue_depth = 16",
+            "bad_sectors = 100001",
+            "24: rule.copy.bad_sectors: must be a whole number from 0 to 100000",
+        ),
         ('"100 MiB"', '"fast"', "25: rule.copy.bandwidth: 'fast' is not a size"),
         (
             "bandwidth = ",
-            "bad_sectors = ",
-            "25: rule.copy.bad_sectors: this version of p2vd cannot do that yet",
+            "latency = ",
+            "25: rule.copy.latency: this version of p2vd cannot do that yet",
         ),
         ("= 10\n", "= 91\n", "27: rule.pool.reserve_percent: must be a whole number from 0 to 90"),
         (

@@ -33,6 +33,7 @@ JOB = Job(
     progress=Progress(bytes_copied=6 << 30, bytes_zero=4 << 30, bytes_verified=10 << 30, bad_bytes=512),
     digest="xxh3:abcdef",
     source_stable="proven",
+    bad_ranges=((4096, 512),),
     started_by=Caller(1000, ":1.42"),
     offline_declared_us=1_700_000_000_000_000,
     start_time_us=1_700_000_001_000_000,
@@ -59,6 +60,7 @@ def test_a_receipt_names_both_ends_the_declaration_and_the_proof() -> None:
         "generation": 2,
     }
     assert receipt["bytes"]["bad"] == 512
+    assert receipt["bad_ranges"] == [[4096, 512]]
     assert receipt["plan"]["policy_file"] == "/etc/p2vd/policy.d/10-servers.toml"
     assert receipt["versions"] == VERSIONS
 
