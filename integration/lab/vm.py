@@ -100,6 +100,7 @@ class Vm(Shell):
         partial = target.with_name(target.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
+        pid = self._pid() or 0
         with Monitor(self.directory / "qmp") as monitor:
             monitor.execute("stop")
             monitor.ignore_shared_ram()
@@ -109,7 +110,7 @@ class Vm(Shell):
                     raise GuestError(f"{self.name}: QEMU could not save its state")
                 time.sleep(POLL_S)
             monitor.execute("quit")
-        self._await_end()
+        self._await_end(pid)
         for file in [*self.directory.glob("*.qcow2"), self.directory / "ram"]:
             file.rename(partial / file.name)
         partial.rename(target)
@@ -201,13 +202,21 @@ class Vm(Shell):
         pid = self._pid()
         if pid is not None:
             os.kill(pid, how)
-            self._await_end()
+            self._await_end(pid)
         self.close_ssh()
 
-    def _await_end(self) -> None:
+    def _await_end(self, pid: int) -> None:
+        """Wait until the process is gone with all its threads: the last one still holds its disks' locks."""
         deadline = time.monotonic() + 30
-        while (pid := self._pid()) is not None:
+        while self._pid() == pid or _threads(pid) > 1:
             if time.monotonic() > deadline:
                 os.kill(pid, signal.SIGKILL)
                 deadline += 30
             time.sleep(POLL_S)
+
+
+def _threads(pid: int) -> int:
+    try:
+        return len([*Path(f"/proc/{pid}/task").iterdir()])
+    except FileNotFoundError:
+        return 0

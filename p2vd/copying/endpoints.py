@@ -9,7 +9,7 @@ import logging
 import os
 import random
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from p2vd.copying.controls import Gauge
@@ -18,6 +18,7 @@ from p2vd.copying.errors import OpenFailed, SourceRefused, TargetRefused
 from p2vd.copying.layout import BLOCK
 from p2vd.copying.opener import Opener
 from p2vd.copying.opening import SourceToOpen, TargetToOpen
+from p2vd.copying.storage import Thin, scsi_disks, thin
 from p2vd.system import block
 from p2vd.system.command import CommandFailed, CommandTimedOut
 
@@ -28,7 +29,10 @@ _ZERO_SAMPLE = 64
 
 @dataclass(frozen=True)
 class Endpoint:
-    """An open source or target. `id` is what cannot drift. `tail_fd`: without O_DIRECT, or -1."""
+    """An open source or target. `id` is what cannot drift. `tail_fd`: without O_DIRECT, or -1.
+
+    `thin`: how its pool allocates, of a target that is a thin LV.
+    """
 
     fd: int
     id: str
@@ -36,13 +40,18 @@ class Endpoint:
     sector_size: int
     dm_uuid: str = ""
     tail_fd: int = -1
+    thin: Thin = field(default_factory=Thin)
 
 
 def open_source(path: Path, opener: Opener) -> Endpoint:
-    """Open the source, a block device exclusively. Raises OpenFailed, SourceRefused, DeviceInUse."""
+    """Open the source, a block device exclusively.
+
+    Raises OpenFailed, SourceRefused, DeviceInUse, DeviceReserved.
+    """
     status = _status(path)
     if stat.S_ISBLK(status.st_mode):
         size, sector, uuid, wwid = _probe(path)
+        _check_reservation(path, wwid, opener)
         fd = opener.open_patiently(SourceToOpen(str(path), size, sector, uuid), os.O_RDONLY, "source")
         return Endpoint(fd, wwid or uuid or str(path.resolve()), size, sector, uuid)
     if not stat.S_ISREG(status.st_mode):
@@ -63,11 +72,13 @@ def open_block_target(path: Path, source: Endpoint, opener: Opener) -> Endpoint:
             raise TargetRefused(
                 str(path), f"its sectors have {sector} bytes, the source's {source.sector_size}."
             )
+    _check_reservation(path, wwid, opener)
     fd = opener.open_patiently(TargetToOpen(str(path), size, sector, uuid), os.O_RDWR, "target")
     if block.is_read_only(fd):
         os.close(fd)
         raise TargetRefused(str(path), "it is read-only.")
-    return Endpoint(fd, wwid or uuid or str(path.resolve()), size, sector, uuid)
+    allocation = thin(block.device_number(fd), opener.commands) if uuid else Thin()
+    return Endpoint(fd, wwid or uuid or str(path.resolve()), size, sector, uuid, thin=allocation)
 
 
 def check_empty(path: Path, target: Endpoint, opener: Opener, *, force: bool, claimed_zero: bool) -> None:
@@ -169,6 +180,13 @@ def _probe(path: Path) -> tuple[int, int, str, str]:
             os.close(fd)
     except OSError as error:
         raise OpenFailed(str(path), error.strerror or str(error)) from error
+
+
+def _check_reservation(path: Path, wwid: str, opener: Opener) -> None:
+    """Refuse a LUN that a host has reserved: the tool takes no reservations. Raises DeviceReserved."""
+    number = path.stat().st_rdev
+    disks = scsi_disks(f"{os.major(number)}:{os.minor(number)}")
+    opener.check_reservation(SourceToOpen(str(path), 0, 0, wwid=wwid, path_devices=disks))
 
 
 def _signatures(path: Path, opener: Opener) -> str:

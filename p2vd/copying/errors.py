@@ -27,14 +27,14 @@ class CopyError(P2vdError):
 
 @dataclass(eq=False)
 class DeviceReserved(CopyError):
-    """A host holds a SCSI persistent reservation on the source."""
+    """A host holds a SCSI persistent reservation on a LUN that is to be copied, or copied to."""
 
     device: str
     wwid: str
     reservation: str
     exit_code: ClassVar[ExitCode] = ExitCode.REFUSED
     template: ClassVar[str] = (
-        "The source {device} ({wwid}) is reserved by a host: {reservation}. That host may be running and "
+        "{device} ({wwid}) is reserved by a host: {reservation}. That host may be running and "
         "write to it. Shut it down, or clear the reservation (sg_persist --out --clear), then retry the job."
     )
 

@@ -239,8 +239,15 @@ def _prepare(arguments: argparse.Namespace, clock: Clock) -> tuple[Session, Cont
         checkpoint.begin_pass(target_proven=arguments.target_unchanged)
     gauge = Gauge(clock)
     controls = Controls(clock, ChunkCredit(0), arguments.bandwidth)
-    traits = TargetTraits(target.size_bytes, target.sector_size, target.dm_uuid)
-    zero = not is_block or arguments.target_is_zero
+    traits = TargetTraits(
+        target.size_bytes,
+        target.sector_size,
+        target.dm_uuid,
+        target.thin.chunk_bytes,
+        target.thin.pool_zeroes,
+    )
+    # A pool that does not zero leaves old bytes around a write in a chunk that was never written.
+    zero = not is_block or (arguments.target_is_zero and (not target.thin.chunk_bytes or traits.pool_zeroes))
     sink = target_on(target.fd, traits, controls, gauge, untouched_is_zero=zero, tail_fd=target.tail_fd)
     session = Session(
         checkpoint,
