@@ -225,7 +225,8 @@ def _conclude(services: Services, signals: Signals, attempt: _Copy, code: int | 
         raise Interrupted
     if attempt.target_error is not None:
         raise attempt.target_error
-    if attempt.committed_bytes > attempt.job.progress.committed_bytes:
+    progressed = attempt.committed_bytes > attempt.job.progress.committed_bytes
+    if progressed:
         services.board.change(uuid, lambda job: replace(job, fruitless_exits=0))
     failure = attempt.report.failure if attempt.report else None
     if code in (ExitCode.DONE, ExitCode.BAD_SECTORS) and attempt.report is not None:
@@ -245,7 +246,8 @@ def _conclude(services: Services, signals: Signals, attempt: _Copy, code: int | 
         raise MustWait(_HELD_BY_FAILURE[failure.name], failure.message)
     error = JobError(failure.name, failure.message) if failure else _unreported(attempt, code)
     log.warning("job %s: %s", uuid, error.message)
-    services.board.advance(uuid, JobEvent.INTERRUPTED, error)
+    if not progressed:
+        services.board.advance(uuid, JobEvent.INTERRUPTED, error)
     signals.pause(1.0)
 
 

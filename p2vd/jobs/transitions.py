@@ -79,8 +79,8 @@ TERMINAL = frozenset({Stage.PROVEN, Stage.FAILED, Stage.CANCELLED})
 def advance(job: Job, event: JobEvent, error: JobError | None = None) -> Job:
     """Return `job` after `event`. Raises IllegalTransition; then nothing has changed.
 
-    `error` goes with FAIL and, as the cause of the last exit, with INTERRUPTED: a third worker in a
-    row that ended without progress fails the job with it.
+    `error` goes with FAIL and, as the cause of the last exit, with INTERRUPTED: a worker ended without
+    progress, and the third of these in a row fails the job with it.
     """
     if (job.stage, event) not in _JOB:
         raise IllegalTransition(f"Job {job.uuid}", job.stage.value, event.value)

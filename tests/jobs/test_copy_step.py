@@ -1,0 +1,58 @@
+"""What the end of a worker means for its job."""
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from p2vd.jobs.board import Board
+from p2vd.jobs.copy_step import _conclude, _Copy
+from p2vd.jobs.services import Services
+from p2vd.jobs.signals import Signals
+from p2vd.jobs.store import Store
+from p2vd.jobs.targets import JobTarget
+from p2vd.model.disk import Source
+from p2vd.model.job import Stage
+from tests.jobs.values import machine_and_job
+
+KILLED = -9
+
+
+class Hasty(Signals):
+    """Waits for nothing."""
+
+    def pause(self, seconds: float) -> None:
+        del seconds
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Board:
+    machine, job = machine_and_job()
+    board = Board(Store(tmp_path / "state.db"))
+    board.add(machine, (replace(job, stage=Stage.COPYING),))
+    return board
+
+
+def end(board: Board, *committed_bytes: int) -> Stage:
+    """Workers of the one job are killed one after another, each after it had committed so much in all."""
+    (job,) = board.jobs()
+    services = cast(Services, SimpleNamespace(board=board))
+    for committed in committed_bytes:
+        now = board.job(job.uuid)
+        attempt = _Copy(now, cast(Source, "the source"), cast(JobTarget, "the target"), "table")
+        attempt.committed_bytes = committed
+        _conclude(services, Hasty(), attempt, KILLED)
+        board.progress(job.uuid, replace(now.progress, committed_bytes=committed))
+    return board.job(job.uuid).stage
+
+
+def test_three_workers_in_a_row_without_progress_fail_the_job(board: Board) -> None:
+    assert end(board, 0, 0) is Stage.COPYING
+    assert end(board, 0) is Stage.FAILED
+
+
+def test_one_that_made_progress_is_not_counted(board: Board) -> None:
+    assert end(board, 0, 0, 100, 100, 100) is Stage.COPYING
+    assert end(board, 100) is Stage.FAILED
