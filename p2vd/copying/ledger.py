@@ -176,12 +176,13 @@ class Ledger:
         *,
         same_bytes: int = 0,
         bad: Iterable[tuple[int, int]] = (),
+        untouched: bool = False,
         suspect: bool = False,
     ) -> None:
         """Note `work` as written, or its first `upto` blocks; the rest is queued again.
 
-        `suspect`: the block after them could not be read. Work that was claimed before something was
-        lost is queued again instead.
+        `untouched`: of the rest nothing was begun; `suspect`: because its first block could not be read.
+        Work that was claimed before something was lost is queued again instead.
         """
         self._claimed.remove(work)
         count = work.count if upto is None else upto
@@ -190,7 +191,11 @@ class Ledger:
             return
         if count < work.count:
             rest = replace(work, first=work.first + count, count=work.count - count)
-            self._again(replace(rest, suspect=suspect or work.suspect))
+            rest = replace(rest, suspect=suspect or work.suspect)
+            if untouched:
+                (self._suspects if rest.suspect else self._queue).appendleft(rest)
+            else:
+                self._again(rest)
         if count:
             part, bad = replace(work, count=count), tuple(bad)
             end = (part.first + count) * BLOCK

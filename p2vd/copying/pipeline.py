@@ -84,11 +84,11 @@ class CopyPipeline:
             piece.finish()
         except ReadFailed as error:
             comes_back = not work.suspect and self.source.rescuable(error)
-            piece.finish(suspect=comes_back)
+            piece.finish(untouched=True, suspect=comes_back)
             if not comes_back:
                 raise
         except TooManyBadSectors:
-            piece.finish()
+            piece.finish(untouched=True)
             raise
         except PoolFull as error:
             self.ledger.lost(work)
@@ -101,7 +101,7 @@ class CopyPipeline:
             self.ledger.lost(work)
             raise
         else:
-            piece.finish()
+            piece.finish(untouched=True)
 
     def _keep_committing(self) -> None:
         latest = self.clock.monotonic()
@@ -172,8 +172,8 @@ class _Piece:
         self._bad: list[Range] = []
         self._digests = bytearray()
 
-    def finish(self, *, suspect: bool = False) -> None:
-        """Tell the ledger which blocks are done; `suspect`: the next one cannot be read."""
+    def finish(self, *, untouched: bool = False, suspect: bool = False) -> None:
+        """Tell the ledger which blocks are done, and how those after them stand, as `Ledger.finish`."""
         digests = bytes(self._digests[: self._done * self._pipeline.checkpoint.kind.size])
         self._pipeline.ledger.finish(
             self._work,
@@ -182,18 +182,23 @@ class _Piece:
             self._done,
             same_bytes=self._same_bytes,
             bad=self._bad,
+            untouched=untouched,
             suspect=suspect,
         )
 
     def run(self) -> None:
-        """Copy the work's blocks; ends early, between blocks, when the copy is put down."""
+        """Copy the work's blocks; ends early, between blocks, when the copy is put down or a commit is due.
+
+        What a crash takes back is bounded by time (design: §4.5), however slow the disk is.
+        """
         pipeline, work = self._pipeline, self._work
+        due = pipeline.clock.monotonic() + pipeline.commit_interval_s
         try:
             if work.zero:
                 self._take_zeros()
             else:
                 for block in range(work.first, work.first + work.count):
-                    if self._seen and pipeline.controls.held:
+                    if self._seen and (pipeline.controls.held or pipeline.clock.monotonic() >= due):
                         break
                     self._copy(block)
         finally:  # what comes before a block that cannot be read is done

@@ -43,11 +43,13 @@ class SharedLedger(Ledger):
         *,
         same_bytes: int = 0,
         bad: Iterable[tuple[int, int]] = (),
+        untouched: bool = False,
         suspect: bool = False,
     ) -> None:
         """Note `work` as written, or a part of it."""
+        more = {"untouched": untouched, "suspect": suspect}
         with self._lock:
-            super().finish(work, digests, data_bytes, upto, same_bytes=same_bytes, bad=bad, suspect=suspect)
+            super().finish(work, digests, data_bytes, upto, same_bytes=same_bytes, bad=bad, **more)
 
     def old_digest(self, block: int) -> tuple[bytes, bool] | None:
         """The digest an earlier pass left of a block."""

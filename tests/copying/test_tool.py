@@ -133,6 +133,21 @@ def test_a_stop_is_at_a_checkpoint_and_the_next_run_goes_on(files: Files) -> Non
     assert files.equal()
 
 
+def test_a_slow_copy_commits_what_it_has_and_not_only_whole_works(files: Files) -> None:
+    """What a crash takes back is bounded by time, however little is copied in it."""
+    files.make(64 * BLOCK, data=1)
+    slow = subprocess.Popen(
+        [sys.executable, "-m", "p2vd.copying.worker", *files.words("--json", "--bandwidth", "4M")],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert slow.stdout is not None
+    first = next(line for line in map(json.loads, slow.stdout) if line["committed_bytes"] > 0)
+    slow.kill()
+    slow.communicate()
+    assert first["bytes_copied"] < 24 * BLOCK
+
+
 def test_a_target_altered_behind_its_back_is_found(files: Files) -> None:
     files.make(8 * BLOCK, data=1)
     assert files.run("--verify", "none")[0] == 0
