@@ -20,6 +20,7 @@ from tests.benchmark.measuring import Measure, Process, ToolFailed, measured
 from tests.benchmark.plan import Arm, Arms, Bench
 
 READ_TARGET, READ_SOURCE = "dd reads the target", "dd reads the source"
+PROVING = "p2vd-copy, proving the target"
 AT_ONCE, SERIAL = "4 at once", "4 one after another"
 FIO_AT_ONCE, FIO_SERIAL = "fio, 4 at once", "fio, 4 one after another"
 
@@ -96,21 +97,25 @@ def verify(bench: Bench) -> Iterator[Arms]:
 
 @contextmanager
 def delta(bench: Bench) -> Iterator[Arms]:
-    """Each round new bytes in 1 % of the source's MiBs, then `--resync` from the round before."""
+    """Before each pass new bytes in 1 % of the source's MiBs, then `--resync` from the pass before.
+
+    It is told that nothing else wrote to the target; the other arm has it prove that, by reading it.
+    """
     if not tools.has_option("--resync"):
         raise NotHere("not built: p2vd-copy has no --resync")
     _need_filling(bench)
     with bench.place.pair(bench.size_bytes, Content.RANDOM) as pair:
         _first_copy(bench, pair)
         words = tools.copy_words(pair.source, pair.target, bench.checkpoint, "--verify", "none", "--resync")
-        words += ["--queue-depth", str(bench.queue_depth)]
+        words = [*tools.p2vd_copy(), *words, "--queue-depth", str(bench.queue_depth)]
 
         def prepare() -> None:
             change(pair.source, _CHANGED)
             forget(pair.source, pair.target)
 
         yield {
-            OURS: Arm(lambda: measured([*tools.p2vd_copy(), *words], bench.log), prepare),
+            OURS: Arm(lambda: measured([*words, "--target-unchanged"], bench.log), prepare),
+            PROVING: Arm(lambda: measured(words, bench.log), prepare),
             READ_SOURCE: _reader(pair.source, bench),
         }
 
