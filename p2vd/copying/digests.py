@@ -1,12 +1,13 @@
 """Digests: one a block, and one of the whole disk over those. Pure."""
 
 import enum
-import hashlib
+from collections.abc import Callable
 from functools import cache
 from typing import Protocol, Self
 
 import xxhash
 
+from p2vd.copying import xxh3
 from p2vd.copying.layout import BLOCK, Layout
 
 
@@ -35,6 +36,8 @@ class DigestKind(enum.Enum):
         """The digest of that name. Raises ValueError that lists them."""
         for kind in cls:
             if kind.value == name:
+                if kind is DigestKind.SHA256:
+                    _sha256()
                 return kind
         raise ValueError(f"{name!r} is no digest; there are {', '.join(kind.value for kind in cls)}")
 
@@ -46,9 +49,9 @@ class DigestKind(enum.Enum):
     def of(self, data: bytes | memoryview) -> bytes:
         """The digest of a block's bytes of the source."""
         if self is DigestKind.XXH3:
-            return bytes(xxhash.xxh3_128_digest(data))
+            return xxh3.digest(data)
         if self is DigestKind.SHA256:
-            return hashlib.sha256(data).digest()
+            return _sha256()(data).digest()
         return b""
 
     def zero(self, length: int = BLOCK) -> bytes:
@@ -59,7 +62,16 @@ class DigestKind(enum.Enum):
         """A hash for the whole, which takes the blocks' digests in order; None for NONE."""
         if self is DigestKind.NONE:
             return None
-        return hashlib.sha256() if self is DigestKind.SHA256 else xxhash.xxh3_128()
+        return _sha256()() if self is DigestKind.SHA256 else xxhash.xxh3_128()
+
+
+@cache
+def _sha256() -> Callable[..., Hash]:
+    # Only where it is asked for: it loads OpenSSL, 3 MiB of every worker's memory. `named` asks before
+    # the worker's privileges go, after which it opens nothing.
+    import hashlib
+
+    return hashlib.sha256
 
 
 def zero_digests(kind: DigestKind, layout: Layout, first: int, count: int) -> bytes:
