@@ -1,25 +1,42 @@
 """A copy over an in-memory device that loses what was not flushed, crashed wherever it can be.
 
-The device keeps durable and volatile contents apart, a number a block, 0 for zeros. A failed flush
-drops volatile writes and the next one succeeds, as Linux does. A crash drops any of the volatile ones.
+The rule `crash` is one crash schedule: what is done from a start or restart up to a crash. Its script is
+drawn as bytes, which Hypothesis shrinks as well as single rules and draws a hundred times faster. `change`
+begins a later pass over a source that changed, also where an earlier pass was interrupted.
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from p2vd.copying.digests import DigestKind
-from p2vd.copying.layout import BLOCK, Extent, Layout
+from p2vd.copying.layout import BLOCK, Extent, Layout, runs
 from p2vd.copying.ledger import Batch, Ledger, Tally, Work, commit_cycle
 from p2vd.copying.region import Region
+from tests.copying.sectors import MASK, SECTORS, Device, Store, parts
 
 KIND = DigestKind.XXH3
-REGION_BLOCKS = 20
-"""Small regions, so that a short copy has several: tests put this in place of the real number."""
+SMALL = {"REGION_BLOCKS": 20, "WORK_BLOCKS": 5, "ZERO_WORK_BLOCKS": 12}
+"""So that a short copy has several regions and many works: tests put these in place of the real numbers."""
 
-GAPS = ("before flush", "after flush", "commit lost", "commit kept", "after commit")
+OLD, GARBAGE = 9, 8
+BLOCKS = 50
+# What a drawn byte makes of a source's block: a hole, zeros to be read, data all over or in parts.
+CONTENTS = (None, None, bytes(4), b"\1\1\1\1", b"\2\2\2\2", b"\1\0\0\2", b"\0\3\3\0", b"\0\0\0\4")
+
+GAPS = (
+    "idle",
+    *("before write", "after write"),
+    *("before intent", "intent lost", "intent kept"),
+    *("before flush", "after flush", "commit lost", "commit kept", "after commit"),
+)
+SCRIPT_STEPS = 16
+ROUNDS = 4
 
 
 class Crash(Exception):
@@ -30,136 +47,220 @@ class FlushFailed(Exception):
     """The device reported that it lost something."""
 
 
-class Device:
-    """Blocks, durable and volatile."""
+@dataclass
+class Flight:
+    """A work in the hands of a thread: blocks written, and bytes by what became of them."""
 
-    def __init__(self, contents: dict[int, int]):
-        self.durable = dict(contents)
-        self.volatile: list[tuple[int, int]] = []
-
-    def write(self, block: int, value: int) -> None:
-        self.volatile.append((block, value))
-
-    def flush(self) -> None:
-        self.durable.update(self.volatile)
-        self.volatile = []
-
-    def keep(self, chosen: list[bool]) -> None:
-        """Lose the volatile writes except those chosen."""
-        kept = [write for write, keep in zip(self.volatile, chosen, strict=False) if keep]
-        self.durable.update(kept)
-        self.volatile = []
-
-
-class Store:
-    """What of a checkpoint is durable."""
-
-    def __init__(self) -> None:
-        self.rows: dict[int, Region] = {}
-        self.tally = Tally()
-
-    def commit(self, rows: list[Region], tally: Tally) -> None:
-        self.rows.update({row.number: row.copy() for row in rows})
-        self.tally = tally
+    work: Work
+    at: int = 0
+    data_bytes: int = 0
+    same_bytes: int = 0
 
 
 class CopyMachine(RuleBasedStateMachine):
-    """The ledger against every crash. Subclasses break one rule each, and must be found out."""
+    """The ledger against every crash. Subclasses break one rule each, and must be found out.
+
+    `crashes` counts, by the gap in which they ended, the schedules in which anything was written.
+    """
 
     intents = True
     swapped = False
     forgets_lost = False
     assumes_zero_when_dirty = False
+    trusts_first_sector = False
+    believes_old_digests = False
+    disturbed_commits = False
+    crashes: ClassVar[Counter[str]] = Counter()
 
     def __init__(self) -> None:
         super().__init__()
         self.layout = Layout(0, 0)
-        self.source: dict[int, int] = {}
-        self.device = Device({})
+        self.blocks: list[bytes | None] = []
+        self.wanted = b""
+        self.holes: frozenset[int] = frozenset()
+        self.device = Device(b"")
         self.store = Store()
         self.skips = True
         self.ledger: Ledger
-        self.flying: list[tuple[Work, int]] = []
+        self.flying: list[Flight] = []
+        self.crash_at, self.countdown = "", 0
+        self.disturb_at, self.disturbance = "", 0
+        self.under_way = False
+        self.wrote = False
+        self.crashed = 0
+        self.committing = False
 
-    @initialize(
-        data=st.dictionaries(st.integers(0, 49), st.integers(0, 3), max_size=20),
-        size=st.sampled_from([1, 17, 20, 50]),
+    @precondition(lambda self: not self.under_way)
+    @rule(
+        drawn=st.binary(min_size=BLOCKS, max_size=BLOCKS),
+        size=st.sampled_from([1, 17, 20, BLOCKS]),
         tail=st.integers(0, 3),
         thin=st.booleans(),
     )
-    def begin(self, data: dict[int, int], size: int, tail: int, thin: bool) -> None:
+    def begin(self, drawn: bytes, size: int, tail: int, thin: bool) -> None:
         self.layout = Layout(size * BLOCK - 7, (size + tail) * BLOCK)
-        self.source = {block: value for block, value in data.items() if block < size}
+        self.blocks = [CONTENTS[value % len(CONTENTS)] for value in drawn[:size]] + [None] * tail
         # A thin target reads as zero where nothing was written; a thick one holds old bytes.
         self.skips = thin
-        self.device = Device({} if thin else dict.fromkeys(range(size + tail), 9))
+        self.device = Device(bytes([0 if thin else OLD]) * len(self.blocks) * SECTORS)
+        self.store = Store()
+        self.look_at_source()
         self.restart()
 
+    @precondition(lambda self: self.layout.blocks and (not self.under_way or self.crashed > 3))
+    @rule(drawn=st.binary(min_size=BLOCKS, max_size=BLOCKS))
+    def change(self, drawn: bytes) -> None:
+        """A later pass begins; each block of the source has changed by one chance in four."""
+        for number, value in enumerate(drawn[: self.layout.source_blocks]):
+            if value < 64:
+                self.blocks[number] = CONTENTS[value % len(CONTENTS)]
+        self.store.begin_pass()
+        self.look_at_source()
+        self.restart()
+
+    def look_at_source(self) -> None:
+        self.holes = frozenset(number for number, value in enumerate(self.blocks) if value is None)
+        self.wanted = b"".join(value or bytes(SECTORS) for value in self.blocks)
+        self.digests = b"".join(self.digest(number) for number in range(len(self.blocks)))
+        self.crashed = 0
+        self.committing = False
+
+    @precondition(lambda self: self.under_way)
+    @rule(
+        script=st.binary(min_size=2 * SCRIPT_STEPS, max_size=2 * SCRIPT_STEPS),
+        gap=st.sampled_from(GAPS),
+        times=st.integers(1, 24),
+        kept=st.binary(min_size=8, max_size=8),
+        torn=st.binary(min_size=8, max_size=8),
+    )
+    def crash(self, script: bytes, gap: str, times: int, kept: bytes, torn: bytes) -> None:
+        """Follow the script, over and over, until `gap` was met `times` times, and lose power there."""
+        self.crash_at, self.countdown = gap, times if gap.endswith("write") else 1 + times // 9
+        self.under_way = False
+        with contextlib.suppress(Crash):
+            for _ in range(1 if gap == "idle" else ROUNDS):
+                for step, value in zip(script[::2], script[1::2], strict=True):
+                    STEPS[step % len(STEPS)](self, value)
+            self.crash_at = "idle"
+        self.crashes[self.crash_at] += self.wrote
+        self.crash_at = self.disturb_at = ""
+        self.committing = False
+        self.crashed += 1
+        self.device.lose(int.from_bytes(kept, "little"), int.from_bytes(torn, "little"))
+        self.check()
+        self.restart()
+
+    def teardown(self) -> None:
+        """Without further faults the copy ends."""
+        if self.under_way:
+            while (work := self.ledger.claim()) is not None:
+                self.flying.append(Flight(work))
+            while self.flying:
+                self.write_on(self.flying.pop(), self.layout.blocks)
+            self.cycle()
+            self.device.lose(0, 0)
+            self.restart()
+            assert not self.under_way
+
+    def check(self) -> None:
+        """No checkpointed block differs from the source, and the counters say how much that is."""
+        committed = 0
+        for row in self.store.claims():
+            base = row.number * SMALL["REGION_BLOCKS"]
+            for first, count in runs(row.done):
+                start, end = base + first, base + first + count
+                sectors = slice(start * SECTORS, end * SECTORS)
+                assert self.device.durable[sectors] == self.wanted[sectors]
+                claimed = row.digests[first * KIND.size : (first + count) * KIND.size]
+                assert claimed == self.digests[start * KIND.size : end * KIND.size]
+                committed += self.layout.source_bytes_in(start, count)
+        assert self.store.tally.total_bytes == committed
+
     def restart(self) -> None:
-        rows = [row.copy() for row in self.store.rows.values()]
+        self.wrote = False
+        rows = list(self.store.load())
+        # As Checkpoint sorts them, and Session hands them on.
+        stale = {row.number: row for row in rows if row.stale and not row.done}
         self.ledger = Ledger(
             self.layout,
             KIND,
             self.extents,
             complete=[row.number for row in rows if row.complete],
-            begun={row.number: row for row in rows if not row.complete},
+            begun={row.number: row for row in rows if not row.complete and row.number not in stale},
             tally=self.store.tally,
+            stale=stale.get if self.store.generation > 1 else None,
         )
         self.flying = []
+        self.under_way = not self.ledger.done
+        if self.ledger.done:  # which means identical
+            assert self.store.tally.total_bytes == self.layout.source_bytes
+            assert self.device.durable == self.wanted
 
-    def extents(self, start: int, length: int) -> Iterator[Extent]:
-        """Blocks that were never drawn are holes; a drawn zero is read."""
-        for at in range(start, start + length, BLOCK):
-            yield Extent(at, min(BLOCK, start + length - at), at // BLOCK not in self.source)
+    def gap(self, name: str) -> None:
+        """A place in which the power may go."""
+        if name == self.crash_at:
+            self.countdown -= 1
+            if self.countdown <= 0:
+                raise Crash
+        if name == self.disturb_at:
+            self.disturb_at = ""
+            self.fail_write(self.disturbance)
 
-    def wanted(self, block: int) -> int:
-        return self.source.get(block, 0)
+    # The steps of a script; `value` is any byte.
 
-    @rule()
-    def claim(self) -> None:
-        if (work := self.ledger.claim()) is not None:
-            self.flying.append((work, 0))
+    def claim(self, value: int) -> None:
+        del value
+        if len(self.flying) < 8 and (work := self.ledger.claim()) is not None:
+            self.flying.append(Flight(work))
 
-    @precondition(lambda self: self.flying)
-    @rule(data=st.data(), steps=st.integers(1, 16))
-    def step(self, data: st.DataObject, steps: int) -> None:
+    def step(self, value: int) -> None:
         """Write some blocks of a work; finish it when all are written."""
-        index = data.draw(st.integers(0, len(self.flying) - 1))
-        work, at = self.flying.pop(index)
-        steps = work.count if work.zero else steps
-        for block in range(work.first + at, min(work.first + at + steps, work.first + work.count)):
-            self.put(work, block)
-        at = min(work.count, at + steps)
-        if at < work.count:
-            self.flying.append((work, at))
-        else:
-            self.ledger.finish(work, self.digests(work, at), self.data(work, at))
+        if not self.flying:
+            self.claim(value)
+        if self.flying:
+            self.write_on(self.flying.pop(value % len(self.flying)), 1 + value // 64)
 
-    @precondition(lambda self: self.flying)
-    @rule(index=st.integers(0, 5))
-    def put_down(self, index: int) -> None:
-        """A pause: what is written of a work is finished, the rest goes back."""
-        work, at = self.flying.pop(index % len(self.flying))
-        self.ledger.finish(work, self.digests(work, at), self.data(work, at), at)
+    def put_down(self, value: int) -> None:
+        """A pause, or a commit is due: what is written of a work is finished, the rest goes back."""
+        if self.flying:
+            self.finish(self.flying.pop(value % len(self.flying)), untouched=value < 192)
 
-    @precondition(lambda self: self.flying)
-    @rule(index=st.integers(0, 5))
-    def fail_write(self, index: int) -> None:
+    def fail_read(self, value: int) -> None:
+        """A read fails: what can be had of the rest is copied last."""
+        if self.flying:
+            self.finish(self.flying.pop(value % len(self.flying)), untouched=True, suspect=True)
+
+    def fail_write(self, value: int) -> None:
         """A write fails; nobody knows what it left."""
-        work, at = self.flying.pop(index % len(self.flying))
-        if at < work.count and (not work.zero or not self.skips or work.dirty):
+        if not self.flying:
+            return
+        flight = self.flying.pop(value % len(self.flying))
+        work, at = flight.work, flight.at
+        writes = at < work.count and (not work.zero or not self.skips or work.dirty)
+        # During a commit a thread waits with its intent: then a write that needs none failed.
+        if writes and not (self.committing and self.ledger.needs_intent(work)):
             self.intend(work)
-            self.device.write(work.first + at, 8)
-        self.lose(work)
+            self.write((work.first + at) * SECTORS, bytes([GARBAGE]) * (1 + value % SECTORS))
+        if self.forgets_lost:
+            self.ledger.finish(work, b"", 0, 0)
+        else:
+            self.ledger.lost(work)
 
-    @rule()
-    def commit(self) -> None:
-        self.cycle(None)
+    def commit(self, value: int) -> None:
+        del value
+        self.cycle()
 
-    @rule(kept=st.lists(st.booleans(), max_size=40))
-    def fail_flush(self, kept: list[bool]) -> None:
+    def commit_disturbed(self, value: int) -> None:
+        """A commit, while another thread's write fails."""
+        if self.disturbed_commits:
+            self.disturb_at, self.disturbance = ("after flush", "commit lost")[value % 2], value
+        self.cycle()
+        self.disturb_at = ""
+
+    def fail_flush(self, value: int) -> None:
         def flush() -> None:
-            self.device.keep(kept)
+            self.gap("before flush")
+            self.device.lose(value * 0x0107_1D33_5BC9_E4F1, MASK)
             raise FlushFailed
 
         with contextlib.suppress(FlushFailed):
@@ -168,110 +269,123 @@ class CopyMachine(RuleBasedStateMachine):
                 flush()
             commit_cycle(self.ledger, flush=flush, commit=self.save, guard=contextlib.nullcontext())
 
-    @rule(gap=st.sampled_from(GAPS), kept=st.lists(st.booleans(), max_size=40))
-    def crash(self, gap: str, kept: list[bool]) -> None:
-        with contextlib.suppress(Crash):
-            self.cycle(gap)
-        self.device.keep(kept)
-        self.restart()
+    # What steps are made of.
 
-    def cycle(self, gap: str | None) -> None:
-        def at(place: str) -> None:
-            if gap == place:
-                raise Crash
+    def write_on(self, flight: Flight, steps: int) -> None:
+        """Write that many blocks; finish the work with its last."""
+        work = flight.work
+        if work.zero and not self.ledger.later_pass:
+            self.put(work, work.first, bytes(work.count * SECTORS))
+            flight.at = work.count
+        while flight.at < work.count and steps:
+            block = work.first + flight.at
+            contents, length = self.contents(block), self.layout.source_length(block)
+            if self.is_same(block):
+                flight.same_bytes += length
+            else:
+                self.put(work, block, contents)
+                flight.data_bytes += length if any(contents) else 0
+            flight.at, steps = flight.at + 1, steps - 1
+        if flight.at < work.count:
+            self.flying.append(flight)
+        else:
+            self.finish(flight)
+
+    def finish(self, flight: Flight, *, untouched: bool = False, suspect: bool = False) -> None:
+        first, at = flight.work.first, flight.at
+        digests = self.digests[first * KIND.size : (first + at) * KIND.size]
+        data, same = flight.data_bytes, flight.same_bytes
+        self.ledger.finish(
+            flight.work, digests, data, at, same_bytes=same, untouched=untouched, suspect=suspect
+        )
+
+    def is_same(self, block: int) -> bool:
+        """Whether an earlier pass wrote that already, and it is still there."""
+        old = self.ledger.old_digest(block) if self.ledger.later_pass else None
+        if old is None or old[0] != self.digest(block):
+            return False
+        return old[1] or self.believes_old_digests or self.device.read(block) == self.contents(block)
+
+    def put(self, work: Work, block: int, contents: bytes) -> None:
+        skip = self.skips and (not work.dirty or self.assumes_zero_when_dirty)
+        if self.trusts_first_sector and work.dirty and self.begins_right(block, contents):
+            return
+        for is_data, at, values in parts(contents):
+            if is_data or not skip:
+                self.intend(work)
+                self.write(block * SECTORS + at, values)
+
+    def begins_right(self, block: int, contents: bytes) -> bool:
+        """Of blocks that are all data, thus written at once."""
+        return all(contents) and self.device.read(block)[0] == contents[0]
+
+    def write(self, sector: int, contents: bytes) -> None:
+        self.gap("before write")
+        self.device.write(sector, contents)
+        self.wrote = True
+        self.gap("after write")
+
+    def intend(self, work: Work) -> None:
+        if self.ledger.needs_intent(work):
+            self.gap("before intent")
+            if self.intents:
+                row = self.ledger.intent(work.region)
+                self.gap("intent lost")
+                self.keep([row], self.store.tally)
+                self.gap("intent kept")
+            self.ledger.intended(work.region)
+
+    def cycle(self) -> None:
+        self.committing = False
 
         def flush() -> None:
-            at("before flush")
+            self.gap("before flush")
             self.device.flush()
-            at("after flush")
+            self.gap("after flush")
 
         def commit(batch: Batch) -> None:
-            at("commit lost")
+            self.committing = True
+            self.gap("commit lost")
             self.save(batch)
-            at("commit kept")
+            self.gap("commit kept")
+            self.committing = False
 
         if self.swapped:
-            if self.ledger.freeze():
-                batch = self.ledger.batch()
-                assert batch is not None
+            if self.ledger.freeze() and (batch := self.ledger.batch()) is not None:
                 commit(batch)
                 self.ledger.commit(batch)
                 flush()
         else:
             commit_cycle(self.ledger, flush=flush, commit=commit, guard=contextlib.nullcontext())
-        at("after commit")
-
-    def put(self, work: Work, block: int) -> None:
-        value = self.wanted(block)
-        dirty = work.dirty and not self.assumes_zero_when_dirty
-        if value or not self.skips or dirty:
-            self.intend(work)
-            self.device.write(block, value)
-
-    def intend(self, work: Work) -> None:
-        if self.ledger.needs_intent(work):
-            if self.intents:
-                self.keep([self.ledger.intent(work.region)], self.store.tally)
-            self.ledger.intended(work.region)
+        self.gap("after commit")
 
     def save(self, batch: Batch) -> None:
         self.keep(batch.rows, batch.tally)
 
     def keep(self, rows: Iterable[Region], tally: Tally) -> None:
+        """Commit to the store, and look at what it claims while all that is volatile may still go."""
         packed = [Region.unpack(r.number, r.blocks, r.kind, r.touched, *r.pack()) for r in rows]
         self.store.commit(packed, tally)
+        self.wrote = True
+        self.check()
 
-    def lose(self, work: Work) -> None:
-        if self.forgets_lost:
-            self.ledger.finish(work, b"", 0, 0)
-        else:
-            self.ledger.lost(work)
+    def extents(self, start: int, length: int) -> Iterator[Extent]:
+        """A block that is no hole is read, also if it is zero."""
+        for at in range(start, start + length, BLOCK):
+            yield Extent(at, min(BLOCK, start + length - at), at // BLOCK in self.holes)
 
-    def digests(self, work: Work, count: int) -> bytes:
-        return b"".join(self.digest(block) for block in range(work.first, work.first + count))
+    def contents(self, block: int) -> bytes:
+        return self.wanted[block * SECTORS : (block + 1) * SECTORS]
 
     def digest(self, block: int) -> bytes:
-        value = self.wanted(block)
-        return bytes([value] * KIND.size) if value else KIND.zero()
+        contents = self.contents(block)
+        return contents * (KIND.size // SECTORS) if any(contents) else KIND.zero()
 
-    def data(self, work: Work, count: int) -> int:
-        blocks = range(work.first, work.first + count)
-        return sum(self.layout.source_length(block) for block in blocks if self.wanted(block))
 
-    @invariant()
-    def what_is_committed_is_there(self) -> None:
-        """A power cut now, losing all that may be lost, contradicts no checkpoint."""
-        for row in self.store.rows.values():
-            for block in range(row.blocks):
-                if row.done >> block & 1:
-                    number = row.number * REGION_BLOCKS + block
-                    assert self.device.durable.get(number, 0) == self.wanted(number)
-                    assert row.digest(block) == self.digest(number)
-
-    @invariant()
-    def counters_add_up(self) -> None:
-        committed = sum(
-            self.layout.source_length(row.number * REGION_BLOCKS + block)
-            for row in self.store.rows.values()
-            for block in range(row.blocks)
-            if row.done >> block & 1
-        )
-        assert self.store.tally.total_bytes == committed
-
-    def teardown(self) -> None:
-        """Without further faults the copy ends, identical."""
-        if not self.layout.blocks:
-            return
-        for _ in range(3):
-            while self.flying:
-                work, at = self.flying.pop()
-                for block in range(work.first + at, work.first + work.count):
-                    self.put(work, block)
-                self.ledger.finish(work, self.digests(work, work.count), self.data(work, work.count))
-            self.cycle(None)
-            while (work_or_none := self.ledger.claim()) is not None:
-                self.flying.append((work_or_none, 0))
-        assert self.ledger.done
-        assert self.store.tally.total_bytes == self.layout.source_bytes
-        for block in range(self.layout.blocks):
-            assert self.device.durable.get(block, 0) == self.wanted(block)
+STEPS: tuple[Callable[[CopyMachine, int], None], ...] = (
+    *(CopyMachine.claim, CopyMachine.claim, CopyMachine.claim),
+    *(CopyMachine.step, CopyMachine.step, CopyMachine.step, CopyMachine.step, CopyMachine.step),
+    *(CopyMachine.commit, CopyMachine.commit, CopyMachine.commit),
+    *(CopyMachine.put_down, CopyMachine.fail_read, CopyMachine.fail_write, CopyMachine.fail_flush),
+    CopyMachine.commit_disturbed,
+)

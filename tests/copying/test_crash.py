@@ -1,42 +1,56 @@
 """No crash and no failed I/O fools a checkpoint; and the test would notice if one did."""
 
+from collections import Counter
+from itertools import count
+
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from p2vd.copying import layout, ledger, region
 from tests.copying import machine
-from tests.copying.machine import CopyMachine
+from tests.copying.machine import GAPS, CopyMachine
+
+SCHEDULES = 10_000
 
 _SETTINGS = settings(
-    max_examples=80,
-    stateful_step_count=40,
+    max_examples=200,
+    stateful_step_count=16,
     deadline=None,
+    database=None,  # what is run depends on the seed alone
     suppress_health_check=list(HealthCheck),
 )
 # Finding the flaw is enough: no time is spent on a smaller example of it.
-_HUNT = settings(
-    _SETTINGS, max_examples=2000, phases=[Phase.generate], database=None, report_multiple_bugs=False
-)
+_HUNT = settings(_SETTINGS, max_examples=1000, phases=[Phase.generate], report_multiple_bugs=False)
 
 
-def run(machine_class: type[CopyMachine], how: settings) -> None:
-    run_state_machine_as_test(machine_class, settings=how)  # type: ignore[no-untyped-call]  # of Hypothesis
+def run(machine_class: type[CopyMachine], how: settings, campaign_seed: int) -> Counter[str]:
+    """Run the machine; return how many schedules ended in each gap."""
+    machine_class.crashes = Counter()
+    run_state_machine_as_test(seed(campaign_seed)(machine_class), settings=how)  # type: ignore[no-untyped-call]  # of Hypothesis
+    return machine_class.crashes
 
 
 @pytest.fixture(autouse=True)
 def _small_regions(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (layout, ledger, region):
-        monkeypatch.setattr(module, "REGION_BLOCKS", machine.REGION_BLOCKS)
-
-
-def test_a_crash_at_any_gap_takes_back_nothing_that_is_committed() -> None:
-    run(CopyMachine, _SETTINGS)
+        for name, value in machine.SMALL.items():
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, value)
 
 
 @pytest.mark.campaign
-def test_ten_thousand_crash_schedules() -> None:
-    run(CopyMachine, settings(_SETTINGS, max_examples=10_000))
+def test_ten_thousand_crashes_take_back_nothing_that_is_committed(
+    request: pytest.FixtureRequest, campaign_seed: int
+) -> None:
+    wanted = SCHEDULES * (10 if request.config.option.full else 1)
+    crashes: Counter[str] = Counter()
+    for batch in count():
+        crashes += run(CopyMachine, _SETTINGS, campaign_seed + batch)
+        if crashes.total() >= wanted:
+            break
+    print(f"{crashes.total()} crash schedules: {dict(crashes)}")
+    assert min(crashes[gap] for gap in GAPS) >= wanted // 200
 
 
 class CommitBeforeFlush(CopyMachine):
@@ -55,7 +69,39 @@ class AssumesZero(CopyMachine):
     assumes_zero_when_dirty = True
 
 
-@pytest.mark.parametrize("broken", [CommitBeforeFlush, NoIntent, ForgetsWhatWasLost, AssumesZero])
-def test_breaking_a_rule_of_the_order_is_found_out(broken: type[CopyMachine]) -> None:
+class TrustsTheFirstSector(CopyMachine):
+    """Takes a block that begins as it should for copied; only a torn write proves it wrong."""
+
+    trusts_first_sector = True
+
+
+class BelievesOldDigests(CopyMachine):
+    """A later pass that never reads the target, not even where an earlier one was interrupted."""
+
+    believes_old_digests = True
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [CommitBeforeFlush, NoIntent, ForgetsWhatWasLost, AssumesZero, TrustsTheFirstSector, BelievesOldDigests],
+)
+def test_breaking_a_rule_of_the_order_is_found_out(broken: type[CopyMachine], campaign_seed: int) -> None:
     with pytest.raises(AssertionError):
-        run(broken, _HUNT)
+        run(broken, _HUNT, campaign_seed)
+
+
+class DisturbedCommits(CopyMachine):
+    """A thread's write fails between the flush of a commit and its end, and the copy goes on."""
+
+    disturbed_commits = True
+
+
+@pytest.mark.xfail(
+    strict=True,
+    raises=AssertionError,
+    reason="Ledger.lost queues a batch again that is being committed: its blocks are claimed, not counted, "
+    "and written a second time, where a failed write leaves a claimed block that differs from the source",
+)
+def test_a_write_may_fail_while_another_thread_commits(campaign_seed: int) -> None:
+    """Once it holds, CopyMachine itself disturbs commits, and test_pipeline_crash fills pools (`fills`)."""
+    run(DisturbedCommits, _HUNT, campaign_seed)
