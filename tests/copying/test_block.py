@@ -98,14 +98,6 @@ def test_killed_it_goes_on_over_old_bytes(pair: tuple[Loop, Loop], tmp_path: Pat
     kill_and_resume(*pair, tmp_path, seed, ["--force"])
 
 
-@pytest.mark.campaign
-@pytest.mark.parametrize("seed", range(100))
-def test_killed_a_hundred_times(tmp_path: Path, seed: int) -> None:
-    with Loop(tmp_path / "s", SIZE) as source, Loop(tmp_path / "t", TARGET) as target:
-        fill(source.backing, SIZE, seed)
-        kill_and_resume(source, target, tmp_path, seed, ["--target-is-zero"])
-
-
 def make_filesystem(device: str) -> None:
     subprocess.run(["mkfs.ext4", "-q", device], check=True)
 
