@@ -185,3 +185,53 @@ def test_flipped_bits_and_truncation_never_pass(path: Path) -> None:
 def test_every_byte_and_every_length(path: Path) -> None:
     size = path.stat().st_size
     check_damage(path, range(size), range(size))
+
+
+def states_of_a_killed_commit(path: Path) -> tuple[Checkpoint, bytes, bytes]:
+    """Commit once more; return the checkpoint, and its files as a kill right after the commit leaves them.
+
+    At that moment the commit is in the write-ahead log only.
+    """
+    checkpoint = Checkpoint.open(path)
+    kept: list[bytes] = []
+
+    def look(statement: str) -> None:
+        if statement.startswith("PRAGMA wal_checkpoint"):
+            kept[:] = [path.read_bytes(), path.with_name(path.name + "-wal").read_bytes()]
+
+    checkpoint._db.set_trace_callback(look)
+    checkpoint.commit([some_region(1, count=7)], data_bytes=9)
+    return checkpoint, kept[0], kept[1]
+
+
+def test_a_commit_that_a_kill_left_in_the_log_is_there(path: Path) -> None:
+    after, main, log = states_of_a_killed_commit(path)
+    after.close()
+    victim = path.with_name("victim")
+    victim.write_bytes(main)
+    victim.with_name("victim-wal").write_bytes(log)
+    checkpoint = Checkpoint.open(victim)
+    assert (checkpoint.header.data_bytes, checkpoint.begun[1]) == (9, some_region(1, count=7))
+    checkpoint.close()
+
+
+def test_a_damaged_log_costs_at_most_the_commit_in_it(path: Path) -> None:
+    """No write that the commit allowed has begun: that waits until the log was emptied."""
+    after, main, log = states_of_a_killed_commit(path)
+    after.close()
+    chance, victim = random.Random(1), path.with_name("victim")
+    flips = [*range(64), *chance.sample(range(len(log)), 150)]
+    damaged = [log[:at] + bytes([log[at] ^ 1 << chance.randrange(8)]) + log[at + 1 :] for at in flips]
+    damaged += [log[:length] for length in chance.sample(range(len(log)), 60)]
+    seen = set()
+    for bad_log in damaged:
+        victim.write_bytes(main)
+        victim.with_name("victim-wal").write_bytes(bad_log)
+        try:
+            checkpoint = Checkpoint.open(victim)
+        except CopyError:
+            continue
+        seen.add(checkpoint.header.data_bytes)
+        assert checkpoint.begun == {0: some_region(0), 1: some_region(1)}
+        checkpoint.close()
+    assert seen == {7}

@@ -160,6 +160,25 @@ def test_a_target_altered_behind_its_back_is_found(files: Files) -> None:
     assert (report["failure"]["offset"], report["failure"]["length"]) == (5 * BLOCK, BLOCK)
 
 
+def test_each_altered_range_is_named_with_its_bytes(files: Files) -> None:
+    """As JSON and in the sentence for people; neighbours are one range; all of it is found, not the first."""
+    files.make(8 * BLOCK + 700, data=1)
+    assert files.run("--verify", "none")[0] == 0
+    with files.target.open("r+b") as file:
+        for at in (BLOCK, 2 * BLOCK - 1, 2 * BLOCK, 8 * BLOCK + 699):
+            file.seek(at)
+            file.write(b"\0")
+    code, report = files.run()
+    assert (code, report["exit_code"]) == (3, 3)
+    assert (report["failure"]["offset"], report["failure"]["length"]) == (BLOCK, 2 * BLOCK + 700)
+    ranges = f"at byte offset+length {BLOCK}+{2 * BLOCK}, {8 * BLOCK}+700"
+    assert ranges in report["failure"]["message"]
+    argv = [sys.executable, "-m", "p2vd.copying.worker", *files.words()]
+    plain = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert (plain.returncode, plain.stdout) == (3, "")
+    assert ranges in plain.stderr
+
+
 @pytest.mark.parametrize("at", [0, 3 * BLOCK, 8 * BLOCK - 1])
 def test_a_changed_source_is_found(files: Files, at: int) -> None:
     files.make(8 * BLOCK, data=1)
