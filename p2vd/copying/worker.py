@@ -6,6 +6,7 @@ reads its first byte. A socket that closes means that the daemon is gone: it sto
 """
 
 import argparse
+import contextlib
 import logging
 import os
 import signal
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from p2vd.copying.checkpoint import Header
 from p2vd.copying.controls import Controls, Gauge, Outstanding
+from p2vd.copying.digests import DigestKind
 from p2vd.copying.errors import ExitCode, OpenFailed
 from p2vd.copying.opened import source_on, target_on
 from p2vd.copying.protocol import (
@@ -43,6 +45,7 @@ from p2vd.copying.store import open_checkpoint
 from p2vd.copying.throttle import ChunkCredit
 from p2vd.model.errors import P2vdError
 from p2vd.model.job import Progress
+from p2vd.model.plan import MAX_QUEUE_DEPTH
 from p2vd.system import block, privileges
 from p2vd.system.clock import Clock, SystemClock
 from p2vd.system.descriptors import SeqpacketChannel, close_all
@@ -52,6 +55,7 @@ log = logging.getLogger(__name__)
 _TICK_S = 0.2
 _PROGRESS_S = 0.5
 _STALLED_S = 5.0
+_START_WITHIN_S = 60.0
 
 
 @dataclass
@@ -106,7 +110,7 @@ class Conversation:
             self.controls.stop()
             return
         if packet is not None:
-            close_all(packet[1])
+            close_all(packet[1])  # no later message brings any
         match message:
             case None:
                 log.warning("the daemon is gone: the copy stops at a checkpoint")
@@ -172,9 +176,17 @@ class Conversation:
 
 
 def prepare(start: Start, fds: Sequence[int], clock: Clock) -> tuple[Session, Controls, Gauge]:
-    """Make the session of a Start; afterwards the process has no privilege left. Raises P2vdError."""
-    if start.version != VERSION or len(fds) != 2:
-        raise OpenFailed("the start message", f"it has version {start.version} and {len(fds)} descriptors")
+    """Make the session of a Start; afterwards the process has no privilege left.
+
+    Raises P2vdError; ValueError where the Start makes no sense, before anything is opened or made.
+    """
+    if len(fds) != 2:
+        raise ValueError(f"the start brought {len(fds)} descriptors, not source and target")
+    if not 1 <= start.queue_depth <= MAX_QUEUE_DEPTH:
+        raise ValueError(f"a queue depth of {start.queue_depth}")
+    if start.bandwidth_bytes_per_s < 0 or start.commit_interval_s <= 0 or start.bad_sectors < 0:
+        raise ValueError("a bandwidth, a commit interval or a count of bad sectors below zero")
+    DigestKind.named(start.digest)
     credit = ChunkCredit(start.target.thin_chunk_bytes, start.credit_bytes)
     controls = Controls(clock, credit, start.bandwidth_bytes_per_s)
     gauge = Gauge(clock)
@@ -210,7 +222,34 @@ def prepare(start: Start, fds: Sequence[int], clock: Clock) -> tuple[Session, Co
     return session, controls, gauge
 
 
-def run_under_daemon(fd: int) -> int:
+def await_start(
+    channel: SeqpacketChannel, stop_asked: threading.Event, clock: Clock, within_s: float
+) -> tuple[Start, list[int]] | None:
+    """Return the daemon's Start and its descriptors; None: it is gone, or a signal came.
+
+    Raises ValueError for anything else than a Start of this version, and when none comes in time.
+    """
+    until = clock.monotonic() + within_s
+    while not stop_asked.is_set():
+        try:
+            packet = channel.receive(_TICK_S)
+        except TimeoutError:
+            if clock.monotonic() >= until:
+                raise ValueError(f"no start came within {within_s:g} s") from None
+            continue
+        if packet is None:
+            return None
+        data, fds = packet
+        if data.get("type") == "start" and data.get("version") != VERSION:  # its fields may be others
+            raise ValueError(f"the daemon speaks version {data.get('version')!r}, this worker {VERSION}")
+        start = decode(data)
+        if not isinstance(start, Start):
+            raise ValueError(f"a {type(start).__name__} came before Start")  # noqa: TRY004 - a wrong message
+        return start, fds
+    return None
+
+
+def run_under_daemon(fd: int, start_within_s: float = _START_WITHIN_S) -> int:
     """Do one job for the daemon on the other end of `fd`; return the exit code."""
     clock = SystemClock()
     stop_asked = threading.Event()
@@ -219,13 +258,10 @@ def run_under_daemon(fd: int) -> int:
     with SeqpacketChannel.from_fd(fd) as channel:
         try:
             channel.send(encode(Hello(VERSION, os.getpid())))
-            packet = channel.receive()
-            if packet is None:
+            started = await_start(channel, stop_asked, clock, start_within_s)
+            if started is None:
                 return int(ExitCode.STOPPED)
-            start = decode(packet[0])
-            if not isinstance(start, Start):
-                raise ValueError(f"a {type(start).__name__} came before Start")  # noqa: TRY004 - a wrong message
-            session, controls, gauge = prepare(start, packet[1], clock)
+            session, controls, gauge = prepare(*started, clock)
         except BrokenPipeError:
             return int(ExitCode.STOPPED)
         except (P2vdError, ValueError) as error:
@@ -233,7 +269,8 @@ def run_under_daemon(fd: int) -> int:
             name = error.name if isinstance(error, P2vdError) else "ProtocolMismatch"
             log.error("%s", error)  # noqa: TRY400 - a refusal, no defect
             report = Report(int(code), Progress(), failure=Failure(name, str(error)))
-            channel.send(encode(report))
+            with contextlib.suppress(BrokenPipeError, TimeoutError):  # the exit code says it, too
+                channel.send(encode(report))
             return int(code)
         report = Conversation(channel, session, controls, gauge, clock, stop_asked).run()
         session.checkpoint.close()

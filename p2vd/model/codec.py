@@ -14,6 +14,23 @@ _converter.register_unstructure_hook_func(
 )
 
 
+def _exactly(kind: type[Any], *accepted: type[Any]) -> None:
+    """Let a field of that kind take nothing else: cattrs makes "None" of null and True of "no"."""
+
+    def structure(value: Any, _: type[Any]) -> Any:
+        if type(value) not in accepted:
+            raise TypeError(f"{value!r} is no {kind.__name__}")
+        return kind(value)
+
+    _converter.register_structure_hook(kind, structure)
+
+
+_exactly(str, str)
+_exactly(bool, bool)
+_exactly(int, int)
+_exactly(float, float, int)
+
+
 def to_dict(value: Any) -> Any:
     """Return `value` (a model dataclass) as plain dicts, lists, strings and numbers."""
     return _converter.unstructure(value)

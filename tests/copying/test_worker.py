@@ -1,10 +1,6 @@
 """The worker under a daemon: the protocol, from the daemon's side."""
 
 import os
-import random
-import socket
-import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,111 +8,19 @@ import pytest
 
 from p2vd.copying.layout import BLOCK
 from p2vd.copying.protocol import (
-    VERSION,
     Bandwidth,
-    Binding,
     Credit,
-    Hello,
     NeedCredit,
     Pause,
     Phase,
     ProgressReport,
-    Report,
     Resume,
-    Start,
     Stop,
     TargetTraits,
-    ToWorker,
-    decode,
-    encode,
 )
 from p2vd.model.plan import Verify
 from p2vd.model.size import KIB
-from p2vd.system.descriptors import SeqpacketChannel
-from p2vd.system.process import Child, spawn
-
-SIZE = 12 * BLOCK + 512
-NOBODY = 65534
-PATIENCE_S = 60.0
-
-
-class Daemon:
-    """A daemon's end of one worker."""
-
-    def __init__(self, directory: Path):
-        self.source, self.target = directory / "source", directory / "target"
-        self.source.write_bytes(random.Random(1).randbytes(9 * BLOCK) + bytes(SIZE - 9 * BLOCK))
-        with self.target.open("wb") as file:
-            file.truncate(SIZE + 4 * BLOCK)
-        self.start = Start(
-            VERSION,
-            Binding("job", 1, "wwid", SIZE, 512, "vg/lv"),
-            str(directory / "checkpoint"),
-            TargetTraits(SIZE + 4 * BLOCK, 512),
-            worker_uid=NOBODY,
-            worker_gid=NOBODY,
-        )
-        self.channel: SeqpacketChannel
-        self.worker: Child | None = None
-        self.heard: list[object] = []
-
-    def spawn(self) -> None:
-        self.channel, theirs = SeqpacketChannel.pair()
-        self.worker = spawn(
-            [sys.executable, "-m", "p2vd.copying.worker", "--daemon", str(theirs.fileno()), "--job", "job"],
-            theirs.fileno(),
-        )
-        theirs.close()
-        self.heard = []
-        assert self.hear() == Hello(VERSION, self.worker.pid)
-
-    def begin(self, **changes: object) -> None:
-        self.spawn()
-        self.start = replace(self.start, **changes)  # type: ignore[arg-type]  # the fields' own types
-        fds = [os.open(self.source, os.O_RDONLY), os.open(self.target, os.O_RDWR)]
-        self.channel.send(encode(self.start), fds)
-        for fd in fds:
-            os.close(fd)
-
-    def tell(self, message: ToWorker) -> None:
-        self.channel.send(encode(message))
-
-    def hear(self) -> object:
-        packet = self.channel.receive(PATIENCE_S)
-        message = None if packet is None else decode(packet[0])
-        self.heard.append(message)
-        return message
-
-    def until(self, kind: type[object]) -> object:
-        while not isinstance(message := self.hear(), kind):
-            assert message is not None, f"no {kind.__name__} in {self.heard}"
-        return message
-
-    def progress(self) -> ProgressReport:
-        message = self.until(ProgressReport)
-        assert isinstance(message, ProgressReport)
-        return message
-
-    def end(self) -> tuple[int, Report]:
-        report = self.until(Report)
-        assert isinstance(report, Report)
-        assert self.worker is not None
-        code = self.worker.wait(PATIENCE_S)
-        assert code == report.exit_code
-        return code, report
-
-    def equal(self) -> bool:
-        return self.source.read_bytes() + bytes(4 * BLOCK) == self.target.read_bytes()
-
-
-@pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[Daemon]:
-    daemon = Daemon(tmp_path)
-    yield daemon
-    if daemon.worker is not None:
-        daemon.worker.kill()
-        daemon.worker.wait()
-        daemon.channel.close()
+from tests.copying.daemon import NOBODY, PATIENCE_S, SIZE, Daemon
 
 
 def test_a_whole_copy(daemon: Daemon) -> None:
@@ -225,38 +129,6 @@ def test_a_lost_checkpoint_is_refused(daemon: Daemon) -> None:
     assert code == 1
     assert report.failure is not None
     assert report.failure.name == "CheckpointMissing"
-
-
-def test_an_unknown_version_is_refused(daemon: Daemon) -> None:
-    daemon.begin(version=VERSION + 1)
-    assert daemon.end()[0] == 1
-
-
-@pytest.mark.parametrize(
-    "packet", [b"not JSON", b"[]", b'{"type": "start"}', b'{"type": "stop"}', b'{"x": 1}']
-)
-def test_garbage_is_refused(daemon: Daemon, packet: bytes) -> None:
-    daemon.spawn()
-    with socket.socket(fileno=os.dup(daemon.channel.fileno())) as raw:
-        raw.send(packet)
-    code, report = daemon.end()
-    assert code == 1
-    assert report.failure is not None
-
-
-def test_a_daemon_that_dies_before_start(daemon: Daemon) -> None:
-    daemon.spawn()
-    daemon.channel.close()
-    assert daemon.worker is not None
-    assert daemon.worker.wait(PATIENCE_S) == 5
-
-
-def test_garbage_in_the_middle_stops_at_a_checkpoint(daemon: Daemon) -> None:
-    daemon.begin(bandwidth_bytes_per_s=BLOCK)
-    daemon.until(ProgressReport)
-    with socket.socket(fileno=os.dup(daemon.channel.fileno())) as raw:
-        raw.send(b"\xff")
-    assert daemon.end()[0] == 5
 
 
 @pytest.mark.root
