@@ -131,6 +131,7 @@ class Ledger:
         self._claimed: set[Work] = set()
         self._finished: list[Finished] = []
         self._batch: tuple[Finished, ...] = ()
+        self._sealed: tuple[Finished, ...] = ()
         self._epoch = 0
         self._bad = tuple(bad)
         self.committed = tally or Tally()
@@ -148,12 +149,12 @@ class Ledger:
     @property
     def tally(self) -> Tally:
         """Bytes finished, durable or not."""
-        return self.committed.plus(self._batch).plus(self._finished)
+        return self.committed.plus((*self._sealed, *self._batch, *self._finished))
 
     @property
     def uncommitted_bytes(self) -> int:
         """Bytes of the target that a crash now would take back."""
-        items = (*self._batch, *self._finished)
+        items = (*self._sealed, *self._batch, *self._finished)
         return sum(self._layout.target_bytes_in(item.work.first, item.work.count) for item in items)
 
     def claim(self) -> Work | None:
@@ -211,11 +212,16 @@ class Ledger:
         (self._suspects if work.suspect else self._queue).append(replace(work, dirty=True))
 
     def lost(self, work: Work | None = None) -> None:
-        """A write, zero (of `work`) or flush failed: all that is not committed is to do again."""
+        """A write, zero (of `work`), flush or commit (None) failed: all that is not durable is to do again.
+
+        A batch that was flushed is durable, and about to be claimed: a failed write takes nothing from it.
+        """
         self._epoch += 1
         if work is not None:
             self._claimed.remove(work)
             self._again(work)
+        else:
+            self._batch, self._sealed = (*self._sealed, *self._batch), ()
         for item in (*self._batch, *self._finished):
             self._again(item.work)
         self._batch, self._finished = (), []
@@ -253,23 +259,22 @@ class Ledger:
         """What is to be committed now that the flush succeeded; None: the batch was lost meanwhile."""
         if not self._batch:
             return None
+        self._sealed, self._batch = self._batch, ()
         changed: dict[int, Region] = {}
-        for item in self._batch:
+        for item in self._sealed:
             number = item.work.region
             if number not in changed:
                 changed[number] = self._regions[number].copy()
             changed[number].mark(item.work.first % REGION_BLOCKS, item.work.count, item.digests)
         return Batch(
             tuple(changed[number] for number in sorted(changed)),
-            self.committed.plus(self._batch),
-            tuple(merge_ranges((item.work.first, item.work.count) for item in self._batch)),
-            tuple(merge_ranges([*self._bad, *(each for item in self._batch for each in item.bad)])),
+            self.committed.plus(self._sealed),
+            tuple(merge_ranges((item.work.first, item.work.count) for item in self._sealed)),
+            tuple(merge_ranges([*self._bad, *(each for item in self._sealed for each in item.bad)])),
         )
 
     def commit(self, batch: Batch) -> None:
-        """The batch is durable. Does nothing if it was lost meanwhile: it is then copied again."""
-        if not self._batch:
-            return
+        """The batch is committed."""
         for row in batch.rows:
             if row.complete:
                 self._complete.add(row.number)
@@ -277,7 +282,7 @@ class Ledger:
             else:
                 self._regions[row.number] = row
         self.committed, self._bad = batch.tally, batch.bad
-        self._batch = ()
+        self._sealed = ()
 
     def _plan(self) -> Iterator[Work]:
         for number in range(self._layout.regions):

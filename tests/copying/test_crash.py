@@ -96,12 +96,6 @@ class DisturbedCommits(CopyMachine):
     disturbed_commits = True
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="Ledger.lost queues a batch again that is being committed: its blocks are claimed, not counted, "
-    "and written a second time, where a failed write leaves a claimed block that differs from the source",
-)
 def test_a_write_may_fail_while_another_thread_commits(campaign_seed: int) -> None:
     """Once it holds, CopyMachine itself disturbs commits, and test_pipeline_crash fills pools (`fills`)."""
     run(DisturbedCommits, _HUNT, campaign_seed)
