@@ -128,8 +128,9 @@ def ended(host: Host, job: Properties) -> Properties:
 
 TOUCHED = {
     "another process has it open to write": ("sleep 15 > {target} < /dev/null", {"TargetInUse"}),
+    # All of it: what is not copied yet is written over again, and nothing tells which blocks these are.
     "another process writes to it": (
-        "dd if=/dev/urandom of={target} bs=1M count=2 seek=3 oflag=direct conv=notrunc status=none",
+        "dd if=/dev/urandom of={target} bs=1M count=32 oflag=direct conv=notrunc status=none",
         {"TargetInUse", "TargetMismatch"},
     ),
     "it is shrunk": ("lvreduce -q -f -y -L 16M {target}", {"TargetChanged"}),
