@@ -1,7 +1,9 @@
 """One virtual machine of the lab: start, command, cut the power, collect its logs, stop."""
 
 import base64
+import contextlib
 import os
+import select
 import shlex
 import shutil
 import signal
@@ -18,6 +20,7 @@ from integration.lab.shell import Completed, GuestError, Shell
 __all__ = ["Completed", "GuestError", "Vm"]
 
 BOOT_DEADLINE_S = 600.0
+_END_S = 30.0
 """A boot takes 16 s on an idle machine, and far longer on one that is shared by several."""
 
 POLL_S = 0.02
@@ -100,7 +103,7 @@ class Vm(Shell):
         partial = target.with_name(target.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        pid = self._pid() or 0
+        process = os.pidfd_open(self._pid() or 0)
         with Monitor(self.directory / "qmp") as monitor:
             monitor.execute("stop")
             monitor.ignore_shared_ram()
@@ -110,7 +113,7 @@ class Vm(Shell):
                     raise GuestError(f"{self.name}: QEMU could not save its state")
                 time.sleep(POLL_S)
             monitor.execute("quit")
-        self._await_end(pid)
+        _await_end(process)
         for file in [*self.directory.glob("*.qcow2"), self.directory / "ram"]:
             file.rename(partial / file.name)
         partial.rename(target)
@@ -201,22 +204,22 @@ class Vm(Shell):
     def _end(self, how: signal.Signals) -> None:
         pid = self._pid()
         if pid is not None:
-            os.kill(pid, how)
-            self._await_end(pid)
+            with contextlib.suppress(ProcessLookupError):  # it ended by itself in this moment
+                process = os.pidfd_open(pid)
+                signal.pidfd_send_signal(process, how)
+                _await_end(process)
         self.close_ssh()
 
-    def _await_end(self, pid: int) -> None:
-        """Wait until the process is gone with all its threads: the last one still holds its disks' locks."""
-        deadline = time.monotonic() + 30
-        while self._pid() == pid or _threads(pid) > 1:
-            if time.monotonic() > deadline:
-                os.kill(pid, signal.SIGKILL)
-                deadline += 30
-            time.sleep(POLL_S)
 
+def _await_end(process: int) -> None:
+    """Wait until a process is gone with all its threads, as its pidfd tells (pidfd_open(2)).
 
-def _threads(pid: int) -> int:
+    Not by /proc: of a process that is about to close its disks, and still holds their locks, the
+    command line is empty already. Kills it where it does not end by itself.
+    """
     try:
-        return len([*Path(f"/proc/{pid}/task").iterdir()])
-    except FileNotFoundError:
-        return 0
+        if not select.select([process], [], [], _END_S)[0]:
+            signal.pidfd_send_signal(process, signal.SIGKILL)
+            select.select([process], [], [])
+    finally:
+        os.close(process)
