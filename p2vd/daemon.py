@@ -2,11 +2,15 @@
 
 import argparse
 import logging
+import os
 import pwd
 import signal
 import sys
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import dbus
 import dbus.mainloop.glib
@@ -14,23 +18,28 @@ from gi.repository import GLib
 
 from p2vd import __version__
 from p2vd.bus.polkit import Polkit
+from p2vd.bus.port import Authority
 from p2vd.bus.service import Service
 from p2vd.config import Config, load, policy_texts, show
 from p2vd.discovery.scanner import Discovery
-from p2vd.discovery.watcher import Watcher
+from p2vd.discovery.watcher import EventSource, Watcher, block_events
 from p2vd.jobs.board import Board
 from p2vd.jobs.engine import Engine
 from p2vd.jobs.inventory_keeper import InventoryKeeper
 from p2vd.jobs.policies import PolicyKeeper
 from p2vd.jobs.pool_watch import PoolWatch
-from p2vd.jobs.services import Services
+from p2vd.jobs.services import Hypervisor, Services
 from p2vd.jobs.store import Store
 from p2vd.model.errors import P2vdError
 from p2vd.provisioning.lvm import Volumes
 from p2vd.provisioning.quarantine import Quarantine
 from p2vd.registration.libvirt_domain import Libvirt
 from p2vd.system import notify
-from p2vd.system.command import SystemCommands
+from p2vd.system.command import Commands, SystemCommands
+from p2vd.system.process import Spawn, spawn
+
+if TYPE_CHECKING:
+    from p2vd.sim.world import World
 
 log = logging.getLogger(__name__)
 
@@ -38,23 +47,61 @@ DEFAULT_CONFIG = Path("/etc/p2vd/p2vd.toml")
 _FIRST_SCAN_S = 20
 
 
+@dataclass(frozen=True)
+class Doors:
+    """What the daemon reaches its host by, real or simulated. `root`: where /sys and /proc are."""
+
+    commands: Commands
+    events: Callable[[], EventSource]
+    spawn: Spawn
+    libvirt: Callable[[str], Hypervisor]
+    worker_ids: tuple[int, int]
+    connect: Callable[[], Any]
+    authority: Callable[[Any], Authority]
+    version: str = __version__
+    root: Path = Path("/")
+
+
 def main() -> int:
     """Run `p2vd`; returns the exit status: 0 stopped, 1 could not start."""
     parser = argparse.ArgumentParser(prog="p2vd", description=__doc__)
-    parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="configuration file")
+    parser.add_argument("--config", type=Path, help=f"configuration file, not {DEFAULT_CONFIG}")
     parser.add_argument("--show-config", action="store_true", help="print what is in force and exit")
     parser.add_argument("--check-config", action="store_true", help="check configuration and policies, exit")
     parser.add_argument("--version", action="version", version=f"p2vd {__version__}")
+    parser.add_argument(
+        "--sim", nargs="?", const="", metavar="SCRIPT", help="simulate the SAN that the TOML file describes"
+    )
+    parser.add_argument("--state-dir", type=Path, help="of the simulation, which writes nowhere else")
+    parser.add_argument("--bus-address", default="", metavar="ADDRESS", help="bus to simulate on")
     options = parser.parse_args()
+    if options.sim is None and (options.state_dir or options.bus_address):
+        parser.error("--state-dir and --bus-address are for --sim; p2vd itself is told by its configuration")
+    if options.sim is not None and not options.state_dir:
+        parser.error("--sim needs --state-dir DIR: a simulation writes nowhere but there")
+    if options.sim is not None and not (options.bus_address or "DBUS_SYSTEM_BUS_ADDRESS" in os.environ):
+        parser.error(
+            "--sim needs a bus of its own: --bus-address, for example $DBUS_SESSION_BUS_ADDRESS, "
+            "or DBUS_SYSTEM_BUS_ADDRESS in the environment"
+        )
     try:
-        config = load(options.config)
+        config = load(options.config or (DEFAULT_CONFIG if options.sim is None else Path(os.devnull)))
         if options.show_config:
             print(show(config), end="")
             return 0
         if options.check_config:
             return _check(config)
         _log_to_stderr(config)
-        return _serve(config)
+        if options.sim is None:
+            return serve(config, real_doors(config))
+        own = (options.state_dir / "policy.d",) if options.config is None else config.policy_dirs
+        config, doors, _ = simulation(
+            replace(config, policy_dirs=own),
+            Path(options.sim) if options.sim else None,
+            options.state_dir.absolute(),
+            options.bus_address,
+        )
+        return serve(config, doors)
     except P2vdError as error:
         print(f"p2vd: {error}", file=sys.stderr)
         return 1
@@ -74,15 +121,56 @@ def _log_to_stderr(config: Config) -> None:
     )
 
 
-def build(config: Config) -> tuple[Engine, Services]:
+def real_doors(config: Config) -> Doors:
+    """Return the doors to this host."""
+    user = pwd.getpwnam(config.worker_user)
+    return Doors(
+        commands=SystemCommands(),
+        events=block_events,
+        spawn=spawn,
+        libvirt=Libvirt,
+        worker_ids=(user.pw_uid, user.pw_gid),
+        connect=dbus.SystemBus,
+        authority=Polkit,
+    )
+
+
+def simulation(
+    config: Config, script: Path | None, state_dir: Path, bus_address: str
+) -> tuple[Config, Doors, "World"]:
+    """Return a simulated SAN, its doors, and `config` with all that is written below `state_dir`.
+
+    Raises ScriptInvalid, StateUnusable.
+    """
+    # Here and not above: a daemon on a host knows nothing of it.
+    from p2vd.sim.script import load as load_script
+    from p2vd.sim.world import World
+
+    world = World(load_script(script), state_dir / "sim")
+    config = replace(config, state_dir=state_dir, quarantine_dir=state_dir / "quarantine.d")
+    world.write_policy(config.policy_dirs[0])
+    doors = Doors(
+        commands=world.commands,
+        events=lambda: world.uevents,
+        spawn=world.processes.spawn,
+        libvirt=world.libvirt,
+        worker_ids=world.worker_ids,
+        connect=(lambda: dbus.bus.BusConnection(bus_address)) if bus_address else dbus.SystemBus,
+        authority=lambda connection: world.authority(Polkit(connection)),
+        version=f"{__version__} (simulation)",
+        root=world.root,
+    )
+    return config, doors, world
+
+
+def build(config: Config, doors: Doors) -> tuple[Engine, Services]:
     """Return the engine and its parts, as `config` says; nothing runs yet."""
     state = config.state_dir
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    commands = SystemCommands()
-    host = Discovery(commands)
+    commands, sysfs = doors.commands, doors.root / "sys"
+    host = Discovery(commands, sysfs, doors.root / "proc", doors.root)
     store = Store(state / "state.db")
     policies = PolicyKeeper(lambda: policy_texts(config))
-    user = pwd.getpwnam(config.worker_user)
     engine: Engine
 
     inventory = InventoryKeeper(host, lambda seen: engine.inventory_changed(seen))
@@ -94,21 +182,24 @@ def build(config: Config) -> tuple[Engine, Services]:
         host=host,
         commands=commands,
         volumes=Volumes(commands, host.volume_group),
-        quarantine=Quarantine(config.quarantine_dir),
+        quarantine=Quarantine(config.quarantine_dir, sysfs),
         pools=PoolWatch(commands),
-        libvirt=Libvirt,
+        libvirt=doors.libvirt,
         policies=policies.current,
-        worker_ids=(user.pw_uid, user.pw_gid),
+        worker_ids=doors.worker_ids,
+        spawn=doors.spawn,
+        sysfs=sysfs,
     )
     engine = Engine(services, policies)
     return engine, services
 
 
-def _serve(config: Config) -> int:
+def serve(config: Config, doors: Doors) -> int:
+    """Be the daemon until it is told to stop; returns the exit status."""
     dbus.mainloop.glib.DBusGMainLoop(set_as_default=True)
     loop = GLib.MainLoop()
-    engine, services = build(config)
-    connection = dbus.SystemBus()
+    engine, services = build(config, doors)
+    connection = doors.connect()
     failed: list[str] = []
 
     def fail(why: str) -> None:
@@ -137,8 +228,8 @@ def _serve(config: Config) -> int:
         return True
 
     engine.reload()
-    service = Service(engine, connection, Polkit(connection), __version__, lost)
-    watcher = Watcher(services.inventory.mark_dirty)
+    service = Service(engine, connection, doors.authority(connection), doors.version, lost)
+    watcher = Watcher(services.inventory.mark_dirty, doors.events())
     for number in (signal.SIGTERM, signal.SIGINT):
         GLib.unix_signal_add(GLib.PRIORITY_HIGH, number, stop)
     GLib.unix_signal_add(GLib.PRIORITY_HIGH, signal.SIGHUP, reload)
@@ -156,7 +247,7 @@ def _serve(config: Config) -> int:
                 return False
             published.append(True)
             notify.ready("running")
-            log.info("p2vd %s is ready", __version__)
+            log.info("p2vd %s is ready", doors.version)
         return False
 
     # A client that was just told `ready` finds the sources there; a disk that hangs delays that, not more.

@@ -92,7 +92,7 @@ def copy(services: Services, signals: Signals, job: Job) -> None:
     attempt = _Copy(services.board.job(job.uuid), source, target, table)
     attempt.bandwidth = signals.bandwidth(job.plan.copy.bandwidth_bytes_per_s)
     start = start_message(services, attempt.job, source, target, attempt.bandwidth)
-    session = WorkerSession.start(start, descriptors)
+    session = WorkerSession.start(services.spawn, start, descriptors)
     log.info("job %s: worker %d copies %s to %s", job.uuid, session.pid, source, target.devnode)
     services.board.release(job.uuid, Hold.OLD_WORKER)
     services.board.release(job.uuid, Hold.SOURCE_ABSENT)
@@ -263,7 +263,11 @@ def _prove(services: Services, signals: Signals, attempt: _Copy, report: Report)
     source = find_source(services.inventory.fresh(), job)
     target = find_target(services, job)
     try:
-        ask_opener(request(source, None), lambda _: not signals.interrupted(services.board, job.uuid))
+        ask_opener(
+            services.spawn,
+            request(source, None),
+            lambda _: not signals.interrupted(services.board, job.uuid),
+        )
     except TimeoutError:
         raise Interrupted from None
     except OpenFailed as error:

@@ -16,8 +16,8 @@ from p2vd.model.lvm import Vg
 from p2vd.policy.model import PolicySet
 from p2vd.provisioning.lvm import Volumes
 from p2vd.provisioning.quarantine import Quarantine
-from p2vd.registration.libvirt_domain import Libvirt
 from p2vd.system.command import Commands
+from p2vd.system.process import Spawn
 
 
 class HostView(Protocol):
@@ -29,6 +29,14 @@ class HostView(Protocol):
 
     def volume_group(self, uuid: str) -> Vg:
         """Return one volume group, read now. Raises NotFound."""
+        ...
+
+
+class Hypervisor(Protocol):
+    """Takes machines; registration's Libvirt is one."""
+
+    def define(self, xml: str, uuid: str) -> None:
+        """Define the domain of `xml`, whose UUID is `uuid`; idempotent."""
         ...
 
 
@@ -45,9 +53,10 @@ class Services:
     volumes: Volumes
     quarantine: Quarantine
     pools: PoolWatch
-    libvirt: Callable[[str], Libvirt]
+    libvirt: Callable[[str], Hypervisor]
     policies: Callable[[], PolicySet]
     worker_ids: tuple[int, int]
+    spawn: Spawn
     sysfs: Path = Path("/sys")
 
     def job_directory(self, job: Job) -> Path:

@@ -11,7 +11,7 @@ from p2vd.copying.opening import OpenRequest
 from p2vd.copying.protocol import VERSION, Hello, Start, ToDaemon, ToWorker, decode, encode
 from p2vd.model.errors import P2vdError
 from p2vd.system.descriptors import SeqpacketChannel, close_all
-from p2vd.system.process import Child, spawn
+from p2vd.system.process import ChildProcess, Spawn
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class ProtocolError(P2vdError):
     template: ClassVar[str] = "{what} Was p2vd upgraded while it ran? Restart p2vd.service."
 
 
-def ask_opener(request: OpenRequest, keep_waiting: Callable[[float], bool]) -> list[int]:
+def ask_opener(spawn: Spawn, request: OpenRequest, keep_waiting: Callable[[float], bool]) -> list[int]:
     """Have a disposable helper probe and open devices; return source and target descriptors.
 
     The helper may hang in the kernel: `keep_waiting(seconds so far)` is asked several times a second
@@ -79,12 +79,12 @@ def ask_opener(request: OpenRequest, keep_waiting: Callable[[float], bool]) -> l
 class WorkerSession:
     """A worker process and the channel to it. Used by one thread."""
 
-    def __init__(self, child: Child, channel: SeqpacketChannel) -> None:
+    def __init__(self, child: ChildProcess, channel: SeqpacketChannel) -> None:
         self._child = child
         self._channel = channel
 
     @classmethod
-    def start(cls, start: Start, descriptors: list[int]) -> "WorkerSession":
+    def start(cls, spawn: Spawn, start: Start, descriptors: list[int]) -> "WorkerSession":
         """Spawn a worker and hand it `descriptors`, which are closed here: the worker is the fence."""
         ours, theirs = SeqpacketChannel.pair()
         try:

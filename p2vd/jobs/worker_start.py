@@ -62,7 +62,7 @@ def open_devices(
         reraise=True,
     )
     try:
-        return retrying(ask_opener, request(source, target), keep_waiting)
+        return retrying(ask_opener, services.spawn, request(source, target), keep_waiting)
     except TimeoutError:
         raise Interrupted from None
     except OpenFailed as error:

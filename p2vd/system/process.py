@@ -2,7 +2,29 @@
 
 import contextlib
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+
+class ChildProcess(Protocol):
+    """What the daemon asks of a child; `Child` is one, the simulator has others."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        ...
+
+    def poll(self) -> int | None:
+        """Return its exit status if it ended (negative: the signal that ended it), else None."""
+        ...
+
+    def wait(self, timeout_s: float | None = None) -> int:
+        """Wait for its end and return the status, as `poll`. Raises TimeoutError."""
+        ...
+
+
+Spawn = Callable[[Sequence[str], int], ChildProcess]
+"""Starts a program that inherits a channel's descriptor, as `spawn` does."""
 
 
 class Child:

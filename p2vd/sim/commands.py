@@ -1,0 +1,190 @@
+"""The door to commands, answered by the simulated SAN in the words of the real tools."""
+
+import logging
+from collections.abc import Callable, Sequence
+
+from p2vd.sim.lvm import Answered, Lvm
+from p2vd.sim.san import IQN, Lun, SimPath
+from p2vd.sim.volumes import Volumes
+from p2vd.system.command import CommandFailed, Result, command_line, log_late
+
+log = logging.getLogger(__name__)
+
+_NOT_FOUND = 127
+
+
+class SimCommands:
+    """Commands of the simulated host. Thread-safe. `counts`: how often each program was run."""
+
+    def __init__(self, volumes: Volumes) -> None:
+        self._volumes = volumes
+        self._san = volumes.san
+        self._lvm = Lvm(volumes)
+        self.counts: dict[str, int] = {}
+        self._queries: dict[tuple[str, ...], Callable[[Sequence[str]], str]] = {
+            ("multipathd", "show", "maps", "json"): self._maps,
+            ("multipathd", "show", "map"): self._map,
+            ("lvm", "fullreport"): self._lvm.fullreport,
+            ("lvm", "systemid"): lambda _: "  system ID: \n",
+            ("lvm", "lvmconfig"): lambda _: "scan_lvs=0\nevent_activation=0\n",
+            ("dmsetup", "info"): self._dm_info,
+            ("dmsetup", "table"): self._dm_table,
+            ("dmsetup", "status"): self._dm_status,
+            ("blockdev", "--setro"): lambda words: self._set_read_only(words, True),
+            ("blockdev", "--setrw"): lambda words: self._set_read_only(words, False),
+        }
+
+    def query(self, argv: Sequence[str], *, timeout_s: float = 30.0, ok: Sequence[int] = (0,)) -> Result:
+        """Answer a query. Raises CommandFailed, also for a command that the simulator does not know."""
+        for prefix, answer in self._queries.items():
+            if tuple(argv[: len(prefix)]) == prefix:
+                return self._run(argv, answer, argv[len(prefix) :], ok)
+        raise CommandFailed(tuple(argv), _NOT_FOUND, "the simulated host has no such command.")
+
+    def change(
+        self,
+        argv: Sequence[str],
+        *,
+        unit: str,
+        deadline_s: float = 60.0,
+        on_late: Callable[[str], None] = log_late,
+        ok: Sequence[int] = (0,),
+    ) -> Result:
+        """Run a change. Raises CommandFailed, also for a command that the simulator does not know."""
+        log.info("simulated change %s: %s", unit, command_line(argv))
+        run = self._lvm.commands.get(argv[0])
+        if run is None:
+            raise CommandFailed(tuple(argv), _NOT_FOUND, "the simulated host has no such command.")
+        return self._run(argv, run, argv[1:], ok)
+
+    def running_changes(self) -> frozenset[str]:
+        """Return no names: a simulated change ends before its call does."""
+        return frozenset()
+
+    def _run(
+        self,
+        argv: Sequence[str],
+        answer: Callable[[Sequence[str]], str],
+        words: Sequence[str],
+        ok: Sequence[int],
+    ) -> Result:
+        with self._san.lock:
+            self.counts[argv[0]] = self.counts.get(argv[0], 0) + 1
+            try:
+                result = Result(tuple(argv), 0, answer(words), "")
+            except Answered as ended:
+                result = Result(tuple(argv), ended.returncode, "", ended.stderr)
+        if result.returncode not in ok:
+            raise CommandFailed(result.argv, result.returncode, result.stderr)
+        return result
+
+    def _maps(self, _: Sequence[str]) -> str:
+        maps = ",".join(_map_json(lun) for lun in self._san.luns.values())
+        return f'{{\n   "major_version": 0,\n   "minor_version": 1,\n   "maps": [{maps}]\n}}\n'
+
+    def _map(self, words: Sequence[str]) -> str:
+        lun = self._san.lun_of(words[0])
+        if lun is None or words[1:] != ["json"]:
+            raise Answered(1, "fail\n")
+        return f'{{\n   "major_version": 0,\n   "minor_version": 1,\n   "map":{_map_json(lun)}\n}}\n'
+
+    def _dm_info(self, words: Sequence[str]) -> str:
+        *options, name = words
+        if options[-2:] != ["-o", "uuid,open,suspended,readonly,name"]:
+            raise Answered(1, f"  The simulator does not know dmsetup info {' '.join(words)}.\n")
+        mapper = self._volumes.mapper
+        device = mapper.devices.get(name)
+        if device is None:
+            raise Answered(1, "Device does not exist.\nCommand failed.\n")
+        return f"{device.uuid}:{mapper.open_count(device)}:Active:Writeable:{name}\n"
+
+    def _dm_table(self, words: Sequence[str]) -> str:
+        device = self._volumes.mapper.devices.get(words[-1])
+        if device is None:
+            raise Answered(1, f"Device {words[-1]} not found\nCommand failed.\n")
+        return device.table + "\n"
+
+    def _dm_status(self, words: Sequence[str]) -> str:
+        """Tell the state of a thin pool, as the kernel's thin-provisioning.rst describes it."""
+        table = self._dm_table(words).split()
+        group = self._volumes.group_of_pool(words[-1])
+        if group is None:
+            raise Answered(1, f"  The simulator tells the status of pools only, not of {words[-1]}.\n")
+        chunk = int(table[5]) * 512
+        total = int(table[1]) * 512 // chunk
+        used = min(group.pool_used_bytes() // chunk, total)
+        metadata, all_metadata = group.metadata_blocks()
+        mode = "out_of_data_space" if used == total else "rw"
+        return (
+            f"0 {table[1]} thin-pool 1 {metadata}/{all_metadata} {used}/{total} - {mode} discard_passdown "
+            "queue_if_no_space - 256 \n"
+        )
+
+    def _set_read_only(self, devnodes: Sequence[str], read_only: bool) -> str:
+        for devnode in devnodes:
+            try:
+                self._san.set_read_only([devnode.rpartition("/")[2]], read_only)
+            except KeyError:
+                raise Answered(1, f"blockdev: cannot open {devnode}: No such file or directory\n") from None
+        return ""
+
+
+def _map_json(lun: Lun) -> str:
+    """Return one map as multipathd 0.9.4 writes it: two groups of paths, the first one in use."""
+    half = -(-len(lun.paths) // 2)
+    groups = [group for group in (lun.paths[:half], lun.paths[half:]) if group]
+    told = ",".join(_group_json(number, group) for number, group in enumerate(groups, 1))
+    return f"""{{
+      "name" : "{lun.map_name}",
+      "uuid" : "{lun.wwid}",
+      "sysfs" : "{lun.device}",
+      "failback" : "-",
+      "queueing" : "5 chk",
+      "paths" : {len(lun.paths)},
+      "write_prot" : "rw",
+      "dm_st" : "active",
+      "features" : "1 queue_if_no_path",
+      "hwhandler" : "1 alua",
+      "action" : "",
+      "path_faults" : 0,
+      "vend" : "P2VDSIM",
+      "prod" : "SIMULATED",
+      "rev" : "1.0",
+      "switch_grp" : 0,
+      "map_loads" : 2,
+      "total_q_time" : 0,
+      "q_timeouts" : 0,
+      "path_groups": [{told}]
+   }}"""
+
+
+def _group_json(number: int, paths: Sequence[SimPath]) -> str:
+    state, priority = ("active", 50) if number == 1 else ("enabled", 10)
+    told = ",".join(_path_json(path, priority) for path in paths)
+    return f"""{{
+         "selector" : "service-time 0",
+         "pri" : {priority},
+         "dm_st" : "{state}",
+         "marginal_st" : "normal",
+         "group" : {number},
+         "paths": [{told}]
+      }}"""
+
+
+def _path_json(path: SimPath, priority: int) -> str:
+    return f"""{{
+            "dev" : "{path.device}",
+            "dev_t" : "{path.number}",
+            "dm_st" : "{"active" if path.ready else "failed"}",
+            "dev_st" : "running",
+            "chk_st" : "{"ready" if path.ready else "faulty"}",
+            "checker" : "tur",
+            "pri" : {priority},
+            "host_wwnn" : "[undef]",
+            "target_wwnn" : "{IQN}",
+            "host_wwpn" : "[undef]",
+            "target_wwpn" : "[undef]",
+            "host_adapter" : "192.0.2.{path.host}",
+            "lun_hex" : "0x{path.lun:04x}000000000000",
+            "marginal_st" : "normal"
+         }}"""

@@ -1,0 +1,148 @@
+"""The door to processes: simulated openers and workers, each a thread at the other end of its channel."""
+
+import itertools
+import os
+import socket
+import threading
+from collections.abc import Callable, Sequence
+
+from p2vd.copying import opening
+from p2vd.copying.opening import OpenError, OpenReply, OpenRequest
+from p2vd.copying.protocol import Start
+from p2vd.model.errors import DeviceAbsent, DeviceInUse, P2vdError
+from p2vd.sim.script import Script
+from p2vd.sim.volumes import Volumes
+from p2vd.sim.worker import Duties, SimWorker
+from p2vd.system.clock import Clock
+from p2vd.system.descriptors import SeqpacketChannel, close_all
+
+# Beyond what the kernel gives to a process, so that nobody takes it for one.
+_FIRST_PID = 1 << 23
+_SIGKILL = 9
+
+
+class SimChild:
+    """A thread in a process's stead. `killed` is called by a kill, before the channel breaks."""
+
+    def __init__(
+        self,
+        pid: int,
+        channel_fd: int,
+        run: Callable[[SeqpacketChannel], int],
+        asked_to_stop: threading.Event,
+        killed: Callable[[], None],
+    ) -> None:
+        self._pid = pid
+        self._socket = socket.socket(fileno=os.dup(channel_fd))
+        self._socket.set_inheritable(False)
+        self._run_it = run
+        self._asked_to_stop = asked_to_stop
+        self._killed = killed
+        self._signal = 0
+        self._code: int | None = None
+        self._thread = threading.Thread(target=self._run, name=f"sim-{pid}", daemon=True)
+        self._thread.start()
+
+    @property
+    def pid(self) -> int:
+        """A number that no process has."""
+        return self._pid
+
+    def poll(self) -> int | None:
+        """Return the exit status if it ended, else None."""
+        return self._code
+
+    def wait(self, timeout_s: float | None = None) -> int:
+        """Wait for the end. Raises TimeoutError."""
+        self._thread.join(timeout_s)
+        if self._code is None:
+            raise TimeoutError(f"simulated process {self.pid} still runs after {timeout_s} s")
+        return self._code
+
+    def terminate(self) -> None:
+        """End at a checkpoint."""
+        self._asked_to_stop.set()
+
+    def kill(self) -> None:
+        """End without a word; one that hangs in an I/O ends when that does."""
+        if self._code is None:
+            self._signal = _SIGKILL
+            self._killed()
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def _run(self) -> None:
+        code = 1
+        try:
+            with SeqpacketChannel(self._socket) as channel:
+                code = self._run_it(channel)
+        finally:
+            self._code = -self._signal if self._signal else code
+
+
+class Processes:
+    """Starts them. Thread-safe. `workers`: the latest one of each job."""
+
+    def __init__(self, volumes: Volumes, script: Script, clock: Clock) -> None:
+        self._volumes = volumes
+        self._san = volumes.san
+        self._duties = Duties(script.speeds, clock, self._data_percent, self._allocate)
+        self._pids = itertools.count(_FIRST_PID)
+        self.workers: dict[str, tuple[SimChild, SimWorker]] = {}
+
+    def spawn(self, argv: Sequence[str], channel_fd: int) -> SimChild:
+        """Start what `argv` names, with the channel's descriptor. Raises ValueError for anything else."""
+        pid = next(self._pids)
+        if "p2vd.copying.opener" in argv:
+            return SimChild(pid, channel_fd, self._open, threading.Event(), lambda: None)
+        if "p2vd.copying.worker" not in argv:
+            raise ValueError(f"the simulated host has no program {argv!r}")
+        worker = SimWorker(self._duties, pid)
+        child = SimChild(pid, channel_fd, worker.run, worker.asked_to_stop, worker.forget)
+        self.workers[argv[argv.index("--job") + 1]] = (child, worker)
+        return child
+
+    def _open(self, channel: SeqpacketChannel) -> int:
+        packet = channel.receive()
+        if packet is None:
+            return 1
+        descriptors: list[int] = []
+        try:
+            with self._san.lock:
+                descriptors = self._descriptors(opening.decode_request(packet[0]))
+            reply = OpenReply(ok=True)
+        except P2vdError as error:
+            reply = OpenReply(ok=False, error=OpenError(error.name, str(error)))
+        try:
+            channel.send(opening.encode(reply), descriptors)
+        except BrokenPipeError:
+            return 1
+        finally:
+            close_all(descriptors)
+        return 0
+
+    def _descriptors(self, request: OpenRequest) -> list[int]:
+        source = self._san.lun_of(request.source.devnode)
+        if source is None or not any(path.ready for path in source.paths):
+            raise DeviceAbsent(request.source.devnode, "The source")
+        if request.target is None:
+            return []
+        found = self._volumes.device(request.target.dm_uuid)
+        if found is None:
+            raise DeviceAbsent(request.target.devnode, "The target")
+        _, _, device = found
+        mapper = self._volumes.mapper
+        if mapper.open_count(device) > request.previous_open_count:
+            raise DeviceInUse(request.target.devnode, "another process")
+        return [os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), mapper.open(device)]
+
+    def _data_percent(self, start: Start) -> int:
+        with self._san.lock:
+            lun = self._san.luns.get(start.binding.source_id)
+        return lun.kind.data_percent if lun else 0
+
+    def _allocate(self, start: Start, more_bytes: int) -> None:
+        with self._san.lock:
+            found = self._volumes.device(start.target.dm_uuid)
+            if found is not None:
+                group, lv, _ = found
+                self._volumes.allocate(group, lv.uuid, more_bytes)

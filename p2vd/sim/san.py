@@ -1,0 +1,210 @@
+"""The simulated SAN: LUNs, their paths and multipath maps, and what is seen of them in sysfs."""
+
+import hashlib
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from p2vd.model.disk import Transport
+from p2vd.sim.events import Uevents
+from p2vd.sim.script import Luns
+from p2vd.sim.tree import Tree
+
+IQN = "iqn.2026-01.org.example.sim:array1"
+_DM_MAJOR, _SD_MAJOR = 253, 8
+_FIRST_FC_HOST = 200
+
+
+@dataclass
+class SimPath:
+    """One path: the device of this moment, and whether I/O goes through."""
+
+    device: str
+    number: str
+    host: int
+    lun: int
+    ready: bool = True
+
+
+@dataclass
+class Lun:
+    """A LUN with its multipath map. `size_bytes` may grow; `kind` is what the script says."""
+
+    wwid: str
+    serial: str
+    kind: Luns
+    size_bytes: int
+    map_name: str
+    device: str
+    paths: list[SimPath] = field(default_factory=list)
+
+    @property
+    def node(self) -> str:
+        """Where the map is opened."""
+        return f"/dev/mapper/{self.map_name}"
+
+    @property
+    def number(self) -> str:
+        """The map's MAJ:MIN."""
+        return dm_number(self.device)
+
+
+class San:
+    """Every LUN by its WWID. Thread-safe; what changes it announces it by uevents."""
+
+    def __init__(self, tree: Tree, uevents: Uevents) -> None:
+        self.lock = threading.RLock()
+        self.luns: dict[str, Lun] = {}
+        self.uevents = uevents
+        self.tree = tree
+        self._disks = 0
+        self._dms = 0
+        self._serials = 0
+        self._sessions: set[int] = set()
+
+    def next_dm(self) -> str:
+        """Return a device-mapper name that was never used."""
+        self._dms += 1
+        return f"dm-{self._dms - 1}"
+
+    def attach(self, kind: Luns) -> list[Lun]:
+        """Map `kind.count` new LUNs to the host, every path of them ready."""
+        with self.lock:
+            luns = [self._attach_one(kind) for _ in range(kind.count)]
+            for lun in luns:
+                self.uevents.send("add", *(path.device for path in lun.paths), lun.device)
+                self.uevents.send("change", lun.device)
+            return luns
+
+    def detach(self, wwid: str) -> None:
+        """Unmap a LUN that nothing is stacked on: its map and its paths go."""
+        with self.lock:
+            lun = self.luns.pop(wwid)
+            names = (lun.device, *(path.device for path in lun.paths))
+            for name in names:
+                self.tree.remove(name)
+            self.uevents.send("remove", *names)
+
+    def grow(self, wwid: str, size_bytes: int) -> None:
+        """Make a LUN larger, as a rescan of its paths and a reload of its map show it."""
+        with self.lock:
+            lun = self.luns[wwid]
+            lun.size_bytes = size_bytes
+            for name in (*(path.device for path in lun.paths), lun.device):
+                self.tree.write(name, "size", f"{size_bytes // 512}\n")
+            self.uevents.send("change", *(path.device for path in lun.paths), lun.device)
+
+    def set_path(self, device: str, *, ready: bool) -> None:
+        """Let a path fail or return, as multipathd's checker sees it and the map's uevent tells."""
+        with self.lock:
+            lun, path = self._path(device)
+            path.ready = ready
+            self.uevents.send("change", lun.device)
+
+    def set_read_only(self, devices: Iterable[str], read_only: bool) -> None:
+        """Set the flag of BLKROSET. Raises KeyError for a device that is not there."""
+        with self.lock:
+            for device in devices:
+                self.tree.write(device, "ro", f"{int(read_only)}\n")
+
+    def lun_of(self, devnode: str) -> Lun | None:
+        """Return the LUN of a map or path by its node."""
+        name = devnode.rpartition("/")[2]
+        with self.lock:
+            for lun in self.luns.values():
+                if name in (lun.map_name, lun.device) or any(path.device == name for path in lun.paths):
+                    return lun
+        return None
+
+    def _path(self, device: str) -> tuple[Lun, SimPath]:
+        for lun in self.luns.values():
+            for path in lun.paths:
+                if path.device == device:
+                    return lun, path
+        raise KeyError(device)
+
+    def _attach_one(self, kind: Luns) -> Lun:
+        self._serials += 1
+        serial = hashlib.sha256(f"p2vd-sim-{self._serials}".encode()).hexdigest()[:25]
+        device = self.next_dm()
+        name = f"mpath{letters(self._serials - 1)}"
+        lun = Lun(f"36001405{serial}", serial, kind, kind.size_bytes, name, device)
+        for number in range(kind.paths):
+            path = self._attach_path(lun, number)
+            lun.paths.append(path)
+        self.tree.add(
+            device,
+            f"devices/virtual/block/{device}",
+            {
+                **basics(lun.number, lun.size_bytes, kind.sector_size),
+                **dm_attributes(name, f"mpath-{lun.wwid}"),
+            },
+        )
+        for path in lun.paths:
+            self.tree.stack(path.device, device)
+        self.luns[lun.wwid] = lun
+        return lun
+
+    def _attach_path(self, lun: Lun, number: int) -> SimPath:
+        device = f"sd{letters(self._disks)}"
+        fibre = lun.kind.transport is Transport.FC
+        host = number + (_FIRST_FC_HOST if fibre else 1)
+        path = SimPath(device, f"{_SD_MAJOR}:{self._disks * 16}", host, self._serials - 1)
+        self._disks += 1
+        if fibre:
+            adapter = f"devices/pci0000:00/0000:00:03.0/host{host}/rport-{host}:0-1"
+        else:
+            adapter = f"devices/platform/host{host}/session{host}"
+            self._log_in(host)
+        hctl = f"{host}:0:0:{path.lun}"
+        # As LIO writes it: the length counts the NUL at the end.
+        page_80 = b"\0\x80\0\x1a" + lun.serial.encode() + b"\0"
+        self.tree.add(
+            device,
+            f"{adapter}/target{host}:0:0/{hctl}/block/{device}",
+            {
+                **basics(path.number, lun.size_bytes, lun.kind.sector_size),
+                "device/vendor": "P2VDSIM \n",
+                "device/model": "SIMULATED       \n",
+                "device/wwid": f"naa.6001405{lun.serial}\n",
+                "device/state": "running\n",
+                "device/vpd_pg80": page_80,
+            },
+        )
+        return path
+
+    def _log_in(self, host: int) -> None:
+        if host not in self._sessions:
+            self._sessions.add(host)
+            # 192.0.2.0/24 is for examples (RFC 5737).
+            self.tree.session(host, host, f"192.0.2.{host}", IQN)
+
+
+def basics(number: str, size_bytes: int, sector_size: int) -> dict[str, str | bytes]:
+    """Return the attributes that every disk has."""
+    return {
+        "dev": f"{number}\n",
+        "size": f"{size_bytes // 512}\n",
+        "ro": "0\n",
+        "queue/logical_block_size": f"{sector_size}\n",
+    }
+
+
+def dm_attributes(name: str, uuid: str) -> dict[str, str | bytes]:
+    """Return the attributes that a device-mapper device has besides."""
+    return {"dm/name": f"{name}\n", "dm/uuid": f"{uuid}\n", "dm/suspended": "0\n"}
+
+
+def dm_number(device: str) -> str:
+    """Return MAJ:MIN of `dm-N`."""
+    return f"{_DM_MAJOR}:{device.removeprefix('dm-')}"
+
+
+def letters(index: int) -> str:
+    """Return what the kernel puts behind `sd` for the disk of that index: a, ..., z, aa, ab, ..."""
+    text = ""
+    index += 1
+    while index:
+        index, letter = divmod(index - 1, 26)
+        text = chr(ord("a") + letter) + text
+    return text

@@ -1,0 +1,221 @@
+"""What a simulated SAN is made of, from a TOML file; p2vd(8) describes it."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from p2vd.model.disk import Transport
+from p2vd.model.errors import P2vdError
+from p2vd.model.size import GIB, KIB, MIB, TIB
+from p2vd.policy.toml import Document, FileError, Table
+
+DEFAULT = """
+[[luns]]
+count = 4
+paths = 2
+size = "10 GiB"
+
+[[volume_group]]
+name = "vg_san"
+size = "1 TiB"
+pool = { name = "pool0", size = "512 GiB" }
+"""
+"""What `p2vd --sim` without a script simulates."""
+
+MAX_DISKS = 100_000
+_PE_BYTES = 4 * MIB
+_NAME = re.compile(r"[A-Za-z0-9+_.][A-Za-z0-9+_.-]{0,99}")
+
+
+@dataclass(eq=False)
+class ScriptInvalid(P2vdError):
+    """The simulator's script cannot be used; all its errors."""
+
+    errors: tuple[FileError, ...]
+    template: ClassVar[str] = ""
+
+    def __str__(self) -> str:
+        return "The simulator's script is not valid.\n" + "\n".join(str(error) for error in self.errors)
+
+
+@dataclass(frozen=True)
+class Luns:
+    """LUNs of one kind. `data_percent` of each is data, the rest reads as zeros."""
+
+    count: int = 1
+    paths: int = 2
+    size_bytes: int = 10 * GIB
+    sector_size: int = 512
+    transport: Transport = Transport.ISCSI
+    data_percent: int = 25
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A thin pool; its metadata takes a thousandth of it besides."""
+
+    name: str = "pool0"
+    size_bytes: int = 512 * GIB
+    chunk_bytes: int = 64 * KIB
+    zeroes: bool = True
+
+
+@dataclass(frozen=True)
+class VolumeGroup:
+    """A volume group over `luns.count` LUNs of its own."""
+
+    name: str
+    luns: Luns
+    tags: tuple[str, ...] = ()
+    pool: Pool | None = None
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """How fast the simulated disks are, in bytes a second."""
+
+    copy_bytes_per_s: int = 200 * MIB
+    verify_bytes_per_s: int = 400 * MIB
+
+
+@dataclass(frozen=True)
+class Script:
+    """One simulated SAN. `denied`: polkit actions that the simulated authority refuses."""
+
+    luns: tuple[Luns, ...] = ()
+    volume_groups: tuple[VolumeGroup, ...] = ()
+    speeds: Speeds = field(default_factory=Speeds)
+    denied: tuple[str, ...] = ()
+
+
+def load(path: Path | None) -> Script:
+    """Return the script in `path`, or the default one. Raises ScriptInvalid with every error."""
+    name, text = "the default script", DEFAULT
+    if path is not None:
+        name = str(path)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ScriptInvalid((FileError(name, 0, "", f"cannot be read: {error}"),)) from error
+    return parse(name, text)
+
+
+def parse(name: str, text: str) -> Script:
+    """Return the script that `text` says; `name` is for errors. Raises ScriptInvalid."""
+    document = Document(name, text)
+    root = document.root()
+    script = Script(
+        luns=tuple(_luns(table) for table in root.tables("luns")),
+        volume_groups=tuple(_volume_groups(root)),
+        speeds=_speeds(root.table("speed")),
+        denied=_denied(root.table("authority")),
+    )
+    root.later("faults")
+    root.finish()
+    disks = sum(luns.count * (luns.paths + 1) for luns in _all_luns(script))
+    if not document.errors and disks > MAX_DISKS:
+        root.error("", f"{disks} block devices are more than the {MAX_DISKS} that can be simulated")
+    if document.errors:
+        raise ScriptInvalid(tuple(document.errors))
+    return script
+
+
+def _all_luns(script: Script) -> Sequence[Luns]:
+    return (*(group.luns for group in script.volume_groups), *script.luns)
+
+
+def _luns(table: Table) -> Luns:
+    luns = Luns(
+        count=table.integer("count", Luns.count, 1, MAX_DISKS),
+        paths=table.integer("paths", Luns.paths, 1, 64),
+        size_bytes=_size(table, "size", Luns.size_bytes, 512, 1 << 60, 4 * KIB),
+        sector_size=_sector_size(table),
+        transport=_transport(table),
+        data_percent=table.integer("data_percent", Luns.data_percent, 0, 100),
+    )
+    table.finish()
+    return luns
+
+
+def _volume_groups(root: Table) -> Iterator[VolumeGroup]:
+    seen: set[str] = set()
+    for table in root.tables("volume_group"):
+        name = table.text("name")
+        if not _NAME.fullmatch(name):
+            table.error("name", f"every volume group needs a name as LVM allows it, not {name!r}")
+        if name in seen:
+            table.error("name", f"there is a volume group {name!r} already")
+        seen.add(name)
+        size = _size(table, "size", TIB, 64 * MIB, 1 << 60, _PE_BYTES)
+        count = table.integer("luns", 1, 1, 1000)
+        luns = Luns(
+            count=count,
+            paths=table.integer("paths", Luns.paths, 1, 64),
+            # The first extent of a PV is its metadata's.
+            size_bytes=-(-size // count // _PE_BYTES) * _PE_BYTES + _PE_BYTES,
+            sector_size=_sector_size(table),
+            transport=_transport(table),
+        )
+        pool = _pool(table.table("pool"), size) if "pool" in table else None
+        group = VolumeGroup(name, luns, table.texts("tags"), pool)
+        table.finish()
+        yield group
+
+
+def _pool(table: Table, vg_size_bytes: int) -> Pool:
+    pool = Pool(
+        name=table.text("name", Pool.name),
+        size_bytes=_size(table, "size", Pool.size_bytes, 16 * MIB, 1 << 60, _PE_BYTES),
+        chunk_bytes=_size(table, "chunk", Pool.chunk_bytes, 64 * KIB, GIB, 64 * KIB),
+        zeroes=table.flag("zeroes", Pool.zeroes),
+    )
+    if not _NAME.fullmatch(pool.name):
+        table.error("name", f"{pool.name!r} is no name for a volume")
+    if pool.size_bytes + pool_metadata_bytes(pool) > vg_size_bytes:
+        table.error("size", "the pool and its metadata (a thousandth of it) do not fit the volume group")
+    table.finish()
+    return pool
+
+
+def pool_metadata_bytes(pool: Pool) -> int:
+    """What a pool's metadata takes of the volume group, in whole extents."""
+    return -(-pool.size_bytes // 1000 // _PE_BYTES) * _PE_BYTES
+
+
+def _speeds(table: Table) -> Speeds:
+    speeds = Speeds(
+        copy_bytes_per_s=_size(table, "copy", Speeds.copy_bytes_per_s, MIB, 1 << 60, 1),
+        verify_bytes_per_s=_size(table, "verify", Speeds.verify_bytes_per_s, MIB, 1 << 60, 1),
+    )
+    table.finish()
+    return speeds
+
+
+def _denied(table: Table) -> tuple[str, ...]:
+    denied = table.texts("deny")
+    table.finish()
+    return denied
+
+
+def _size(table: Table, key: str, default: int, low: int, high: int, step: int) -> int:
+    size = table.size(key, default)
+    if not low <= size <= high or size % step:
+        table.error(key, f"must be from {low} to {high} bytes, in steps of {step}")
+        return default
+    return size
+
+
+def _sector_size(table: Table) -> int:
+    size = table.integer("sector_size", Luns.sector_size, 512, 4096)
+    if size not in (512, 4096):
+        table.error("sector_size", f"must be 512 or 4096, not {size}")
+    return size
+
+
+def _transport(table: Table) -> Transport:
+    transport = table.choice("transport", Transport.ISCSI)
+    if transport not in (Transport.ISCSI, Transport.FC):
+        table.error("transport", 'the simulator has "iscsi" and "fc" only')
+    return transport

@@ -1,0 +1,81 @@
+"""The simulated host's /sys and /proc, as files below a directory.
+
+Files and not values in memory, because discovery then runs as it runs on a host, system calls
+included: what it costs here is what it costs there. Put the state directory on a tmpfs.
+"""
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+_FILE = os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC
+
+
+class Tree:
+    """Block devices below `root`, made anew. Not thread-safe: its owner has the lock."""
+
+    def __init__(self, root: Path) -> None:
+        """Make an empty host; what an earlier one left there is removed."""
+        shutil.rmtree(root, ignore_errors=True)
+        self._sys = str(root / "sys")
+        self._places: dict[str, str] = {}
+        for directory in ("sys/block", "sys/class/iscsi_session", "sys/class/iscsi_connection", "proc/1"):
+            (root / directory).mkdir(parents=True)
+        (root / "sys/class/block").symlink_to("../block")
+        (root / "proc/1/mountinfo").touch()
+        (root / "proc/swaps").write_text("Filename\tType\tSize\tUsed\tPriority\n")
+
+    def add(self, name: str, place: str, attributes: Mapping[str, str | bytes]) -> None:
+        """Show the disk `name` at `place` below /sys; `attributes` by their path in its directory."""
+        directory = f"{self._sys}/{place}"
+        os.makedirs(f"{directory}/holders")  # noqa: PTH103  (thousands of them: pathlib takes three times as long)
+        os.mkdir(f"{directory}/slaves")  # noqa: PTH102
+        made = {""}
+        for attribute, value in attributes.items():
+            parent = attribute.rpartition("/")[0]
+            if parent not in made:
+                made.add(parent)
+                os.mkdir(f"{directory}/{parent}")  # noqa: PTH102
+            _write(f"{directory}/{attribute}", value)
+        # The link comes last: a device is there as a whole or not at all.
+        os.symlink(f"../{place}", f"{self._sys}/block/{name}")  # noqa: PTH211
+        self._places[name] = directory
+
+    def remove(self, name: str) -> None:
+        """Take a disk away, and its name from what it was stacked on."""
+        directory = self._places.pop(name)
+        (Path(self._sys) / "block" / name).unlink()
+        for lower in os.listdir(f"{directory}/slaves"):  # noqa: PTH208
+            if lower in self._places:
+                (Path(self._places[lower]) / "holders" / name).unlink(missing_ok=True)
+        shutil.rmtree(directory)
+
+    def write(self, name: str, attribute: str, value: str) -> None:
+        """Change an attribute of a disk."""
+        _write(f"{self._places[name]}/{attribute}", value)
+
+    def stack(self, lower: str, upper: str) -> None:
+        """Say that the disk `upper` holds the disk `lower`."""
+        _write(f"{self._places[lower]}/holders/{upper}", "")
+        _write(f"{self._places[upper]}/slaves/{lower}", "")
+
+    def session(self, number: int, host: int, address: str, iqn: str) -> None:
+        """Show an iSCSI session with its one connection to port 3260."""
+        session = Path(self._sys) / f"class/iscsi_session/session{number}"
+        session.mkdir()
+        (session / "targetname").write_text(f"{iqn}\n")
+        connection = Path(self._sys) / f"class/iscsi_connection/connection{number}:0"
+        connection.mkdir()
+        for kind in ("", "persistent_"):
+            (connection / f"{kind}address").write_text(f"{address}\n")
+            (connection / f"{kind}port").write_text("3260\n")
+
+
+def _write(path: str, value: str | bytes) -> None:
+    # Plain system calls, for speed as above; the file is replaced as a whole by one write.
+    descriptor = os.open(path, _FILE, 0o644)
+    try:
+        os.write(descriptor, value.encode() if isinstance(value, str) else value)
+    finally:
+        os.close(descriptor)

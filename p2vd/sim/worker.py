@@ -1,0 +1,218 @@
+"""Simulated copies: they move no bytes, but keep a worker's order, protocol and checkpoint."""
+
+import json
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+from p2vd.copying.controls import Controls, Gauge, Interrupted
+from p2vd.copying.errors import CheckpointMissing, CheckpointUnwritable, CopyError, ExitCode
+from p2vd.copying.protocol import VERSION, Failure, Hello, Report, Start, decode, encode
+from p2vd.copying.session import Session
+from p2vd.copying.throttle import ChunkCredit
+from p2vd.copying.worker import Conversation
+from p2vd.model.job import Progress
+from p2vd.model.plan import Verify
+from p2vd.model.size import MIB, round_up
+from p2vd.sim.script import Speeds
+from p2vd.system.clock import Clock
+from p2vd.system.descriptors import SeqpacketChannel, close_all
+
+log = logging.getLogger(__name__)
+
+# Of a disk's speed, what is done at one go; and no less than this.
+_STEP_S = 0.05
+
+
+@dataclass
+class SimSession:
+    """A copy of `start`, in the place of copying's Session. `allocate` is told what it takes of the pool."""
+
+    start: Start
+    speeds: Speeds
+    data_percent: int
+    allocate: Callable[[int], None]
+    controls: Controls
+    gauge: Gauge
+    clock: Clock
+    on_phase: Callable[[str], None] = lambda phase: None
+    on_commit: Callable[[], None] = lambda: None
+    killed: bool = False
+    flows: threading.Event = field(default_factory=threading.Event)
+    """Clear: every I/O hangs, and not even a kill ends it."""
+
+    def __post_init__(self) -> None:
+        self.flows.set()
+        self._path = Path(self.start.checkpoint_path)
+        self._size = self.start.binding.source_size_bytes
+        self._done = self._committed = self._verified = self._resumed_from = 0
+        self._committed_us = 0
+        self._began = self._last_commit = self.clock.monotonic()
+
+    def run(self) -> Report:
+        """Copy and verify; every end is a report, but for a kill, which leaves none."""
+        try:
+            self.on_phase("checking")
+            self._load()
+            self.on_phase("copying")
+            self._go(self.speeds.copy_bytes_per_s, self._copied)
+            self._commit()
+            self.on_phase("verifying")
+            if self.start.verify is not Verify.NONE:
+                self._go(self.speeds.verify_bytes_per_s, self._read_back)
+        except Interrupted:
+            self._commit()
+            return self._report(ExitCode.STOPPED)
+        except CopyError as error:
+            return self._report(error.exit_code, Failure(error.name, str(error)))
+        stable = "proven" if self.start.verify is Verify.BOTH else "sampled"
+        return self._report(ExitCode.DONE, stable=stable)
+
+    def progress(self) -> Progress:
+        """The counters of this moment."""
+        data = self._data_of(self._done)
+        elapsed = self.clock.monotonic() - self._began
+        moved = self._done - self._resumed_from + self._verified
+        return Progress(
+            bytes_copied=data,
+            bytes_zero=self._done - data,
+            bytes_verified=self._verified,
+            committed_bytes=self._committed,
+            allocated_bytes=self.controls.allocated_bytes,
+            rate_bytes_per_s=round(moved / elapsed) if elapsed > 0 else 0,
+            last_checkpoint_us=self._committed_us,
+            resumed_from_bytes=self._resumed_from,
+        )
+
+    def _go(self, bytes_per_s: int, done: Callable[[int, int], None]) -> None:
+        step = max(MIB, round_up(round(bytes_per_s * _STEP_S), MIB))
+        offset = self._done if done == self._copied else 0
+        while offset < self._size:
+            if not self.controls.gate():
+                raise Interrupted
+            length = min(step, self._size - offset)
+            try:
+                self.controls.throttle(length)
+            except Interrupted:  # paused or ending: the gate knows which
+                continue
+            with self.gauge.io("read", offset):
+                self.flows.wait()
+            self.controls.ended.wait(length / bytes_per_s)
+            done(offset, length)
+            offset += length
+            if self.clock.monotonic() - self._last_commit >= self.start.commit_interval_s:
+                self._commit()
+
+    def _copied(self, offset: int, length: int) -> None:
+        before = self.controls.allocated_bytes
+        if data := self._data_of(offset + length) - self._data_of(offset):
+            self.controls.admit(offset, data)
+        self.allocate(self.controls.allocated_bytes - before)
+        self._done = offset + length
+
+    def _read_back(self, offset: int, length: int) -> None:
+        self._verified = offset + length
+
+    def _data_of(self, length: int) -> int:
+        """How much of the first `length` bytes is data and not zeros."""
+        return length * self.data_percent // 100
+
+    def _load(self) -> None:
+        if self.start.resume and not self._path.exists():
+            raise CheckpointMissing(str(self._path))
+        if self._path.exists():
+            self._done = self._committed = self._resumed_from = json.loads(self._path.read_text())[
+                "committed"
+            ]
+        self._commit()
+
+    def _commit(self) -> None:
+        if self.killed:
+            return
+        temporary = self._path.with_suffix(".new")
+        try:
+            temporary.write_text(json.dumps({"simulated": True, "committed": self._done}))
+            temporary.replace(self._path)
+        except OSError as error:
+            raise CheckpointUnwritable(str(self._path), str(error)) from error
+        self._committed, self._committed_us = self._done, self.clock.now_us()
+        self._last_commit = self.clock.monotonic()
+        self.on_commit()
+
+    def _report(self, code: ExitCode, failure: Failure | None = None, stable: str = "") -> Report:
+        return Report(
+            exit_code=int(code),
+            progress=self.progress(),
+            # No digest of anything, and it says so wherever it is shown.
+            digest="simulated" if code is ExitCode.DONE else "",
+            source_stable=stable,
+            seconds=round(self.clock.monotonic() - self._began, 3),
+            failure=failure,
+        )
+
+
+@dataclass
+class Duties:
+    """What a simulated worker has to know of the SAN: by the Start that it is given."""
+
+    speeds: Speeds
+    clock: Clock
+    data_percent: Callable[[Start], int]
+    allocate: Callable[[Start, int], None]
+
+
+class SimWorker:
+    """One worker: a process's life in a thread's stead."""
+
+    def __init__(self, duties: Duties, pid: int) -> None:
+        self._duties = duties
+        self._pid = pid
+        self.asked_to_stop = threading.Event()
+        self.session: SimSession | None = None
+
+    def forget(self) -> None:
+        """Be killed: from now on nothing is committed."""
+        if self.session is not None:
+            self.session.killed = True
+            self.session.controls.stop()
+
+    def run(self, channel: SeqpacketChannel) -> int:
+        """Do one job for the daemon on the other end, as copying.worker does; return the exit code."""
+        try:
+            channel.send(encode(Hello(VERSION, self._pid)))
+            packet = channel.receive()
+        except BrokenPipeError:
+            packet = None
+        if packet is None:
+            return int(ExitCode.STOPPED)
+        descriptors = packet[1]
+        try:
+            start = decode(packet[0])
+            if not isinstance(start, Start):
+                log.error("a simulated worker was told %s before start", type(start).__name__)
+                return int(ExitCode.REFUSED)
+            return self._copy(channel, start)
+        finally:
+            close_all(descriptors)
+
+    def _copy(self, channel: SeqpacketChannel, start: Start) -> int:
+        duties = self._duties
+        credit = ChunkCredit(start.target.thin_chunk_bytes, start.credit_bytes)
+        controls = Controls(duties.clock, credit, start.bandwidth_bytes_per_s)
+        gauge = Gauge(duties.clock)
+        session = self.session = SimSession(
+            start,
+            duties.speeds,
+            duties.data_percent(start),
+            lambda more: duties.allocate(start, more),
+            controls,
+            gauge,
+            duties.clock,
+        )
+        # It has all that a conversation uses of a session.
+        same = cast(Session, session)
+        talk = Conversation(channel, same, controls, gauge, duties.clock, self.asked_to_stop)
+        return talk.run().exit_code

@@ -1,0 +1,71 @@
+"""The simulated host as a whole: every door that the daemon needs, over one SAN."""
+
+import logging
+import os
+from pathlib import Path
+
+from p2vd.bus.port import Authority
+from p2vd.sim.authority import SimAuthority
+from p2vd.sim.commands import SimCommands
+from p2vd.sim.events import Uevents
+from p2vd.sim.hypervisor import SimLibvirt
+from p2vd.sim.processes import Processes
+from p2vd.sim.san import San
+from p2vd.sim.script import Script
+from p2vd.sim.tree import Tree
+from p2vd.sim.volumes import Volumes
+from p2vd.system.clock import SystemClock
+
+log = logging.getLogger(__name__)
+
+_POLICY = """# Written by p2vd --sim for its volume group; yours to change.
+[[rule]]
+name = "simulated"
+match.transport = ["iscsi", "fc"]
+target.volume_groups = ["{name}"]
+target.provisioning = "{provisioning}"
+target.single_host = true
+"""
+
+
+class World:
+    """A SAN, its host and its hypervisor, as `script` says, below `directory`."""
+
+    def __init__(self, script: Script, directory: Path) -> None:
+        """Make it. Raises StateUnusable, OSError."""
+        directory.mkdir(parents=True, exist_ok=True)
+        self.root = directory / "host"
+        self.uevents = Uevents()
+        self.san = San(Tree(self.root), self.uevents)
+        with self.san.lock:
+            self.volumes = Volumes(self.san, script, directory / "state.json")
+        self.commands = SimCommands(self.volumes)
+        self.processes = Processes(self.volumes, script, SystemClock())
+        self._script = script
+        log.warning("SIMULATION: no disk, volume or machine that p2vd tells of is real; nothing is copied")
+        log.warning(
+            "SIMULATION: polkit is not asked; every caller may do everything%s",
+            f", but {', '.join(script.denied)}" if script.denied else "",
+        )
+
+    @property
+    def worker_ids(self) -> tuple[int, int]:
+        """The simulated workers' uid and gid: the daemon's own."""
+        return os.getuid(), os.getgid()
+
+    def libvirt(self, uri: str) -> SimLibvirt:
+        """Return the simulated libvirt."""
+        return SimLibvirt(uri, self.volumes)
+
+    def authority(self, bus: Authority) -> SimAuthority:
+        """Return who decides here; `bus` tells who asks."""
+        return SimAuthority(bus, self._script.denied)
+
+    def write_policy(self, directory: Path) -> None:
+        """Put a policy for the first volume group into `directory`, unless that is there already."""
+        if directory.exists() or not self._script.volume_groups:
+            return
+        group = self._script.volume_groups[0]
+        directory.mkdir(parents=True)
+        text = _POLICY.format(name=group.name, provisioning="thin" if group.pool else "thick")
+        (directory / "50-sim.toml").write_text(text)
