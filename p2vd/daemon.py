@@ -173,7 +173,7 @@ def build(config: Config, doors: Doors) -> tuple[Engine, Services]:
     policies = PolicyKeeper(lambda: policy_texts(config))
     engine: Engine
 
-    inventory = InventoryKeeper(host, lambda seen: engine.inventory_changed(seen))
+    inventory = InventoryKeeper(host, lambda seen, changed: engine.inventory_changed(seen, changed))
     services = Services(
         config=config,
         store=store,

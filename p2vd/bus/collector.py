@@ -7,7 +7,7 @@ while a lock of the engine is held by somebody who waits for a disk.
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Set
 from dataclasses import dataclass, field
 
 from p2vd.bus import views
@@ -25,6 +25,7 @@ from p2vd.jobs.events import (
     PolicyErrorsChanged,
 )
 from p2vd.model.errors import NotFound
+from p2vd.model.inventory import Difference
 from p2vd.model.job import Job
 from p2vd.model.lvm import Vg
 
@@ -42,15 +43,22 @@ WORK: frozenset[Topic] = frozenset({(MACHINE, ""), (JOB, ""), (VOLUME_GROUP, "")
 
 @dataclass
 class Picture:
-    """New values by path; of the kinds in `complete`, objects that are not in `objects` are gone."""
+    """New values by path, and what is `gone`.
+
+    Of the kinds in `complete`, all objects that are not in `objects` are gone.
+    """
 
     objects: dict[str, Interfaces] = field(default_factory=dict)
+    gone: set[str] = field(default_factory=set)
     complete: set[str] = field(default_factory=set)
 
-    def drops(self, path: str) -> bool:
-        """Whether the object at `path` is gone."""
-        kind = path.removeprefix(ROOT).strip("/").split("/")[0]
-        return kind in self.complete and path not in self.objects
+    def drops(self, paths: Set[str]) -> list[str]:
+        """Return which of the objects at `paths` are gone."""
+        if not self.complete:
+            return [path for path in self.gone if path in paths]
+        kinds = tuple(f"{ROOT}/{kind}/" for kind in self.complete)
+        left_out = {path for path in paths if path.startswith(kinds) and path not in self.objects}
+        return [*left_out, *(path for path in self.gone - left_out if path in paths)]
 
 
 @dataclass
@@ -153,11 +161,16 @@ class Collector:
         }
         picture.objects[ROOT] = {MANAGER: values}
 
-    def _read_sources(self, picture: Picture, _: str) -> None:
-        for source in self._engine.inventory().sources:
+    def _read_sources(self, picture: Picture, source_id: str) -> None:
+        inventory = self._engine.inventory()
+        known = inventory.by_id.get(source_id)
+        for source in inventory.sources if not source_id else [known] if known else []:
             values = views.source(source, self._engine.matched_policy(source))
             picture.objects[object_path(SOURCE, source.id)] = {SOURCE: values}
-        picture.complete.add(KIND[SOURCE])
+        if not source_id:
+            picture.complete.add(KIND[SOURCE])
+        elif known is None:
+            picture.gone.add(object_path(SOURCE, source_id))
 
     def _read_volume_groups(self, picture: Picture, uuid: str) -> None:
         for vg in self._engine.inventory().volume_groups:
@@ -165,6 +178,8 @@ class Collector:
                 picture.objects[object_path(VOLUME_GROUP, vg.uuid)] = {VOLUME_GROUP: self._volume_group(vg)}
         if not uuid:
             picture.complete.add(KIND[VOLUME_GROUP])
+        elif (path := object_path(VOLUME_GROUP, uuid)) not in picture.objects:
+            picture.gone.add(path)
 
     def _volume_group(self, vg: Vg) -> views.Properties:
         reserved = {pool.name: self._engine.pool_reserved(vg.uuid, pool.name) for pool in vg.thin_pools}
@@ -211,9 +226,10 @@ _READERS: Mapping[str, Callable[[Collector, Picture, str], None]] = {
 def topics_of(event: Event) -> Collection[Topic]:
     """What has to be read again after `event`."""
     match event:
-        case InventoryChanged():
-            return INVENTORY
-        case PolicyErrorsChanged():
+        case InventoryChanged(Difference(sources, volume_groups)):
+            found = {(SOURCE, source_id) for source_id in sources} | {(MANAGER, "")}
+            return found | {(VOLUME_GROUP, uuid) for uuid in volume_groups}
+        case InventoryChanged() | PolicyErrorsChanged():
             return INVENTORY
         case JobAdded() | JobRemoved():
             return WORK

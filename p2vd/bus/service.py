@@ -81,9 +81,8 @@ class Service:
             self._connection.flush()
 
     def _apply(self, picture: Picture) -> None:
-        for path in self._tree.paths():
-            if picture.drops(path):
-                self._drop(path)
+        for path in picture.drops(self._tree.paths()):
+            self._drop(path)
         for path, values in picture.objects.items():
             before = self._tree.get(path)
             self._tree.put(path, values)

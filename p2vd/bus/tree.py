@@ -1,6 +1,6 @@
 """The objects on the bus and the signals that tell of them. Used on the GLib thread only."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, KeysView, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,9 +40,9 @@ class ObjectTree:
         self._later = later
         self._entries: dict[str, _Entry] = {}
 
-    def paths(self) -> tuple[str, ...]:
-        """Every object's path."""
-        return tuple(self._entries)
+    def paths(self) -> KeysView[str]:
+        """Every object's path, as they are now: copy it before objects come or go."""
+        return self._entries.keys()
 
     def get(self, path: str) -> Interfaces | None:
         """The interfaces of an object with the values of this moment."""

@@ -7,21 +7,16 @@ from typing import Any
 from p2vd.bus.names import JOB, MACHINE, MANAGER, ROOT, SOURCE, VOLUME_GROUP
 from p2vd.cli import render
 from p2vd.cli.client import Client, CliError, Exit, Object, make_options
-from p2vd.cli.lookup import find, identity, jobs_of
+from p2vd.cli.lookup import find, identity, jobs_of, source_id
 from p2vd.cli.render import SHORT_ID
 
 Arguments = argparse.Namespace
-
-PATH_ID = "path-"
-"""How the ids of disks begin that are one path of a multipathed LUN."""
 
 
 def sources(client: Client, arguments: Arguments) -> Exit:
     """List the disks that can be copied."""
     found = _of(client.objects(), SOURCE)
     if not _print_json(arguments, render.as_dicts(found)):
-        # A path is asked for by mistake at most; `plan` and `show` then name its LUN.
-        found = [item for item in found if not item["Id"].startswith(PATH_ID)]
         print(render.sources(found) if found else "p2vd sees no disks. Attach some, then: p2vctl rescan")
         _print_problems(client)
     return Exit.OK
@@ -37,13 +32,13 @@ def vgs(client: Client, arguments: Arguments) -> Exit:
 
 def plan(client: Client, arguments: Arguments) -> Exit:
     """Say what would be done to a source."""
-    source = find(arguments.source, client.objects(), (SOURCE,))
+    source = source_id(arguments.source, client.objects())
     options: dict[str, object] = {}
     if arguments.source_offline:
         options["source-offline"] = True
     if arguments.name:
         options["name"] = arguments.name
-    _, page = client.call(ROOT, MANAGER, "Plan", "asa{sv}", [identity(source)], make_options(options))
+    _, page = client.call(ROOT, MANAGER, "Plan", "asa{sv}", [source], make_options(options))
     if not _print_json(arguments, page):
         print(render.plan(page))
     return Exit.OK

@@ -26,6 +26,17 @@ def find(text: str, objects: Iterable[Object], interfaces: Sequence[str]) -> Obj
     raise CliError(f"{text!r} may be any of {which}. Give more of the id.")
 
 
+def source_id(text: str, objects: Iterable[Object]) -> str:
+    """Return the id of the source that `text` names; where none has it, `text`: p2vd knows paths too.
+
+    Raises CliError where more than one may be meant.
+    """
+    sources = [item for item in objects if item.interface == SOURCE]
+    if not any(text in _names(item) or identity(item).startswith(text) for item in sources):
+        return text
+    return identity(find(text, sources, (SOURCE,)))
+
+
 def identity(item: Object) -> str:
     """The id that an object is found by."""
     return str(item["Id"] if item.interface == SOURCE else item["Uuid"])

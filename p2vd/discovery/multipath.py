@@ -1,6 +1,7 @@
 """What multipathd says of its maps' paths."""
 
 import json
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,6 +14,10 @@ from p2vd.system.command import Commands
 _STATES = {"ready": PathState.READY, "faulty": PathState.FAULTY, "shaky": PathState.FAULTY}
 
 
+# Beyond that one answer about all maps is cheaper than a process for each.
+_ASKED_ONE_BY_ONE = 8
+
+
 @dataclass(eq=False)
 class MultipathdUnclear(P2vdError):
     """multipathd answered something that is not its report."""
@@ -23,14 +28,25 @@ class MultipathdUnclear(P2vdError):
     )
 
 
-def path_states(commands: Commands) -> dict[str, PathState]:
-    """Return the state of every path by its device name (`sda`), from `multipathd show maps json`.
+def path_states(commands: Commands, maps: Collection[str] = ()) -> dict[str, PathState]:
+    """Return the state of every path by its device name (`sda`), as multipathd sees it.
 
+    Of all maps, or of `maps` alone, by name: those few are asked for one by one.
     Raises CommandFailed, CommandTimedOut, MultipathdUnclear.
     """
-    answer = commands.query(["multipathd", "show", "maps", "json"], timeout_s=15.0).stdout
+    if not 0 < len(maps) <= _ASKED_ONE_BY_ONE:
+        return _states(commands, ["maps"])
+    states: dict[str, PathState] = {}
+    for name in maps:
+        states.update(_states(commands, ["map", name]))
+    return states
+
+
+def _states(commands: Commands, what: Sequence[str]) -> dict[str, PathState]:
+    answer = commands.query(["multipathd", "show", *what, "json"], timeout_s=15.0).stdout
     try:
-        maps = json.loads(answer)["maps"]
+        report = json.loads(answer)
+        maps = report["maps"] if what == ["maps"] else [report["map"]]
         return {
             str(path["dev"]): _STATES.get(str(path["chk_st"]), PathState.UNKNOWN)
             for one in maps

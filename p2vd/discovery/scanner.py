@@ -1,8 +1,8 @@
 """One look at the host: block devices, multipath, LVM and what could interfere, as an Inventory."""
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -11,14 +11,15 @@ from p2vd.discovery.exposure import read_exposures, read_system_id
 from p2vd.discovery.iscsi import read_sessions
 from p2vd.discovery.lvm import LvmDevice, ReportFailed, read_volume_groups
 from p2vd.discovery.mounts import read_mounts
-from p2vd.discovery.multipath import path_states
-from p2vd.discovery.sysfs import BlockTree, Node, read_block_tree
+from p2vd.discovery.multipath import MultipathdUnclear, path_states
+from p2vd.discovery.part import groups_on, merged, part_of, strangers
+from p2vd.discovery.sysfs import BlockTree, Node, read_block_tree, reread
 from p2vd.discovery.usage import path_reasons, usage_reasons
-from p2vd.model.disk import PathState, Portal, Source
+from p2vd.model.disk import PathState, Portal, Source, clean_inquiry
 from p2vd.model.errors import NotFound, P2vdError, Reason
 from p2vd.model.inventory import Inventory
 from p2vd.model.lvm import Vg
-from p2vd.system.command import Commands
+from p2vd.system.command import CommandFailed, Commands
 
 if TYPE_CHECKING:
     from p2vd.discovery.nics import Route
@@ -31,10 +32,19 @@ T = TypeVar("T")
 _PATH_CODES = ("path-of-map", "no-map")
 
 
-class Discovery:
-    """Reads the host. Changes nothing, keeps nothing: any thread may ask.
+@dataclass(frozen=True)
+class _Seen:
+    """What the last look saw."""
 
-    A scan runs four commands, however many disks there are.
+    tree: BlockTree
+    inventory: Inventory
+
+
+class Discovery:
+    """Reads the host. Changes nothing: any thread may ask.
+
+    A scan runs four commands, however many disks there are. It is kept, so that a change costs no more
+    than what it concerns.
     """
 
     def __init__(
@@ -48,6 +58,7 @@ class Discovery:
         self._sysfs = sysfs
         self._proc = proc
         self._root = root
+        self._seen: _Seen | None = None
 
     def scan(self) -> Inventory:
         """Return what is there now.
@@ -58,29 +69,68 @@ class Discovery:
         """
         problems: list[str] = []
         tree = read_block_tree(self._sysfs)
-        states = _try(problems, lambda: path_states(self._commands)) if any(tree.maps()) else {}
+        seen = self._look(tree, problems)
+        inventory = replace(
+            seen,
+            system_id=_try(problems, lambda: read_system_id(self._commands)) or "",
+            exposures=self._exposures(problems),
+            problems=tuple(problems),
+        )
+        self._seen = _Seen(tree, inventory)
+        return inventory
+
+    def refresh(self, names: Collection[str]) -> Inventory:
+        """Return what is there now, after changes of the devices `names` (`sda`, `dm-3`) and no others.
+
+        Only what depends on these devices is read and asked for. Where that does not tell enough, the
+        host is scanned. What does not come from devices (exposures, the system ID) is that of the last
+        scan. Raises as `scan` does.
+        """
+        seen = self._seen
+        if seen is None or seen.inventory.problems:
+            return self.scan()
+        tree = reread(seen.tree, names)
+        part = part_of(names, seen.tree, tree, seen.inventory)
+        while True:
+            problems: list[str] = []
+            found = self._look(tree.only(part), problems, whole=False)
+            if problems or _lacks_more(found.volume_groups, seen.inventory):
+                return self.scan()
+            more = strangers(part, tree, found, seen.inventory)
+            if not more:
+                break
+            part = part_of(part | more, seen.tree, tree, seen.inventory)
+        before = groups_on(part, (seen.tree, tree), seen.inventory)
+        if any(pv.duplicate for vg in before for pv in vg.pvs):
+            # Of a PV that is there twice only one device was told: the other may be beyond the part.
+            return self.scan()
+        inventory = merged(seen.inventory, part, before, found)
+        self._seen = _Seen(tree, inventory)
+        return inventory
+
+    def _look(self, tree: BlockTree, problems: list[str], *, whole: bool = True) -> Inventory:
+        """Return sources, paths and volume groups of `tree`: the whole host's, or a part's."""
+        states = _try(problems, lambda: self._states(tree, whole=whole))
         disks = read_disks(tree, PathFacts(states, read_sessions(self._sysfs)))
         devices = lvm_devices(tree, states, disks)
         report = _try(problems, lambda: read_volume_groups(self._commands, devices))
         if report and report.complaint:
             problems.append(f"LVM complains: {report.complaint}")
         volume_groups = report.volume_groups if report else ()
+        by_device = {pv.device: vg for vg in volume_groups for pv in vg.pvs}
         mounts = read_mounts(tree, self._proc)
-        sources = []
+        sources, paths = [], {}
         for source in disks:
             node = tree.nodes[source.device]
+            if _is_path(source):
+                held = tree.map_of(source.device)
+                paths[source.device] = _map_id(held) if held else source.wwid
+                continue
             reasons = (*source.reasons, *(path_reasons(source, node) if node.is_map else ()))
-            if not _is_path(source):
-                reasons += usage_reasons(node, tree, mounts, volume_groups)
-                reasons += () if report else (_unknown_use(source),)
+            reasons += usage_reasons(node, tree, mounts, by_device)
+            reasons += () if report else (_unknown_use(source),)
             sources.append(replace(source, reasons=reasons))
-        return Inventory(
-            sources=tuple(sources),
-            volume_groups=volume_groups,
-            system_id=_try(problems, lambda: read_system_id(self._commands)) or "",
-            exposures=self._exposures(problems),
-            problems=tuple(problems),
-        )
+        return Inventory(tuple(sources), volume_groups, paths=paths)
 
     def volume_group(self, uuid: str) -> Vg:
         """Return the volume group of that UUID, read now.
@@ -88,8 +138,11 @@ class Discovery:
         Raises NotFound where no device shows it (which never means that it was removed),
         ReportFailed where LVM complains, CommandTimedOut.
         """
+        # First where it was seen last; not there, or not whole: on all devices.
+        if (vg := self._group_where_seen(uuid)) is not None:
+            return vg
         tree = read_block_tree(self._sysfs)
-        states = _try([], lambda: path_states(self._commands)) if any(tree.maps()) else {}
+        states = _try([], lambda: self._states(tree))
         devices = lvm_devices(tree, states, read_disks(tree, PathFacts(states, {})))
         # Once more with the VG's lock: a reader without it can meet a commit half-way.
         for locking in (False, True):
@@ -100,6 +153,35 @@ class Discovery:
                 if vg.uuid == uuid:
                     return vg
         raise NotFound("volume group", uuid)
+
+    def _group_where_seen(self, uuid: str) -> Vg | None:
+        """Return the group as its devices of the last look show it now; None where that is not certain."""
+        seen = self._seen
+        known = next((vg for vg in seen.inventory.volume_groups if vg.uuid == uuid), None) if seen else None
+        if seen is None or known is None or any(pv.duplicate for pv in known.pvs):
+            return None
+        pvs = {pv.device for pv in known.pvs}
+        names = [node.disk or node.name for node in seen.tree.nodes.values() if node.devnode in pvs]
+        tree = reread(seen.tree, names)
+        tree = tree.only(part_of(names, seen.tree, tree, seen.inventory))
+        states = _try([], lambda: self._states(tree, whole=False))
+        devices = lvm_devices(tree, states, read_disks(tree, PathFacts(states, {})))
+        report = read_volume_groups(self._commands, devices, vg_uuid=uuid)
+        found = next((vg for vg in report.volume_groups if vg.uuid == uuid), None)
+        return None if found is None or report.complaint or found.missing_pv_count else found
+
+    def _states(self, tree: BlockTree, *, whole: bool = True) -> dict[str, PathState]:
+        """Return the states of the maps' paths. Raises as path_states does."""
+        maps = [node.dm_name for node in tree.maps()]
+        if not maps:
+            return {}
+        try:
+            return path_states(self._commands, () if whole else maps)
+        except (CommandFailed, MultipathdUnclear):
+            if whole:
+                raise
+            # It may not know a map yet that the kernel has: of all maps it tells what it knows.
+            return path_states(self._commands)
 
     def route_to(self, portal: Portal) -> "Route":
         """Return which interface, address and MTU reach a portal. Raises nics.NoRoute."""
@@ -147,6 +229,12 @@ def _for_lvm(disk: Node, states: dict[str, PathState] | None) -> bool:
     return bool(disk.backing_file) if disk.name.startswith("loop") else True
 
 
+def _lacks_more(volume_groups: Sequence[Vg], before: Inventory) -> bool:
+    """Whether a volume group lacks PVs that it did not lack: they may be elsewhere."""
+    missing = {vg.uuid: vg.missing_pv_count for vg in before.volume_groups}
+    return any(vg.missing_pv_count > missing.get(vg.uuid, 0) for vg in volume_groups)
+
+
 def _try(problems: list[str], read: Callable[[], T]) -> T | None:
     try:
         return read()
@@ -154,6 +242,10 @@ def _try(problems: list[str], read: Callable[[], T]) -> T | None:
         log.warning("discovery: %s", error)
         problems.append(str(error))
         return None
+
+
+def _map_id(node: Node) -> str:
+    return clean_inquiry(node.dm_uuid.removeprefix("mpath-"))
 
 
 def _is_path(source: Source) -> bool:

@@ -7,8 +7,9 @@ or number is left out.
 import errno
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 # What reading an attribute of a device gives that just went, or that does not have it.
@@ -22,7 +23,7 @@ _ATTRIBUTE_BYTES = 4096
 _IGNORED = re.compile(r"(zram|ram|sr|fd|nbd)\d+|nvme\d+c\d+n\d+")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Node:
     """One block device of this moment. `number` is MAJ:MIN; `devpath` its place below /sys.
 
@@ -67,6 +68,15 @@ class BlockTree:
 
     sysfs: Path
     nodes: dict[str, Node] = field(default_factory=dict)
+
+    @cached_property
+    def loops(self) -> tuple[Node, ...]:
+        """The loop devices that show something."""
+        return tuple(node for node in self.nodes.values() if node.backing_file)
+
+    def only(self, names: Collection[str]) -> "BlockTree":
+        """Return the tree of these devices alone, in the order in which a whole one is read."""
+        return BlockTree(self.sysfs, {name: node for name in sorted(names) if (node := self.nodes.get(name))})
 
     def above(self, name: str) -> Iterator[Node]:
         """Yield what uses the device: its partitions and holders, theirs, and so on; each once."""
@@ -138,15 +148,74 @@ def read_block_tree(sysfs: Path = Path("/sys")) -> BlockTree:
     for name in list_directory(block):
         if _IGNORED.fullmatch(name):
             continue
-        disk = _read_disk(f"{block}/{name}", name)
-        if disk is None:
-            continue
-        nodes[name] = disk
-        for partition in disk.partitions:
-            part = _read_partition(disk, f"{block}/{name}/{partition}", partition)
-            if part is not None:
-                nodes[partition] = part
+        nodes.update((node.name, node) for node in _read_nodes(block, name))
     return BlockTree(sysfs, nodes)
+
+
+def _read_nodes(block: str, name: str) -> Iterator[Node]:
+    """Yield a whole disk and its partitions; nothing where it is gone."""
+    disk = _read_disk(f"{block}/{name}", name)
+    if disk is None:
+        return
+    yield disk
+    for partition in disk.partitions:
+        part = _read_partition(disk, f"{block}/{name}/{partition}", partition)
+        if part is not None:
+            yield part
+
+
+def reread(tree: BlockTree, names: Collection[str]) -> BlockTree:
+    """Return `tree` with the devices `names` read again, and those that they are stacked with.
+
+    What has come with them is read, what has gone is left out; a partition brings its disk.
+    """
+    nodes = dict(tree.nodes)
+    waiting = [disk for name in names if (disk := _disk_of(tree, name))]
+    asked, done = set(waiting), set()
+    while waiting:
+        name = waiting.pop()
+        if name in done:
+            continue
+        done.add(name)
+        before = _stacked_with(nodes, name)
+        _replace(nodes, tree.sysfs, name)
+        now = _stacked_with(nodes, name)
+        waiting += before | now if name in asked else before ^ now
+    return BlockTree(tree.sysfs, nodes)
+
+
+def _disk_of(tree: BlockTree, name: str) -> str:
+    """Return the whole disk's name of a device; "" for one that is not read or not known at all."""
+    if (node := tree.nodes.get(name)) is not None:
+        return node.disk or name
+    if _IGNORED.fullmatch(name):
+        return ""
+    # Of a partition that has just come the disk is the directory around it.
+    try:
+        place = os.readlink(f"{tree.sysfs}/class/block/{name}")  # noqa: PTH115  (as below)
+    except OSError as error:
+        if error.errno in _GONE:
+            return name
+        raise
+    around = place.rpartition("/")[0].rpartition("/")[2]
+    return around if name.startswith(around) else name
+
+
+def _stacked_with(nodes: dict[str, Node], name: str) -> set[str]:
+    node = nodes.get(name)
+    if node is None:
+        return set()
+    parts = [nodes[part] for part in node.partitions if part in nodes]
+    names = {other for one in (node, *parts) for other in (*one.holders, *one.slaves)}
+    return {nodes[other].disk or other if other in nodes else other for other in names}
+
+
+def _replace(nodes: dict[str, Node], sysfs: Path, name: str) -> None:
+    """Read a whole disk and its partitions again."""
+    old = nodes.pop(name, None)
+    for partition in old.partitions if old else ():
+        nodes.pop(partition, None)
+    nodes.update((node.name, node) for node in _read_nodes(f"{sysfs}/block", name))
 
 
 def _read_disk(directory: str, name: str) -> Node | None:

@@ -4,7 +4,7 @@ Each reason has a code for tools and a sentence with the remedy. What is seen he
 the disk is opened; the exclusive open and the open count decide then.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from p2vd.discovery.dm import split_dm_name
 from p2vd.discovery.identity import same_designator
@@ -22,9 +22,11 @@ _LV_UUID_LENGTH = 68
 
 
 def usage_reasons(
-    node: Node, tree: BlockTree, mounts: Mounts, volume_groups: Sequence[Vg]
+    node: Node, tree: BlockTree, mounts: Mounts, volume_groups: Mapping[str, Vg]
 ) -> tuple[Reason, ...]:
     """Return who uses the disk `node`, its partitions, or what is stacked on them.
+
+    `volume_groups` by the devices of their PVs.
 
     A PV of a volume group that this host neither uses nor owns is the physical machine's data and
     no reason.
@@ -168,7 +170,7 @@ def _other_holders(node: Node, stack: Sequence[Node]) -> Iterable[Reason]:
 
 def _loops(node: Node, stack: Sequence[Node], tree: BlockTree) -> Iterable[Reason]:
     names = {name for one in stack for name in (one.devnode, f"/dev/{one.name}")}
-    used = [one.devnode for one in tree.nodes.values() if one.backing_file in names]
+    used = [one.devnode for one in tree.loops if one.backing_file in names]
     if used:
         yield Reason(
             "holder",
@@ -177,11 +179,9 @@ def _loops(node: Node, stack: Sequence[Node], tree: BlockTree) -> Iterable[Reaso
         )
 
 
-def _physical_volume(node: Node, stack: Sequence[Node], volume_groups: Sequence[Vg]) -> Iterable[Reason]:
-    names = {one.devnode for one in stack}
-    for vg in volume_groups:
-        if not any(pv.device in names for pv in vg.pvs):
-            continue
+def _physical_volume(node: Node, stack: Sequence[Node], volume_groups: Mapping[str, Vg]) -> Iterable[Reason]:
+    found = [volume_groups[one.devnode] for one in stack if one.devnode in volume_groups]
+    for vg in {vg.uuid: vg for vg in found}.values():
         told = f"{node.devnode} is a physical volume of the volume group {vg.name}"
         owner = _owner(vg)
         if owner:

@@ -16,6 +16,15 @@ _QUIET_SECONDS = 0.5
 _LONGEST_BURST_EVENTS = 500
 
 
+class Event(Protocol):
+    """What the watcher reads of a pyudev.Device."""
+
+    @property
+    def sys_name(self) -> str:
+        """The kernel's name of the device that came, went or changed (`sda1`, `dm-3`)."""
+        ...
+
+
 class EventSource(Protocol):
     """What the watcher needs of pyudev.Monitor; tests put a pipe here."""
 
@@ -23,7 +32,7 @@ class EventSource(Protocol):
         """Return the descriptor that gets readable with an event."""
         ...
 
-    def poll(self, timeout: float | None = None) -> object | None:
+    def poll(self, timeout: float | None = None) -> Event | None:
         """Take one event, or return None where there is none."""
         ...
 
@@ -38,15 +47,18 @@ def block_events() -> EventSource:
 
 
 class Watcher:
-    """A thread that calls `on_event()` after each burst of events, and does nothing else."""
+    """A thread that calls `on_change` after each burst of events, and does nothing else.
+
+    With the names of the devices they were of; with None where events were lost: then any may have changed.
+    """
 
     def __init__(
         self,
-        on_event: Callable[[], None],
+        on_change: Callable[[frozenset[str] | None], None],
         source: EventSource | None = None,
         quiet_seconds: float = _QUIET_SECONDS,
     ) -> None:
-        self._on_event = on_event
+        self._on_change = on_change
         self._source = source if source is not None else block_events()
         self._quiet_ms = quiet_seconds * 1000
         self._stop_read, self._stop_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -57,7 +69,7 @@ class Watcher:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread and wait for it. A call of `on_event` under way ends first."""
+        """End the thread and wait for it. A call of `on_change` under way ends first."""
         os.write(self._stop_write, b"x")
         if self._thread.is_alive():
             self._thread.join()
@@ -68,21 +80,19 @@ class Watcher:
         poller = select.poll()
         poller.register(self._stop_read, select.POLLIN)
         poller.register(self._source.fileno(), select.POLLIN)
-        pending = 0
+        pending, names, lost = 0, set[str](), False
         while True:
             ready = {descriptor for descriptor, _ in poller.poll(self._quiet_ms if pending else None)}
             if self._stop_read in ready:
                 return
             if ready:
-                pending += self._take()
+                pending += 1
+                try:
+                    event = self._source.poll(timeout=0)
+                    names |= {event.sys_name} if event else set()
+                except OSError as error:  # the socket's buffer overflowed
+                    log.warning("udev events were lost: %s", error)
+                    lost = True
             if pending and (not ready or pending >= _LONGEST_BURST_EVENTS):
-                pending = 0
-                self._on_event()
-
-    def _take(self) -> int:
-        """Take one event. A lost one (the socket's buffer overflowed) is an event too."""
-        try:
-            self._source.poll(timeout=0)
-        except OSError as error:
-            log.warning("udev events were lost: %s", error)
-        return 1
+                self._on_change(None if lost else frozenset(names))
+                pending, names, lost = 0, set(), False

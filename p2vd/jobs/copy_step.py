@@ -32,7 +32,7 @@ from p2vd.jobs.control import (
 from p2vd.jobs.services import Services
 from p2vd.jobs.session import OpenFailed, WorkerSession, ask_opener
 from p2vd.jobs.signals import Signals
-from p2vd.jobs.targets import JobTarget, find_source, find_target
+from p2vd.jobs.targets import JobTarget, devices_of, find_source, find_target
 from p2vd.jobs.transitions import JobEvent
 from p2vd.jobs.worker_start import PROBES_END_S, open_devices, request, start_message
 from p2vd.model.disk import Source
@@ -260,7 +260,8 @@ def _unreported(attempt: _Copy, code: int) -> JobError:
 def _prove(services: Services, signals: Signals, attempt: _Copy, report: Report) -> None:
     """The last look before `proven`: the same LUN on every path, the same LV, nobody else at it."""
     job = attempt.job
-    source = find_source(services.inventory.fresh(), job)
+    names = devices_of(services.inventory.scanned_once(), job)
+    source = find_source(services.inventory.fresh(names=names), job)
     target = find_target(services, job)
     try:
         ask_opener(

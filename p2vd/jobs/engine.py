@@ -19,7 +19,7 @@ from p2vd.jobs.services import Services
 from p2vd.jobs.transitions import TERMINAL, JobEvent, advance
 from p2vd.model.disk import Source
 from p2vd.model.errors import IllegalTransition, InvalidArgument, P2vdError, Reason, Refused
-from p2vd.model.inventory import Inventory
+from p2vd.model.inventory import Difference, Inventory
 from p2vd.model.job import Activity, Caller, Hold, Job, Machine, MachineState, Stage
 from p2vd.model.plan import Plan
 from p2vd.planning.plan import PlanRequest, make_plan, recheck
@@ -167,13 +167,22 @@ class Engine:
             self.inventory_changed(self.inventory())
         return errors
 
-    def inventory_changed(self, inventory: Inventory) -> None:
-        """Put every source that a policy matches into quarantine, and tell the subscribers."""
+    def inventory_changed(self, inventory: Inventory, changed: Difference | None = None) -> None:
+        """Put every source that a policy matches into quarantine, and tell the subscribers.
+
+        Where `changed` says so, of the changed sources only.
+        """
         self._keep_unknown(inventory)
-        for source in inventory.sources:
-            if not source.reasons and first_match(self._policies.current(), source) is not None:
-                self._services.quarantine.add_source(source)
-        self._board.publish(InventoryChanged())
+        sources = [
+            source
+            for source in inventory.sources
+            if not source.reasons and (changed is None or source.id in changed.sources)
+        ]
+        policies = self._policies.current()
+        self._services.quarantine.add_sources(
+            [source for source in sources if first_match(policies, source) is not None]
+        )
+        self._board.publish(InventoryChanged(changed))
 
     def _keep_unknown(self, inventory: Inventory) -> None:
         quarantine = self._services.quarantine

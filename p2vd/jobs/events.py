@@ -2,10 +2,14 @@
 
 from dataclasses import dataclass
 
+from p2vd.model.inventory import Difference
+
 
 @dataclass(frozen=True)
 class InventoryChanged:
-    """Discovery saw something else than before."""
+    """Discovery saw something else than before; where `difference` is None, anything may be."""
+
+    difference: Difference | None = None
 
 
 @dataclass(frozen=True)

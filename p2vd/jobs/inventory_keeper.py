@@ -3,21 +3,20 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
 from p2vd.model.errors import P2vdError
-from p2vd.model.inventory import Inventory
+from p2vd.model.inventory import Difference, Inventory, difference
 
 log = logging.getLogger(__name__)
 
-# A LUN with eight paths makes dozens of uevents: one scan for all of them. And a host that makes
-# uevents all the time shall spend no more than a third of it on scans.
-_SETTLE_S = 0.5
+# A host that makes uevents all the time shall spend no more than a third of it on looking.
 _SETTLE_SCANS = 2
 
 Done = Callable[[P2vdError | None], None]
+Names = Collection[str]
 
 
 @dataclass(eq=False)
@@ -35,21 +34,43 @@ class Scanner(Protocol):
         """Return what is there now."""
         ...
 
+    def refresh(self, names: Names, /) -> Inventory:
+        """Return what is there now, after changes of the devices `names` and no others."""
+        ...
+
+
+@dataclass
+class _Wish:
+    """What is to be looked at: devices, or `everything`; and who waits for it."""
+
+    names: set[str] = field(default_factory=set)
+    everything: bool = False
+    waiting: list[Done] = field(default_factory=list)
+
+    def add(self, names: Names | None) -> None:
+        """Ask for devices; None: for everything."""
+        self.everything = self.everything or names is None
+        self.names.update(names or ())
+
 
 class InventoryKeeper:
-    """Scans on request, coalesced; never on the caller's thread, but for `fresh`."""
+    """Looks at the host on request, coalesced; never on the caller's thread, but for `fresh`.
 
-    def __init__(self, scanner: Scanner, on_change: Callable[[Inventory], None]) -> None:
+    `on_change` gets what is seen and in what it differs from what it got before.
+    """
+
+    def __init__(self, scanner: Scanner, on_change: Callable[[Inventory, Difference], None]) -> None:
         self._scanner = scanner
         self._on_change = on_change
         self._inventory = Inventory()
+        self._told = Inventory()
         self.scanned = False
         self._untold = False
         self._wanted = threading.Event()
         self._asked = threading.Event()
         self._stopped = threading.Event()
         self._lock = threading.Lock()
-        self._waiting: list[Done] = []
+        self._wish = _Wish(everything=True)
         self._thread = threading.Thread(target=self._run, name="inventory", daemon=True)
 
     def start(self) -> None:
@@ -71,19 +92,28 @@ class InventoryKeeper:
         """What the last scan saw, after waiting for the first one. Raises as `fresh` does."""
         return self.current() if self.scanned else self.fresh()
 
-    def mark_dirty(self) -> None:
-        """Scan soon. Cheap: a uevent handler may call it a thousand times."""
+    def mark_dirty(self, names: Names | None = None) -> None:
+        """Look soon at the devices `names`; None: at all. Cheap: may be called a thousand times."""
+        with self._lock:
+            self._wish.add(names)
         self._wanted.set()
 
-    def request(self, done: Done) -> None:
-        """Scan soon, and call `done` (on the scanning thread) after a scan that began after this call."""
+    def request(self, done: Done, names: Names | None = None) -> None:
+        """Look soon, and call `done` (on the looking thread) after a look that began after this call.
+
+        At the devices `names`; None: at all.
+        """
         with self._lock:
-            self._waiting.append(done)
+            self._wish.add(names)
+            self._wish.waiting.append(done)
             self._asked.set()
         self._wanted.set()
 
-    def fresh(self, timeout_s: float = 60.0) -> Inventory:
-        """Return an inventory begun after this call. Raises what the scan raised, or TimeoutError."""
+    def fresh(self, timeout_s: float = 60.0, names: Names | None = None) -> Inventory:
+        """Return an inventory that was looked for after this call, as far as `names` goes; None: all of it.
+
+        Raises what the look raised, or TimeoutError.
+        """
         finished = threading.Event()
         errors: list[P2vdError | None] = []
 
@@ -91,7 +121,7 @@ class InventoryKeeper:
             errors.append(error)
             finished.set()
 
-        self.request(done)
+        self.request(done, names)
         if not finished.wait(timeout_s):
             raise TimeoutError(f"the scan of the host did not end within {timeout_s:.0f} s")
         if errors[0] is not None:
@@ -99,32 +129,36 @@ class InventoryKeeper:
         return self._inventory
 
     def _run(self) -> None:
-        took_s = 0.0
+        next_s = 0.0
         while not self._stopped.is_set():
             self._wanted.wait()
-            if not self._waiting:
-                self._asked.wait(max(_SETTLE_S, took_s * _SETTLE_SCANS))
+            self._asked.wait(max(0.0, next_s - time.monotonic()))
             self._wanted.clear()
             with self._lock:
                 self._asked.clear()
-                waiting, self._waiting = self._waiting, []
+                wish, self._wish = self._wish, _Wish()
             began = time.monotonic()
-            self._scan(waiting)
-            took_s = time.monotonic() - began
+            self._look(wish)
+            ended = time.monotonic()
+            next_s = ended + (ended - began) * _SETTLE_SCANS
 
-    def _scan(self, waiting: list[Done]) -> None:
+    def _look(self, wish: _Wish) -> None:
         problem: ScanFailed | None = None
         try:
-            inventory = self._scanner.scan()
+            whole = wish.everything or not self.scanned
+            inventory = self._scanner.scan() if whole else self._scanner.refresh(wish.names)
             changed = inventory != self._inventory or not self.scanned
             self._inventory = inventory
             self.scanned = True
             if changed or self._untold:
                 self._untold = True
-                self._on_change(inventory)
+                self._on_change(inventory, difference(self._told, inventory))
+                self._told = inventory
                 self._untold = False
         except (P2vdError, OSError) as error:
             log.error("scan: %s", error)  # noqa: TRY400 - a sick host, no defect of ours
             problem = ScanFailed(str(error))
-        for done in waiting:
+            with self._lock:  # what was to be looked at still is
+                self._wish.add(None if wish.everything else wish.names)
+        for done in wish.waiting:
             done(problem)

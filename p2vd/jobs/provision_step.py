@@ -6,7 +6,7 @@ from dataclasses import replace
 from p2vd.jobs.control import Interrupted
 from p2vd.jobs.services import Services
 from p2vd.jobs.signals import Signals
-from p2vd.jobs.targets import find_source, read_vg
+from p2vd.jobs.targets import devices_of, find_source, read_vg
 from p2vd.jobs.transitions import JobEvent
 from p2vd.model.errors import PlanOutdated
 from p2vd.model.job import Activity, Job
@@ -24,7 +24,7 @@ def provision(services: Services, signals: Signals, job: Job) -> None:
     Raises MustWait, TryAgain, Interrupted, or what fails the job: nothing was written then.
     """
     await_running_changes(services, signals, job)
-    inventory = services.inventory.fresh()
+    inventory = services.inventory.fresh(names=devices_of(services.inventory.scanned_once(), job))
     source = find_source(inventory, job)
     services.quarantine.add_source(source)
     vg = read_vg(services, job)

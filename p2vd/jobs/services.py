@@ -1,6 +1,6 @@
 """What a job needs from the other rooms, gathered once by the daemon."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -25,6 +25,10 @@ class HostView(Protocol):
 
     def scan(self) -> Inventory:
         """Return what is there now."""
+        ...
+
+    def refresh(self, names: Collection[str], /) -> Inventory:
+        """Return what is there now, after changes of the devices `names` and no others."""
         ...
 
     def volume_group(self, uuid: str) -> Vg:

@@ -65,6 +65,27 @@ def find_source(inventory: Inventory, job: Job) -> Source:
     return source
 
 
+def devices_of(inventory: Inventory, job: Job) -> frozenset[str] | None:
+    """Return the names of the devices under the job's source and volume group, as they were seen last.
+
+    None where one of them was not seen: it may be anywhere.
+    """
+    source = inventory.by_id.get(job.plan.source.id)
+    pvs = {pv.device for vg in inventory.volume_groups if vg.uuid == job.plan.target.vg_uuid for pv in vg.pvs}
+    names = {name for pv in pvs if (name := _device_name(inventory, pv))}
+    if source is None or not pvs or len(names) < len(pvs):
+        return None
+    return frozenset(names | {source.device} | {path.device for path in source.paths})
+
+
+def _device_name(inventory: Inventory, devnode: str) -> str:
+    """Return the kernel's name of a device of the inventory; "" where it has none of that node."""
+    if not devnode.startswith("/dev/mapper/"):
+        return devnode.removeprefix("/dev/")
+    mapped = (source for source in inventory.sources if f"/dev/mapper/{source.name}" == devnode)
+    return next((source.device for source in mapped), "")
+
+
 def read_vg(services: Services, job: Job) -> Vg:
     """Return the job's VG as LVM reports it now. Raises MustWait, TryAgain."""
     target = job.plan.target

@@ -2,6 +2,7 @@
 
 import enum
 from dataclasses import dataclass
+from functools import lru_cache
 
 from p2vd.model.errors import Reason
 
@@ -25,7 +26,7 @@ class PathState(enum.Enum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Portal:
     """An iSCSI portal."""
 
@@ -37,7 +38,7 @@ class Portal:
         return f"{host}:{self.port}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ScsiPath:
     """One route to a LUN. `device` is the kernel's name of this moment (`sda`): never an identity."""
 
@@ -50,7 +51,7 @@ class ScsiPath:
     target_iqn: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Source:
     """A disk that can be copied: one per WWID, its paths are properties.
 
@@ -87,6 +88,7 @@ class Source:
         return f"{self.id} ({self.name})"
 
 
+@lru_cache(maxsize=1024)  # thousands of LUNs have one vendor and model
 def clean_inquiry(raw: str | bytes) -> str:
     """Return a string of an INQUIRY answer without NULs, control characters and bad UTF-8.
 

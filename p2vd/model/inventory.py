@@ -1,9 +1,11 @@
 """Everything that discovery saw at one moment."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from p2vd.model.disk import Source
-from p2vd.model.errors import NotFound, Reason
+from p2vd.model.errors import NotFound, Reason, Refused
 from p2vd.model.lvm import Vg
 
 
@@ -12,7 +14,8 @@ class Inventory:
     """Sources and volume groups of one moment. Immutable: a change makes a new one.
 
     `exposures`: what on this host could take hold of a guest's disk, each with the remedy; a host
-    with any is refused at plan time. `problems`: what discovery could not read.
+    with any is refused at plan time. `problems`: what discovery could not read. `paths`: disks that
+    are one path of a multipathed LUN, by their names of this moment (`sda`), with the LUN's id.
     """
 
     sources: tuple[Source, ...] = ()
@@ -20,15 +23,29 @@ class Inventory:
     system_id: str = ""
     exposures: tuple[Reason, ...] = ()
     problems: tuple[str, ...] = field(default=())
+    paths: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def by_id(self) -> Mapping[str, Source]:
+        """The sources by their ids."""
+        return {source.id: source for source in self.sources}
 
     def source(self, id_or_name: str) -> Source:
-        """The source of that id, or of that name of this moment. Raises NotFound."""
-        for source in self.sources:
-            if source.id == id_or_name:
-                return source
+        """The source of that id, or of that name of this moment.
+
+        Raises NotFound, and Refused for one path of a multipathed LUN: it names the LUN.
+        """
+        if id_or_name in self.by_id:
+            return self.by_id[id_or_name]
         for source in self.sources:
             if id_or_name in (source.name, source.device, source.devnode, f"/dev/mapper/{source.name}"):
                 return source
+        device = id_or_name.removeprefix("/dev/")
+        if (lun := self.paths.get(device)) is not None:
+            text = (
+                f"/dev/{device} is one path of the multipathed LUN {self.by_id[lun]}. Ask for {lun} instead."
+            )
+            raise Refused(f"/dev/{device}", (Reason("path-of-map", text),))
         raise NotFound("source", id_or_name)
 
     def volume_group(self, uuid: str) -> Vg:
@@ -37,3 +54,22 @@ class Inventory:
             if vg.uuid == uuid:
                 return vg
         raise NotFound("volume group", uuid)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What is new, gone or other than before: ids of sources, UUIDs of volume groups."""
+
+    sources: frozenset[str] = frozenset()
+    volume_groups: frozenset[str] = frozenset()
+
+
+def difference(before: Inventory, after: Inventory) -> Difference:
+    """Return in which sources and volume groups two inventories differ."""
+    groups = [{vg.uuid: vg for vg in one.volume_groups} for one in (before, after)]
+    return Difference(_unlike(before.by_id, after.by_id), _unlike(*groups))
+
+
+def _unlike(before: Mapping[str, object], after: Mapping[str, object]) -> frozenset[str]:
+    changed = {key for key, value in after.items() if before.get(key) != value}
+    return frozenset(changed | (before.keys() - after.keys()))

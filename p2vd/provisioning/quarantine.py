@@ -88,7 +88,20 @@ class Quarantine:
 
     def add_source(self, source: Source) -> None:
         """Quarantine a source: its map and paths, or the disk with its partitions."""
-        self._each(self.add, source_keys(source), _devices(source))
+        self.add_sources([source])
+
+    def add_sources(self, sources: Iterable[Source]) -> None:
+        """Quarantine sources. All markers are written before udev hears of any of them."""
+        new = [source for source in sources if True in {self._make(key) for key in source_keys(source)}]
+        if new:
+            with _told(self._directory):
+                _sync(self._directory)
+        for device in (device for source in new for device in _devices(source)):
+            self._announce(device)
+
+    def _make(self, key: str) -> bool:
+        """Write a device's marker, not yet durable; False where it was there."""
+        return self._create(self._directory / marker_name(key), sync=False)
 
     def remove_source(self, source: Source) -> None:
         """End a source's quarantine."""
@@ -126,14 +139,15 @@ class Quarantine:
             for device in devices:
                 self._announce(device)
 
-    def _create(self, path: Path) -> bool:
+    def _create(self, path: Path, *, sync: bool = True) -> bool:
         with _told(path):
             if path.exists():
                 return False
             path.parent.mkdir(parents=True, exist_ok=True)
             # An empty file has nothing that could be torn: it is there or not.
             os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
-            _sync(path.parent)
+            if sync:
+                _sync(path.parent)
             return True
 
     def _unlink(self, path: Path) -> bool:

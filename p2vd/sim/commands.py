@@ -79,12 +79,12 @@ class SimCommands:
         return result
 
     def _maps(self, _: Sequence[str]) -> str:
-        maps = ",".join(_map_json(lun) for lun in self._san.luns.values())
+        maps = ",".join(_map_json(lun) for lun in self._san.luns.values() if lun.mapped)
         return f'{{\n   "major_version": 0,\n   "minor_version": 1,\n   "maps": [{maps}]\n}}\n'
 
     def _map(self, words: Sequence[str]) -> str:
         lun = self._san.lun_of(words[0])
-        if lun is None or words[1:] != ["json"]:
+        if lun is None or not lun.mapped or words[1:] != ["json"]:
             raise Answered(1, "fail\n")
         return f'{{\n   "major_version": 0,\n   "minor_version": 1,\n   "map":{_map_json(lun)}\n}}\n'
 
@@ -131,8 +131,9 @@ class SimCommands:
 
 def _map_json(lun: Lun) -> str:
     """Return one map as multipathd 0.9.4 writes it: two groups of paths, the first one in use."""
-    half = -(-len(lun.paths) // 2)
-    groups = [group for group in (lun.paths[:half], lun.paths[half:]) if group]
+    paths = [path for path in lun.paths if path.in_map]
+    half = -(-len(paths) // 2)
+    groups = [group for group in (paths[:half], paths[half:]) if group]
     told = ",".join(_group_json(number, group) for number, group in enumerate(groups, 1))
     return f"""{{
       "name" : "{lun.map_name}",
@@ -140,7 +141,7 @@ def _map_json(lun: Lun) -> str:
       "sysfs" : "{lun.device}",
       "failback" : "-",
       "queueing" : "5 chk",
-      "paths" : {len(lun.paths)},
+      "paths" : {len(paths)},
       "write_prot" : "rw",
       "dm_st" : "active",
       "features" : "1 queue_if_no_path",

@@ -29,6 +29,10 @@ class Uevents:
                 os.eventfd_write(self._ready, 1)
             self._waiting.extend(Uevent(action, name) for name in names)
 
+    def waiting(self) -> int:
+        """How many nobody has taken yet."""
+        return len(self._waiting)
+
     def fileno(self) -> int:
         """Return the descriptor to poll."""
         return self._ready

@@ -177,7 +177,7 @@ def _picked(rows: dict[str, list[Row]], report: str, selection: str, fields: Col
 
 def _rows(group: SimVg, devices: Collection[str]) -> dict[str, list[Row]]:
     """Return every row of every report of one group; none where no PV of it is shown to LVM."""
-    shown = [pv.lun.node in devices for pv in group.pvs]
+    shown = [pv.lun.mapped and pv.lun.node in devices for pv in group.pvs]
     if not any(shown):
         return {}
     vg = {

@@ -101,6 +101,16 @@ class Processes:
         self.workers[argv[argv.index("--job") + 1]] = (child, worker)
         return child
 
+    def stall(self, job_uuid: str, hangs: bool) -> None:
+        """Let the I/O of a job's worker hang in the kernel, or go on. Raises KeyError where there is none."""
+        session = self.workers[job_uuid][1].session
+        if session is None:
+            raise KeyError(job_uuid)
+        if hangs:
+            session.flows.clear()
+        else:
+            session.flows.set()
+
     def _open(self, channel: SeqpacketChannel) -> int:
         packet = channel.receive()
         if packet is None:

@@ -17,26 +17,34 @@ _FIRST_FC_HOST = 200
 
 @dataclass
 class SimPath:
-    """One path: the device of this moment, and whether I/O goes through."""
+    """One path: the device of this moment, whether I/O goes through, and whether the map holds it."""
 
     device: str
     number: str
     host: int
     lun: int
     ready: bool = True
+    in_map: bool = True
 
 
 @dataclass
 class Lun:
-    """A LUN with its multipath map. `size_bytes` may grow; `kind` is what the script says."""
+    """A LUN with its multipath map, if it is `mapped`. `size_bytes` may grow; `kind` is the script's."""
 
     wwid: str
     serial: str
     kind: Luns
     size_bytes: int
+    number_of_all: int
     map_name: str
     device: str
     paths: list[SimPath] = field(default_factory=list)
+    mapped: bool = False
+
+    @property
+    def path_names(self) -> tuple[str, ...]:
+        """The kernel's names of the paths."""
+        return tuple(path.device for path in self.paths)
 
     @property
     def node(self) -> str:
@@ -70,17 +78,14 @@ class San:
     def attach(self, kind: Luns) -> list[Lun]:
         """Map `kind.count` new LUNs to the host, every path of them ready."""
         with self.lock:
-            luns = [self._attach_one(kind) for _ in range(kind.count)]
-            for lun in luns:
-                self.uevents.send("add", *(path.device for path in lun.paths), lun.device)
-                self.uevents.send("change", lun.device)
-            return luns
+            return [self._attach_one(kind) for _ in range(kind.count)]
 
     def detach(self, wwid: str) -> None:
         """Unmap a LUN that nothing is stacked on: its map and its paths go."""
         with self.lock:
-            lun = self.luns.pop(wwid)
-            names = (lun.device, *(path.device for path in lun.paths))
+            if self.luns[wwid].mapped:
+                self.drop_map(wwid)
+            names = self.luns.pop(wwid).path_names
             for name in names:
                 self.tree.remove(name)
             self.uevents.send("remove", *names)
@@ -90,9 +95,49 @@ class San:
         with self.lock:
             lun = self.luns[wwid]
             lun.size_bytes = size_bytes
-            for name in (*(path.device for path in lun.paths), lun.device):
+            names = (*lun.path_names, *((lun.device,) if lun.mapped else ()))
+            for name in names:
                 self.tree.write(name, "size", f"{size_bytes // 512}\n")
-            self.uevents.send("change", *(path.device for path in lun.paths), lun.device)
+            self.uevents.send("change", *names)
+
+    def drop_map(self, wwid: str) -> None:
+        """Flush the map of a LUN that nothing is stacked on, as multipath -f does."""
+        with self.lock:
+            lun = self.luns[wwid]
+            lun.mapped = False
+            self.tree.remove(lun.device)
+            self.uevents.send("remove", lun.device)
+
+    def make_map(self, wwid: str) -> None:
+        """Make the map of a LUN, over all its paths."""
+        with self.lock:
+            lun = self.luns[wwid]
+            lun.device = self.next_dm()
+            self._map(lun)
+
+    def add_path(self, wwid: str, *, in_map: bool) -> str:
+        """Give a LUN one more path, which its map takes in or not. Returns the path's device."""
+        with self.lock:
+            lun = self.luns[wwid]
+            path = self._attach_path(lun, len(lun.paths))
+            path.in_map = in_map and lun.mapped
+            lun.paths.append(path)
+            self.uevents.send("add", path.device)
+            if path.in_map:
+                self.tree.stack(path.device, lun.device)
+                self.uevents.send("change", lun.device)
+            return path.device
+
+    def drop_path(self, device: str) -> None:
+        """Take a path away, from its map too."""
+        with self.lock:
+            lun, path = self._path(device)
+            lun.paths.remove(path)
+            if lun.mapped and path.in_map:
+                self.tree.unstack(device, lun.device)
+                self.uevents.send("change", lun.device)
+            self.tree.remove(device)
+            self.uevents.send("remove", device)
 
     def set_path(self, device: str, *, ready: bool) -> None:
         """Let a path fail or return, as multipathd's checker sees it and the map's uevent tells."""
@@ -112,7 +157,7 @@ class San:
         name = devnode.rpartition("/")[2]
         with self.lock:
             for lun in self.luns.values():
-                if name in (lun.map_name, lun.device) or any(path.device == name for path in lun.paths):
+                if name in (lun.map_name, lun.device, *lun.path_names):
                     return lun
         return None
 
@@ -128,28 +173,35 @@ class San:
         serial = hashlib.sha256(f"p2vd-sim-{self._serials}".encode()).hexdigest()[:25]
         device = self.next_dm()
         name = f"mpath{letters(self._serials - 1)}"
-        lun = Lun(f"36001405{serial}", serial, kind, kind.size_bytes, name, device)
+        lun = Lun(f"36001405{serial}", serial, kind, kind.size_bytes, self._serials - 1, name, device)
         for number in range(kind.paths):
-            path = self._attach_path(lun, number)
-            lun.paths.append(path)
+            lun.paths.append(self._attach_path(lun, number))
+        self.uevents.send("add", *lun.path_names)
+        self._map(lun)
+        self.luns[lun.wwid] = lun
+        return lun
+
+    def _map(self, lun: Lun) -> None:
         self.tree.add(
-            device,
-            f"devices/virtual/block/{device}",
+            lun.device,
+            f"devices/virtual/block/{lun.device}",
             {
-                **basics(lun.number, lun.size_bytes, kind.sector_size),
-                **dm_attributes(name, f"mpath-{lun.wwid}"),
+                **basics(lun.number, lun.size_bytes, lun.kind.sector_size),
+                **dm_attributes(lun.map_name, f"mpath-{lun.wwid}"),
             },
         )
         for path in lun.paths:
-            self.tree.stack(path.device, device)
-        self.luns[lun.wwid] = lun
-        return lun
+            path.in_map = True
+            self.tree.stack(path.device, lun.device)
+        lun.mapped = True
+        self.uevents.send("add", lun.device)
+        self.uevents.send("change", lun.device)
 
     def _attach_path(self, lun: Lun, number: int) -> SimPath:
         device = f"sd{letters(self._disks)}"
         fibre = lun.kind.transport is Transport.FC
         host = number + (_FIRST_FC_HOST if fibre else 1)
-        path = SimPath(device, f"{_SD_MAJOR}:{self._disks * 16}", host, self._serials - 1)
+        path = SimPath(device, f"{_SD_MAJOR}:{self._disks * 16}", host, lun.number_of_all)
         self._disks += 1
         if fibre:
             adapter = f"devices/pci0000:00/0000:00:03.0/host{host}/rport-{host}:0-1"

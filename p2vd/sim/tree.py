@@ -20,9 +20,10 @@ class Tree:
         shutil.rmtree(root, ignore_errors=True)
         self._sys = str(root / "sys")
         self._places: dict[str, str] = {}
-        for directory in ("sys/block", "sys/class/iscsi_session", "sys/class/iscsi_connection", "proc/1"):
+        for kind in ("block", "iscsi_session", "iscsi_connection"):
+            (root / "sys/class" / kind).mkdir(parents=True)
+        for directory in ("sys/block", "proc/1"):
             (root / directory).mkdir(parents=True)
-        (root / "sys/class/block").symlink_to("../block")
         (root / "proc/1/mountinfo").touch()
         (root / "proc/swaps").write_text("Filename\tType\tSize\tUsed\tPriority\n")
 
@@ -38,17 +39,18 @@ class Tree:
                 made.add(parent)
                 os.mkdir(f"{directory}/{parent}")  # noqa: PTH102
             _write(f"{directory}/{attribute}", value)
-        # The link comes last: a device is there as a whole or not at all.
+        # The links come last: a device is there as a whole or not at all.
+        os.symlink(f"../../{place}", f"{self._sys}/class/block/{name}")  # noqa: PTH211
         os.symlink(f"../{place}", f"{self._sys}/block/{name}")  # noqa: PTH211
         self._places[name] = directory
 
     def remove(self, name: str) -> None:
         """Take a disk away, and its name from what it was stacked on."""
         directory = self._places.pop(name)
-        (Path(self._sys) / "block" / name).unlink()
+        for links in ("block", "class/block"):
+            (Path(self._sys) / links / name).unlink()
         for lower in os.listdir(f"{directory}/slaves"):  # noqa: PTH208
-            if lower in self._places:
-                (Path(self._places[lower]) / "holders" / name).unlink(missing_ok=True)
+            (Path(self._places[lower]) / "holders" / name).unlink()
         shutil.rmtree(directory)
 
     def write(self, name: str, attribute: str, value: str) -> None:
@@ -59,6 +61,11 @@ class Tree:
         """Say that the disk `upper` holds the disk `lower`."""
         _write(f"{self._places[lower]}/holders/{upper}", "")
         _write(f"{self._places[upper]}/slaves/{lower}", "")
+
+    def unstack(self, lower: str, upper: str) -> None:
+        """Say that the disk `upper` no longer holds the disk `lower`."""
+        (Path(self._places[lower]) / "holders" / upper).unlink()
+        (Path(self._places[upper]) / "slaves" / lower).unlink()
 
     def session(self, number: int, host: int, address: str, iqn: str) -> None:
         """Show an iSCSI session with its one connection to port 3260."""

@@ -1,6 +1,7 @@
 """The small parts of jobs: finding devices again, credits, waits, policies in force, old workers."""
 
 import threading
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +14,10 @@ from p2vd.jobs.inventory_keeper import InventoryKeeper, ScanFailed
 from p2vd.jobs.policies import PolicyKeeper
 from p2vd.jobs.pool_watch import PoolWatch
 from p2vd.jobs.signals import Signals
-from p2vd.jobs.targets import find_source
+from p2vd.jobs.targets import devices_of, find_source
 from p2vd.model.disk import PathState
 from p2vd.model.errors import IdentityChanged, NotFound, P2vdError, Reason, Refused
-from p2vd.model.inventory import Inventory
+from p2vd.model.inventory import Difference, Inventory
 from p2vd.model.job import Hold, Progress
 from p2vd.model.lvm import Pv, ThinPool, Vg
 from p2vd.model.size import GIB, MIB
@@ -106,26 +107,33 @@ def test_a_pool_that_needs_repair_fails_with_the_command(mode: str, needs: str) 
 
 
 class Scanner:
-    """Counts scans; `raises` is what the next one raises."""
+    """Counts scans and notes what was refreshed; `raises` is what the next scan raises."""
 
     def __init__(self) -> None:
         self.scans = 0
+        self.refreshed: list[set[str]] = []
         self.raises: P2vdError | OSError | None = None
         self.begin = threading.Event()
         self.begin.set()
+        self.entered = threading.Event()
 
     def scan(self) -> Inventory:
+        self.entered.set()
         self.begin.wait(10)
         self.scans += 1
         if self.raises:
             raise self.raises
         return Inventory(problems=(str(self.scans),))
 
+    def refresh(self, names: Collection[str]) -> Inventory:
+        self.refreshed.append(set(names))
+        return Inventory((source(size_bytes=len(self.refreshed)),))
+
 
 def test_fresh_waits_for_a_scan_that_began_after_the_call() -> None:
     scanner = Scanner()
     seen: list[Inventory] = []
-    keeper = InventoryKeeper(scanner, seen.append)
+    keeper = InventoryKeeper(scanner, lambda inventory, _: seen.append(inventory))
     keeper.start()
     first = keeper.fresh(10)
     second = keeper.fresh(10)
@@ -136,7 +144,7 @@ def test_fresh_waits_for_a_scan_that_began_after_the_call() -> None:
 
 def test_a_failed_scan_is_told_to_who_asked_and_keeps_the_old_inventory() -> None:
     scanner = Scanner()
-    keeper = InventoryKeeper(scanner, lambda _: None)
+    keeper = InventoryKeeper(scanner, lambda *_: None)
     keeper.start()
     before = keeper.fresh(10)
     scanner.raises = NotFound("LVM", "report")
@@ -149,7 +157,7 @@ def test_a_failed_scan_is_told_to_who_asked_and_keeps_the_old_inventory() -> Non
 def test_a_scan_that_does_not_end_is_not_waited_for_for_ever() -> None:
     scanner = Scanner()
     scanner.begin.clear()
-    keeper = InventoryKeeper(scanner, lambda _: None)
+    keeper = InventoryKeeper(scanner, lambda *_: None)
     keeper.start()
     with pytest.raises(TimeoutError):
         keeper.fresh(0.01)
@@ -161,7 +169,7 @@ def test_neither_a_host_that_cannot_be_read_nor_a_failing_listener_ends_the_look
     """Either would have ended the scanning thread: no news any more, and callers waiting for ever."""
     scanner = Scanner()
 
-    def refuse(_: Inventory) -> None:
+    def refuse(_: Inventory, __: Difference) -> None:
         raise MarkerUnwritable("/etc/p2vd/quarantine.d/x", "read-only file system")
 
     keeper = InventoryKeeper(scanner, refuse)
@@ -173,6 +181,53 @@ def test_neither_a_host_that_cannot_be_read_nor_a_failing_listener_ends_the_look
         keeper.fresh(10)
     assert scanner.scans >= 2
     keeper.stop()
+
+
+def looking(scanner: Scanner) -> tuple[InventoryKeeper, list[Difference]]:
+    """A keeper in the middle of its first scan, and what it tells."""
+    told: list[Difference] = []
+    scanner.begin.clear()
+    keeper = InventoryKeeper(scanner, lambda _, difference: told.append(difference))
+    keeper.start()
+    assert scanner.entered.wait(10)
+    return keeper, told
+
+
+def test_changes_of_devices_cost_one_refresh_and_no_scan() -> None:
+    scanner = Scanner()
+    keeper, told = looking(scanner)
+    keeper.mark_dirty({"sda", "dm-0"})
+    keeper.mark_dirty({"sdb"})
+    done = threading.Event()
+    keeper.request(lambda _: done.set(), {"sdc"})
+    scanner.begin.set()
+    assert done.wait(10)
+    assert (scanner.scans, scanner.refreshed) == (1, [{"sda", "sdb", "sdc", "dm-0"}])
+    assert told == [Difference(), Difference(frozenset({source().id}))]
+    keeper.stop()
+
+
+def test_after_lost_events_everything_is_looked_at() -> None:
+    scanner = Scanner()
+    keeper, _ = looking(scanner)
+    keeper.mark_dirty({"sda"})
+    keeper.mark_dirty(None)
+    done = threading.Event()
+    keeper.request(lambda _: done.set(), {"sdb"})
+    scanner.begin.set()
+    assert done.wait(10)
+    assert (scanner.scans, scanner.refreshed) == (2, [])
+    keeper.stop()
+
+
+def test_what_a_job_stands_on_is_looked_at_by_its_devices() -> None:
+    vg = replace(VG, uuid=JOB.plan.target.vg_uuid, pvs=(Pv("pv", "/dev/mapper/mpathz", GIB, GIB),))
+    lun = replace(source(), id="pv", device="dm-9", name="mpathz", dm_uuid="mpath-z", paths=())
+    seen = Inventory((source(), lun), (vg,))
+    assert devices_of(seen, JOB) == frozenset({"dm-0", "sda", "sdb", "dm-9"})
+    assert devices_of(replace(seen, sources=(source(),)), JOB) is None
+    assert devices_of(replace(seen, sources=(lun,)), JOB) is None
+    assert devices_of(replace(seen, volume_groups=()), JOB) is None
 
 
 def test_the_wish_for_another_bandwidth_outlasts_the_worker() -> None:
