@@ -33,7 +33,6 @@ from p2vd.jobs.store import Store
 from p2vd.model.errors import P2vdError
 from p2vd.provisioning.lvm import Volumes
 from p2vd.provisioning.quarantine import Quarantine
-from p2vd.registration.libvirt_domain import Libvirt
 from p2vd.system import notify
 from p2vd.system.command import Commands, SystemCommands
 from p2vd.system.process import Spawn, spawn
@@ -128,11 +127,18 @@ def real_doors(config: Config) -> Doors:
         commands=SystemCommands(),
         events=block_events,
         spawn=spawn,
-        libvirt=Libvirt,
+        libvirt=_libvirt,
         worker_ids=(user.pw_uid, user.pw_gid),
         connect=dbus.SystemBus,
         authority=Polkit,
     )
+
+
+def _libvirt(uri: str) -> Hypervisor:
+    # Here and not above: libvirt's libraries are a quarter of an idle daemon's memory.
+    from p2vd.registration.libvirt_domain import Libvirt
+
+    return Libvirt(uri)
 
 
 def simulation(
@@ -236,7 +242,6 @@ def serve(config: Config, doors: Doors) -> int:
     if interval := notify.watchdog_interval_s():
         GLib.timeout_add(int(interval * 1000), alive)
     watcher.start()
-    engine.start()
 
     def publish() -> bool:
         if not published:
@@ -253,6 +258,7 @@ def serve(config: Config, doors: Doors) -> int:
     # A client that was just told `ready` finds the sources there; a disk that hangs delays that, not more.
     published: list[bool] = []
     engine.rescan(lambda _: GLib.idle_add(publish))
+    engine.start()
     GLib.timeout_add_seconds(_FIRST_SCAN_S, publish)
     loop.run()
     engine.stop()

@@ -7,7 +7,7 @@ while a lock of the engine is held by somebody who waits for a disk.
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 
 from p2vd.bus import views
@@ -76,10 +76,10 @@ class Collector:
         self,
         engine: EnginePort,
         version: str,
-        post: Callable[[Callable[[], None]], None],
-        apply: Callable[[Picture], None],
+        post: Callable[[Iterator[None]], None],
+        apply: Callable[[Picture], Iterator[None]],
     ) -> None:
-        """`post` runs a function on the GLib thread, in order; `apply` takes a picture there."""
+        """`post` runs iterators on the GLib thread, in order; `apply` takes a picture there, step by step."""
         self._engine = engine
         self._version = version
         self._post = post
@@ -98,7 +98,8 @@ class Collector:
         In this order nothing is missed, and no older picture comes after a newer one.
         """
         self._engine.subscribe(self.on_event)
-        self._apply(self.picture(EVERYTHING))
+        for _ in self._apply(self.picture(EVERYTHING)):
+            pass
         self._thread.start()
 
     def stop(self) -> None:
@@ -128,11 +129,11 @@ class Collector:
                 log.exception("cannot read the engine's state for the bus")
                 picture = Picture()
 
-            def publish() -> None:
-                self._apply(picture)
+            def publish() -> Iterator[None]:
+                yield from self._apply(picture)
                 then()
 
-            self._post(publish)
+            self._post(publish())
 
     def picture(self, topics: Collection[Topic]) -> Picture:
         """Read the engine."""

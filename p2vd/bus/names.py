@@ -1,5 +1,6 @@
 """Every name that p2vd has on the bus, in one place. Pure: clients import it too."""
 
+import re
 from typing import Final
 
 BUS_NAME: Final = "org.p2vd1"
@@ -75,19 +76,15 @@ def error_name(name: str) -> str:
     return ERROR_PREFIX + (name if name in ERRORS else "Failed")
 
 
+_NOT_PLAIN = re.compile(rb"^[0-9]|[^A-Za-z0-9]")
+
+
 def encode_label(text: str) -> str:
     """Return `text` as one element of an object path, escaped as sd_bus_path_encode does.
 
     ASCII letters stay, digits too unless first; each other byte becomes `_xx`; "" becomes `_`.
     """
-    if not text:
-        return "_"
-    parts = []
-    for index, byte in enumerate(text.encode()):
-        character = chr(byte)
-        plain = byte < 128 and (character.isalpha() or (character.isdigit() and index > 0))
-        parts.append(character if plain else f"_{byte:02x}")
-    return "".join(parts)
+    return _NOT_PLAIN.sub(lambda byte: b"_%02x" % byte[0][0], text.encode()).decode("ascii") or "_"
 
 
 def decode_label(label: str) -> str:

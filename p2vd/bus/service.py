@@ -6,7 +6,7 @@ slow engine never delays anybody else's call, nor the daemon's stop.
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -29,6 +29,7 @@ from p2vd.bus.names import BUS_NAME, JOB, MANAGER, ROOT, error_name, object_id
 from p2vd.bus.port import Authority, EnginePort, Verdict
 from p2vd.bus.standard import StandardError, answer_standard
 from p2vd.bus.tree import Interfaces, ObjectTree, append
+from p2vd.bus.turns import Turns
 from p2vd.bus.wire import fits, plain
 from p2vd.model.errors import InvalidArgument, P2vdError
 from p2vd.model.job import Caller, Stage
@@ -57,7 +58,7 @@ class Service:
         self._on_lost = on_lost
         self._calls = 0
         self._tree = ObjectTree(connection.send_message, _monotonic_s, _later)
-        self._collector = Collector(engine, version, _post, self._apply)
+        self._collector = Collector(engine, version, Turns().add, self._apply)
         self._methods = Methods(engine, self._collector)
         self._published = False
         self._filter = self._on_message  # one object: it is found again by identity
@@ -67,6 +68,7 @@ class Service:
         self._connection.set_exit_on_disconnect(False)
         self._collector.start()
         self._published = True
+        self._tree.silent = False
         self._connection.add_message_filter(self._filter)
         reply = self._connection.request_name(BUS_NAME, dbus.bus.NAME_FLAG_DO_NOT_QUEUE)
         if reply != dbus.bus.REQUEST_NAME_REPLY_PRIMARY_OWNER:
@@ -80,10 +82,13 @@ class Service:
             self._connection.release_name(BUS_NAME)
             self._connection.flush()
 
-    def _apply(self, picture: Picture) -> None:
+    def _apply(self, picture: Picture) -> Iterator[None]:
+        """Bring the tree up to date, an object a step."""
         for path in picture.drops(self._tree.paths()):
             self._drop(path)
+            yield
         for path, values in picture.objects.items():
+            yield
             before = self._tree.get(path)
             self._tree.put(path, values)
             if JOB in values and self._published:
@@ -231,14 +236,6 @@ def _unexpected(error: Exception) -> Failed:
 
 def _ours(path: str) -> bool:
     return path == "/" or path == ROOT or ROOT.startswith(path + "/") or path.startswith(ROOT + "/")
-
-
-def _post(function: Callable[[], None]) -> None:
-    def once() -> bool:
-        function()
-        return False
-
-    GLib.idle_add(once, priority=GLib.PRIORITY_DEFAULT)
 
 
 def _later(delay_s: float, function: Callable[[], None]) -> None:

@@ -18,7 +18,7 @@ Interfaces = Mapping[str, Properties]
 
 @dataclass
 class _Entry:
-    """`now`: what Get answers. `told`: what the signals said so far."""
+    """`now`: what Get answers. `told`: what the signals said so far. Their values are never changed."""
 
     now: dict[str, Properties]
     told: dict[str, Properties]
@@ -39,6 +39,8 @@ class ObjectTree:
         self._clock = clock
         self._later = later
         self._entries: dict[str, _Entry] = {}
+        self.silent = True
+        """Nobody can have asked yet, so nobody is told."""
 
     def paths(self) -> KeysView[str]:
         """Every object's path, as they are now: copy it before objects come or go."""
@@ -57,8 +59,8 @@ class ObjectTree:
             entry.now = now
             self._tell(path, entry)
             return
-        self._entries[path] = _Entry(now, {name: dict(properties) for name, properties in now.items()})
-        if path != ROOT:
+        self._entries[path] = _Entry(now, dict(now))
+        if path != ROOT and not self.silent:
             self.emit(ROOT, OBJECT_MANAGER, "InterfacesAdded", path, self._dictionary(now))
 
     def remove(self, path: str) -> None:
@@ -68,6 +70,8 @@ class ObjectTree:
 
     def emit(self, path: str, interface: str, member: str, *values: object) -> None:
         """Send a signal that the XML declares."""
+        if self.silent:
+            return
         spec = standard().get(interface) or interfaces()[interface]
         message = SignalMessage(path, interface, member)
         append(message, spec.signals[member], values)
@@ -100,7 +104,7 @@ class ObjectTree:
             elif counters:
                 entry.counters_told_s = now_s
             if changed:
-                told.update(changed)
+                entry.told[interface] = {**told, **changed}
                 types = interfaces()[interface].properties
                 values = encode_properties(types, changed)
                 self.emit(path, PROPERTIES, "PropertiesChanged", interface, values, ())

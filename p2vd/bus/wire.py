@@ -1,7 +1,8 @@
 """Python values as D-Bus values of a given signature."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import dbus
@@ -31,32 +32,51 @@ class Variant:
     value: object
 
 
-def encode(signature: str, value: Any, variant_level: int = 0) -> Any:
+def encode(signature: str, value: Any) -> Any:
     """Return `value` as the D-Bus value of one complete type. Raises TypeError where it does not fit.
 
     Strings lose NULs and lone surrogates: with them libdbus refuses the message, or ends the process.
     """
+    return _encoder(signature, 0)(value)
+
+
+@cache
+def _encoder(signature: str, level: int) -> Callable[[Any], Any]:
+    """Return what encodes values of a type, `level` variants deep. Made once: there may be 30,000 values."""
     if signature == "v":
-        return encode(value.signature, value.value, variant_level + 1)
+        return lambda value: _encoder(value.signature, level + 1)(value.value)
     if signature.startswith("a{"):
         key_type, value_type = complete_types(signature[2:-1])
-        return dbus.Dictionary(
-            {encode(key_type, key): encode(value_type, item) for key, item in value.items()},
+        key_of, value_of = _encoder(key_type, 0), _encoder(value_type, 0)
+        return lambda value: dbus.Dictionary(
+            {key_of(key): value_of(item) for key, item in value.items()},
             signature=key_type + value_type,
-            variant_level=variant_level,
+            variant_level=level,
         )
     if signature.startswith("a"):
-        items = [encode(signature[1:], item) for item in value]
-        return dbus.Array(items, signature=signature[1:], variant_level=variant_level)
+        item_of = _encoder(signature[1:], 0)
+        return lambda value: dbus.Array(
+            [item_of(item) for item in value], signature=signature[1:], variant_level=level
+        )
     if signature.startswith("("):
-        types = complete_types(signature[1:-1])
-        fields = [encode(kind, item) for kind, item in zip(types, value, strict=True)]
-        return dbus.Struct(fields, signature=signature[1:-1], variant_level=variant_level)
+        fields_of = [_encoder(kind, 0) for kind in complete_types(signature[1:-1])]
+        return lambda value: dbus.Struct(
+            [field_of(item) for field_of, item in zip(fields_of, value, strict=True)],
+            signature=signature[1:-1],
+            variant_level=level,
+        )
     if signature not in _BASIC:
         raise TypeError(f"no D-Bus type {signature!r} is in use")
+    basic = _BASIC[signature]
     if signature == "s":
-        value = value.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
-    return _BASIC[signature](value, variant_level=variant_level)
+        return lambda value: basic(_clean(value), variant_level=level)
+    return lambda value: basic(value, variant_level=level)
+
+
+def _clean(text: str) -> str:
+    if text.isascii() and "\0" not in text:
+        return text
+    return text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
 
 
 def encode_properties(types: Mapping[str, str], values: Mapping[str, object]) -> dict[str, Variant]:

@@ -1,13 +1,12 @@
 """Sources from the kernel's block devices: one per WWID, before anybody asks who uses them."""
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from p2vd.discovery.identity import scsi_wwid, vpd_serial
 from p2vd.discovery.iscsi import Endpoint, session_of
 from p2vd.discovery.sysfs import BlockTree, Node
-from p2vd.discovery.usage import path_of_map
 from p2vd.model.disk import PathState, ScsiPath, Source, Transport, clean_inquiry
 from p2vd.model.errors import Reason
 
@@ -36,25 +35,34 @@ class PathFacts:
     endpoints: Mapping[str, Endpoint]
 
 
-def read_disks(tree: BlockTree, facts: PathFacts) -> list[Source]:
-    """Return all disks that could be sources, each id once.
+@dataclass(frozen=True)
+class Disks:
+    """Disks that could be sources, sorted by id; and those that are one path of a map, with its id."""
 
-    A disk that cannot be one by what it is (a path of a map, without identity) has the reason.
+    sources: Sequence[Source] = ()
+    paths: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_disks(tree: BlockTree, facts: PathFacts) -> Disks:
+    """Return all disks, each id once.
+
+    A disk that cannot be a source by what it is (no identity, no map) has the reason.
     """
     maps = {node.name: _map_source(node, tree, facts) for node in tree.maps()}
     by_wwid = {source.wwid: source for source in maps.values()}
     sources = [*maps.values()]
     loose: dict[str, list[Source]] = {}
+    paths: dict[str, str] = {}
     for node in tree.nodes.values():
         if node.disk:
             continue
         if _SCSI.fullmatch(node.name):
+            if (held := tree.map_of(node.name)) is not None:
+                paths[node.name] = maps[held.name].id
+                continue
             source = _scsi_source(node, tree, facts)
-            held = tree.map_of(node.name)
-            owner = maps[held.name] if held else by_wwid.get(source.wwid)
-            if owner is not None:
-                reason = path_of_map(node, owner.wwid, owner.name)
-                sources.append(replace(source, id=f"path-{node.name}", reasons=(reason,)))
+            if (owner := by_wwid.get(source.wwid)) is not None:
+                paths[node.name] = owner.id
             elif source.wwid:
                 loose.setdefault(source.wwid, []).append(source)
             else:
@@ -65,8 +73,9 @@ def read_disks(tree: BlockTree, facts: PathFacts) -> list[Source]:
             sources.append(_nvme_source(node, tree))
         elif _LOOP.fullmatch(node.name) and node.backing_file and not node.backing_file.startswith("/dev/"):
             sources.append(_loop_source(node))
-    sources += [_one_of(paths) for paths in loose.values()]
-    return sorted(_distinct([_with_medium(source) for source in sources]), key=lambda source: source.id)
+    sources += [_one_of(together) for together in loose.values()]
+    sources = [_with_medium(source) for source in sources]
+    return Disks(sorted(_distinct(sources), key=lambda source: source.id), paths)
 
 
 def _map_source(node: Node, tree: BlockTree, facts: PathFacts) -> Source:

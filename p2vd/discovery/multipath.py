@@ -1,9 +1,10 @@
 """What multipathd says of its maps' paths."""
 
 import json
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from p2vd.model.disk import PathState
 from p2vd.model.errors import P2vdError
@@ -16,6 +17,10 @@ _STATES = {"ready": PathState.READY, "faulty": PathState.FAULTY, "shaky": PathSt
 
 # Beyond that one answer about all maps is cheaper than a process for each.
 _ASKED_ONE_BY_ONE = 8
+
+_BEFORE_MAPS = re.compile(r'\s*\{[^\[{]*"maps"\s*:\s*\[')
+_BETWEEN_MAPS = re.compile(r"[\s,]*")
+_AFTER_MAPS = re.compile(r"\]\s*\}\s*")
 
 
 @dataclass(eq=False)
@@ -45,13 +50,32 @@ def path_states(commands: Commands, maps: Collection[str] = ()) -> dict[str, Pat
 def _states(commands: Commands, what: Sequence[str]) -> dict[str, PathState]:
     answer = commands.query(["multipathd", "show", *what, "json"], timeout_s=15.0).stdout
     try:
-        report = json.loads(answer)
-        maps = report["maps"] if what == ["maps"] else [report["map"]]
+        maps = _each_map(answer) if what == ["maps"] else [json.loads(answer)["map"]]
         return {
             str(path["dev"]): _STATES.get(str(path["chk_st"]), PathState.UNKNOWN)
             for one in maps
             for group in one.get("path_groups", ())
             for path in group.get("paths", ())
         }
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise MultipathdUnclear(answer[:80]) from error
+
+
+def _each_map(answer: str) -> Iterator[dict[str, Any]]:
+    """Yield the maps of a report one by one. Raises ValueError where it is not whole.
+
+    Of thousands of maps it has ten megabytes: json.loads holds the interpreter for as long as all of
+    them take, and nobody is answered on the bus meanwhile.
+    """
+    begin = _BEFORE_MAPS.match(answer)
+    if begin is None:
+        raise ValueError("no list of maps")
+    decoder, at = json.JSONDecoder(), begin.end()
+    while True:
+        at = _BETWEEN_MAPS.match(answer, at).end()  # type: ignore[union-attr]  # it matches everywhere
+        if answer[at : at + 1] == "]":
+            break
+        one, at = decoder.raw_decode(answer, at)
+        yield one
+    if _AFTER_MAPS.fullmatch(answer, at) is None:
+        raise ValueError("more than a list of maps")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from p2vd.discovery.disks import PathFacts, read_disks
+from p2vd.discovery.disks import Disks, PathFacts, read_disks
 from p2vd.discovery.exposure import read_exposures, read_system_id
 from p2vd.discovery.iscsi import read_sessions
 from p2vd.discovery.lvm import LvmDevice, ReportFailed, read_volume_groups
@@ -15,7 +15,7 @@ from p2vd.discovery.multipath import MultipathdUnclear, path_states
 from p2vd.discovery.part import groups_on, merged, part_of, strangers
 from p2vd.discovery.sysfs import BlockTree, Node, read_block_tree, reread
 from p2vd.discovery.usage import path_reasons, usage_reasons
-from p2vd.model.disk import PathState, Portal, Source, clean_inquiry
+from p2vd.model.disk import PathState, Portal, Source
 from p2vd.model.errors import NotFound, P2vdError, Reason
 from p2vd.model.inventory import Inventory
 from p2vd.model.lvm import Vg
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-# What a source is called whose devices are paths and no disks of their own.
-_PATH_CODES = ("path-of-map", "no-map")
 
 
 @dataclass(frozen=True)
@@ -68,7 +65,7 @@ class Discovery:
         missing altogether.
         """
         problems: list[str] = []
-        tree = read_block_tree(self._sysfs)
+        tree = read_block_tree(self._sysfs, self._seen.tree if self._seen else None)
         seen = self._look(tree, problems)
         inventory = replace(
             seen,
@@ -76,8 +73,7 @@ class Discovery:
             exposures=self._exposures(problems),
             problems=tuple(problems),
         )
-        self._seen = _Seen(tree, inventory)
-        return inventory
+        return self._keep(tree, inventory)
 
     def refresh(self, names: Collection[str]) -> Inventory:
         """Return what is there now, after changes of the devices `names` (`sda`, `dm-3`) and no others.
@@ -105,6 +101,17 @@ class Discovery:
             # Of a PV that is there twice only one device was told: the other may be beyond the part.
             return self.scan()
         inventory = merged(seen.inventory, part, before, found)
+        return self._keep(tree, inventory)
+
+    def _keep(self, tree: BlockTree, inventory: Inventory) -> Inventory:
+        """Remember a look, and return it; what is as it was before is the same object as before.
+
+        Else every look would leave holes of the size of all that it saw in the daemon's memory.
+        """
+        if (seen := self._seen) is not None:
+            sources = (_same(seen.inventory.by_id.get(source.id), source) for source in inventory.sources)
+            paths = _same(seen.inventory.paths, inventory.paths)
+            inventory = _same(seen.inventory, replace(inventory, sources=tuple(sources), paths=paths))
         self._seen = _Seen(tree, inventory)
         return inventory
 
@@ -119,18 +126,14 @@ class Discovery:
         volume_groups = report.volume_groups if report else ()
         by_device = {pv.device: vg for vg in volume_groups for pv in vg.pvs}
         mounts = read_mounts(tree, self._proc)
-        sources, paths = [], {}
-        for source in disks:
+        sources = []
+        for source in disks.sources:
             node = tree.nodes[source.device]
-            if _is_path(source):
-                held = tree.map_of(source.device)
-                paths[source.device] = _map_id(held) if held else source.wwid
-                continue
             reasons = (*source.reasons, *(path_reasons(source, node) if node.is_map else ()))
             reasons += usage_reasons(node, tree, mounts, by_device)
             reasons += () if report else (_unknown_use(source),)
             sources.append(replace(source, reasons=reasons))
-        return Inventory(tuple(sources), volume_groups, paths=paths)
+        return Inventory(tuple(sources), volume_groups, paths=disks.paths)
 
     def volume_group(self, uuid: str) -> Vg:
         """Return the volume group of that UUID, read now.
@@ -197,9 +200,7 @@ class Discovery:
         return (Reason("unknown-exposure", f"It is not known what this host does to disks: {problems[-1]}"),)
 
 
-def lvm_devices(
-    tree: BlockTree, states: dict[str, PathState] | None, disks: Sequence[Source]
-) -> dict[str, LvmDevice]:
+def lvm_devices(tree: BlockTree, states: dict[str, PathState] | None, disks: Disks) -> dict[str, LvmDevice]:
     """Return the devices that LVM may look at, by MAJ:MIN.
 
     Multipath maps, disks that are no path, their partitions, md arrays, loop devices. Not logical
@@ -207,7 +208,8 @@ def lvm_devices(
     or without a path that could answer. Not the paths of a LUN that lacks its map, either: LVM
     would take one of them.
     """
-    paths = {path.device for disk in disks if _shows_paths(disk) for path in disk.paths}
+    paths = {path.device for disk in disks.sources if _shows_paths(disk) for path in disk.paths}
+    paths |= disks.paths.keys()
     devices = {}
     for node in tree.nodes.values():
         disk = tree.nodes.get(node.disk, node)
@@ -217,7 +219,7 @@ def lvm_devices(
 
 
 def _shows_paths(source: Source) -> bool:
-    return source.dm_uuid != "" or any(reason.code in _PATH_CODES for reason in source.reasons)
+    return source.dm_uuid != "" or any(reason.code == "no-map" for reason in source.reasons)
 
 
 def _for_lvm(disk: Node, states: dict[str, PathState] | None) -> bool:
@@ -227,6 +229,10 @@ def _for_lvm(disk: Node, states: dict[str, PathState] | None) -> bool:
     if disk.dm_uuid or disk.dm_name:
         return False
     return bool(disk.backing_file) if disk.name.startswith("loop") else True
+
+
+def _same(before: T | None, now: T) -> T:
+    return before if before is not None and before == now else now
 
 
 def _lacks_more(volume_groups: Sequence[Vg], before: Inventory) -> bool:
@@ -242,14 +248,6 @@ def _try(problems: list[str], read: Callable[[], T]) -> T | None:
         log.warning("discovery: %s", error)
         problems.append(str(error))
         return None
-
-
-def _map_id(node: Node) -> str:
-    return clean_inquiry(node.dm_uuid.removeprefix("mpath-"))
-
-
-def _is_path(source: Source) -> bool:
-    return any(reason.code == "path-of-map" for reason in source.reasons)
 
 
 def _unknown_use(source: Source) -> Reason:

@@ -137,18 +137,22 @@ def list_directory(path: Path | str) -> tuple[str, ...]:
         raise
 
 
-def read_block_tree(sysfs: Path = Path("/sys")) -> BlockTree:
-    """Return the block devices that `sysfs` shows.
+def read_block_tree(sysfs: Path = Path("/sys"), before: BlockTree | None = None) -> BlockTree:
+    """Return the block devices that `sysfs` shows; what is as it was `before` is the same object.
 
     Left out: RAM disks, optical drives, floppies, NBD, the hidden paths of NVMe disks, and what has
     no device number.
     """
     nodes: dict[str, Node] = {}
+    known = before.nodes if before else {}
     block = str(sysfs / "block")
     for name in list_directory(block):
         if _IGNORED.fullmatch(name):
             continue
-        nodes.update((node.name, node) for node in _read_nodes(block, name))
+        for node in _read_nodes(block, name):
+            old = known.get(node.name)
+            kept = old if old == node else node
+            nodes[kept.name] = kept
     return BlockTree(sysfs, nodes)
 
 

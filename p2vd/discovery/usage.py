@@ -93,14 +93,6 @@ def path_reasons(source: Source, node: Node) -> tuple[Reason, ...]:
     return tuple(reasons)
 
 
-def path_of_map(node: Node, wwid: str, map_name: str) -> Reason:
-    """Return the reason for a disk that is one path of a multipathed LUN."""
-    return Reason(
-        "path-of-map",
-        f"{node.devnode} is one path of the multipathed LUN {wwid} ({map_name}). Ask for {wwid} instead.",
-    )
-
-
 def _mounted(node: Node, stack: Sequence[Node], mounts: Mounts) -> Iterable[Reason]:
     used = [(one, point) for one in stack for point in mounts.points.get(one.name, ())]
     if not used:

@@ -129,10 +129,11 @@ class InventoryKeeper:
         return self._inventory
 
     def _run(self) -> None:
-        next_s = 0.0
+        # By kind of look: a scan that took long does not delay the next refresh.
+        not_before_s = {True: 0.0, False: 0.0}
         while not self._stopped.is_set():
             self._wanted.wait()
-            self._asked.wait(max(0.0, next_s - time.monotonic()))
+            self._asked.wait(max(0.0, not_before_s[self._wish.everything] - time.monotonic()))
             self._wanted.clear()
             with self._lock:
                 self._asked.clear()
@@ -140,7 +141,7 @@ class InventoryKeeper:
             began = time.monotonic()
             self._look(wish)
             ended = time.monotonic()
-            next_s = ended + (ended - began) * _SETTLE_SCANS
+            not_before_s[wish.everything] = ended + (ended - began) * _SETTLE_SCANS
 
     def _look(self, wish: _Wish) -> None:
         problem: ScanFailed | None = None

@@ -43,8 +43,8 @@ class Signals:
         """The limit in force."""
         return default if self._bandwidth is None else self._bandwidth
 
-    def pause(self, seconds: float) -> None:
-        """Wait, at most until somebody wants something."""
+    def pause(self, seconds: float | None) -> None:
+        """Wait, at most until somebody wants something; None: as long as nobody does."""
         if self._nudge.wait(seconds):
             self._nudge.clear()
 

@@ -2,7 +2,6 @@
 
 import enum
 from dataclasses import dataclass
-from functools import lru_cache
 
 from p2vd.model.errors import Reason
 
@@ -88,7 +87,6 @@ class Source:
         return f"{self.id} ({self.name})"
 
 
-@lru_cache(maxsize=1024)  # thousands of LUNs have one vendor and model
 def clean_inquiry(raw: str | bytes) -> str:
     """Return a string of an INQUIRY answer without NULs, control characters and bad UTF-8.
 
@@ -96,4 +94,7 @@ def clean_inquiry(raw: str | bytes) -> str:
     """
     text = raw.decode("utf-8", "replace") if isinstance(raw, bytes) else raw
     text = text.encode("utf-8", "replace").decode("utf-8")
+    # Nearly every string is plain but for blanks at its end, and a host has tens of thousands of them.
+    if (plain := " ".join(text.split())).isprintable():
+        return plain
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())

@@ -162,12 +162,16 @@ class Quarantine:
     def _announce(self, device: str) -> None:
         """Have udev look at a device and its partitions again; one that is gone needs none."""
         block = self._sysfs / "class/block" / device
-        for uevent in (block / "uevent", *sorted(block.glob(f"{device}*/uevent"))):
+        try:
+            partitions = sorted(name for name in os.listdir(block) if name.startswith(device))  # noqa: PTH208
+        except OSError:  # it is gone: writing to it says so
+            partitions = []
+        for directory in (block, *(block / name for name in partitions)):
             try:
-                with uevent.open("w") as file:
+                with (directory / "uevent").open("w") as file:
                     file.write("change")
             except OSError as error:
-                log.info("%s got no event: %s", uevent.parent.name, error)
+                log.info("%s got no event: %s", directory.name, error)
 
     def _by_dm_uuid(self, dm_uuid: str) -> Iterable[str]:
         for path in self._sysfs.glob("class/block/dm-*/dm/uuid"):

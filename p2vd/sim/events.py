@@ -29,6 +29,11 @@ class Uevents:
                 os.eventfd_write(self._ready, 1)
             self._waiting.extend(Uevent(action, name) for name in names)
 
+    def clear(self) -> None:
+        """Forget what nobody has taken yet."""
+        while self.poll() is not None:
+            pass
+
     def waiting(self) -> int:
         """How many nobody has taken yet."""
         return len(self._waiting)

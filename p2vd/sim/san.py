@@ -15,7 +15,7 @@ _DM_MAJOR, _SD_MAJOR = 253, 8
 _FIRST_FC_HOST = 200
 
 
-@dataclass
+@dataclass(slots=True)
 class SimPath:
     """One path: the device of this moment, whether I/O goes through, and whether the map holds it."""
 
@@ -27,7 +27,7 @@ class SimPath:
     in_map: bool = True
 
 
-@dataclass
+@dataclass(slots=True)
 class Lun:
     """A LUN with its multipath map, if it is `mapped`. `size_bytes` may grow; `kind` is the script's."""
 
@@ -63,6 +63,7 @@ class San:
     def __init__(self, tree: Tree, uevents: Uevents) -> None:
         self.lock = threading.RLock()
         self.luns: dict[str, Lun] = {}
+        self._by_path: dict[str, Lun] = {}
         self.uevents = uevents
         self.tree = tree
         self._disks = 0
@@ -87,6 +88,7 @@ class San:
                 self.drop_map(wwid)
             names = self.luns.pop(wwid).path_names
             for name in names:
+                del self._by_path[name]
                 self.tree.remove(name)
             self.uevents.send("remove", *names)
 
@@ -136,6 +138,7 @@ class San:
             if lun.mapped and path.in_map:
                 self.tree.unstack(device, lun.device)
                 self.uevents.send("change", lun.device)
+            del self._by_path[device]
             self.tree.remove(device)
             self.uevents.send("remove", device)
 
@@ -156,17 +159,13 @@ class San:
         """Return the LUN of a map or path by its node."""
         name = devnode.rpartition("/")[2]
         with self.lock:
-            for lun in self.luns.values():
-                if name in (lun.map_name, lun.device, *lun.path_names):
-                    return lun
-        return None
+            if (lun := self._by_path.get(name)) is not None:
+                return lun
+            return next((lun for lun in self.luns.values() if name in (lun.map_name, lun.device)), None)
 
     def _path(self, device: str) -> tuple[Lun, SimPath]:
-        for lun in self.luns.values():
-            for path in lun.paths:
-                if path.device == device:
-                    return lun, path
-        raise KeyError(device)
+        lun = self._by_path[device]
+        return lun, next(path for path in lun.paths if path.device == device)
 
     def _attach_one(self, kind: Luns) -> Lun:
         self._serials += 1
@@ -203,6 +202,7 @@ class San:
         host = number + (_FIRST_FC_HOST if fibre else 1)
         path = SimPath(device, f"{_SD_MAJOR}:{self._disks * 16}", host, lun.number_of_all)
         self._disks += 1
+        self._by_path[device] = lun
         if fibre:
             adapter = f"devices/pci0000:00/0000:00:03.0/host{host}/rport-{host}:0-1"
         else:

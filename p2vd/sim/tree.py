@@ -19,7 +19,6 @@ class Tree:
         """Make an empty host; what an earlier one left there is removed."""
         shutil.rmtree(root, ignore_errors=True)
         self._sys = str(root / "sys")
-        self._places: dict[str, str] = {}
         for kind in ("block", "iscsi_session", "iscsi_connection"):
             (root / "sys/class" / kind).mkdir(parents=True)
         for directory in ("sys/block", "proc/1"):
@@ -42,30 +41,29 @@ class Tree:
         # The links come last: a device is there as a whole or not at all.
         os.symlink(f"../../{place}", f"{self._sys}/class/block/{name}")  # noqa: PTH211
         os.symlink(f"../{place}", f"{self._sys}/block/{name}")  # noqa: PTH211
-        self._places[name] = directory
 
     def remove(self, name: str) -> None:
         """Take a disk away, and its name from what it was stacked on."""
-        directory = self._places.pop(name)
+        directory = self._place(name)
         for links in ("block", "class/block"):
             (Path(self._sys) / links / name).unlink()
         for lower in os.listdir(f"{directory}/slaves"):  # noqa: PTH208
-            (Path(self._places[lower]) / "holders" / name).unlink()
+            (Path(self._place(lower)) / "holders" / name).unlink()
         shutil.rmtree(directory)
 
     def write(self, name: str, attribute: str, value: str) -> None:
         """Change an attribute of a disk."""
-        _write(f"{self._places[name]}/{attribute}", value)
+        _write(f"{self._place(name)}/{attribute}", value)
 
     def stack(self, lower: str, upper: str) -> None:
         """Say that the disk `upper` holds the disk `lower`."""
-        _write(f"{self._places[lower]}/holders/{upper}", "")
-        _write(f"{self._places[upper]}/slaves/{lower}", "")
+        _write(f"{self._place(lower)}/holders/{upper}", "")
+        _write(f"{self._place(upper)}/slaves/{lower}", "")
 
     def unstack(self, lower: str, upper: str) -> None:
         """Say that the disk `upper` no longer holds the disk `lower`."""
-        (Path(self._places[lower]) / "holders" / upper).unlink()
-        (Path(self._places[upper]) / "slaves" / lower).unlink()
+        (Path(self._place(lower)) / "holders" / upper).unlink()
+        (Path(self._place(upper)) / "slaves" / lower).unlink()
 
     def session(self, number: int, host: int, address: str, iqn: str) -> None:
         """Show an iSCSI session with its one connection to port 3260."""
@@ -77,6 +75,13 @@ class Tree:
         for kind in ("", "persistent_"):
             (connection / f"{kind}address").write_text(f"{address}\n")
             (connection / f"{kind}port").write_text("3260\n")
+
+    def _place(self, name: str) -> str:
+        """Return a disk's directory. Raises KeyError where there is none of that name."""
+        try:
+            return f"{self._sys}/block/{os.readlink(f'{self._sys}/block/{name}')}"  # noqa: PTH115
+        except FileNotFoundError:
+            raise KeyError(name) from None
 
 
 def _write(path: str, value: str | bytes) -> None:

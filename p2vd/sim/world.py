@@ -39,6 +39,8 @@ class World:
         self.san = San(Tree(self.root), self.uevents)
         with self.san.lock:
             self.volumes = Volumes(self.san, script, directory / "state.json")
+        # The host's own boot: over before p2vd starts to listen.
+        self.uevents.clear()
         self.commands = SimCommands(self.volumes)
         self.processes = Processes(self.volumes, script, SystemClock())
         self._script = script

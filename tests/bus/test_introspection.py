@@ -21,7 +21,7 @@ def nothing(*_: object) -> None:
     """For what a test does not look at."""
 
 
-COLLECTOR = Collector(FakeEngine(), "1", nothing, nothing)
+COLLECTOR = Collector(FakeEngine(), "1", nothing, lambda _: iter(()))
 VIEWS: dict[str, views.Properties] = {
     MANAGER: dict(COLLECTOR.picture([(MANAGER, "")]).objects[ROOT][MANAGER]),
     SOURCE: views.source(values.SOURCE, "lab"),

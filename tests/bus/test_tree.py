@@ -23,6 +23,7 @@ class World:
         self.timers: list[tuple[float, Callable[[], None]]] = []
         self.sent: list[Any] = []
         self.tree = ObjectTree(self.sent.append, lambda: self.now_s, self.later)
+        self.tree.silent = False
 
     def later(self, delay_s: float, function: Callable[[], None]) -> None:
         self.timers.append((self.now_s + delay_s, function))

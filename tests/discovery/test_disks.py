@@ -8,7 +8,7 @@ from p2vd.discovery.identity import scsi_wwid, vpd_serial
 from p2vd.discovery.iscsi import read_sessions
 from p2vd.discovery.multipath import MultipathdUnclear, path_states
 from p2vd.model.disk import PathState, Portal, Transport
-from tests.discovery.host import Host, codes, empty_host
+from tests.discovery.host import Host, codes, empty_host, recording
 from tests.fakes import FakeCommands
 
 SATA = "devices/pci0000:00/0000:00:1f.2/ata1/host0/target0:0:0/0:0:0:0/block/sda"
@@ -146,10 +146,33 @@ def test_a_portal_by_ipv6_and_a_session_that_is_logging_in(host: Host) -> None:
     assert sessions["session2"].portal is None
 
 
-@pytest.mark.parametrize("answer", ["timeout\n", "{}", '{"maps": [{"path_groups": [{"paths": [{}]}]}]}'])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(
+            "",
+            "timeout\n",
+            "{}",
+            '{"maps": [',
+            '{"maps": [{}',
+            '{"maps": [{}]',
+            '{"maps": []} x',
+            '{"maps": [5]}',
+        ),
+        '{"maps": [{"path_groups": [{"paths": [{}]}]}]}',
+    ],
+)
 def test_multipathd_that_does_not_report(answer: str) -> None:
     with pytest.raises(MultipathdUnclear, match="systemctl status multipathd"):
         path_states(FakeCommands().on("multipathd", answer))
+
+
+def test_a_recorded_report_cut_off_anywhere_is_none() -> None:
+    answer = recording("base")["commands"][0]["stdout"]
+    assert len(path_states(FakeCommands().on("multipathd", answer))) == 6
+    for end in range(0, len(answer.rstrip()), 97):
+        with pytest.raises(MultipathdUnclear):
+            path_states(FakeCommands().on("multipathd", answer[:end]))
 
 
 def test_a_state_that_is_neither_is_unknown() -> None:

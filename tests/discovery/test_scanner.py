@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from p2vd.discovery.disks import Disks
 from p2vd.discovery.lvm import ReportFailed
 from p2vd.discovery.scanner import lvm_devices
 from p2vd.discovery.sysfs import read_block_tree
@@ -260,5 +261,5 @@ def test_md_and_partitions_of_local_disks_are_shown_to_lvm(hostile: Host) -> Non
         hostile.write(f"{part}/dev", f"65:14{name[-1]}")
         hostile.write(f"{part}/size", "2048")
     tree = read_block_tree(hostile.sysfs)
-    shown = {device.path for device in lvm_devices(tree, {}, []).values()}
+    shown = {device.path for device in lvm_devices(tree, {}, Disks()).values()}
     assert {"/dev/md0", "/dev/sdz", "/dev/sdz1", "/dev/sdz2"} <= shown

@@ -23,7 +23,7 @@ KILLED = -9
 class Hasty(Signals):
     """Waits for nothing."""
 
-    def pause(self, seconds: float) -> None:
+    def pause(self, seconds: float | None) -> None:
         del seconds
 
 

@@ -4,25 +4,76 @@ One JSON list a line on standard input, [NAME, ARGUMENTS]: a change of the SAN. 
 """
 
 import json
+import logging
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
+from p2vd import daemon
 from p2vd.config import Config
-from p2vd.daemon import serve, simulation
+from p2vd.discovery.scanner import Discovery
+from p2vd.model.inventory import Inventory
 from p2vd.sim.script import Luns
 from p2vd.sim.world import World
 
 
+class Counting(Discovery):
+    """Discovery that counts how often it looks, and knows whether it does now."""
+
+    looks = {"scan": 0, "refresh": 0}  # noqa: RUF012  (of the one there is)
+    looking = 0
+
+    def scan(self) -> Inventory:
+        return self._counted("scan", super().scan)
+
+    def refresh(self, names: Collection[str]) -> Inventory:
+        return self._counted("refresh", lambda: super(Counting, self).refresh(names))
+
+    def _counted(self, what: str, look: Callable[[], Inventory]) -> Inventory:
+        Counting.looks[what] += 1
+        Counting.looking += 1
+        try:
+            return look()
+        finally:
+            Counting.looking -= 1
+
+
+class Ready(logging.Handler):
+    """Notes when the daemon says that it is ready: its first inventory is on the bus then."""
+
+    times: dict[str, float] = {}  # noqa: RUF012  (as above)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.msg.endswith("is ready"):
+            self.times |= {
+                "published": time.monotonic(),
+                "cpu": time.process_time() - self.times["began_cpu"],
+            }
+
+
 class Steering:
-    """What a test may do to the SAN."""
+    """What a test may do to the SAN, and ask of the daemon."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._san = world.san
+
+    def times(self) -> dict[str, float]:
+        return Ready.times
+
+    def looks(self) -> dict[str, int]:
+        return Counting.looks
+
+    def looking(self) -> int:
+        return Counting.looking
+
+    def spare(self) -> list[str]:
+        """WWIDs of LUNs that are no PV."""
+        pvs = {pv.lun.wwid for group in self._world.volumes.groups.values() for pv in group.pvs}
+        return [wwid for wwid in self._san.luns if wwid not in pvs]
 
     def grow(self, wwid: str, size_bytes: int) -> float:
         """Returns when the uevent was sent, monotonic."""
@@ -32,6 +83,9 @@ class Steering:
     def path(self, device: str, ready: bool) -> None:
         self._san.set_path(device, ready=ready)
 
+    def paths(self, wwid: str) -> list[str]:
+        return list(self._san.luns[wwid].path_names)
+
     def detach(self, wwid: str) -> None:
         self._san.detach(wwid)
 
@@ -39,11 +93,13 @@ class Steering:
         (lun,) = self._san.attach(Luns(paths=paths, size_bytes=size_bytes))
         return lun.wwid
 
+    def fail_a_path_each(self) -> None:
+        for lun in self._san.luns.values():
+            self._san.set_path(lun.path_names[0], ready=False)
+
     def storm(self, count: int) -> None:
-        """So many uevents as fast as they can be made, over all maps and paths."""
-        names = [
-            name for lun in self._san.luns.values() for name in (lun.device, *(p.device for p in lun.paths))
-        ]
+        """So many uevents as fast as they can be made, of all maps and paths."""
+        names = [name for lun in self._san.luns.values() for name in (lun.device, *lun.path_names)]
         for number in range(count):
             self._san.uevents.send("change", names[number % len(names)])
 
@@ -71,10 +127,14 @@ def steer(steering: Steering) -> None:
 
 
 def main(address: str, state_dir: str, script: str) -> int:
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(threadName)s %(name)s: %(message)s")
+    logging.getLogger("p2vd.daemon").addHandler(Ready())
+    vars(daemon)["Discovery"] = Counting
     config = Config(policy_dirs=(Path(state_dir) / "policy.d",))
-    config, doors, world = simulation(config, Path(script), Path(state_dir), address)
+    config, doors, world = daemon.simulation(config, Path(script), Path(state_dir), address)
     threading.Thread(target=steer, args=(Steering(world),), daemon=True).start()
-    return serve(config, doors)
+    Ready.times |= {"began": time.monotonic(), "began_cpu": time.process_time()}
+    return daemon.serve(config, doors)
 
 
 if __name__ == "__main__":
