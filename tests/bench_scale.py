@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from p2vd.bus.names import BUS_NAME, MANAGER, ROOT, SOURCE, object_path
+from p2vd.bus.names import MANAGER, ROOT, SOURCE, object_path
 from p2vd.model.size import GIB, MIB, format_size
 from tests.bus.harness import Client, private_bus
 from tests.sim.harness import Simulated
@@ -183,10 +183,7 @@ def simulated(arguments: argparse.Namespace) -> Iterator[tuple[str, Simulated, C
         client = Client(address)
         san = script(arguments.luns, arguments.paths)
         with Simulated(address, Path(name) / "state", san) as daemon:
-            deadline = time.monotonic() + 120
-            while not client.connection.name_has_owner(BUS_NAME):
-                assert time.monotonic() < deadline, daemon.log.read_text()
-                time.sleep(0.1)
+            daemon.await_ready(client)
             yield address, daemon, client
         client.close()
 

@@ -57,6 +57,7 @@ class JobRunner:
             while not self.signals.stopping:
                 job = board.job(self._uuid)
                 if job.stage is not Stage.CANCELLING and job.holds & _OTHERS_DECIDE:
+                    board.set_activity(self._uuid, Activity.IDLE)
                     self.signals.pause(None)  # whoever decides nudges
                     continue
                 if self._step(job):

@@ -127,6 +127,7 @@ class Volumes:
             self._make(kind)
         for luns in script.luns:
             san.attach(luns)
+        self.save()
 
     def save(self) -> None:
         """Write what a restart must find again."""

@@ -3,11 +3,13 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.bus.harness import PATIENCE_S
+from p2vd.bus.names import BUS_NAME
+from tests.bus.harness import PATIENCE_S, Client
 
 
 class Simulated:
@@ -38,6 +40,18 @@ class Simulated:
         self._process.stdin.write(json.dumps([name, arguments]) + "\n")
         self._process.stdin.flush()
         return json.loads(self._process.stdout.readline())
+
+    def await_ready(self, client: Client) -> None:
+        """Wait until it is on the bus. Fails with its log where it ends before."""
+        deadline = time.monotonic() + 6 * PATIENCE_S
+        while not client.connection.name_has_owner(BUS_NAME):
+            assert self._process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.05)
+
+    def wait(self) -> int:
+        """Wait for its end; returns its exit status."""
+        return self._process.wait(PATIENCE_S)
 
     def stop(self) -> int:
         """SIGTERM, as systemd stops it; returns its exit status."""

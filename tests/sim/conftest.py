@@ -1,0 +1,54 @@
+"""Fixtures: one private bus a session, and simulated daemons on it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.bus.harness import Client, private_bus
+from tests.sim.harness import Simulated
+
+SCRIPT = """
+[[luns]]
+count = 3
+size = "96 MiB"
+
+[[volume_group]]
+name = "vg_san"
+size = "16 GiB"
+pool = { name = "pool0", size = "8 GiB" }
+
+[speed]
+copy = "400 MiB"
+verify = "800 MiB"
+"""
+
+
+@pytest.fixture(scope="session")
+def bus_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with private_bus(tmp_path_factory.mktemp("bus")) as address:
+        yield address
+
+
+@pytest.fixture
+def client(bus_address: str) -> Iterator[Client]:
+    connection = Client(bus_address)
+    yield connection
+    connection.close()
+
+
+Start = Callable[..., Simulated]
+
+
+@pytest.fixture
+def start(bus_address: str, client: Client, tmp_path: Path) -> Iterator[Start]:
+    """Starts a simulated daemon with a script, and waits until it is on the bus."""
+    with ExitStack() as stack:
+
+        def start_one(script: str = SCRIPT) -> Simulated:
+            daemon = stack.enter_context(Simulated(bus_address, tmp_path / "state", script))
+            daemon.await_ready(client)
+            return daemon
+
+        yield start_one

@@ -1,0 +1,232 @@
+"""The whole daemon over its real bus, with a simulated SAN behind its doors."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import dbus
+import pytest
+
+from p2vd.bus.names import JOB, MACHINE, SOURCE, VOLUME_GROUP, object_path
+from tests.bus.harness import Client
+from tests.sim.conftest import SCRIPT, Start
+from tests.sim.harness import Simulated
+
+NONE = dbus.Dictionary({}, signature="sv")
+SLOW = SCRIPT.replace("400 MiB", "40 MiB")
+
+
+def of(client: Client, interface: str) -> dict[str, Any]:
+    """The objects with an interface: their properties by path."""
+    return {path: own[interface] for path, own in client.objects().items() if interface in own}
+
+
+def usable(client: Client) -> list[str]:
+    return sorted(str(each["Id"]) for each in of(client, SOURCE).values() if each["Usable"])
+
+
+def migrate(client: Client, source: str = "", name: str = "erp1") -> tuple[str, str]:
+    """Plan and start a copy; the machine's and the job's path."""
+    options = dbus.Dictionary({"source-offline": True, "name": name}, signature="sv")
+    plan_id, _ = client.manager("Plan", "asa{sv}", [source or usable(client)[0]], options)
+    machine = str(client.manager("Migrate", "sa{sv}", plan_id, NONE))
+    (job,) = client.get(machine, MACHINE, "Jobs")
+    return machine, str(job)
+
+
+def uuid_of(client: Client, job: str) -> str:
+    return str(client.get(job, JOB, "Uuid"))
+
+
+def await_(client: Client, path: str, interface: str, name: str, *values: str) -> None:
+    """Wait until a property has one of the values; the signals that come meanwhile are kept."""
+    client.until(lambda: str(client.get(path, interface, name)) in values)
+
+
+def ctl(address: str, *words: str) -> str:
+    argv = [sys.executable, "-m", "p2vd.cli.main", "--bus", address, *words]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_disk_goes_its_way_to_a_registered_machine(start: Start, client: Client, tmp_path: Path) -> None:
+    daemon = start()
+    assert len(usable(client)) == 3
+    (used,) = [each for each in of(client, SOURCE).values() if not each["Usable"]]
+    assert "vg_san/pool0" in str(used["Reasons"][0])
+    machine, job = migrate(client)
+    await_(client, machine, MACHINE, "State", "registered")
+    stages = [change["Stage"] for change in client.changes(job) if "Stage" in change]
+    assert [stage for stage in stages if stage != "provisioning"] == ["copying", "verifying", "proven"]
+    values = of(client, JOB)[job]
+    size = 96 << 20
+    assert (values["BytesCopied"], values["BytesZero"], values["BytesVerified"]) == (24 << 20, 72 << 20, size)
+    (group,) = of(client, VOLUME_GROUP).values()
+    assert group["ThinPools"][0]["DataPercent"] > 0
+    assert daemon.tell("domains") == [client.get(machine, MACHINE, "Domain")]
+    receipt = json.loads((tmp_path / f"state/jobs/{values['Uuid']}/receipt.json").read_text())
+    assert receipt["proof"]["digest"] == "simulated"
+
+
+def promised(client: Client) -> int:
+    """What the volumes of the one pool may take of it in all."""
+    (group,) = of(client, VOLUME_GROUP).values()
+    return int(group["ThinPools"][0]["VirtualSize"])
+
+
+def test_a_copy_is_paused_resumed_and_cancelled_with_its_volume(start: Start, client: Client) -> None:
+    start(SLOW)
+    machine, job = migrate(client)
+    await_(client, job, JOB, "Activity", "running")
+    client.call(job, JOB, "Pause", "a{sv}", NONE)
+    await_(client, job, JOB, "Activity", "idle")
+    assert list(client.get(job, JOB, "Holds")) == ["user"]
+    client.call(job, JOB, "Resume", "a{sv}", NONE)
+    await_(client, job, JOB, "Activity", "running")
+    target = client.get(job, JOB, "TargetUuid")
+    client.call(machine, MACHINE, "Cancel", "a{sv}", dbus.Dictionary({"target": "remove"}, signature="sv"))
+    await_(client, machine, MACHINE, "State", "cancelled")
+    assert target
+    client.until(lambda: promised(client) == 0)
+    # Nothing of it is left: the same plan can be made again.
+    migrate(client)
+
+
+def test_a_killed_worker_goes_on_at_its_checkpoint(start: Start, client: Client) -> None:
+    daemon = start(SLOW)
+    machine, job = migrate(client)
+    client.until(lambda: client.get(job, JOB, "BytesCommitted"))
+    daemon.tell("kill", uuid_of(client, job))
+    client.until(lambda: client.get(job, JOB, "ResumedFrom"))
+    await_(client, machine, MACHINE, "State", "registered")
+    assert client.get(job, JOB, "ResumedFrom") < 96 << 20
+
+
+def test_a_read_that_hangs_is_told_and_goes_on(start: Start, client: Client) -> None:
+    daemon = start(SLOW)
+    _, job = migrate(client)
+    await_(client, job, JOB, "Activity", "running")
+    client.until(lambda: client.get(job, JOB, "BytesCommitted"))
+    daemon.tell("stall", uuid_of(client, job), True)
+    await_(client, job, JOB, "Activity", "stalled")
+    assert "read of" in client.get(job, JOB, "Stalled")
+    daemon.tell("stall", uuid_of(client, job), False)
+    await_(client, job, JOB, "Activity", "running", "idle")
+
+
+def test_a_restarted_daemon_resumes_on_the_same_volume(start: Start, client: Client) -> None:
+    daemon = start(SLOW)
+    machine, job = migrate(client)
+    client.until(lambda: client.get(job, JOB, "BytesCommitted"))
+    target = client.get(job, JOB, "TargetUuid")
+    assert daemon.stop() == 0
+    start(SLOW)
+    await_(client, machine, MACHINE, "State", "registered")
+    assert client.get(job, JOB, "TargetUuid") == target
+    assert client.get(job, JOB, "ResumedFrom") > 0
+
+
+def test_luns_come_go_and_change_on_the_bus(start: Start, client: Client) -> None:
+    daemon = start()
+    first, second, _ = usable(client)
+    client.signals.clear()
+    daemon.tell("grow", first, 1 << 30)
+    client.until(lambda: client.changes(object_path(SOURCE, first)))
+    assert client.changes(object_path(SOURCE, first)) == [{"Size": 1 << 30}]
+    daemon.tell("path", daemon.tell("paths", second)[0], False)
+    client.until(lambda: client.changes(object_path(SOURCE, second)))
+    assert client.changes(object_path(SOURCE, second)) == [{"PathsReady": 1}]
+    daemon.tell("detach", first)
+    client.until(lambda: client.heard("InterfacesRemoved"))
+    assert client.heard("InterfacesRemoved") == [[object_path(SOURCE, first), [SOURCE]]]
+    new = daemon.tell("attach", 4, 1 << 30)
+    client.until(lambda: client.heard("InterfacesAdded"))
+    assert [path for path, _ in client.heard("InterfacesAdded")] == [object_path(SOURCE, new)]
+
+
+def test_one_changed_lun_costs_one_refresh_of_two_commands(start: Start, client: Client) -> None:
+    daemon = start()
+    looks, counts = daemon.tell("looks"), daemon.tell("counts")
+    lun = usable(client)[0]
+    daemon.tell("grow", lun, 1 << 30)
+    client.until(lambda: client.changes(object_path(SOURCE, lun)))
+    assert daemon.tell("looks") == {**looks, "refresh": looks["refresh"] + 1}
+    after = daemon.tell("counts")
+    assert {name: after[name] - counts.get(name, 0) for name in after} == {"multipathd": 1, "lvm": 1}
+
+
+def test_a_storm_costs_few_looks_and_every_call_is_answered(start: Start, client: Client) -> None:
+    daemon = start()
+    before = daemon.tell("looks")
+    daemon.tell("storm", 10_000)
+    while daemon.tell("waiting"):
+        assert client.get(object_path(SOURCE, usable(client)[0]), SOURCE, "Size")
+    client.until(lambda: not daemon.tell("looking"))
+    after = daemon.tell("looks")
+    assert after["scan"] == before["scan"]
+    assert after["refresh"] - before["refresh"] <= 25  # of 20 bursts, and what comes between
+
+
+def test_p2vctl_shows_plans_and_migrates(start: Start, bus_address: str, client: Client) -> None:
+    daemon = start()
+    lun = usable(client)[0]
+    assert lun in ctl(bus_address, "sources")
+    page = json.loads(ctl(bus_address, "plan", lun, "--source-offline", "--name", "erp1", "--json"))
+    assert page["VolumeGroup"] == "vg_san"
+    assert "erp1 is registered" in ctl(bus_address, "migrate", page["Id"], "--wait")
+    assert "proven" in ctl(bus_address, "jobs")
+    path = daemon.tell("paths", usable(client)[1])[0]
+    with pytest.raises(AssertionError, match=f"one path of the multipathed LUN {usable(client)[1]}"):
+        ctl(bus_address, "plan", path, "--source-offline")
+
+
+def test_the_script_denies_what_it_says(start: Start, client: Client) -> None:
+    start(SCRIPT + '[authority]\ndeny = ["org.p2vd1.migrate"]\n')
+    with pytest.raises(dbus.DBusException, match="script denies") as refused:
+        migrate(client)
+    assert refused.value.get_dbus_name() == "org.p2vd1.Error.NotAuthorized"
+
+
+def test_it_says_loudly_that_nothing_is_real_and_writes_nowhere_else(
+    start: Start, client: Client, tmp_path: Path
+) -> None:
+    daemon = start()
+    assert "simulation" in client.get("/org/p2vd1", "org.p2vd1.Manager", "Version")
+    assert "SIMULATION: polkit is not asked" in daemon.log.read_text()
+    opened = [link.readlink() for link in Path(f"/proc/{daemon.pid}/fd").iterdir()]
+    written = [path for path in opened if path.is_file() and not str(path).startswith("/memfd")]
+    assert [path for path in written if tmp_path not in path.parents] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--sim"], "--sim needs --state-dir"),
+        (["--sim", "--state-dir", "/nowhere"], "--sim needs a bus of its own"),
+        (["--bus-address", "unix:path=/x"], "are for --sim"),
+        (
+            ["--sim=/nowhere.toml", "--state-dir", "/nowhere", "--bus-address", "unix:path=/x"],
+            "cannot be read",
+        ),
+    ],
+)
+def test_a_simulation_that_could_be_taken_for_real_does_not_start(words: list[str], told: str) -> None:
+    environment = {key: value for key, value in os.environ.items() if key != "DBUS_SYSTEM_BUS_ADDRESS"}
+    argv = [sys.executable, "-m", "p2vd.daemon", *words]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode != 0
+    assert told in done.stderr
+    assert not Path("/nowhere").exists()
+
+
+def test_another_script_is_refused_on_the_same_state(start: Start, tmp_path: Path) -> None:
+    daemon = start()
+    assert daemon.stop() == 0
+    other = Simulated("unix:path=/nowhere", tmp_path / "state", SCRIPT.replace("96 MiB", "192 MiB"))
+    with other:
+        assert other.wait() != 0
+    assert "it is of another script" in other.log.read_text()

@@ -1,0 +1,103 @@
+"""The simulator's script: what it may say, and what is wrong with it by line and key."""
+
+from pathlib import Path
+
+import pytest
+
+from p2vd.model.disk import Transport
+from p2vd.model.size import GIB, MIB, TIB
+from p2vd.sim.script import DEFAULT, Luns, Pool, ScriptInvalid, Speeds, load, parse
+
+
+def test_no_script_is_a_small_san() -> None:
+    script = load(None)
+    assert script == parse("x", DEFAULT)
+    assert script.luns == (Luns(count=4),)
+    (group,) = script.volume_groups
+    assert (group.name, group.pool) == ("vg_san", Pool())
+
+
+def test_everything_that_can_be_said() -> None:
+    script = parse(
+        "san.toml",
+        """
+[[luns]]
+count = 2000
+paths = 4
+size = "100 GiB"
+sector_size = 4096
+transport = "fc"
+data_percent = 0
+
+[[volume_group]]
+name = "vg-a"
+luns = 3
+paths = 1
+size = "1 TiB"
+tags = ["san", "p2vd"]
+pool = { name = "thin", size = "512 GiB", chunk = "1 MiB", zeroes = false }
+
+[speed]
+copy = "1 GiB"
+verify = "2 GiB"
+
+[authority]
+deny = ["org.p2vd1.migrate"]
+""",
+    )
+    assert script.luns == (Luns(2000, 4, 100 * GIB, 4096, Transport.FC, 0),)
+    (group,) = script.volume_groups
+    assert group.pool == Pool("thin", 512 * GIB, MIB, False)
+    assert (group.luns.count, group.luns.paths, group.tags) == (3, 1, ("san", "p2vd"))
+    assert group.luns.size_bytes * 3 >= TIB
+    assert script.speeds == Speeds(GIB, 2 * GIB)
+    assert script.denied == ("org.p2vd1.migrate",)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("faults = []", "san.toml:1: faults: this version of p2vd cannot do that yet; remove the key"),
+        ("[[faults]]\nat = 3", "san.toml:1: faults: this version"),
+        ("luns = 3", "luns: must be a list of tables: [[luns]]"),
+        ("[[luns]]\ncolour = 1", "san.toml:2: luns.colour: there is no such key; allowed here: count,"),
+        ("[[luns]]\ncount = 0", "san.toml:2: luns.count: must be a whole number from 1"),
+        ("[[luns]]\nsize = 5", "luns.size: must be a size in quotes"),
+        ('[[luns]]\nsize = "1000 B"', "luns.size: must be from 512 to"),
+        ("[[luns]]\nsector_size = 1024", "luns.sector_size: must be 512 or 4096, not 1024"),
+        ('[[luns]]\ntransport = "nvme"', 'luns.transport: the simulator has "iscsi" and "fc" only'),
+        ("[[luns]]\ncount = 50000\npaths = 4", "250000 block devices are more than the 100000"),
+        ("[[volume_group]]\nluns = 1", "volume_group.name: every volume group needs a name"),
+        ('[[volume_group]]\nname = "a"\n[[volume_group]]\nname = "a"', "a volume group 'a' already"),
+        (
+            '[[volume_group]]\nname = "a"\nsize = "1 GiB"\npool = { size = "1 GiB" }',
+            "san.toml:4: volume_group.pool.size: the pool and its metadata",
+        ),
+        ('[speed]\ncopy = "1 KiB"', "speed.copy: must be from 1048576"),
+        ("[authority]\nallow = true", "authority.allow: there is no such key; allowed here: deny"),
+        ("[[luns]", "not TOML"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_place(text: str, told: str) -> None:
+    with pytest.raises(ScriptInvalid) as caught:
+        parse("san.toml", text)
+    assert told in str(caught.value)
+
+
+def test_every_error_is_told_at_once() -> None:
+    with pytest.raises(ScriptInvalid) as caught:
+        parse("x", "[[luns]]\ncount = 0\npaths = 0\n[speed]\ncopy = 1\n")
+    assert len(caught.value.errors) == 3
+
+
+def test_a_script_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "latin").write_bytes(b"# \xe4\n")
+    for path in (tmp_path / "none", tmp_path / "latin"):
+        with pytest.raises(ScriptInvalid, match="cannot be read"):
+            load(path)
+
+
+def test_a_group_over_several_luns_has_whole_extents_and_the_size_it_was_asked_for() -> None:
+    (group,) = parse("x", '[[volume_group]]\nname = "a"\nsize = "8 GiB"\nluns = 3').volume_groups
+    assert group.luns.size_bytes % (4 * MIB) == 0
+    assert 3 * (group.luns.size_bytes - 4 * MIB) >= 8 * GIB
