@@ -1,6 +1,7 @@
 """p2vd, the daemon: puts the rooms together, and nothing else."""
 
 import argparse
+import gc
 import logging
 import os
 import pwd
@@ -251,6 +252,9 @@ def serve(config: Config, doors: Doors) -> int:
                 fail(str(error))
                 return False
             published.append(True)
+            # What is there now stays: else each collection walks all of it, and nobody is answered meanwhile.
+            gc.collect()
+            gc.freeze()
             notify.ready("running")
             log.info("p2vd %s is ready", doors.version)
         return False

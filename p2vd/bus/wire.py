@@ -32,6 +32,16 @@ class Variant:
     value: object
 
 
+def _clean(text: str) -> str:
+    if text.isascii() and "\0" not in text:
+        return text
+    return text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
+
+
+# What dbus-python takes Python's own types for.
+_SELF_EVIDENT: Mapping[str, Callable[[Any], Any]] = {"s": _clean, "b": bool, "d": float}
+
+
 def encode(signature: str, value: Any) -> Any:
     """Return `value` as the D-Bus value of one complete type. Raises TypeError where it does not fit.
 
@@ -42,41 +52,40 @@ def encode(signature: str, value: Any) -> Any:
 
 @cache
 def _encoder(signature: str, level: int) -> Callable[[Any], Any]:
-    """Return what encodes values of a type, `level` variants deep. Made once: there may be 30,000 values."""
+    """Return what encodes values of a type, `level` variants deep. Made once: there may be 30,000 values.
+
+    Where the signature around a value tells its type, and where Python's own type does, it stays plain.
+    """
     if signature == "v":
         return lambda value: _encoder(value.signature, level + 1)(value.value)
     if signature.startswith("a{"):
         key_type, value_type = complete_types(signature[2:-1])
         key_of, value_of = _encoder(key_type, 0), _encoder(value_type, 0)
-        return lambda value: dbus.Dictionary(
-            {key_of(key): value_of(item) for key, item in value.items()},
-            signature=key_type + value_type,
-            variant_level=level,
+        told = key_type + value_type
+        return lambda value: _container(
+            dbus.Dictionary, {key_of(key): value_of(item) for key, item in value.items()}, told, level
         )
     if signature.startswith("a"):
         item_of = _encoder(signature[1:], 0)
-        return lambda value: dbus.Array(
-            [item_of(item) for item in value], signature=signature[1:], variant_level=level
-        )
+        return lambda value: _container(dbus.Array, [item_of(item) for item in value], signature[1:], level)
     if signature.startswith("("):
         fields_of = [_encoder(kind, 0) for kind in complete_types(signature[1:-1])]
-        return lambda value: dbus.Struct(
-            [field_of(item) for field_of, item in zip(fields_of, value, strict=True)],
-            signature=signature[1:-1],
-            variant_level=level,
+        return lambda value: _container(
+            dbus.Struct,
+            tuple(field_of(item) for field_of, item in zip(fields_of, value, strict=True)),
+            signature[1:-1],
+            level,
         )
     if signature not in _BASIC:
         raise TypeError(f"no D-Bus type {signature!r} is in use")
+    if level < 2 and signature in _SELF_EVIDENT:
+        return _SELF_EVIDENT[signature]
     basic = _BASIC[signature]
-    if signature == "s":
-        return lambda value: basic(_clean(value), variant_level=level)
     return lambda value: basic(value, variant_level=level)
 
 
-def _clean(text: str) -> str:
-    if text.isascii() and "\0" not in text:
-        return text
-    return text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
+def _container(kind: type, value: object, signature: str, level: int) -> object:
+    return kind(value, signature=signature, variant_level=level) if level else value
 
 
 def encode_properties(types: Mapping[str, str], values: Mapping[str, object]) -> dict[str, Variant]:
