@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from p2vd.discovery.identity import scsi_wwid, vpd_serial
 from p2vd.discovery.iscsi import Endpoint, session_of
+from p2vd.discovery.multipath import PathReport
 from p2vd.discovery.sysfs import BlockTree, Node
 from p2vd.model.disk import PathState, ScsiPath, Source, Transport, clean_inquiry
 from p2vd.model.errors import Reason
@@ -31,7 +32,7 @@ class PathFacts:
     iSCSI session.
     """
 
-    states: Mapping[str, PathState] | None
+    states: Mapping[str, PathReport] | None
     endpoints: Mapping[str, Endpoint]
 
 
@@ -53,6 +54,7 @@ def read_disks(tree: BlockTree, facts: PathFacts) -> Disks:
     sources = [*maps.values()]
     loose: dict[str, list[Source]] = {}
     paths: dict[str, str] = {}
+    strays: dict[str, list[ScsiPath]] = {}
     for node in tree.nodes.values():
         if node.disk:
             continue
@@ -62,7 +64,9 @@ def read_disks(tree: BlockTree, facts: PathFacts) -> Disks:
                 continue
             source = _scsi_source(node, tree, facts)
             if (owner := by_wwid.get(source.wwid)) is not None:
+                # multipathd refuses a path of another size: then only here it is seen to be one.
                 paths[node.name] = owner.id
+                strays.setdefault(owner.device, []).append(_stray(node, tree, facts))
             elif source.wwid:
                 loose.setdefault(source.wwid, []).append(source)
             else:
@@ -74,6 +78,7 @@ def read_disks(tree: BlockTree, facts: PathFacts) -> Disks:
         elif _LOOP.fullmatch(node.name) and node.backing_file and not node.backing_file.startswith("/dev/"):
             sources.append(_loop_source(node))
     sources += [_one_of(together) for together in loose.values()]
+    sources = [replace(one, paths=(*one.paths, *strays.get(one.device, ()))) for one in sources]
     sources = [_with_medium(source) for source in sources]
     return Disks(sorted(_distinct(sources), key=lambda source: source.id), paths)
 
@@ -101,24 +106,30 @@ def _map_source(node: Node, tree: BlockTree, facts: PathFacts) -> Source:
 def _path(node: Node, tree: BlockTree, facts: PathFacts, *, in_map: bool) -> ScsiPath:
     endpoint = facts.endpoints.get(session_of(node.devpath), Endpoint("", None))
     hctl = _HCTL.search(node.devpath)
+    report = _report(node, tree, facts, in_map=in_map)
     return ScsiPath(
         device=node.name,
         hctl=hctl.group(1) if hctl else "",
         wwid=_wwid(node, tree),
-        state=_state(node, tree, facts, in_map=in_map),
+        state=report.state,
         size_bytes=node.size_bytes,
         portal=endpoint.portal,
         target_iqn=endpoint.target_iqn,
+        priority=report.priority,
+        group=report.group,
     )
 
 
-def _state(node: Node, tree: BlockTree, facts: PathFacts, *, in_map: bool) -> PathState:
-    if in_map and facts.states is None:
-        return PathState.UNKNOWN
-    if in_map and facts.states is not None:
-        return facts.states.get(node.name, PathState.UNKNOWN)
+def _stray(node: Node, tree: BlockTree, facts: PathFacts) -> ScsiPath:
+    """Return a path that leads to a map's LUN and is not in the map: no I/O goes by it."""
+    return replace(_path(node, tree, facts, in_map=False), state=PathState.UNKNOWN)
+
+
+def _report(node: Node, tree: BlockTree, facts: PathFacts, *, in_map: bool) -> PathReport:
+    if in_map:
+        return (facts.states or {}).get(node.name, PathReport(PathState.UNKNOWN))
     running = tree.attribute(node.name, "device/state").strip() == b"running"
-    return PathState.READY if running else PathState.FAULTY
+    return PathReport(PathState.READY if running else PathState.FAULTY)
 
 
 def _wwid(node: Node, tree: BlockTree) -> str:

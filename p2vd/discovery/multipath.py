@@ -1,4 +1,4 @@
-"""What multipathd says of its maps' paths."""
+"""What multipathd says of its maps and their paths."""
 
 import json
 import re
@@ -23,6 +23,15 @@ _BETWEEN_MAPS = re.compile(r"[\s,]*")
 _AFTER_MAPS = re.compile(r"\]\s*\}\s*")
 
 
+@dataclass(frozen=True)
+class PathReport:
+    """A path of a map. `group`: the map's path group it is in, from 1; `priority`: its prioritizer's."""
+
+    state: PathState
+    priority: int = 0
+    group: int = 0
+
+
 @dataclass(eq=False)
 class MultipathdUnclear(P2vdError):
     """multipathd answered something that is not its report."""
@@ -33,26 +42,30 @@ class MultipathdUnclear(P2vdError):
     )
 
 
-def path_states(commands: Commands, maps: Collection[str] = ()) -> dict[str, PathState]:
-    """Return the state of every path by its device name (`sda`), as multipathd sees it.
+def read_paths(commands: Commands, maps: Collection[str] = ()) -> dict[str, PathReport]:
+    """Return every path of a map by its device name (`sda`), from `multipathd show maps json`.
 
     Of all maps, or of `maps` alone, by name: those few are asked for one by one.
     Raises CommandFailed, CommandTimedOut, MultipathdUnclear.
     """
     if not 0 < len(maps) <= _ASKED_ONE_BY_ONE:
         return _states(commands, ["maps"])
-    states: dict[str, PathState] = {}
+    states: dict[str, PathReport] = {}
     for name in maps:
         states.update(_states(commands, ["map", name]))
     return states
 
 
-def _states(commands: Commands, what: Sequence[str]) -> dict[str, PathState]:
+def _states(commands: Commands, what: Sequence[str]) -> dict[str, PathReport]:
     answer = commands.query(["multipathd", "show", *what, "json"], timeout_s=15.0).stdout
     try:
         maps = _each_map(answer) if what == ["maps"] else [json.loads(answer)["map"]]
         return {
-            str(path["dev"]): _STATES.get(str(path["chk_st"]), PathState.UNKNOWN)
+            str(path["dev"]): PathReport(
+                _STATES.get(str(path["chk_st"]), PathState.UNKNOWN),
+                int(path.get("pri", 0)),
+                int(group.get("group", 0)),
+            )
             for one in maps
             for group in one.get("path_groups", ())
             for path in group.get("paths", ())

@@ -11,10 +11,10 @@ from p2vd.discovery.exposure import read_exposures, read_system_id
 from p2vd.discovery.iscsi import read_sessions
 from p2vd.discovery.lvm import LvmDevice, ReportFailed, read_volume_groups
 from p2vd.discovery.mounts import read_mounts
-from p2vd.discovery.multipath import MultipathdUnclear, path_states
+from p2vd.discovery.multipath import MultipathdUnclear, PathReport, read_paths
 from p2vd.discovery.part import groups_on, merged, part_of, strangers
 from p2vd.discovery.sysfs import BlockTree, Node, read_block_tree, reread
-from p2vd.discovery.usage import path_reasons, usage_reasons
+from p2vd.discovery.usage import path_reasons, path_warnings, usage_reasons
 from p2vd.model.disk import PathState, Portal, Source
 from p2vd.model.errors import NotFound, P2vdError, Reason
 from p2vd.model.inventory import Inventory
@@ -129,10 +129,11 @@ class Discovery:
         sources = []
         for source in disks.sources:
             node = tree.nodes[source.device]
-            reasons = (*source.reasons, *(path_reasons(source, node) if node.is_map else ()))
+            many = node.is_map or len(source.paths) > 1
+            reasons = (*source.reasons, *(path_reasons(source, node) if many else ()))
             reasons += usage_reasons(node, tree, mounts, by_device)
             reasons += () if report else (_unknown_use(source),)
-            sources.append(replace(source, reasons=reasons))
+            sources.append(replace(source, reasons=reasons, warnings=path_warnings(source, node)))
         return Inventory(tuple(sources), volume_groups, paths=disks.paths)
 
     def volume_group(self, uuid: str) -> Vg:
@@ -173,18 +174,18 @@ class Discovery:
         found = next((vg for vg in report.volume_groups if vg.uuid == uuid), None)
         return None if found is None or report.complaint or found.missing_pv_count else found
 
-    def _states(self, tree: BlockTree, *, whole: bool = True) -> dict[str, PathState]:
-        """Return the states of the maps' paths. Raises as path_states does."""
+    def _states(self, tree: BlockTree, *, whole: bool = True) -> dict[str, PathReport]:
+        """Return the states of the maps' paths. Raises as read_paths does."""
         maps = [node.dm_name for node in tree.maps()]
         if not maps:
             return {}
         try:
-            return path_states(self._commands, () if whole else maps)
+            return read_paths(self._commands, () if whole else maps)
         except (CommandFailed, MultipathdUnclear):
             if whole:
                 raise
             # It may not know a map yet that the kernel has: of all maps it tells what it knows.
-            return path_states(self._commands)
+            return read_paths(self._commands)
 
     def route_to(self, portal: Portal) -> "Route":
         """Return which interface, address and MTU reach a portal. Raises nics.NoRoute."""
@@ -200,7 +201,7 @@ class Discovery:
         return (Reason("unknown-exposure", f"It is not known what this host does to disks: {problems[-1]}"),)
 
 
-def lvm_devices(tree: BlockTree, states: dict[str, PathState] | None, disks: Disks) -> dict[str, LvmDevice]:
+def lvm_devices(tree: BlockTree, states: dict[str, PathReport] | None, disks: Disks) -> dict[str, LvmDevice]:
     """Return the devices that LVM may look at, by MAJ:MIN.
 
     Multipath maps, disks that are no path, their partitions, md arrays, loop devices. Not logical
@@ -222,9 +223,9 @@ def _shows_paths(source: Source) -> bool:
     return source.dm_uuid != "" or any(reason.code == "no-map" for reason in source.reasons)
 
 
-def _for_lvm(disk: Node, states: dict[str, PathState] | None) -> bool:
+def _for_lvm(disk: Node, states: dict[str, PathReport] | None) -> bool:
     if disk.is_map:
-        answers = states is None or any(states.get(path) is not PathState.FAULTY for path in disk.slaves)
+        answers = states is None or any(_may_answer(states, path) for path in disk.slaves)
         return answers and not disk.suspended
     if disk.dm_uuid or disk.dm_name:
         return False
@@ -239,6 +240,10 @@ def _lacks_more(volume_groups: Sequence[Vg], before: Inventory) -> bool:
     """Whether a volume group lacks PVs that it did not lack: they may be elsewhere."""
     missing = {vg.uuid: vg.missing_pv_count for vg in before.volume_groups}
     return any(vg.missing_pv_count > missing.get(vg.uuid, 0) for vg in volume_groups)
+
+
+def _may_answer(states: dict[str, PathReport], path: str) -> bool:
+    return path not in states or states[path].state is not PathState.FAULTY
 
 
 def _try(problems: list[str], read: Callable[[], T]) -> T | None:

@@ -10,7 +10,7 @@ from p2vd.discovery.dm import split_dm_name
 from p2vd.discovery.identity import same_designator
 from p2vd.discovery.mounts import Mounts
 from p2vd.discovery.sysfs import BlockTree, Node
-from p2vd.model.disk import PathState, Source
+from p2vd.model.disk import PathState, Source, Transport
 from p2vd.model.errors import Reason
 from p2vd.model.lvm import Vg
 from p2vd.model.size import format_size
@@ -91,6 +91,28 @@ def path_reasons(source: Source, node: Node) -> tuple[Reason, ...]:
             )
         )
     return tuple(reasons)
+
+
+def path_warnings(source: Source, node: Node) -> tuple[Reason, ...]:
+    """Return what is to be known of a LUN's paths, and does not forbid its use."""
+    if node.is_map:
+        strays = [path.device for path in source.paths if path.device not in node.slaves]
+        if not strays:
+            return ()
+        text = (
+            f"{', '.join(strays)} leads to {source.name} and is not in its map: no I/O goes by it. "
+            f"Look at multipathd's log, then add it (multipathd add path {strays[0]})."
+        )
+        return (Reason("stray-path", text),)
+    remote = source.transport in (Transport.ISCSI, Transport.FC)
+    if not remote or len(source.paths) != 1:
+        return ()
+    text = (
+        f"{node.devnode} is the only path of the LUN {source.wwid}, and no multipath map holds it: when that "
+        "path fails I/O fails, and a path that comes later cannot join while a job runs. Make the map "
+        f"(multipath -v2 {node.devnode}; find_multipaths in multipath.conf(5)), then rescan."
+    )
+    return (Reason("map-missing", text),)
 
 
 def _mounted(node: Node, stack: Sequence[Node], mounts: Mounts) -> Iterable[Reason]:

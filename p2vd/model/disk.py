@@ -3,6 +3,7 @@
 import enum
 from dataclasses import dataclass
 
+from p2vd.model.contents import Contents, Examination
 from p2vd.model.errors import Reason
 
 
@@ -39,7 +40,11 @@ class Portal:
 
 @dataclass(frozen=True, slots=True)
 class ScsiPath:
-    """One route to a LUN. `device` is the kernel's name of this moment (`sda`): never an identity."""
+    """One route to a LUN. `device` is the kernel's name of this moment (`sda`): never an identity.
+
+    `priority` and `group` are multipathd's: paths of one ALUA state share a priority, and I/O goes
+    by one group at a time. `group` 0: the path is in no map.
+    """
 
     device: str
     hctl: str
@@ -48,6 +53,13 @@ class ScsiPath:
     size_bytes: int
     portal: Portal | None = None
     target_iqn: str = ""
+    priority: int = 0
+    group: int = 0
+
+    @property
+    def host(self) -> str:
+        """The SCSI host (`host3`) that the path goes out by, "" where it is no SCSI path."""
+        return f"host{self.hctl.partition(':')[0]}" if self.hctl else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +68,8 @@ class Source:
 
     `id` is the WWID; for a disk without one it is what cannot drift (`virtio-SERIAL`, or the
     canonical path). `device` is the kernel's name of this moment (`dm-3`, `vdb`). An empty
-    `reasons` means that it may be a source now.
+    `reasons` means that it may be a source now; `warnings` do not forbid it. `contents` is what was
+    found on it, as far as `examination` says: planning.contents tells what follows.
     """
 
     id: str
@@ -72,6 +85,10 @@ class Source:
     serial: str = ""
     paths: tuple[ScsiPath, ...] = ()
     reasons: tuple[Reason, ...] = ()
+    warnings: tuple[Reason, ...] = ()
+    examination: Examination = Examination.NO
+    contents: Contents | None = None
+    examination_problem: str = ""
 
     @property
     def devnode(self) -> str:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from p2vd.model.disk import Source
 from p2vd.model.errors import NotFound, PlanOutdated, Reason, Refused
 from p2vd.model.inventory import Inventory
-from p2vd.model.plan import CopyOptions, Plan, SourceBinding, Target, Verify
+from p2vd.model.plan import CopyOptions, DomainOptions, Plan, SourceBinding, Target, Verify
+from p2vd.planning.contents import boot_warnings, contents_reasons, contents_warnings, firmware
 from p2vd.planning.sources import holds_source, sector_sizes, source_reasons
 from p2vd.planning.steps import steps, warnings
 from p2vd.planning.targets import Choice, choose
@@ -52,7 +53,8 @@ def make_plan(request: PlanRequest, inventory: Inventory, policies: PolicySet) -
     source = inventory.source(request.source_id)
     machine_name = request.machine_name or default_machine_name(source)
     rule = first_match(policies, source, machine_name)
-    reasons = [*source.reasons, *inventory.exposures, *source_reasons(source, machine_name)]
+    reasons = [*source.reasons, *contents_reasons(source, rule)]
+    reasons += [*inventory.exposures, *source_reasons(source, machine_name)]
     choice: Choice | tuple[Reason, ...] = ()
     if rule is None:
         reasons.append(_no_policy(source, policies))
@@ -117,9 +119,11 @@ def _plan(request: PlanRequest, source: Source, rule: Rule, choice: Choice, mach
             else asked.bandwidth_bytes_per_s
         ),
     )
-    domain = replace(rule.domain, logical_block_size=choice.logical_block_size)
+    domain = replace(
+        rule.domain, logical_block_size=choice.logical_block_size, firmware=firmware(source, rule)
+    )
     target = _target(rule, choice)
-    parts = _digest_parts(source, rule, target, copy, machine_name)
+    parts = _digest_parts(source, rule, target, copy, domain, machine_name)
     return Plan(
         id=_digest(parts),
         machine_name=machine_name,
@@ -133,7 +137,11 @@ def _plan(request: PlanRequest, source: Source, rule: Rule, choice: Choice, mach
         worst_case_bytes=choice.worst_case_bytes,
         digest_parts=parts,
         steps=tuple(steps(source, choice, copy, domain, machine_name)),
-        warnings=tuple(warnings(rule, source, choice, copy, domain)),
+        warnings=(
+            *(warning.text for warning in (*source.warnings, *contents_warnings(source, rule))),
+            *boot_warnings(source, rule, domain),
+            *warnings(rule, source, choice, copy, domain),
+        ),
     )
 
 
@@ -153,7 +161,12 @@ def _target(rule: Rule, choice: Choice) -> Target:
 
 
 def _digest_parts(
-    source: Source, rule: Rule, target: Target, copy: CopyOptions, machine_name: str
+    source: Source,
+    rule: Rule,
+    target: Target,
+    copy: CopyOptions,
+    domain: DomainOptions,
+    machine_name: str,
 ) -> tuple[tuple[str, str], ...]:
     return (
         ("source", source.id),
@@ -172,6 +185,7 @@ def _digest_parts(
         ("target's sector size", str(target.sector_size)),
         ("verification", copy.verify.value),
         ("bandwidth", str(copy.bandwidth_bytes_per_s)),
+        ("virtual machine's firmware", domain.firmware.value),
     )
 
 

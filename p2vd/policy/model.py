@@ -15,6 +15,14 @@ class SectorSizeRemedy(enum.Enum):
     DOMAIN = "domain"
 
 
+class FirmwareChoice(enum.Enum):
+    """What the virtual machine boots by: as its disk was made for, or always the same."""
+
+    AUTO = "auto"
+    BIOS = "bios"
+    UEFI = "uefi"
+
+
 @dataclass(frozen=True)
 class PolicyText:
     """A policy file: where it lies and what it says, or the `problem` why it could not be read."""
@@ -64,7 +72,8 @@ class TargetRule:
 class Rule:
     """One rule. `text` is what was written, in a form in which equal rules are equal.
 
-    `over_commit` is how many times its size a pool may promise to thin LVs.
+    `over_commit` is how many times its size a pool may promise to thin LVs. `firmware` decides that
+    of `domain`. `allow_hibernated`: a machine's memory on the disk does not forbid its migration.
     """
 
     name: str
@@ -77,6 +86,8 @@ class Rule:
     domain: DomainOptions = field(default_factory=DomainOptions)
     over_commit: float = 1.0
     source_offline: bool = False
+    firmware: FirmwareChoice = FirmwareChoice.AUTO
+    allow_hibernated: bool = False
 
 
 @dataclass(frozen=True)

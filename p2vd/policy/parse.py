@@ -5,7 +5,15 @@ from collections.abc import Sequence
 
 from p2vd.model.disk import Transport
 from p2vd.model.plan import MAX_BAD_SECTORS, MAX_QUEUE_DEPTH, CopyOptions, DomainOptions, Provisioning
-from p2vd.policy.model import Match, PolicySet, PolicyText, Rule, SectorSizeRemedy, TargetRule
+from p2vd.policy.model import (
+    FirmwareChoice,
+    Match,
+    PolicySet,
+    PolicyText,
+    Rule,
+    SectorSizeRemedy,
+    TargetRule,
+)
 from p2vd.policy.names import template_problem
 from p2vd.policy.toml import Document, FileError, Table
 
@@ -57,8 +65,11 @@ def _rule(table: Table, path: str) -> Rule:
         table.error("pool", 'a thick volume has no pool; remove the table or write provisioning = "thin"')
     source = table.table("source")
     offline = source.flag("offline")
+    allow_hibernated = source.flag("allow_hibernated")
     source.finish()
-    domain = _domain(table.table("domain"))
+    domain_table = table.table("domain")
+    firmware = domain_table.choice("firmware", FirmwareChoice.AUTO)
+    domain = _domain(domain_table)
     table.later("auto", "warm", "window")
     table.finish()
     return Rule(
@@ -72,6 +83,8 @@ def _rule(table: Table, path: str) -> Rule:
         domain=domain,
         over_commit=over_commit,
         source_offline=offline,
+        firmware=firmware,
+        allow_hibernated=allow_hibernated,
     )
 
 
@@ -157,7 +170,6 @@ def _domain(table: Table) -> DomainOptions:
         uri=uri,
         memory_bytes=memory,
         vcpus=table.integer("vcpus", DomainOptions.vcpus, 1, 4096),
-        firmware=table.choice("firmware", DomainOptions.firmware),
         bus=table.choice("bus", DomainOptions.bus),
         network=network,
         virt_type=table.choice("type", DomainOptions.virt_type),

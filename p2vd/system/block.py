@@ -16,6 +16,7 @@ from pathlib import Path
 _BLKROSET = 0x125D
 _BLKROGET = 0x125E
 _BLKSSZGET = 0x1268
+_BLKPBSZGET = 0x127B
 _BLKDISCARD = 0x1277
 _BLKZEROOUT = 0x127F
 _BLKGETSIZE64 = 0x80081272
@@ -45,6 +46,11 @@ def size_bytes(fd: int) -> int:
 def sector_size(fd: int) -> int:
     """The logical sector size (BLKSSZGET); 512 for a file, which has none. Raises OSError."""
     return _get_int(fd, _BLKSSZGET) if is_block(fd) else 512
+
+
+def physical_sector_size(fd: int) -> int:
+    """The physical sector size (BLKPBSZGET); 512 for a file, which has none. Raises OSError."""
+    return _get_int(fd, _BLKPBSZGET) if is_block(fd) else 512
 
 
 def alignment(fd: int) -> int:

@@ -6,7 +6,7 @@ import pytest
 
 from p2vd.discovery.identity import scsi_wwid, vpd_serial
 from p2vd.discovery.iscsi import read_sessions
-from p2vd.discovery.multipath import MultipathdUnclear, path_states
+from p2vd.discovery.multipath import MultipathdUnclear, PathReport, read_paths
 from p2vd.model.disk import PathState, Portal, Transport
 from tests.discovery.host import Host, codes, empty_host, recording
 from tests.fakes import FakeCommands
@@ -164,7 +164,7 @@ def test_a_portal_by_ipv6_and_a_session_that_is_logging_in(host: Host) -> None:
 )
 def test_multipathd_that_does_not_report(answer: str) -> None:
     with pytest.raises(MultipathdUnclear, match="systemctl status multipathd"):
-        path_states(FakeCommands().on("multipathd", answer))
+        read_paths(FakeCommands().on("multipathd", answer))
 
 
 def test_a_recorded_report_cut_off_anywhere_is_none() -> None:
@@ -177,4 +177,4 @@ def test_a_recorded_report_cut_off_anywhere_is_none() -> None:
 
 def test_a_state_that_is_neither_is_unknown() -> None:
     answer = '{"maps": [{"path_groups": [{"paths": [{"dev": "sda", "chk_st": "ghost"}]}]}, {}]}'
-    assert path_states(FakeCommands().on("multipathd", answer)) == {"sda": PathState.UNKNOWN}
+    assert read_paths(FakeCommands().on("multipathd", answer)) == {"sda": PathReport(PathState.UNKNOWN)}

@@ -187,6 +187,73 @@ def test_paths_of_different_size_are_refused(base: Host) -> None:
     assert "sda 512 MiB" in source.reasons[0].text
 
 
+def test_each_path_has_its_state_host_priority_and_group(base: Host) -> None:
+    """As the recorded `multipathd show maps json` says; the host is in the path's address."""
+    source = base.discovery.scan().source("mpatha")
+    told = {path.device: (path.state, path.host, path.priority, path.group) for path in source.paths}
+    assert told == {"sde": (PathState.READY, "host7", 50, 2), "sdf": (PathState.READY, "host6", 50, 1)}
+
+
+def stray(host: Host, size_bytes: int) -> None:
+    """A third path to the LUN I0 that multipathd has not put into the map."""
+    devpath = "devices/platform/host9/session9/target9:0:0/9:0:0:0/block/sdz"
+    host.disk(
+        "sdz",
+        devpath,
+        "65:144",
+        size_bytes,
+        device__wwid=(host.sysfs / "block/sda/device/wwid").read_text(),
+        device__state="running\n",
+    )
+
+
+def test_a_path_of_another_size_that_multipathd_left_out_is_refused(base: Host) -> None:
+    """multipathd takes no path of another size into a map: its paths alone would agree."""
+    size = base.discovery.scan().source(I0).size_bytes
+    stray(base, size // 2)
+    inventory = base.discovery.scan()
+    source = inventory.source(I0)
+    assert codes(source.reasons) == ["paths-disagree"]
+    assert "sdz" in source.reasons[0].text
+    assert codes(inventory.source("sdz").reasons) == ["path-of-map"]
+
+
+def test_a_path_that_is_in_no_map_is_said_and_does_not_count(base: Host) -> None:
+    before = base.discovery.scan().source(I0)
+    stray(base, before.size_bytes)
+    source = base.discovery.scan().source(I0)
+    assert source.reasons == ()
+    assert codes(source.warnings) == ["stray-path"]
+    assert "multipathd add path sdz" in source.warnings[0].text
+    assert (source.paths_ready, len(source.paths)) == (before.paths_ready, len(before.paths) + 1)
+    assert [(path.state, path.group) for path in source.paths if path.device == "sdz"] == [
+        (PathState.UNKNOWN, 0)
+    ]
+
+
+def test_paths_without_a_map_that_differ_in_size_are_refused_for_both(tmp_path: Path) -> None:
+    host = recorded_host("bare", tmp_path)
+    host.write("block/sdl/size", "2048")
+    source = host.discovery.scan().source(X0)
+    assert codes(source.reasons) == ["no-map", "paths-disagree"]
+
+
+@pytest.mark.parametrize(
+    ("devpath", "expected"),
+    [
+        ("devices/platform/host9/session9/target9:0:0/9:0:0:0/block/sdz", ["map-missing"]),
+        ("devices/pci0000:00/0000:00:07.0/host7/rport-7:0-0/target7:0:0/7:0:0:0/block/sdz", ["map-missing"]),
+        ("devices/pci0000:00/ata1/host0/target0:0:0/0:0:0:0/block/sdz", []),
+    ],
+)
+def test_a_lun_with_one_path_and_no_map_is_said(base: Host, devpath: str, expected: list[str]) -> None:
+    base.disk(
+        "sdz", devpath, "65:144", 1 << 30, device__wwid="naa.5000c500a1b2c3d4\n", device__state="running\n"
+    )
+    source = base.discovery.scan().source("35000c500a1b2c3d4")
+    assert (codes(source.reasons), codes(source.warnings)) == ([], expected)
+
+
 def test_a_path_to_another_lun_is_refused(base: Host) -> None:
     base.write("block/sda/device/wwid", "naa.60014050000000000000000000000000\n")
     source = base.discovery.scan().source(I0)

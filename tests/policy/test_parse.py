@@ -9,13 +9,12 @@ from p2vd.model.plan import (
     CopyOptions,
     DiskBus,
     DomainOptions,
-    Firmware,
     Provisioning,
     Verify,
     VirtType,
 )
 from p2vd.model.size import GIB, MIB, TIB
-from p2vd.policy.model import Match, PolicyText, SectorSizeRemedy, TargetRule
+from p2vd.policy.model import FirmwareChoice, Match, PolicyText, SectorSizeRemedy, TargetRule
 from p2vd.policy.parse import load
 
 FULL = """\
@@ -49,6 +48,7 @@ reserve_percent = 10
 over_commit = 2
 [rule.source]
 offline = true
+allow_hibernated = true
 [rule.domain]
 hypervisor = "qemu:///system"
 type = "qemu"
@@ -96,9 +96,10 @@ def test_every_key() -> None:
         ("vg_a", "@tag"), Provisioning.THIN, "pool0", "p2v_{machine}", True, False, SectorSizeRemedy.DOMAIN
     )
     assert rule.copy == CopyOptions(Verify.BOTH, 16, 100 * MIB, 10)
-    assert (rule.over_commit, rule.source_offline) == (2.0, True)
+    assert (rule.over_commit, rule.source_offline, rule.allow_hibernated) == (2.0, True, True)
+    assert rule.firmware is FirmwareChoice.UEFI
     assert rule.domain == DomainOptions(
-        "qemu:///system", 4 * GIB, 3, Firmware.UEFI, DiskBus.SCSI, "default", virt_type=VirtType.QEMU
+        "qemu:///system", 4 * GIB, 3, bus=DiskBus.SCSI, network="default", virt_type=VirtType.QEMU
     )
 
 
@@ -106,7 +107,8 @@ def test_what_is_not_said_has_its_default() -> None:
     (rule,) = load([PolicyText("f", SHORT)]).rules
     assert rule.target == TargetRule(("vg",), Provisioning.THICK)
     assert (rule.copy, rule.domain) == (CopyOptions(), DomainOptions())
-    assert (rule.over_commit, rule.source_offline) == (1.0, False)
+    assert (rule.over_commit, rule.source_offline, rule.allow_hibernated) == (1.0, False, False)
+    assert rule.firmware is FirmwareChoice.AUTO
 
 
 def test_text_of_a_rule_is_the_same_whatever_stands_around_it() -> None:
@@ -199,15 +201,15 @@ def test_an_empty_rule_lacks_everything_at_once() -> None:
         (
             "offline = true",
             "online = true",
-            "30: rule.source.online: there is no such key; allowed here: offline",
+            "30: rule.source.online: there is no such key; allowed here: allow_hibernated, offline",
         ),
         (
             '"qemu:///system"',
             '"xen:///"',
-            "32: rule.domain.hypervisor: must be qemu:///system in this version",
+            "33: rule.domain.hypervisor: must be qemu:///system in this version",
         ),
-        ('type = "qemu"', 'type = "xen"', '33: rule.domain.type: must be "kvm" or "qemu"'),
-        ('"4 GiB"', '"4"', "34: rule.domain.memory: must be from 1 MiB to 1 PiB"),
+        ('type = "qemu"', 'type = "xen"', '34: rule.domain.type: must be "kvm" or "qemu"'),
+        ('"4 GiB"', '"4"', "35: rule.domain.memory: must be from 1 MiB to 1 PiB"),
         (
             "auto = false",
             "auto = true",
