@@ -25,7 +25,9 @@ from p2vd.config import Config, load, policy_texts, show
 from p2vd.discovery.scanner import Discovery
 from p2vd.discovery.watcher import EventSource, Watcher, block_events
 from p2vd.jobs.board import Board
+from p2vd.jobs.contents_keeper import ContentsKeeper
 from p2vd.jobs.engine import Engine
+from p2vd.jobs.examiner_helper import ExaminerHelper
 from p2vd.jobs.inventory_keeper import InventoryKeeper
 from p2vd.jobs.policies import PolicyKeeper
 from p2vd.jobs.pool_watch import PoolWatch
@@ -186,6 +188,7 @@ def build(config: Config, doors: Doors) -> tuple[Engine, Services]:
         store=store,
         board=Board(store),
         inventory=inventory,
+        contents=ContentsKeeper(ExaminerHelper, lambda: engine.contents_changed()),
         host=host,
         commands=commands,
         volumes=Volumes(commands, host.volume_group),

@@ -37,7 +37,10 @@ ROOMS: dict[str, set[str]] = {
 }
 
 PURE_ROOMS = ("model", "policy", "domain", "planning")
-PURE_MODULES = ("jobs.transitions", "copying.protocol", "copying.opening", "copying.layout", "copying.region")
+PURE_MODULES = (
+    *("jobs.transitions", "copying.protocol", "copying.opening", "copying.layout", "copying.region"),
+    *("discovery.examining", "discovery.partitions", "discovery.ntfs", "discovery.lvm_label"),
+)
 IMPURE = {
     *("os", "io", "shutil", "tempfile", "socket", "select", "signal", "subprocess", "multiprocessing"),
     *("threading", "asyncio", "time", "random", "secrets", "uuid", "fcntl", "ctypes", "mmap", "sqlite3"),

@@ -166,7 +166,8 @@ class Collector:
         inventory = self._engine.inventory()
         known = inventory.by_id.get(source_id)
         for source in inventory.sources if not source_id else [known] if known else []:
-            values = views.source(source, self._engine.matched_policy(source))
+            policy, findings = self._engine.matched_policy(source), self._engine.findings(source)
+            values = views.source(source, policy, findings)
             picture.objects[object_path(SOURCE, source.id)] = {SOURCE: values}
         if not source_id:
             picture.complete.add(KIND[SOURCE])

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from p2vd.jobs.events import Event
+from p2vd.model.contents import Findings
 from p2vd.model.disk import Source
 from p2vd.model.errors import P2vdError
 from p2vd.model.inventory import Inventory
@@ -24,6 +25,10 @@ class EnginePort(Protocol):
 
     def matched_policy(self, source: Source, /) -> str:
         """The name of the first rule that matches, or "" where none does."""
+        ...
+
+    def findings(self, source: Source, /) -> Findings:
+        """What speaks against a source, and what should be known of it."""
         ...
 
     def policy_errors(self) -> tuple[str, ...]:

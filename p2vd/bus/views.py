@@ -5,6 +5,7 @@ Types are in the interface XML; a test holds these names to it.
 
 from p2vd.bus.names import JOB, MACHINE, SOURCE, object_path
 from p2vd.bus.wire import Variant
+from p2vd.model.contents import Findings, Partition, Signature
 from p2vd.model.disk import ScsiPath, Source
 from p2vd.model.job import Activity, Job, JobError, Machine, Stage
 from p2vd.model.lvm import ThinPool, Vg
@@ -16,7 +17,7 @@ OPERATION = "p2v-copy"
 _SECOND_US = 1_000_000
 
 
-def source(disk: Source, policy: str) -> Properties:
+def source(disk: Source, policy: str, findings: Findings) -> Properties:
     """Properties of org.p2vd1.Source."""
     return {
         "Id": disk.id,
@@ -31,9 +32,55 @@ def source(disk: Source, policy: str) -> Properties:
         "Serial": disk.serial,
         "PathsTotal": len(disk.paths),
         "PathsReady": disk.paths_ready,
-        "Usable": not disk.reasons,
-        "Reasons": tuple(reason.text for reason in disk.reasons),
+        "Usable": not findings.reasons,
+        "Reasons": tuple(reason.text for reason in findings.reasons),
+        "Warnings": tuple(warning.text for warning in findings.warnings),
         "MatchedPolicy": policy,
+        "Contents": _contents(disk),
+    }
+
+
+def _contents(disk: Source) -> dict[str, Variant]:
+    values = {
+        "State": Variant("s", disk.examination.value),
+        "Problem": Variant("s", disk.examination_problem),
+    }
+    contents = disk.contents
+    if contents is None:
+        return values
+    held = contents.reservation
+    return {
+        **values,
+        "Table": Variant("s", contents.table.value),
+        "Boot": Variant("s", contents.boot.value),
+        "PhysicalSectorSize": Variant("u", contents.physical_sector_size),
+        "Reservation": Variant("s", f"{held.key} ({held.type})" if held else ""),
+        "RegisteredKeys": Variant("u", contents.registered_keys),
+        "Problems": Variant("as", contents.problems),
+        **_signature(contents.signature),
+        "Partitions": Variant("aa{sv}", tuple(_partition(one) for one in contents.partitions)),
+    }
+
+
+def _partition(partition: Partition) -> dict[str, Variant]:
+    return {
+        "Number": Variant("u", partition.number),
+        "Start": Variant("t", partition.start_bytes),
+        "Size": Variant("t", partition.size_bytes),
+        "Type": Variant("s", partition.type),
+        "Name": Variant("s", partition.name),
+        **_signature(partition.signature),
+    }
+
+
+def _signature(signature: Signature) -> dict[str, Variant]:
+    return {
+        "Holds": Variant("s", signature.type),
+        "Label": Variant("s", signature.label),
+        "Uuid": Variant("s", signature.uuid),
+        "VolumeGroup": Variant("s", signature.volume_group),
+        "Dirty": Variant("b", signature.dirty),
+        "Hibernated": Variant("b", signature.hibernated),
     }
 
 
@@ -47,6 +94,9 @@ def scsi_path(path: ScsiPath) -> dict[str, Variant]:
         "Size": Variant("t", path.size_bytes),
         "Portal": Variant("s", str(path.portal) if path.portal else ""),
         "TargetIqn": Variant("s", path.target_iqn),
+        "Host": Variant("s", path.host),
+        "Priority": Variant("i", path.priority),
+        "Group": Variant("u", path.group),
     }
 
 

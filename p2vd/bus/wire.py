@@ -13,6 +13,7 @@ _BASIC: Mapping[str, type] = {
     "b": dbus.Boolean,
     "d": dbus.Double,
     "u": dbus.UInt32,
+    "i": dbus.Int32,
     "t": dbus.UInt64,
 }
 _PLAIN: Mapping[str, tuple[type, type]] = {

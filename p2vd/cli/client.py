@@ -1,9 +1,10 @@
 """p2vd as a D-Bus client sees it: objects as plain values, calls, and errors with an exit status."""
 
 import enum
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import dbus
 from dbus.lowlevel import MethodCallMessage
@@ -21,7 +22,12 @@ from p2vd.bus.names import (
 _TIMEOUT_S = 30.0
 _PERSON_ANSWERS_S = 330.0  # a call may wait for somebody to type a password
 
+# A call is answered within a second; what takes p2vd longer is asked for again.
+_PASSING_S = 30.0
+_AGAIN_S = 0.3
+
 Properties = Mapping[str, Any]
+T = TypeVar("T")
 
 
 class Exit(enum.IntEnum):
@@ -33,15 +39,20 @@ class Exit(enum.IntEnum):
     NO_DAEMON = 3
     NOT_AUTHORIZED = 4
     JOB_FAILED = 5
+    FINDINGS = 6
     INTERRUPTED = 130
 
 
 class CliError(Exception):
-    """Something that ends the command: a sentence that says what to do, and the exit status."""
+    """Something that ends the command: a sentence that says what to do, and the exit status.
 
-    def __init__(self, sentence: str, status: Exit = Exit.REFUSED) -> None:
+    `name` is the last part of p2vd's own error name (`Refused`), "" for what is none of p2vd's.
+    """
+
+    def __init__(self, sentence: str, status: Exit = Exit.REFUSED, name: str = "") -> None:
         super().__init__(sentence)
         self.status = status
+        self.name = name
 
 
 @dataclass(frozen=True)
@@ -118,6 +129,18 @@ class Client:
         return self.call(path, interface, member, "a{sv}", make_options(options))
 
 
+def repeated(call: Callable[[], T], is_passing: Callable[[CliError], bool]) -> T:
+    """Return what `call` returns, asking again for half a minute while its error passes by itself."""
+    deadline_s = time.monotonic() + _PASSING_S
+    while True:
+        try:
+            return call()
+        except CliError as error:
+            if not is_passing(error) or time.monotonic() > deadline_s:
+                raise
+        time.sleep(_AGAIN_S)
+
+
 def make_options(options: Mapping[str, object]) -> Any:
     """Return `options` as a{sv}; `_` in names stands for `-`."""
     return dbus.Dictionary({name.replace("_", "-"): value for name, value in options.items()}, signature="sv")
@@ -161,7 +184,7 @@ def translate(name: str, message: str) -> CliError:
         short = name.removeprefix(ERROR_PREFIX)
         status = Exit.NOT_AUTHORIZED if short == "NotAuthorized" else Exit.REFUSED
         hint = _HINTS.get(short, "")
-        return CliError(message if not hint or hint in message else f"{message} {hint}", status)
+        return CliError(message if not hint or hint in message else f"{message} {hint}", status, short)
     if name.startswith(_ABSENT):
         return CliError(f"p2vd does not run. Start it: systemctl start p2vd ({message})", Exit.NO_DAEMON)
     if name.startswith(_GONE):

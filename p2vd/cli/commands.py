@@ -6,9 +6,11 @@ from typing import Any
 
 from p2vd.bus.names import JOB, MACHINE, MANAGER, ROOT, SOURCE, VOLUME_GROUP
 from p2vd.cli import render
-from p2vd.cli.client import Client, CliError, Exit, Object, make_options
+from p2vd.cli.client import Client, CliError, Exit, Object, make_options, repeated
+from p2vd.cli.contents import contents
 from p2vd.cli.lookup import find, identity, jobs_of, source_id
 from p2vd.cli.render import SHORT_ID
+from p2vd.model.contents import UNDER_EXAMINATION
 
 Arguments = argparse.Namespace
 
@@ -38,7 +40,10 @@ def plan(client: Client, arguments: Arguments) -> Exit:
         options["source-offline"] = True
     if arguments.name:
         options["name"] = arguments.name
-    _, page = client.call(ROOT, MANAGER, "Plan", "asa{sv}", [source], make_options(options))
+    _, page = repeated(
+        lambda: client.call(ROOT, MANAGER, "Plan", "asa{sv}", [source], make_options(options)),
+        lambda error: error.name == "Refused" and UNDER_EXAMINATION in str(error),
+    )
     if not _print_json(arguments, page):
         print(render.plan(page))
     return Exit.OK
@@ -90,8 +95,9 @@ def show(client: Client, arguments: Arguments) -> Exit:
         return Exit.OK
     print(render.details(item))
     if paths:
-        rows = [(path["Device"], path["Hctl"], path["State"], path["Portal"] or "-") for path in paths]
-        print("\n" + render.table(("PATH", "HCTL", "STATE", "PORTAL"), rows))
+        print("\n" + render.paths(paths))
+    if item.interface == SOURCE:
+        print("\n" + contents(item["Contents"]))
     return Exit.OK
 
 

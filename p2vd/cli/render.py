@@ -63,13 +63,39 @@ def sources(objects: Sequence[Object]) -> str:
             item["Transport"],
             f"{item['PathsReady']}/{item['PathsTotal']}" if item["PathsTotal"] else "-",
             item["MatchedPolicy"] or "none",
-            "yes" if item["Usable"] else "no",
+            _usable(item),
         )
         for item in objects
     ]
     head = ("ID", "NAME", "SIZE", "SECTOR", "TRANSPORT", "PATHS", "POLICY", "USABLE")
     reasons = [f"{item['Id']}: {reason}" for item in objects for reason in item["Reasons"]]
     return "\n".join([table(head, rows), *([""] if reasons else []), *reasons])
+
+
+def _usable(source: Object) -> str:
+    count = len(source["Warnings"])
+    warnings = f", {count} warning{'s' if count > 1 else ''}" if count else ""
+    return ("yes" if source["Usable"] else "no") + warnings
+
+
+def paths(rows: Sequence[Mapping[str, Any]]) -> str:
+    """One line a path of a LUN."""
+    head = ("PATH", "HCTL", "HOST", "STATE", "PRIORITY", "GROUP", "PORTAL")
+    return table(
+        head,
+        [
+            (
+                path["Device"],
+                path["Hctl"] or "-",
+                path["Host"] or "-",
+                path["State"],
+                str(path["Priority"]) if path["Group"] else "-",
+                str(path["Group"]) if path["Group"] else "-",
+                path["Portal"] or "-",
+            )
+            for path in rows
+        ],
+    )
 
 
 def volume_groups(objects: Sequence[Object]) -> str:
@@ -136,8 +162,9 @@ def time_left(job: Object, now_us: int | None = None) -> str:
 
 
 def details(item: Object) -> str:
-    """Every property of one object, a line each."""
-    lines = [(name, _value(name, value)) for name, value in item.properties.items()]
+    """Every property of one object, a line each; but for a source's contents."""
+    told = {name: value for name, value in item.properties.items() if name != "Contents"}
+    lines = [(name, _value(name, value)) for name, value in told.items()]
     width = max(len(name) for name, _ in lines)
     text = "\n".join(f"{name.ljust(width)}  {value}".rstrip() for name, value in lines)
     return "\n\n".join(filter(None, (text, _next_step(item))))

@@ -17,16 +17,20 @@ from p2vd.jobs.policies import PolicyKeeper
 from p2vd.jobs.runner import JobRunner
 from p2vd.jobs.services import Services
 from p2vd.jobs.transitions import TERMINAL, JobEvent, advance
+from p2vd.model.contents import Findings
 from p2vd.model.disk import Source
-from p2vd.model.errors import IllegalTransition, InvalidArgument, P2vdError, Reason, Refused
+from p2vd.model.errors import IllegalTransition, InvalidArgument, NotFound, P2vdError, Reason, Refused
 from p2vd.model.inventory import Difference, Inventory
 from p2vd.model.job import Activity, Caller, Hold, Job, Machine, MachineState, Stage
 from p2vd.model.plan import Plan
+from p2vd.planning.contents import findings
 from p2vd.planning.plan import PlanRequest, make_plan, recheck
 from p2vd.policy.match import first_match
 from p2vd.system.clock import now_us
 
 log = logging.getLogger(__name__)
+
+_LOOK_AGAIN_S = 0.8  # a call is answered within a second
 
 
 class Engine:
@@ -64,6 +68,7 @@ class Engine:
         """
         self._stopped.set()
         self._services.inventory.stop()
+        self._services.contents.stop()
         with self._lock:
             runners = list(self._runners.values())
         for runner in runners:
@@ -112,13 +117,17 @@ class Engine:
         self._board.subscribe(listener)
 
     def inventory(self) -> Inventory:
-        """What the last scan saw."""
-        return self._services.inventory.current()
+        """What the last scan saw, with what is known of the disks' contents."""
+        return self._services.contents.attach(self._services.inventory.current())
 
     def matched_policy(self, source: Source) -> str:
         """The name of the first policy rule that matches, or an empty string."""
         rule = first_match(self._policies.current(), source)
         return rule.name if rule else ""
+
+    def findings(self, source: Source) -> Findings:
+        """What speaks against a source, and what should be known of it, by the rule that matches."""
+        return findings(source, first_match(self._policies.current(), source))
 
     def policy_errors(self) -> tuple[str, ...]:
         """What is wrong with the policy files; the old policies stay in force meanwhile."""
@@ -164,25 +173,45 @@ class Engine:
         self._board.publish(PolicyErrorsChanged())
         # Before the first scan nothing is known, and least of all which maps are the host's own.
         if self._services.inventory.scanned:
-            self.inventory_changed(self.inventory())
+            self.inventory_changed(self._services.inventory.current())
         return errors
 
     def inventory_changed(self, inventory: Inventory, changed: Difference | None = None) -> None:
-        """Put every source that a policy matches into quarantine, and tell the subscribers.
+        """Put every source that a policy matches into quarantine, look at it, and tell the subscribers.
 
         Where `changed` says so, of the changed sources only.
         """
         self._keep_unknown(inventory)
-        sources = [
-            source
-            for source in inventory.sources
-            if not source.reasons and (changed is None or source.id in changed.sources)
-        ]
-        policies = self._policies.current()
-        self._services.quarantine.add_sources(
-            [source for source in sources if first_match(policies, source) is not None]
-        )
+        sources = [s for s in inventory.sources if changed is None or s.id in changed.sources]
+        matched = [source for source in sources if self._may_touch(source)]
+        self._services.quarantine.add_sources(matched)
+        with self._lock:  # no job shall begin in between: its source is its own
+            held = self._held_sources()
+            wanted = [source for source in matched if source.id not in held]
+            self._services.contents.want(wanted, held, None if changed is None else changed.sources)
         self._board.publish(InventoryChanged(changed))
+
+    def contents_changed(self) -> None:
+        """Tell the subscribers that more is known of what is on the sources."""
+        self._board.publish(InventoryChanged())
+
+    def _may_touch(self, source: Source, machine_name: str = "") -> bool:
+        """Whether a policy matches a source that nobody uses: any other is never touched."""
+        return not source.reasons and first_match(self._policies.current(), source, machine_name) is not None
+
+    def _held_sources(self) -> frozenset[str]:
+        """The ids of the sources that jobs have."""
+        ended = (Stage.PROVEN, Stage.CANCELLED)
+        return frozenset(job.plan.source.id for job in self._board.jobs() if job.stage not in ended)
+
+    def _look_again(self, source_id: str, machine_name: str) -> None:
+        """Have the source's contents read anew, as far as that takes less than a second."""
+        try:
+            source = self._services.inventory.current().source(source_id)
+        except NotFound:
+            return
+        if source.id not in self._held_sources() and self._may_touch(source, machine_name):
+            self._services.contents.refresh(source, _LOOK_AGAIN_S)
 
     def _keep_unknown(self, inventory: Inventory) -> None:
         quarantine = self._services.quarantine
@@ -204,14 +233,16 @@ class Engine:
             machine_name=str(options.get("name", "")),
             source_offline=bool(options.get("source-offline", False)),
         )
+        self._look_again(request.source_id, request.machine_name)
         plan = make_plan(request, self.inventory(), self._policies.current())
         self._refuse_second_job(plan)
         return self._services.store.put_plan(plan)
 
     def migrate(self, plan_id: str, options: Mapping[str, object], caller: Caller) -> Machine:
         """Start what the plan says. Raises NotFound, PlanOutdated, Refused."""
+        plan = self._services.store.plan(plan_id)
+        self._look_again(plan.source.id, plan.machine_name)
         with self._lock:
-            plan = self._services.store.plan(plan_id)
             self._refuse_second_job(plan)
             recheck(plan, self.inventory(), self._policies.current())
             job_uuid = str(uuids.uuid4())
@@ -224,6 +255,7 @@ class Engine:
                 offline_declared_us=now_us() if plan.source_offline else 0,
                 start_time_us=now_us(),
             )
+            self._services.contents.release(plan.source.id)
             self._board.add(machine, (job,))
             self._run(job_uuid)
         self._schedule()

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from p2vd.config import Config
 from p2vd.jobs.board import Board
+from p2vd.jobs.contents_keeper import ContentsKeeper
 from p2vd.jobs.inventory_keeper import InventoryKeeper
 from p2vd.jobs.pool_watch import PoolWatch
 from p2vd.jobs.store import Store
@@ -52,6 +53,7 @@ class Services:
     store: Store
     board: Board
     inventory: InventoryKeeper
+    contents: ContentsKeeper
     host: HostView
     commands: Commands
     volumes: Volumes

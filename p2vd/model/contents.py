@@ -3,6 +3,11 @@
 import enum
 from dataclasses import dataclass
 
+from p2vd.model.errors import Reason
+
+UNDER_EXAMINATION = "is being looked at"
+"""In the sentence that refuses a source whose contents are not known yet: clients ask again."""
+
 
 class Table(enum.Enum):
     """The partition table. `hybrid`: a GPT whose MBR names partitions of its own.
@@ -79,6 +84,14 @@ class Reservation:
 
     key: str
     type: str
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What speaks against a source now, and what should be known of it: paths, use, and contents."""
+
+    reasons: tuple[Reason, ...] = ()
+    warnings: tuple[Reason, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,15 @@
 
 from collections.abc import Iterator
 
-from p2vd.model.contents import BootStyle, Contents, Examination, Signature, Table
+from p2vd.model.contents import (
+    UNDER_EXAMINATION,
+    BootStyle,
+    Contents,
+    Examination,
+    Findings,
+    Signature,
+    Table,
+)
 from p2vd.model.disk import Source
 from p2vd.model.errors import Reason
 from p2vd.model.plan import DomainOptions, Firmware
@@ -20,6 +28,14 @@ _MEMBERS = {
 }
 _MEMBER = "_member"
 _PV = "LVM2_member"
+
+
+def findings(source: Source, rule: Rule | None) -> Findings:
+    """Return all that is to be said of a source, where `rule` is the one for it."""
+    return Findings(
+        (*source.reasons, *contents_reasons(source, rule)),
+        (*source.warnings, *contents_warnings(source, rule)),
+    )
 
 
 def contents_reasons(source: Source, rule: Rule | None) -> tuple[Reason, ...]:
@@ -89,7 +105,7 @@ def boot_warnings(source: Source, rule: Rule, domain: DomainOptions) -> Iterator
 
 def _unknown(source: Source) -> Iterator[Reason]:
     if source.examination is Examination.UNDER_WAY and source.contents is None:
-        yield Reason("under-examination", f"{source} is being looked at. Plan again in a moment.")
+        yield Reason("under-examination", f"{source} {UNDER_EXAMINATION}. Plan again in a moment.")
     if source.examination is Examination.SILENT:
         yield Reason(
             "no-answer",

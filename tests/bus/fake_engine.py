@@ -14,6 +14,7 @@ from p2vd.jobs.events import (
     MachineChanged,
     PolicyErrorsChanged,
 )
+from p2vd.model.contents import Findings
 from p2vd.model.disk import Source
 from p2vd.model.errors import IllegalTransition, NotFound, P2vdError, PlanOutdated, Refused
 from p2vd.model.inventory import Inventory
@@ -45,6 +46,9 @@ class FakeEngine:
 
     def matched_policy(self, source: Source) -> str:
         return "lab" if source.wwid else ""
+
+    def findings(self, source: Source) -> Findings:
+        return Findings(source.reasons, source.warnings)
 
     def policy_errors(self) -> tuple[str, ...]:
         return self._errors

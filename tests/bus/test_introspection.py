@@ -12,6 +12,7 @@ from p2vd.bus.methods import Methods
 from p2vd.bus.names import ACTIONS, INTERFACES, JOB, MACHINE, MANAGER, ROOT, SOURCE, VOLUME_GROUP
 from p2vd.bus.tree import append
 from p2vd.bus.wire import Variant, encode_properties
+from p2vd.model.contents import Findings
 from p2vd.model.job import Activity, JobError
 from tests.bus import values
 from tests.bus.fake_engine import FakeEngine
@@ -24,7 +25,7 @@ def nothing(*_: object) -> None:
 COLLECTOR = Collector(FakeEngine(), "1", nothing, lambda _: iter(()))
 VIEWS: dict[str, views.Properties] = {
     MANAGER: dict(COLLECTOR.picture([(MANAGER, "")]).objects[ROOT][MANAGER]),
-    SOURCE: views.source(values.SOURCE, "lab"),
+    SOURCE: views.source(values.SOURCE, "lab", Findings()),
     VOLUME_GROUP: views.volume_group(values.VG, {"pool0": 1}),
     MACHINE: views.machine(values.machine()),
     JOB: views.job(values.job(), Activity.RUNNING, "", 0),

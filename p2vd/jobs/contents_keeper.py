@@ -1,0 +1,294 @@
+"""Knows what is on the sources: looks at new and changed ones in the background, and again for a plan.
+
+What is known of a disk is forgotten when the disk goes away or gets into use, and is read anew for
+each plan: a digest of its first and last MiB would not tell that Windows was shut down in between.
+"""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from p2vd.discovery.examining import ExamineReply, ExamineRequest
+from p2vd.model.contents import Contents, Examination
+from p2vd.model.disk import Source
+from p2vd.model.inventory import Inventory
+from p2vd.system.clock import Clock, SystemClock
+
+log = logging.getLogger(__name__)
+
+DEADLINE_S = 30.0
+"""A disk that takes longer to be looked at does not answer."""
+
+FRESH_S = 60.0
+"""So old may be what a plan takes where a new look does not end in time."""
+
+_WORKERS = 2
+_NEWS_INTERVAL_S = 1.0
+
+
+class Helper(Protocol):
+    """What looks at disks: jobs.examiner_helper is one, tests have another."""
+
+    def examine(self, request: ExamineRequest, keep_waiting: Callable[[float], bool]) -> ExamineReply:
+        """Return what is on a disk. Raises TimeoutError, EOFError, ValueError."""
+        ...
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still exists."""
+        ...
+
+    def close(self) -> None:
+        """Let it end."""
+        ...
+
+    def kill(self) -> None:
+        """End it now; from any thread."""
+        ...
+
+
+@dataclass
+class _Entry:
+    """One source. `looks` counts the examinations that ended; `stuck` is a helper that did not."""
+
+    source: Source
+    examination: Examination = Examination.UNDER_WAY
+    contents: Contents | None = None
+    problem: str = ""
+    looks: int = 0
+    ended_s: float = 0.0
+    running: Helper | None = None
+    released: bool = False
+    stuck: Helper | None = field(default=None)
+
+
+class ContentsKeeper:
+    """Thread-safe. `on_change` is called, at most about once a second, when more is known."""
+
+    def __init__(
+        self,
+        start_helper: Callable[[], Helper],
+        on_change: Callable[[], None],
+        clock: Clock | None = None,
+    ) -> None:
+        self._start_helper = start_helper
+        self._on_change = on_change
+        self._clock = clock or SystemClock()
+        self._changed = threading.Condition()
+        self._entries: dict[str, _Entry] = {}
+        self._queue: deque[str] = deque()
+        self._threads = 0
+        self._stopped = False
+        self._version = 0
+        self._attached: tuple[Inventory, int, Inventory] | None = None
+        self._told_s = 0.0
+
+    def want(
+        self, sources: Sequence[Source], held: Collection[str], among: Collection[str] | None = None
+    ) -> None:
+        """Have `sources` looked at that are new or changed; forget all others but those `held` by jobs.
+
+        `among`: the ids of all that may have changed; the others stay as they are.
+        """
+        with self._changed:
+            known = self._entries.keys() if among is None else self._entries.keys() & set(among)
+            for gone in known - {source.id for source in sources} - set(held):
+                self._forget(gone)
+            for source in sources:
+                entry = self._entries.get(source.id)
+                if entry is None or entry.released or _key(entry.source) != _key(source):
+                    self._begin(source)
+                else:
+                    entry.source = source
+            self._wake()
+
+    def refresh(self, source: Source, timeout_s: float) -> None:
+        """Look at a source again, and wait for the end no longer than `timeout_s`.
+
+        Past that what was known serves on where it is younger than a minute.
+        """
+        with self._changed:
+            entry = self._entries.get(source.id)
+            if entry is None or _key(entry.source) != _key(source):
+                entry = self._begin(source)
+            elif entry.running is None:
+                entry.source, entry.examination, entry.released = source, Examination.UNDER_WAY, False
+                self._version += 1
+            if entry.running is None:
+                self._queue = deque([source.id, *(one for one in self._queue if one != source.id)])
+            self._wake()
+            looks = entry.looks
+            if self._changed.wait_for(lambda: entry.looks > looks or self._stopped, timeout_s):
+                return
+            if self._clock.monotonic() - entry.ended_s > FRESH_S:
+                entry.contents = None
+                self._version += 1
+
+    def release(self, source_id: str) -> None:
+        """Let go of a source that a job is to have; what is known of it stays known."""
+        with self._changed:
+            entry = self._entries.get(source_id)
+            if entry is None:
+                return
+            entry.released = True
+            if entry.running is not None:
+                entry.running.kill()
+            if entry.examination is Examination.UNDER_WAY:
+                entry.examination = Examination.DONE if entry.contents else Examination.NO
+            self._version += 1
+
+    def attach(self, inventory: Inventory) -> Inventory:
+        """Return `inventory` with what is known of its sources' contents."""
+        with self._changed:
+            if self._attached is not None:
+                seen, version, attached = self._attached
+                if seen is inventory and version == self._version:
+                    return attached
+            attached = replace(inventory, sources=tuple(map(self._with_contents, inventory.sources)))
+            self._attached = (inventory, self._version, attached)
+            return attached
+
+    def stop(self) -> None:
+        """End; waits for nothing."""
+        with self._changed:
+            self._stopped = True
+            self._queue.clear()
+            for entry in self._entries.values():
+                if entry.running is not None:
+                    entry.running.kill()
+            self._changed.notify_all()
+
+    # ---- under the lock ---------------------------------------------------------------------------
+
+    def _begin(self, source: Source) -> _Entry:
+        self._forget(source.id)
+        entry = self._entries[source.id] = _Entry(source)
+        self._queue.append(source.id)
+        self._version += 1
+        return entry
+
+    def _forget(self, source_id: str) -> None:
+        entry = self._entries.pop(source_id, None)
+        if entry is not None:
+            entry.released = True
+            self._version += 1
+            if entry.running is not None:
+                entry.running.kill()
+
+    def _wake(self) -> None:
+        # One too many ends at once: those that run may be busy for long.
+        for _ in range(0 if self._stopped else min(_WORKERS - self._threads, len(self._queue))):
+            self._threads += 1
+            threading.Thread(target=self._run, name="contents", daemon=True).start()
+
+    def _next(self) -> _Entry | None:
+        while self._queue and not self._stopped:
+            entry = self._entries.get(self._queue.popleft())
+            if entry is not None and not entry.released and entry.running is None:
+                return entry
+        return None
+
+    def _with_contents(self, source: Source) -> Source:
+        entry = self._entries.get(source.id)
+        if entry is None or _key(entry.source) != _key(source):
+            return source
+        return replace(
+            source,
+            examination=entry.examination,
+            contents=entry.contents,
+            examination_problem=entry.problem,
+        )
+
+    # ---- on a thread of its own -------------------------------------------------------------------
+
+    def _run(self) -> None:
+        helper: Helper | None = None
+        while True:
+            with self._changed:
+                entry = self._next()
+                if entry is None:
+                    self._threads -= 1
+                    break
+            helper = self._examine(entry, helper)
+            self._tell()
+        if helper is not None:
+            helper.close()
+        self._tell(last=True)
+
+    def _examine(self, entry: _Entry, helper: Helper | None) -> Helper | None:
+        """Look at one source; return the helper for the next one, None where it is of no more use."""
+        if entry.stuck is not None and entry.stuck.alive:
+            # Another helper would only hang beside it.
+            self._end(entry, Examination.SILENT, problem="An earlier look at it still hangs in the kernel.")
+            return helper
+        entry.stuck = None
+        try:
+            helper = helper or self._start_helper()
+        except OSError as error:
+            self._end(entry, Examination.FAILED, problem=f"The helper cannot be started: {error}.")
+            return None
+        with self._changed:
+            entry.running = helper
+            request = _request(entry.source)
+        try:
+            reply = helper.examine(
+                request, lambda waited_s: waited_s < DEADLINE_S and not (entry.released or self._stopped)
+            )
+        except TimeoutError:
+            helper.kill()
+            helper.close()
+            entry.stuck = helper
+            self._end(entry, Examination.SILENT, problem=f"no answer in {DEADLINE_S:.0f} s.")
+            return None
+        except (EOFError, ValueError) as error:
+            helper.kill()
+            helper.close()
+            problem = str(error) or "the helper that looks at it ended."
+            self._end(entry, Examination.FAILED, problem=problem)
+            return None
+        if reply.contents is None:
+            self._end(entry, Examination.FAILED, problem=reply.problem)
+        else:
+            self._end(entry, Examination.DONE, reply.contents)
+        return helper
+
+    def _end(
+        self, entry: _Entry, examination: Examination, contents: Contents | None = None, problem: str = ""
+    ) -> None:
+        with self._changed:
+            entry.running = None
+            entry.looks += 1
+            if not entry.released:
+                entry.examination, entry.contents, entry.problem = examination, contents, problem
+                entry.ended_s = self._clock.monotonic()
+                self._version += 1
+                if problem:
+                    log.warning("contents of %s: %s", entry.source, problem)
+            self._changed.notify_all()
+
+    def _tell(self, *, last: bool = False) -> None:
+        with self._changed:
+            now_s = self._clock.monotonic()
+            due = now_s - self._told_s >= _NEWS_INTERVAL_S
+            if self._stopped or not (last or due):
+                return
+            self._told_s = now_s
+        self._on_change()
+
+
+def _key(source: Source) -> tuple[str, int, int, str, str]:
+    """What of a source makes it another disk, or the same one to be looked at again."""
+    return (source.id, source.size_bytes, source.sector_size, source.devnode, source.dm_uuid)
+
+
+def _request(source: Source) -> ExamineRequest:
+    return ExamineRequest(
+        devnode=f"/dev/mapper/{source.name}" if source.dm_uuid else source.devnode,
+        size_bytes=source.size_bytes,
+        sector_size=source.sector_size,
+        dm_uuid=source.dm_uuid,
+        scsi_paths=tuple(path.device for path in source.paths if path.device.startswith("sd")),
+    )

@@ -1,0 +1,65 @@
+"""The process that looks at disks' contents, as the daemon talks to it."""
+
+import sys
+from collections.abc import Callable
+
+from p2vd.discovery import examining
+from p2vd.discovery.examining import ExamineReply, ExamineRequest
+from p2vd.system.descriptors import SeqpacketChannel
+from p2vd.system.process import Child, spawn
+
+_POLL_S = 0.25
+
+
+class ExaminerHelper:
+    """One process, which answers one request after the other. Used by one thread, but for `kill`."""
+
+    def __init__(self) -> None:
+        """Start it. Raises OSError."""
+        self._channel, theirs = SeqpacketChannel.pair()
+        argv = [sys.executable, "-m", "p2vd.discovery.examiner", "--channel", str(theirs.fileno())]
+        try:
+            self._child: Child = spawn(argv, theirs.fileno())
+        except OSError:
+            self._channel.close()
+            raise
+        finally:
+            theirs.close()
+
+    def examine(self, request: ExamineRequest, keep_waiting: Callable[[float], bool]) -> ExamineReply:
+        """Return what is on a disk.
+
+        `keep_waiting(seconds so far)` is asked several times a second and ends the wait by returning
+        False: then TimeoutError is raised, and this helper is of no more use. Raises EOFError where
+        the helper ended, ValueError where it said what is not understood.
+        """
+        try:
+            self._channel.send(examining.encode(request))
+        except BrokenPipeError:
+            raise EOFError from None
+        waited_s = 0.0
+        while True:
+            try:
+                answer = self._channel.receive(_POLL_S)
+                break
+            except TimeoutError:
+                waited_s += _POLL_S
+                if not keep_waiting(waited_s):
+                    raise
+        if answer is None:
+            raise EOFError
+        return examining.decode_reply(answer[0])
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process is there still; one in the kernel outlives `kill` until its I/O ends."""
+        return self._child.poll() is None
+
+    def close(self) -> None:
+        """Let it end."""
+        self._channel.close()
+        self._child.poll()
+
+    def kill(self) -> None:
+        """End it now, as far as the kernel lets it. It has nothing open but for reading."""
+        self._child.kill()

@@ -1,0 +1,351 @@
+"""What the daemon knows of disks' contents: looked at in the background, anew for a plan, never a job's."""
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from p2vd.discovery.examining import ExamineReply, ExamineRequest
+from p2vd.jobs.contents_keeper import DEADLINE_S, FRESH_S, ContentsKeeper
+from p2vd.jobs.examiner_helper import ExaminerHelper
+from p2vd.model.contents import BootStyle, Contents, Examination, Table
+from p2vd.model.disk import PathState, ScsiPath, Source, Transport
+from p2vd.model.inventory import Inventory
+
+LONG_S = 20.0  # only keeps a broken keeper from hanging a test
+BIOS = Contents(Table.MBR, BootStyle.BIOS, 512)
+UEFI = Contents(Table.GPT, BootStyle.UEFI, 512)
+
+
+def source(name: str = "a", **changes: Any) -> Source:
+    path = ScsiPath(f"sd{name}", "1:0:0:0", f"3{name}", PathState.READY, 1 << 30)
+    plain = Source(
+        f"3{name}",
+        f"3{name}",
+        "dm-1",
+        f"mpath{name}",
+        f"mpath-3{name}",
+        1 << 30,
+        512,
+        Transport.ISCSI,
+        paths=(path,),
+    )
+    return replace(plain, **changes)
+
+
+class StoppedClock:
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def now_us(self) -> int:
+        return int(self.now_s * 1e6)
+
+    def sleep(self, seconds: float, until: threading.Event) -> bool:
+        raise AssertionError("the keeper sleeps by its condition only")
+
+
+@dataclass
+class Disks:
+    """The helpers, and what they are told to answer; each examination waits until it may go on."""
+
+    answers: dict[str, ExamineReply | Exception] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+    helpers: list["FakeHelper"] = field(default_factory=list)
+    gate: threading.Event = field(default_factory=threading.Event)
+    began: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    broken: bool = False
+    hang: set[str] = field(default_factory=set)
+
+    def start(self) -> "FakeHelper":
+        if self.broken:
+            raise OSError(12, "Cannot allocate memory")
+        self.helpers.append(FakeHelper(self))
+        return self.helpers[-1]
+
+
+class FakeHelper:
+    def __init__(self, disks: Disks) -> None:
+        self.disks = disks
+        self.killed = threading.Event()
+        self.closed = False
+        self.alive = True
+
+    def examine(self, request: ExamineRequest, keep_waiting: Callable[[float], bool]) -> ExamineReply:
+        self.disks.asked.append(request.devnode)
+        self.disks.began.release()
+        if request.devnode in self.disks.hang:
+            assert keep_waiting(DEADLINE_S - 1)
+            assert not keep_waiting(DEADLINE_S)
+            raise TimeoutError
+        while not self.disks.gate.wait(0.01):
+            if self.killed.is_set():
+                raise EOFError
+        answer = self.disks.answers.get(request.devnode, ExamineReply(BIOS))
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def close(self) -> None:
+        self.closed = True
+
+    def kill(self) -> None:
+        self.killed.set()
+
+
+class Kept:
+    """A keeper with its disks; `wait` waits for what it says."""
+
+    def __init__(self) -> None:
+        self.disks = Disks()
+        self.disks.gate.set()
+        self.clock = StoppedClock()
+        self.told = threading.Semaphore(0)
+        self.keeper = ContentsKeeper(self.disks.start, self.told.release, self.clock)
+
+    def now(self, one: Source) -> Source:
+        return self.keeper.attach(Inventory((one,))).sources[0]
+
+    def until(self, one: Source, *examinations: Examination) -> Source:
+        while (seen := self.now(one)).examination not in examinations:
+            assert self.told.acquire(timeout=LONG_S), f"still {seen.examination}"
+        return seen
+
+
+@pytest.fixture
+def kept() -> Iterator[Kept]:
+    kept = Kept()
+    yield kept
+    kept.keeper.stop()
+    kept.disks.gate.set()
+
+
+def test_a_new_source_is_looked_at_once(kept: Kept) -> None:
+    kept.keeper.want([source()], ())
+    seen = kept.until(source(), Examination.DONE)
+    assert seen.contents == BIOS
+    kept.keeper.want([source()], ())
+    assert kept.disks.asked == ["/dev/mapper/mpatha"]
+
+
+def test_until_then_it_is_under_way(kept: Kept) -> None:
+    kept.disks.gate.clear()
+    kept.keeper.want([source()], ())
+    assert kept.now(source()).examination is Examination.UNDER_WAY
+    assert kept.now(source()).contents is None
+
+
+def test_what_nobody_wanted_is_not_looked_at(kept: Kept) -> None:
+    assert kept.now(source()) == source()
+    assert kept.disks.asked == []
+
+
+@pytest.mark.parametrize("change", [{"size_bytes": 2 << 30}, {"sector_size": 4096}, {"device": "dm-2"}])
+def test_a_changed_source_is_looked_at_again(kept: Kept, change: dict[str, Any]) -> None:
+    kept.keeper.want([source()], ())
+    kept.until(source(), Examination.DONE)
+    kept.disks.answers["/dev/mapper/mpatha"] = ExamineReply(UEFI)
+    kept.keeper.want([source(**change)], ())
+    assert kept.until(source(**change), Examination.DONE).contents == UEFI
+
+
+def test_a_path_that_comes_or_goes_makes_it_no_other_disk(kept: Kept) -> None:
+    kept.keeper.want([source()], ())
+    kept.until(source(), Examination.DONE)
+    kept.keeper.want([source(paths=())], ())
+    assert kept.now(source(paths=())).contents == BIOS
+    assert len(kept.disks.asked) == 1
+
+
+def test_what_went_away_is_forgotten(kept: Kept) -> None:
+    kept.keeper.want([source()], ())
+    kept.until(source(), Examination.DONE)
+    kept.keeper.want([], ())
+    assert kept.now(source()).contents is None
+    kept.keeper.want([source()], ())
+    kept.until(source(), Examination.DONE)
+    assert len(kept.disks.asked) == 2
+
+
+def test_many_disks_need_few_helpers_and_those_end(kept: Kept) -> None:
+    many = [source(name) for name in "abcdefgh"]
+    kept.keeper.want(many, ())
+    for one in many:
+        kept.until(one, Examination.DONE)
+    kept.keeper.stop()
+    assert len(kept.disks.asked) == len(many)
+    assert 1 <= len(kept.disks.helpers) <= 2
+
+
+# ---- jobs -----------------------------------------------------------------------------------------
+
+
+def test_a_jobs_source_is_let_go_and_its_contents_stay_known(kept: Kept) -> None:
+    kept.keeper.want([source()], ())
+    kept.until(source(), Examination.DONE)
+    kept.keeper.release(source().id)
+    kept.keeper.want([], {source().id})
+    assert kept.now(source()).contents == BIOS
+    assert len(kept.disks.asked) == 1
+
+
+def test_a_look_under_way_at_a_jobs_source_is_ended(kept: Kept) -> None:
+    kept.disks.gate.clear()
+    kept.keeper.want([source()], ())
+    assert kept.disks.began.acquire(timeout=LONG_S)
+    kept.keeper.release(source().id)
+    assert kept.disks.helpers[0].killed.wait(LONG_S)
+    assert kept.now(source()).examination is Examination.NO
+
+
+def test_after_the_job_it_is_looked_at_again(kept: Kept) -> None:
+    kept.keeper.want([source()], ())
+    kept.until(source(), Examination.DONE)
+    kept.keeper.release(source().id)
+    kept.keeper.want([source()], ())
+    kept.until(source(), Examination.DONE)
+    assert len(kept.disks.asked) == 2
+
+
+# ---- for a plan -----------------------------------------------------------------------------------
+
+
+def test_a_plan_has_it_read_anew(kept: Kept) -> None:
+    kept.keeper.want([source()], ())
+    kept.until(source(), Examination.DONE)
+    kept.disks.answers["/dev/mapper/mpatha"] = ExamineReply(UEFI)
+    kept.keeper.refresh(source(), LONG_S)
+    assert kept.now(source()).contents == UEFI
+
+
+def test_a_plan_of_a_source_that_was_not_looked_at(kept: Kept) -> None:
+    kept.keeper.refresh(source(), LONG_S)
+    assert kept.now(source()).contents == BIOS
+
+
+@pytest.mark.parametrize(("age_s", "known"), [(FRESH_S - 1, BIOS), (FRESH_S + 1, None)])
+def test_where_that_takes_long_only_what_is_fresh_serves_on(
+    kept: Kept, age_s: float, known: Contents | None
+) -> None:
+    kept.keeper.want([source()], ())
+    kept.until(source(), Examination.DONE)
+    kept.disks.gate.clear()
+    kept.clock.now_s += age_s
+    kept.keeper.refresh(source(), 0.0)
+    seen = kept.now(source())
+    assert (seen.examination, seen.contents) == (Examination.UNDER_WAY, known)
+
+
+# ---- what goes wrong ------------------------------------------------------------------------------
+
+
+def test_a_disk_that_cannot_be_read(kept: Kept) -> None:
+    kept.disks.answers["/dev/mapper/mpatha"] = ExamineReply(problem="it cannot be read: Input/output error")
+    kept.keeper.want([source()], ())
+    seen = kept.until(source(), Examination.FAILED)
+    assert seen.examination_problem == "it cannot be read: Input/output error"
+
+
+@pytest.mark.parametrize("error", [EOFError(), ValueError("not a valid ExamineReply")])
+def test_a_helper_that_fails_is_replaced(kept: Kept, error: Exception) -> None:
+    kept.disks.answers["/dev/mapper/mpatha"] = error
+    kept.keeper.want([source()], ())
+    assert kept.until(source(), Examination.FAILED).examination_problem
+    kept.keeper.want([source(), source("b")], ())
+    assert kept.until(source("b"), Examination.DONE).contents == BIOS
+    assert kept.disks.helpers[0].closed
+
+
+def test_a_helper_that_cannot_be_started(kept: Kept) -> None:
+    kept.disks.broken = True
+    kept.keeper.want([source()], ())
+    assert "Cannot allocate memory" in kept.until(source(), Examination.FAILED).examination_problem
+
+
+def test_a_disk_that_hangs_is_silent_and_the_others_are_looked_at(kept: Kept) -> None:
+    kept.disks.hang.add("/dev/mapper/mpatha")
+    kept.keeper.want([source("a"), source("b")], ())
+    assert "no answer in 30 s" in kept.until(source("a"), Examination.SILENT).examination_problem
+    kept.until(source("b"), Examination.DONE)
+
+
+def test_no_second_helper_hangs_beside_the_first(kept: Kept) -> None:
+    kept.disks.hang.add("/dev/mapper/mpatha")
+    kept.keeper.want([source()], ())
+    kept.until(source(), Examination.SILENT)
+    kept.keeper.refresh(source(), LONG_S)
+    seen = kept.now(source())
+    assert seen.examination is Examination.SILENT
+    assert "still hangs" in seen.examination_problem
+    assert len(kept.disks.asked) == 1
+
+
+def test_when_that_has_ended_it_is_looked_at_again(kept: Kept) -> None:
+    kept.disks.hang.add("/dev/mapper/mpatha")
+    kept.keeper.want([source()], ())
+    kept.until(source(), Examination.SILENT)
+    kept.disks.hang.clear()
+    kept.disks.helpers[0].alive = False
+    kept.keeper.refresh(source(), LONG_S)
+    assert kept.now(source()).contents == BIOS
+
+
+def test_stop_ends_what_is_under_way(kept: Kept) -> None:
+    kept.disks.gate.clear()
+    kept.keeper.want([source()], ())
+    assert kept.disks.began.acquire(timeout=LONG_S)
+    kept.keeper.stop()
+    assert kept.disks.helpers[0].killed.wait(LONG_S)
+
+
+def test_an_inventory_is_put_together_only_when_something_is_new(kept: Kept) -> None:
+    inventory = Inventory((source(),))
+    first = kept.keeper.attach(inventory)
+    assert kept.keeper.attach(inventory) is first
+    kept.keeper.want([source()], ())
+    kept.until(source(), Examination.DONE)
+    assert kept.keeper.attach(inventory) is not first
+
+
+def test_only_scsi_paths_are_asked_for_reservations(kept: Kept) -> None:
+    requests: list[ExamineRequest] = []
+
+    class Noting(FakeHelper):
+        def examine(self, request: ExamineRequest, keep_waiting: Callable[[float], bool]) -> ExamineReply:
+            requests.append(request)
+            return super().examine(request, keep_waiting)
+
+    keeper = ContentsKeeper(lambda: Noting(kept.disks), kept.told.release, kept.clock)
+    nvme = replace(source("b").paths[0], device="nvme0n1")
+    keeper.refresh(source(), LONG_S)
+    keeper.refresh(source("b", paths=(nvme,)), LONG_S)
+    keeper.stop()
+    assert [request.scsi_paths for request in requests] == [("sda",), ()]
+    assert requests[0] == ExamineRequest("/dev/mapper/mpatha", 1 << 30, 512, "mpath-3a", ("sda",))
+
+
+# ---- the real helper ------------------------------------------------------------------------------
+
+
+def test_one_real_helper_looks_at_several_images(tmp_path: Path) -> None:
+    helper = ExaminerHelper()
+    for name in ("one", "two"):
+        (tmp_path / name).write_bytes(bytes(1 << 20))
+        request = ExamineRequest(str(tmp_path / name), 1 << 20, 512)
+        reply = helper.examine(request, lambda waited_s: waited_s < LONG_S)
+        assert reply.contents is not None
+        assert reply.contents.blank
+    helper.close()
+
+
+def test_a_real_helper_that_is_killed_says_so() -> None:
+    helper = ExaminerHelper()
+    helper.kill()
+    with pytest.raises(EOFError):
+        helper.examine(ExamineRequest("/dev/null", 0, 512), lambda waited_s: waited_s < LONG_S)
+    helper.close()
