@@ -67,6 +67,7 @@ class Methods:
             (MANAGER, "Plan"): self._plan,
             (MANAGER, "Migrate"): self._migrate,
             (MANAGER, "Reload"): self._reload,
+            (MANAGER, "Doctor"): self._doctor,
             (SOURCE, "GetPaths"): self._paths,
             (MACHINE, "Pause"): self._machine_pause,
             (MACHINE, "Resume"): self._machine_resume,
@@ -117,6 +118,9 @@ class Methods:
         if problems:
             raise PolicyInvalid(tuple(problems))
         return Answer(changed=INVENTORY)
+
+    def _doctor(self, _: Call) -> Answer:
+        return Answer((tuple(views.finding(finding) for finding in self._engine.doctor()),))
 
     def _paths(self, call: Call) -> Answer:
         source = self._engine.inventory().source(call.object_id)

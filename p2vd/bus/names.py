@@ -51,6 +51,7 @@ ERRORS: Final = {
     "OptionNotPermitted": "the method knows no such option",
     "PolicyInvalid": "policy files have errors; the policies read before stay in force",
     "InvalidArgument": "an argument or an option's value is wrong",
+    "StillLooking": "the answer takes longer than a call may; ask again",
     "NotFound": "there is no such source, plan, job or machine",
     "Refused": "the disk may not be copied as asked; all reasons are in the sentence",
     "IllegalTransition": "the job or machine is not in a state in which this can happen",

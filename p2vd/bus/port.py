@@ -7,6 +7,7 @@ from typing import Protocol
 from p2vd.jobs.events import Event
 from p2vd.model.contents import Findings
 from p2vd.model.disk import Source
+from p2vd.model.doctor import Finding
 from p2vd.model.errors import P2vdError
 from p2vd.model.inventory import Inventory
 from p2vd.model.job import Activity, Caller, Job, Machine
@@ -41,6 +42,10 @@ class EnginePort(Protocol):
 
     def rescan(self, done: Callable[[P2vdError | None], None], /) -> None:
         """Scan soon; `done` is called on any thread when it is over."""
+        ...
+
+    def doctor(self) -> tuple[Finding, ...]:
+        """What is not as it should be on this host. Raises StillLooking."""
         ...
 
     def reload(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from p2vd.bus.names import JOB, MACHINE, SOURCE, object_path
 from p2vd.bus.wire import Variant
 from p2vd.model.contents import Findings, Partition, Signature
 from p2vd.model.disk import ScsiPath, Source
+from p2vd.model.doctor import Finding
 from p2vd.model.job import Activity, Job, JobError, Machine, Stage
 from p2vd.model.lvm import ThinPool, Vg
 from p2vd.model.plan import Plan, Verify
@@ -97,6 +98,15 @@ def scsi_path(path: ScsiPath) -> dict[str, Variant]:
         "Host": Variant("s", path.host),
         "Priority": Variant("i", path.priority),
         "Group": Variant("u", path.group),
+    }
+
+
+def finding(value: Finding) -> dict[str, Variant]:
+    """One element of what Manager.Doctor returns."""
+    return {
+        "Severity": Variant("s", value.severity.value),
+        "Code": Variant("s", value.reason.code),
+        "Text": Variant("s", value.reason.text),
     }
 
 

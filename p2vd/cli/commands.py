@@ -150,6 +150,16 @@ def retry(client: Client, arguments: Arguments) -> Exit:
     return Exit.OK
 
 
+def doctor(client: Client, arguments: Arguments) -> Exit:
+    """Tell whether this host is exposed or badly set."""
+    (found,) = repeated(
+        lambda: client.act(ROOT, MANAGER, "Doctor"), lambda error: error.name == "StillLooking"
+    )
+    if not _print_json(arguments, found):
+        print(render.findings(found) if found else "All is well.")
+    return Exit.FINDINGS if any(finding["Severity"] != "advice" for finding in found) else Exit.OK
+
+
 def reload(client: Client, arguments: Arguments) -> Exit:
     """Read the policies again."""
     client.act(ROOT, MANAGER, "Reload")

@@ -56,6 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     target = one.add_mutually_exclusive_group(required=True)
     target.add_argument("--remove-target", action="store_true", help="remove the volume the job made")
     target.add_argument("--keep-target", action="store_true", help="keep the volume as it is")
+    verb("doctor", commands.doctor, prints_json=True)
     verb("reload", commands.reload)
     verb("rescan", commands.rescan)
     return parser

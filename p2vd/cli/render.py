@@ -98,6 +98,11 @@ def paths(rows: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
+def findings(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What the doctor found, a paragraph each."""
+    return "\n\n".join(f"{row['Severity']}: {row['Code']}\n  {row['Text']}" for row in rows)
+
+
 def volume_groups(objects: Sequence[Object]) -> str:
     """One line a volume group and one a thin pool in it."""
     rows = []

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from p2vd.model.doctor import UdevRule
 from p2vd.model.errors import Reason
 from p2vd.system.command import Commands
 
@@ -72,12 +73,29 @@ def _lvm_settings(commands: Commands) -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 
-def _in_effect(root: Path, rule: str) -> bool:
-    """Whether udev reads the rule: the first file of that name counts; empty or /dev/null hides it."""
-    for directory in _RULE_DIRECTORIES:
-        file = root / directory / rule
-        if file.is_symlink() and str(file.readlink()) == "/dev/null":
-            return False
-        if file.exists():
-            return file.stat().st_size > 0
-    return False
+def rule_in_effect(root: Path, name: str) -> UdevRule:
+    """Return which file udev reads of that name: the first one counts; empty or /dev/null is none.
+
+    `hides` is set where a package's file of that name says something else.
+    """
+    files = [file for file in (root / directory / name for directory in _RULE_DIRECTORIES) if _is_there(file)]
+    if not files:
+        return UdevRule(name)
+    first, last = files[0], files[-1]
+    if _is_null(first) or first.stat().st_size == 0:
+        return UdevRule(name, str(first), masked=True)
+    differs = not _is_null(last) and first.read_bytes() != last.read_bytes()
+    return UdevRule(name, str(first), hides=str(last) if differs else "")
+
+
+def _in_effect(root: Path, name: str) -> bool:
+    rule = rule_in_effect(root, name)
+    return bool(rule.file) and not rule.masked
+
+
+def _is_null(file: Path) -> bool:
+    return file.is_symlink() and str(file.readlink()) == "/dev/null"
+
+
+def _is_there(file: Path) -> bool:
+    return file.exists() or _is_null(file)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from p2vd.discovery.disks import Disks, PathFacts, read_disks
+from p2vd.discovery.doctor import read_host_facts
 from p2vd.discovery.exposure import read_exposures, read_system_id
 from p2vd.discovery.iscsi import read_sessions
 from p2vd.discovery.lvm import LvmDevice, ReportFailed, read_volume_groups
@@ -16,6 +17,7 @@ from p2vd.discovery.part import groups_on, merged, part_of, strangers
 from p2vd.discovery.sysfs import BlockTree, Node, read_block_tree, reread
 from p2vd.discovery.usage import path_reasons, path_warnings, usage_reasons
 from p2vd.model.disk import PathState, Portal, Source
+from p2vd.model.doctor import HostFacts
 from p2vd.model.errors import NotFound, P2vdError, Reason
 from p2vd.model.inventory import Inventory
 from p2vd.model.lvm import Vg
@@ -157,6 +159,10 @@ class Discovery:
                 if vg.uuid == uuid:
                     return vg
         raise NotFound("volume group", uuid)
+
+    def host_facts(self) -> HostFacts:
+        """Return what of this host's settings the doctor judges, read now."""
+        return read_host_facts(self._commands, self._sysfs, self._root)
 
     def _group_where_seen(self, uuid: str) -> Vg | None:
         """Return the group as its devices of the last look show it now; None where that is not certain."""

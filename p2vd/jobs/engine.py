@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from p2vd.config import QuarantineMode
+from p2vd.jobs.checkup import Checkup
 from p2vd.jobs.events import Event, InventoryChanged, PolicyErrorsChanged
 from p2vd.jobs.host_maps import maps_in_use, target_maps
 from p2vd.jobs.policies import PolicyKeeper
@@ -19,18 +20,22 @@ from p2vd.jobs.services import Services
 from p2vd.jobs.transitions import TERMINAL, JobEvent, advance
 from p2vd.model.contents import Findings
 from p2vd.model.disk import Source
+from p2vd.model.doctor import Finding
 from p2vd.model.errors import IllegalTransition, InvalidArgument, NotFound, P2vdError, Reason, Refused
 from p2vd.model.inventory import Difference, Inventory
 from p2vd.model.job import Activity, Caller, Hold, Job, Machine, MachineState, Stage
 from p2vd.model.plan import Plan
 from p2vd.planning.contents import findings
+from p2vd.planning.doctor import diagnose
 from p2vd.planning.plan import PlanRequest, make_plan, recheck
 from p2vd.policy.match import first_match
 from p2vd.system.clock import now_us
 
 log = logging.getLogger(__name__)
 
-_LOOK_AGAIN_S = 0.8  # a call is answered within a second
+# A call is answered within a second.
+_LOOK_AGAIN_S = 0.8
+_DOCTOR_S = 0.9
 
 
 class Engine:
@@ -43,6 +48,7 @@ class Engine:
         self._lock = threading.RLock()
         self._runners: dict[str, JobRunner] = {}
         self._stopped = threading.Event()
+        self._checkup = Checkup(services.host.host_facts)
 
     # -- life ---------------------------------------------------------------------------------
 
@@ -166,6 +172,15 @@ class Engine:
     def rescan(self, done: Callable[[P2vdError | None], None]) -> None:
         """Scan the host, then call `done` on another thread."""
         self._services.inventory.request(done)
+
+    def doctor(self) -> tuple[Finding, ...]:
+        """What is not as it should be on this host. Raises StillLooking: ask again."""
+        return diagnose(
+            self._checkup.facts(_DOCTOR_S),
+            self._services.inventory.current(),
+            self._policies.current(),
+            keeps_unknown=self._services.config.quarantine is QuarantineMode.UNKNOWN,
+        )
 
     def reload(self) -> tuple[str, ...]:
         """Read the policy files again; with errors the old ones stay in force. Returns the errors."""

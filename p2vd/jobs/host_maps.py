@@ -1,7 +1,6 @@
 """Which multipath maps are the host's own, where every other one is kept in quarantine (design: §4.11)."""
 
 from p2vd.model.inventory import Inventory
-from p2vd.model.lvm import Vg
 from p2vd.policy.model import PolicySet
 
 _IN_USE = frozenset(
@@ -13,7 +12,10 @@ def target_maps(inventory: Inventory, policies: PolicySet) -> frozenset[str]:
     """Return the DM UUIDs of the maps under the volume groups that policies name as targets."""
     wanted = {word for rule in policies.rules for word in rule.target.volume_groups}
     devices = {
-        pv.device for vg in inventory.volume_groups if any(_is(vg, word) for word in wanted) for pv in vg.pvs
+        pv.device
+        for vg in inventory.volume_groups
+        if any(vg.is_called(word) for word in wanted)
+        for pv in vg.pvs
     }
     return frozenset(
         source.dm_uuid
@@ -29,8 +31,3 @@ def maps_in_use(inventory: Inventory) -> frozenset[str]:
         for source in inventory.sources
         if source.dm_uuid and any(reason.code in _IN_USE for reason in source.reasons)
     )
-
-
-def _is(vg: Vg, word: str) -> bool:
-    """Whether a policy's word, a VG's name or `@tag`, means `vg`."""
-    return word[1:] in vg.tags if word.startswith("@") else vg.name == word

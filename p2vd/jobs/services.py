@@ -11,6 +11,7 @@ from p2vd.jobs.contents_keeper import ContentsKeeper
 from p2vd.jobs.inventory_keeper import InventoryKeeper
 from p2vd.jobs.pool_watch import PoolWatch
 from p2vd.jobs.store import Store
+from p2vd.model.doctor import HostFacts
 from p2vd.model.inventory import Inventory
 from p2vd.model.job import Job
 from p2vd.model.lvm import Vg
@@ -30,6 +31,10 @@ class HostView(Protocol):
 
     def refresh(self, names: Collection[str], /) -> Inventory:
         """Return what is there now, after changes of the devices `names` and no others."""
+        ...
+
+    def host_facts(self) -> HostFacts:
+        """Return what of the host's settings the doctor judges, read now."""
         ...
 
     def volume_group(self, uuid: str) -> Vg:

@@ -61,6 +61,14 @@ class Refused(P2vdError):
 
 
 @dataclass(eq=False)
+class StillLooking(P2vdError):
+    """An answer takes longer than a call may; it is being worked on."""
+
+    what: str
+    template: ClassVar[str] = "p2vd still looks at {what}. Ask again in a moment."
+
+
+@dataclass(eq=False)
 class IllegalTransition(P2vdError):
     """The job or machine is not in a state in which this can happen; nothing changed."""
 

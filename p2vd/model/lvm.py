@@ -83,6 +83,10 @@ class Vg:
         """The LV of that UUID, if there is one."""
         return next((lv for lv in self.lvs if lv.uuid == uuid), None)
 
+    def is_called(self, word: str) -> bool:
+        """Whether a policy's word, a name or `@tag`, means this VG."""
+        return word[1:] in self.tags if word.startswith("@") else self.name == word
+
     def dm_uuid(self, lv: Lv) -> str:
         """The device-mapper UUID of a visible LV: `LVM-` and both UUIDs without dashes (libdm)."""
         return "LVM-" + (self.uuid + lv.uuid).replace("-", "")

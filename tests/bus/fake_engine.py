@@ -14,9 +14,18 @@ from p2vd.jobs.events import (
     MachineChanged,
     PolicyErrorsChanged,
 )
-from p2vd.model.contents import Findings
+from p2vd.model.contents import UNDER_EXAMINATION, Findings
 from p2vd.model.disk import Source
-from p2vd.model.errors import IllegalTransition, NotFound, P2vdError, PlanOutdated, Refused
+from p2vd.model.doctor import Finding, Severity
+from p2vd.model.errors import (
+    IllegalTransition,
+    NotFound,
+    P2vdError,
+    PlanOutdated,
+    Reason,
+    Refused,
+    StillLooking,
+)
 from p2vd.model.inventory import Inventory
 from p2vd.model.job import Activity, Caller, Hold, Job, JobError, Machine, MachineState, Progress, Stage
 from p2vd.model.plan import Plan
@@ -40,6 +49,8 @@ class FakeEngine:
         self._free = threading.Event()
         self._free.set()
         self.asked: list[list[object]] = []
+        self._looks_left = 0
+        self._findings: tuple[Finding, ...] = ()
 
     def inventory(self) -> Inventory:
         return self._inventory
@@ -63,6 +74,13 @@ class FakeEngine:
         else:
             self._scans.append(done)
 
+    def doctor(self) -> tuple[Finding, ...]:
+        self.asked.append(["doctor"])
+        if self._looks_left:
+            self._looks_left -= 1
+            raise StillLooking("this host's settings")
+        return self._findings
+
     def reload(self) -> tuple[str, ...]:
         self.asked.append(["reload"])
         return self._errors
@@ -71,6 +89,9 @@ class FakeEngine:
         self._free.wait()
         self.asked.append(["plan", list(source_ids), dict(options), caller.uid])
         source = self._inventory.source(source_ids[0])
+        if self._looks_left:
+            self._looks_left -= 1
+            raise Refused(f"Source {source.id}", (Reason("under-examination", f"It {UNDER_EXAMINATION}."),))
         if source.reasons:
             raise Refused(f"Source {source.id}", source.reasons)
         if source_ids[0] == values.LOCAL_SOURCE.id:
@@ -179,6 +200,15 @@ class FakeEngine:
     def break_policies(self, *errors: str) -> None:
         self._errors = errors
         self._tell(PolicyErrorsChanged())
+
+    def find(self, severity: str, code: str, text: str) -> None:
+        self._findings = (*self._findings, Finding(Severity(severity), Reason(code, text)))
+
+    def look_slowly(self, times: int) -> None:
+        self._looks_left = times
+
+    def examine_slowly(self, times: int) -> None:
+        self._looks_left = times
 
     def scan_slowly(self) -> None:
         self._scan_by_itself = False

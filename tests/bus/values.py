@@ -1,5 +1,6 @@
 """A host with three disks, one volume group and, after Migrate, a job: what the fake engine knows."""
 
+from p2vd.model.contents import BootStyle, Contents, Examination, Partition, Signature, Table
 from p2vd.model.disk import PathState, Portal, ScsiPath, Source, Transport
 from p2vd.model.errors import Reason
 from p2vd.model.inventory import Inventory
@@ -19,7 +20,26 @@ LV_UUID = "mPpYcN-0Ww7-Jh4a-cGdE-RkLx-2vBn-AbCdEf"
 
 def _path(device: str, portal: str, state: PathState = PathState.READY) -> ScsiPath:
     iqn = "iqn.2026-01.org.example.lab:t1"
-    return ScsiPath(device, "3:0:0:1", WWID, state, 10 * GIB, Portal(portal, 3260), iqn)
+    group = 1 if state is PathState.READY else 0
+    return ScsiPath(device, "3:0:0:1", WWID, state, 10 * GIB, Portal(portal, 3260), iqn, 50 * group, group)
+
+
+CONTENTS = Contents(
+    table=Table.GPT,
+    boot=BootStyle.UEFI,
+    physical_sector_size=512,
+    partitions=(
+        Partition(
+            1,
+            MIB,
+            512 * MIB,
+            "c12a7328-f81f-11d2-ba4b-00a0c93ec93b",
+            "EFI System",
+            Signature("vfat", "EFI", "087F-1962"),
+        ),
+        Partition(2, 513 * MIB, 9 * GIB, "0x8e", "", Signature("LVM2_member", volume_group="guestvg")),
+    ),
+)
 
 
 SOURCE = Source(
@@ -35,6 +55,8 @@ SOURCE = Source(
     model="erp\0 system",  # an odd LUN: a NUL in INQUIRY must not break a reply
     serial="a9e26254",
     paths=(_path("sda", "10.98.1.1"), _path("sdb", "10.98.2.1", PathState.FAULTY)),
+    examination=Examination.DONE,
+    contents=CONTENTS,
 )
 BUSY_SOURCE = Source(
     id=BUSY_WWID,
@@ -56,6 +78,7 @@ LOCAL_SOURCE = Source(
     size_bytes=2 * GIB,
     sector_size=512,
     transport=Transport.VIRTIO,
+    warnings=(Reason("some", "It is odd."),),
 )
 VG = Vg(
     uuid=VG_UUID,

@@ -188,3 +188,66 @@ def test_without_a_daemon_it_says_how_to_start_it(
 ) -> None:
     assert main(["--bus", bus_address, "jobs"]) == 3
     assert "systemctl start p2vd" in capsys.readouterr().err
+
+
+def test_the_doctor_of_a_well_host(p2vctl: Run) -> None:
+    assert p2vctl("doctor") == (0, "All is well.\n", "")
+
+
+def test_the_doctor_says_what_is_wrong_and_how_bad(p2vctl: Run, face: Face) -> None:
+    face.tell("find", "exposed", "kpartx", "udev makes partition maps. Install the rules.")
+    face.tell("find", "advice", "unknown-luns", "Set quarantine.")
+    status, out, _ = p2vctl("doctor")
+    assert status == 6
+    assert out == (
+        "exposed: kpartx\n  udev makes partition maps. Install the rules.\n\n"
+        "advice: unknown-luns\n  Set quarantine.\n"
+    )
+
+
+def test_advice_alone_is_no_failure(p2vctl: Run, face: Face) -> None:
+    face.tell("find", "advice", "unknown-luns", "Set quarantine.")
+    assert p2vctl("doctor")[0] == 0
+
+
+def test_the_doctor_speaks_json(p2vctl: Run, face: Face) -> None:
+    face.tell("find", "wrong", "recheck-wwid", "Set it.")
+    status, out, _ = p2vctl("doctor", "--json")
+    assert (status, json.loads(out)) == (
+        6,
+        [{"Severity": "wrong", "Code": "recheck-wwid", "Text": "Set it."}],
+    )
+
+
+def test_a_doctor_that_still_looks_is_asked_again(p2vctl: Run, face: Face) -> None:
+    face.tell("look_slowly", 2)
+    assert p2vctl("doctor")[0] == 0
+    assert face.tell("what_was_asked") == [["doctor"]] * 3
+
+
+def test_a_plan_of_a_disk_that_is_being_looked_at_is_asked_for_again(p2vctl: Run, face: Face) -> None:
+    face.tell("examine_slowly", 2)
+    status, out, _ = p2vctl("plan", "mpatha", "--source-offline")
+    assert status == 0
+    assert values.PLAN_ID in out
+
+
+def test_show_tells_what_is_on_a_source(p2vctl: Run) -> None:
+    _, out, _ = p2vctl("show", values.WWID)
+    assert "Contents: GPT, boots by UEFI, physical sectors of 512 bytes" in out
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert "PARTITION START SIZE TYPE HOLDS LABEL" in lines
+    assert "1 1 MiB 512 MiB EFI system vfat EFI" in lines
+    assert "2 513 MiB 9 GiB 0x8e LVM2_member of guestvg -" in lines
+    assert "PATH HCTL HOST STATE PRIORITY GROUP PORTAL" in lines
+    assert "sda 3:0:0:1 host3 ready 50 1 10.98.1.1:3260" in lines
+    assert "sdb 3:0:0:1 host3 faulty - - 10.98.2.1:3260" in lines
+
+
+def test_show_tells_what_nobody_looked_at(p2vctl: Run) -> None:
+    assert "Contents: not looked at" in p2vctl("show", values.BUSY_WWID)[1]
+
+
+def test_sources_count_warnings(p2vctl: Run) -> None:
+    rows = [line for line in p2vctl("sources")[1].splitlines() if line.startswith(values.LOCAL_SOURCE.id)]
+    assert rows[0].endswith("yes, 1 warning")

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from p2vd.discovery.exposure import QUARANTINE_RULES, read_exposures, read_system_id
+from p2vd.discovery.exposure import QUARANTINE_RULES, read_exposures, read_system_id, rule_in_effect
+from p2vd.model.doctor import UdevRule
 from tests.discovery.host import Host, codes, empty_host, recorded_commands
 from tests.fakes import FakeCommands
 
@@ -47,6 +48,21 @@ def test_rules_masked_by_the_administrator_do_not_protect(host: Host) -> None:
     (host.root / "etc/udev/rules.d").mkdir(parents=True)
     (host.root / "etc/udev/rules.d" / QUARANTINE_RULES[0]).symlink_to("/dev/null")
     assert exposed(host) == ["kpartx", "mdadm", "event-activation"]
+
+
+def test_the_rule_that_udev_reads(host: Host) -> None:
+    name = QUARANTINE_RULES[0]
+    assert rule_in_effect(host.root, name) == UdevRule(name)
+    host.rule(name, text="# p2vd's\n")
+    package = str(host.root / "usr/lib/udev/rules.d" / name)
+    assert rule_in_effect(host.root, name) == UdevRule(name, package)
+    host.rule(name, text="# p2vd's\n", directory="etc/udev/rules.d")
+    own = str(host.root / "etc/udev/rules.d" / name)
+    assert rule_in_effect(host.root, name) == UdevRule(name, own)
+    host.rule(name, text="# the administrator's\n", directory="etc/udev/rules.d")
+    assert rule_in_effect(host.root, name) == UdevRule(name, own, hides=package)
+    host.rule(name, text="", directory="etc/udev/rules.d")
+    assert rule_in_effect(host.root, name) == UdevRule(name, own, masked=True)
 
 
 def test_what_the_administrator_masked_is_no_exposure(host: Host) -> None:

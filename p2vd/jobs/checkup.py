@@ -1,0 +1,51 @@
+"""The doctor's look at the host: on a thread of its own, so that no call waits for a command that hangs."""
+
+import logging
+import threading
+from collections.abc import Callable
+
+from p2vd.model.doctor import HostFacts
+from p2vd.model.errors import StillLooking
+from p2vd.system.clock import Clock, SystemClock
+
+log = logging.getLogger(__name__)
+
+_FRESH_S = 5.0
+
+
+class Checkup:
+    """One look at a time, however many ask. Thread-safe."""
+
+    def __init__(self, read: Callable[[], HostFacts], clock: Clock | None = None) -> None:
+        self._read = read
+        self._clock = clock or SystemClock()
+        self._changed = threading.Condition()
+        self._looking = False
+        self._facts: HostFacts | None = None
+        self._ended_s = 0.0
+
+    def facts(self, timeout_s: float) -> HostFacts:
+        """Return what a look found that ended after this call, or some seconds before it.
+
+        Raises StillLooking where it does not end within `timeout_s`: the next call may have it.
+        """
+        with self._changed:
+            if self._facts is None or self._clock.monotonic() - self._ended_s > _FRESH_S:
+                self._facts = None
+                if not self._looking:
+                    self._looking = True
+                    threading.Thread(target=self._look, name="doctor", daemon=True).start()
+            self._changed.wait_for(lambda: not self._looking, timeout_s)
+            if self._facts is None:
+                raise StillLooking("this host's settings")
+            return self._facts
+
+    def _look(self) -> None:
+        facts = None
+        try:
+            facts = self._read()
+        except Exception:  # a defect of ours: the caller is told that there is no answer, the log why
+            log.exception("the host's settings cannot be read")
+        with self._changed:
+            self._facts, self._looking, self._ended_s = facts, False, self._clock.monotonic()
+            self._changed.notify_all()
