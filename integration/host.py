@@ -19,6 +19,9 @@ ENDED = ("proven", "failed", "cancelled")
 
 Properties = dict[str, Any]
 
+# In the refusal of a plan whose disk p2vd still looks at: on the emulated processor that takes seconds.
+UNDER_EXAMINATION = "is being looked at"
+
 POLICY = """
 [[rule]]
 name = "lab-{provisioning}"
@@ -32,6 +35,11 @@ domain.memory = "64 MiB"
 domain.vcpus = 1
 domain.type = "qemu"
 """
+
+
+def values(variants: Properties) -> Properties:
+    """Return what a{sv} of busctl's JSON holds."""
+    return {name: value["data"] for name, value in variants.items()}
 
 
 class Failed(AssertionError):
@@ -94,11 +102,14 @@ class Host:
         ]
 
     def source(self, source_id: str) -> Properties:
-        """Return a source once p2vd sees it."""
-        found: Properties = self.wait(
-            lambda: next((s for s in self.of(SOURCE) if s["Id"] == source_id), None), f"source {source_id}"
-        )
-        return found
+        """Return a source once p2vd sees it and has looked at it, if it does."""
+
+        def seen() -> Properties | None:
+            found = next((source for source in self.of(SOURCE) if source["Id"] == source_id), None)
+            return found if found and values(found["Contents"])["State"] != "under-way" else None
+
+        source: Properties = self.wait(seen, f"source {source_id}")
+        return source
 
     def job(self) -> Properties:
         """Return the newest job."""
@@ -110,20 +121,25 @@ class Host:
 
     def plan(self, source_id: str, name: str = "", *, offline: bool = True) -> str:
         """Plan a source; return the plan's id. Raises GuestError with the refusal."""
+        return str(self.plan_page(source_id, name, offline=offline)["Id"])
+
+    def plan_page(self, source_id: str, name: str = "", *, offline: bool = True) -> Properties:
+        """Plan a source, again while it is still being looked at. Raises GuestError with the refusal."""
         options = ["source-offline", "b", "true" if offline else "false"]
         if name:
             options += ["name", "s", name]
-        plan_id: str = self.call(
-            "/org/p2vd1",
-            MANAGER,
-            "Plan",
-            "asa{sv}",
-            "1",
-            source_id,
-            str(len(options) // 3),
-            *options,
-        )[0]
-        return plan_id
+        arguments = ["1", source_id, str(len(options) // 3), *options]
+
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                _, page = self.call("/org/p2vd1", MANAGER, "Plan", "asa{sv}", *arguments)
+            except GuestError as error:
+                if UNDER_EXAMINATION not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(POLL_S)
+                continue
+            return values(page)
 
     def migrate(self, source_id: str, name: str = "") -> Properties:
         """Plan and start; return the job."""

@@ -230,6 +230,7 @@ def plan_page(plan: Plan) -> dict[str, Variant]:
         "Bandwidth": Variant("t", plan.copy.bandwidth_bytes_per_s),
         "SourceOffline": Variant("b", plan.source_offline),
         "Hypervisor": Variant("s", plan.domain.uri),
+        "Firmware": Variant("s", plan.domain.firmware.value),
         "Memory": Variant("t", plan.domain.memory_bytes),
         "Cpus": Variant("u", plan.domain.vcpus),
         "Steps": Variant("as", plan.steps),

@@ -51,7 +51,10 @@ def plan(client: Client, arguments: Arguments) -> Exit:
 
 def migrate(client: Client, arguments: Arguments) -> Exit:
     """Run a plan."""
-    (path,) = client.call(ROOT, MANAGER, "Migrate", "sa{sv}", arguments.plan, make_options({}))
+    (path,) = repeated(
+        lambda: client.call(ROOT, MANAGER, "Migrate", "sa{sv}", arguments.plan, make_options({})),
+        lambda error: error.name == "PlanOutdated" and UNDER_EXAMINATION in str(error),
+    )
     machine = Object(path, MACHINE, client.properties(path, MACHINE))
     jobs = " ".join(item["Uuid"][:SHORT_ID] for item in jobs_of(machine, client.objects()))
     if not arguments.wait:

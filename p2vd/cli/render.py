@@ -195,7 +195,11 @@ def plan(page: Mapping[str, Any]) -> str:
         ("Policy", f"{page['Policy']} ({page['PolicyFile']})"),
         ("Verify", page["Verify"]),
         ("Bandwidth", limit),
-        ("Domain", f"{page['Hypervisor']}, {page['Cpus']} CPUs, {format_size(page['Memory'])} memory"),
+        (
+            "Domain",
+            f"{page['Hypervisor']}, {page['Cpus']} CPUs, {format_size(page['Memory'])} memory, "
+            f"{page['Firmware']}",
+        ),
     )
     lines = [f"Plan {page['Id']}", ""]
     lines += [f"  {name.ljust(9)}  {value}" for name, value in facts]

@@ -166,8 +166,8 @@ def _keys(source: Source, contents: Contents) -> Iterator[Reason]:
     if contents.registered_keys and contents.reservation is None:
         yield Reason(
             "registered-keys",
-            f"{contents.registered_keys} reservation keys are registered on {source}, without a reservation: "
-            "it belongs to a cluster. Make sure that all of its hosts are shut down.",
+            f"Reservation keys are registered on {source} ({contents.registered_keys}), without a "
+            "reservation: it belongs to a cluster. Make sure that all of its hosts are shut down.",
         )
 
 

@@ -168,26 +168,26 @@ def test_a_tool_that_hangs_is_an_answer_too(tmp_path: Path) -> None:
 
 # ---- reservations ---------------------------------------------------------------------------------
 
-# As sg_persist 1.81 said in the lab, of a LUN of LIO.
+# As sg_persist of sg3-utils 1.46 said in the lab, of a LUN of LIO.
 FREE = "  PR generation=0x0, there is NO reservation held\n"
 RESERVED = (
-    "  PR generation=0x1, Reservation follows:\n    Key=0xabc\n"
-    "    scope: LU_SCOPE,  type: Write Exclusive, registrants only\n"
+    "  PR generation=0x1, Reservation follows:\n    Key=0xabc\n    scope: LU_SCOPE,  type: Write Exclusive\n"
 )
 NO_KEYS = "  PR generation=0x0, there are NO registered reservation keys\n"
+KEY = "  PR generation=0x1, 1 registered reservation key follows:\n    0xabc\n"
 KEYS = "  PR generation=0x2, 2 registered reservation keys follow:\n    0xabc\n    0xdef\n"
 FAILED = CommandFailed(("sg_persist",), 15, "open error: /dev/sda: No such device or address")
 
 
 def test_a_reservation_and_its_holder() -> None:
     contents = examined("blank", ["sda"], reservation=[RESERVED], keys=[KEYS])
-    assert contents.reservation == Reservation("0xabc", "Write Exclusive, registrants only")
+    assert contents.reservation == Reservation("0xabc", "Write Exclusive")
     assert contents.registered_keys == 2
 
 
 def test_keys_without_a_reservation() -> None:
-    contents = examined("blank", ["sda"], reservation=[FREE], keys=[KEYS])
-    assert (contents.reservation, contents.registered_keys) == (None, 2)
+    contents = examined("blank", ["sda"], reservation=[FREE], keys=[KEY])
+    assert (contents.reservation, contents.registered_keys) == (None, 1)
 
 
 def test_nobody_registered() -> None:

@@ -1,0 +1,202 @@
+"""What is on a source is read and nothing else happens to it; and the doctor, on a hostile host."""
+
+import re
+from typing import Any
+
+import pytest
+
+from integration.host import MANAGER, Host, Properties, values
+from integration.lab.shell import GuestError
+from integration.lab.vm import Vm
+
+pytestmark = pytest.mark.lab
+
+MIB = 1 << 20
+
+# A server's disk, made in the array's own file: an ESP, and a volume group with a volume in it.
+SERVER = """
+set -e
+file=$1
+sgdisk -n1:1M:+4M -t1:ef00 -n2:0:0 -t2:8e00 $file > /dev/null
+loop=$(losetup --find --show --offset 5M --sizelimit 24M $file)
+pvcreate -q --devices $loop $loop
+vgcreate -q --devices $loop guestvg $loop
+lvcreate -q --devices $loop -an -Zn -Wn -L 4M -n root guestvg
+losetup -d $loop
+sync $file
+"""
+
+
+def write_server(host: Host) -> str:
+    """Lay a server's disk into the LUN boot1 behind this host's back; return its WWID."""
+    lun = host.san["boot1"]
+    host.vm.run(f"sh -s {lun.backing}", stdin=SERVER)
+    return lun.wwid
+
+
+def contents(host: Host, wwid: str) -> Properties:
+    return values(host.source(wwid)["Contents"])
+
+
+def partitions(found: Properties) -> list[Properties]:
+    return [values(partition) for partition in found["Partitions"]]
+
+
+def devices(vm: Vm) -> str:
+    """All block devices and what is stacked on them."""
+    return vm.out("ls /sys/block /sys/block/*/holders; dmsetup ls | sort; pvs --noheadings -o pv_name")
+
+
+def test_a_servers_disk_is_read_and_left_alone(vm: Vm) -> None:
+    """A volume group in a partition of a source: said in the plan; no event, no partition, no volume."""
+    host = Host.ready(vm)
+    wwid = host.san["boot1"].wwid
+    host.source(wwid)
+    write_server(host)
+    vm.run("udevadm settle")
+    before = devices(vm)
+    vm.run("setsid udevadm monitor --kernel --udev --subsystem-match=block > /tmp/events 2>&1 &")
+    page = host.plan_page(wwid, "server")
+    found = contents(host, wwid)
+    vm.run("udevadm settle; pkill udevadm")
+    events = [line for line in vm.out("cat /tmp/events").splitlines() if re.match(r"(KERNEL|UDEV) *\[", line)]
+    assert events == []
+    assert devices(vm) == before
+
+    assert (found["State"], found["Table"], found["Boot"]) == ("done", "gpt", "uefi")
+    esp, pv = partitions(found)
+    assert (esp["Start"], esp["Size"]) == (MIB, 4 * MIB)
+    assert (pv["Holds"], pv["VolumeGroup"]) == ("LVM2_member", "guestvg")
+    assert page["Firmware"] == "uefi"
+    assert [warning for warning in page["Warnings"] if "the volume group guestvg of the machine" in warning]
+
+    # Not even an event of udev makes the host take hold of it.
+    vm.run(f"udevadm trigger --action=change --settle {host.san['boot1'].device}")
+    assert devices(vm) == before
+    assert "guestvg" not in vm.out("dmsetup ls; vgs --noheadings -o vg_name")
+
+
+def test_sectors_of_4096_bytes(vm: Vm) -> None:
+    """A 4Kn LUN's GPT is found; one that was written for 512-byte sectors is named, not misread."""
+    host = Host.ready(vm, vg="vg_san4k")
+    lun = host.san["boot2"]
+    host.source(lun.wwid)
+    gpt = f"sgdisk -Z -n1:1M:+4M -t1:ef00 -n2:0:0 -t2:8300 %s > /dev/null; sync {lun.backing}"
+    vm.run(f"D=$(losetup --find --show --sector-size 4096 {lun.backing}); {gpt % '$D'}; losetup -d $D")
+    page = host.plan_page(lun.wwid, "modern")
+    found = contents(host, lun.wwid)
+    assert (found["Table"], found["Boot"], found["PhysicalSectorSize"]) == ("gpt", "uefi", 4096)
+    assert [part["Start"] for part in partitions(found)] == [MIB, 5 * MIB]
+    assert page["Firmware"] == "uefi"
+
+    vm.run(f"truncate -s 0 {lun.backing}; truncate -s 24M {lun.backing}; {gpt % lun.backing}")
+    page = host.plan_page(lun.wwid, "modern")
+    assert contents(host, lun.wwid)["Table"] == "gpt-other-sectors"
+    assert [warning for warning in page["Warnings"] if "512-byte sectors" in warning]
+
+
+def test_a_reserved_lun_is_refused_by_the_plan(vm: Vm) -> None:
+    host = Host.ready(vm)
+    lun = host.san["boot1"]
+    host.source(lun.wwid)
+    path = f"/dev/{host.san.paths('boot1')[0]}"
+    persist = "sg_persist --no-inquiry --out"
+    vm.run(f"{persist} --register --param-sark=0xabc {path}")
+    assert "keys are registered" in " ".join(host.plan_page(lun.wwid)["Warnings"])
+
+    vm.run(f"{persist} --reserve --param-rk=0xabc --prout-type=1 {path}")
+    with pytest.raises(GuestError, match=r"reserved by a host with the key 0xabc \(Write Exclusive\)"):
+        host.plan(lun.wwid)
+    source = host.source(lun.wwid)
+    assert not source["Usable"]
+    assert values(source["Contents"])["Reservation"] == "0xabc (Write Exclusive)"
+
+    vm.run(f"{persist} --release --param-rk=0xabc --prout-type=1 {path}")
+    vm.run(f"{persist} --register --param-rk=0xabc --param-sark=0 {path}")
+    assert host.plan(lun.wwid)
+    assert host.source(lun.wwid)["Usable"]
+
+
+# The array shows a second LUN with the identity of boot1 and another size, as a wrong mapping does.
+TWIN = """
+import importlib.machinery, importlib.util, os, subprocess, time
+from pathlib import Path
+loader = importlib.machinery.SourceFileLoader("lab_san", "/usr/local/sbin/lab-san")
+lab = importlib.util.module_from_spec(importlib.util.spec_from_loader("lab_san", loader))
+loader.exec_module(lab)
+real = lab.serial
+lab.serial = lambda name: real("boot1" if name == "twin" else name)
+before = len(list(Path("/sys/block").glob("sd*")))
+group = lab.TARGET / "iscsi" / lab.IQN / "tpgt_1"
+lab.export(group, {"name": "twin", "size_bytes": 48 << 20, "sector_size": 512})
+subprocess.run(["iscsiadm", "-m", "session", "-R"], check=True, capture_output=True)
+while len(list(Path("/sys/block").glob("sd*"))) < before + 2:
+    time.sleep(0.2)
+subprocess.run(["udevadm", "settle"], check=True)
+"""
+
+
+def test_one_wwid_with_two_sizes_is_refused(vm: Vm) -> None:
+    host = Host.ready(vm)
+    wwid = host.san["boot1"].wwid
+    assert host.source(wwid)["Usable"]
+    vm.run("python3 -", stdin=TWIN)
+    host.rescan()
+    reasons = host.wait(lambda: host.source(wwid)["Reasons"], "the disagreement")
+    assert "32 MiB" in reasons[0]
+    assert "48 MiB" in reasons[0]
+    with pytest.raises(GuestError, match="differ in size"):
+        host.plan(wwid)
+
+
+def doctor(host: Host) -> dict[str, str]:
+    """What the doctor finds: severity by code."""
+
+    def asked() -> Any:
+        try:
+            return host.call("/org/p2vd1", MANAGER, "Doctor", "a{sv}", "0")
+        except GuestError as error:
+            if "still looks" not in str(error):
+                raise
+            return None
+
+    (found,) = host.wait(asked, "the doctor")
+    return {finding["Code"]["data"]: finding["Severity"]["data"] for finding in found}
+
+
+# multipathd's overrides: the setting of the array's kind would hide one among the defaults.
+BAD_MULTIPATH = """
+overrides {
+  recheck_wwid yes
+  no_path_retry queue
+}
+"""
+
+
+def test_the_doctor_finds_what_is_wrong_and_only_that(vm: Vm) -> None:
+    host = Host.ready(vm)
+    host.source(host.san["boot1"].wwid)
+    # Debian's defaults: multipathd does not look again, nothing says whose the volume groups are.
+    assert doctor(host) == {"recheck-wwid": "wrong", "no-system-id": "advice", "unknown-luns": "advice"}
+    told = vm.run("p2vctl doctor", check=False)
+    assert told.returncode == 6
+    assert told.stdout.startswith("wrong: recheck-wwid\n")
+
+    package = "/usr/lib/udev/rules.d/59-p2vd-quarantine.rules"
+    own = "/etc/udev/rules.d/59-p2vd-quarantine.rules"
+    vm.run("cat >> /etc/multipath.conf; multipathd reconfigure", stdin=BAD_MULTIPATH)
+    vm.run(f"sed s/nowatch/watch/ {package} > {own}")
+    vm.run("for session in /sys/class/iscsi_session/*/recovery_tmo; do echo 120 > $session; done")
+    host.wait(lambda: "recheck-wwid" not in doctor(host), "multipathd's new settings")
+    assert doctor(host) == {
+        "rule-overridden": "exposed",
+        "no-path-retry-queue": "wrong",
+        "iscsi-timeout": "wrong",
+        "no-system-id": "advice",
+        "unknown-luns": "advice",
+    }
+
+    vm.run(f"rm {own}; mv {package} /tmp; systemctl stop multipathd.socket multipathd")
+    host.wait(lambda: "multipathd-silent" in doctor(host), "multipathd missed")
+    exposed = {code for code, severity in doctor(host).items() if severity == "exposed"}
+    assert exposed == {"rule-missing", "kpartx", "mdadm", "event-activation"}
