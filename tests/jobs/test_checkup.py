@@ -7,7 +7,7 @@ import pytest
 from p2vd.jobs.checkup import Checkup
 from p2vd.model.doctor import HostFacts
 from p2vd.model.errors import StillLooking
-from tests.jobs.test_contents_keeper import LONG_S, StoppedClock
+from tests.jobs.fake_disks import LONG_S, StoppedClock
 
 
 class Host:

@@ -1,0 +1,183 @@
+"""What the engine makes of disks' contents: which are looked at, and what a plan says of them."""
+
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from p2vd.config import Config
+from p2vd.discovery.examining import ExamineReply
+from p2vd.jobs.board import Board
+from p2vd.jobs.contents_keeper import ContentsKeeper
+from p2vd.jobs.engine import Engine
+from p2vd.jobs.events import Event, InventoryChanged
+from p2vd.jobs.inventory_keeper import InventoryKeeper
+from p2vd.jobs.policies import PolicyKeeper
+from p2vd.jobs.pool_watch import PoolWatch
+from p2vd.jobs.services import Services
+from p2vd.jobs.store import Store
+from p2vd.model.contents import BootStyle, Examination, Reservation
+from p2vd.model.doctor import HostFacts
+from p2vd.model.errors import NotFound, Reason, Refused
+from p2vd.model.inventory import Inventory
+from p2vd.model.job import Caller, Stage
+from p2vd.model.lvm import ThinPool, Vg
+from p2vd.model.plan import Plan
+from p2vd.model.size import GIB
+from p2vd.policy.model import PolicyText
+from p2vd.provisioning.lvm import Volumes
+from p2vd.provisioning.quarantine import Quarantine
+from p2vd.registration.libvirt_domain import Libvirt
+from tests.fakes import FakeCommands
+from tests.jobs.fake_disks import BIOS, LONG_S, Disks
+from tests.jobs.values import WWID, machine_and_job, source
+
+NODE = "/dev/mapper/mpatha"
+POLICY = """
+[[rule]]
+name = "lab"
+match.wwid = "WWID"
+[rule.target]
+volume_groups = "vg_san"
+provisioning = "thin"
+"""
+POOL = ThinPool("pool-uuid", "pool0", 10 * GIB, 64 << 10, True, 10.0, 1.0, 0)
+VG = Vg("vg-uuid", "vg_san", 20 * GIB, 5 * GIB, 4 << 20, 512, lock_type="sanlock", thin_pools=(POOL,))
+
+
+class FakeHost:
+    """One LUN and a volume group."""
+
+    def __init__(self) -> None:
+        self.inventory = Inventory((source(),), (VG,))
+
+    def scan(self) -> Inventory:
+        return self.inventory
+
+    def host_facts(self) -> HostFacts:
+        return HostFacts()
+
+    def volume_group(self, uuid: str) -> Vg:
+        raise NotFound("volume group", uuid)
+
+
+class Lab:
+    """An engine over fake disks; nothing of it runs by itself but looking at them."""
+
+    def __init__(self, directory: Path, wwid: str) -> None:
+        self.host, self.disks, commands = FakeHost(), Disks(), FakeCommands()
+        self.disks.gate.set()
+        self.news = threading.Semaphore(0)
+        policies = PolicyKeeper(lambda: [PolicyText("lab.toml", POLICY.replace("WWID", wwid))])
+        store = Store(directory / "state.db")
+        self.board = Board(store)
+        self.services = Services(
+            config=Config(state_dir=directory, quarantine_dir=directory / "quarantine"),
+            store=store,
+            board=self.board,
+            inventory=InventoryKeeper(self.host, lambda seen: self.engine.inventory_changed(seen)),
+            contents=ContentsKeeper(self.disks.start, lambda: self.engine.contents_changed()),
+            host=self.host,
+            commands=commands,
+            volumes=Volumes(commands, self.host.volume_group),
+            quarantine=Quarantine(directory / "quarantine", directory / "sys"),
+            pools=PoolWatch(commands),
+            libvirt=Libvirt,
+            policies=policies.current,
+            worker_ids=(os.getuid(), os.getgid()),
+        )
+        self.engine = Engine(self.services, policies)
+        self.engine.subscribe(self.hear)
+        policies.reload()
+
+    def hear(self, event: Event) -> None:
+        if isinstance(event, InventoryChanged):
+            self.news.release()
+
+    def start(self) -> None:
+        """Look at the host once; returns when that was published."""
+        self.services.inventory.start()
+        assert self.news.acquire(timeout=LONG_S)
+
+    def until(self, *examinations: Examination) -> None:
+        while self.engine.inventory().sources[0].examination not in examinations:
+            assert self.news.acquire(timeout=LONG_S)
+
+    def plan(self) -> Plan:
+        return self.engine.plan([WWID], {"source-offline": True, "name": "erp1"}, Caller())
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    lab = Lab(tmp_path, WWID)
+    yield lab
+    lab.disks.gate.set()
+    lab.engine.stop()
+
+
+def test_a_source_that_a_policy_matches_is_looked_at(lab: Lab) -> None:
+    lab.start()
+    lab.until(Examination.DONE)
+    assert lab.disks.asked == [NODE]
+    assert lab.engine.inventory().sources[0].contents == BIOS
+
+
+def test_a_source_that_no_policy_matches_is_never_touched(tmp_path: Path) -> None:
+    lab = Lab(tmp_path, "other")
+    lab.start()
+    with pytest.raises(Refused, match="No policy matches"):
+        lab.plan()
+    assert lab.disks.asked == []
+    assert lab.engine.inventory().sources[0].examination is Examination.NO
+    lab.engine.stop()
+
+
+def test_a_source_in_use_is_not_looked_at(lab: Lab) -> None:
+    lab.host.inventory = Inventory(
+        (replace(source(), reasons=(Reason("mounted", "It is mounted."),)),), (VG,)
+    )
+    lab.start()
+    with pytest.raises(Refused, match="It is mounted"):
+        lab.plan()
+    assert lab.disks.asked == []
+
+
+@pytest.mark.parametrize("stage", [Stage.COPYING, Stage.FAILED])
+def test_a_jobs_source_is_not_looked_at(lab: Lab, stage: Stage) -> None:
+    machine, job = machine_and_job()
+    lab.board.add(machine, (replace(job, stage=stage),))
+    lab.start()
+    with pytest.raises(Refused, match="has it already"):
+        lab.plan()
+    assert lab.disks.asked == []
+
+
+def test_a_plan_reads_it_again_and_says_what_follows(lab: Lab) -> None:
+    lab.start()
+    lab.until(Examination.DONE)
+    lab.disks.answers[NODE] = ExamineReply(replace(BIOS, boot=BootStyle.UEFI))
+    assert lab.plan().domain.firmware.value == "uefi"
+    lab.disks.answers[NODE] = ExamineReply(replace(BIOS, reservation=Reservation("0xabc", "Write Exclusive")))
+    with pytest.raises(Refused, match="0xabc"):
+        lab.plan()
+    (reason,) = lab.engine.findings(lab.engine.inventory().sources[0]).reasons
+    assert reason.code == "reserved"
+
+
+def test_a_plan_of_a_disk_that_is_still_looked_at_is_refused_and_serves_after(lab: Lab) -> None:
+    lab.disks.gate.clear()
+    lab.start()
+    with pytest.raises(Refused, match="is being looked at"):
+        lab.plan()
+    lab.disks.gate.set()
+    lab.until(Examination.DONE)
+    assert lab.plan().warnings == ()
+
+
+def test_the_doctor_judges_what_it_read(lab: Lab) -> None:
+    lab.start()
+    codes = [finding.reason.code for finding in lab.engine.doctor()]
+    assert codes == ["multipathd-silent", "unknown-luns"]
