@@ -112,10 +112,10 @@ class ContentsKeeper:
         """
         with self._changed:
             entry = self._entries.get(source.id)
-            if entry is None or _key(entry.source) != _key(source):
+            if entry is None or entry.released or _key(entry.source) != _key(source):
                 entry = self._begin(source)
             elif entry.running is None:
-                entry.source, entry.examination, entry.released = source, Examination.UNDER_WAY, False
+                entry.source, entry.examination = source, Examination.UNDER_WAY
                 self._version += 1
             if entry.running is None:
                 self._queue = deque([source.id, *(one for one in self._queue if one != source.id)])

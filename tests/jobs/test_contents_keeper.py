@@ -149,6 +149,17 @@ def test_after_the_job_it_is_looked_at_again(kept: Kept) -> None:
     assert len(kept.disks.asked) == 2
 
 
+def test_a_plan_right_after_the_job_does_not_take_the_look_that_was_ended(kept: Kept) -> None:
+    kept.disks.gate.clear()
+    kept.keeper.want([source()], ())
+    assert kept.disks.began.acquire(timeout=LONG_S)
+    kept.keeper.release(source().id)
+    kept.keeper.refresh(source(), 0.0)
+    assert kept.now(source()).examination is Examination.UNDER_WAY
+    kept.disks.gate.set()
+    assert kept.until(source(), Examination.DONE).contents == BIOS
+
+
 # ---- for a plan -----------------------------------------------------------------------------------
 
 
