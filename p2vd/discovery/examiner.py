@@ -261,12 +261,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--channel", type=int, required=True)
     examiner = Examiner(SystemCommands())
     with SeqpacketChannel.from_fd(parser.parse_args(arguments).channel) as channel:
-        while (packet := channel.receive()) is not None:
-            request = examining.decode_request(packet[0])
-            try:
+        try:
+            channel.send(examining.READY)
+            while (packet := channel.receive()) is not None:
+                request = examining.decode_request(packet[0])
                 channel.send(examining.encode(examiner.answer(request)))
-            except BrokenPipeError:
-                return 1  # the daemon did not wait for us
+        except BrokenPipeError:
+            return 1  # the daemon did not wait for us
     return 0
 
 

@@ -11,6 +11,9 @@ from typing import Any
 from p2vd.model.codec import from_dict, to_dict
 from p2vd.model.contents import Contents
 
+READY = {"ready": True}
+"""What the helper says first, once it has started."""
+
 
 @dataclass(frozen=True)
 class ExamineRequest:

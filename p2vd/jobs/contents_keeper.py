@@ -19,7 +19,7 @@ from p2vd.system.clock import Clock, SystemClock
 
 log = logging.getLogger(__name__)
 
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 """A disk that takes longer to be looked at does not answer."""
 
 FRESH_S = 60.0

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from p2vd.discovery import examining
 from p2vd.discovery.examining import ExamineReply, ExamineRequest
@@ -9,6 +10,8 @@ from p2vd.system.descriptors import SeqpacketChannel
 from p2vd.system.process import Child, spawn
 
 _POLL_S = 0.25
+# Python's own start: on a host that is very busy it takes long, and says nothing of any disk.
+_START_S = 120.0
 
 
 class ExaminerHelper:
@@ -25,30 +28,37 @@ class ExaminerHelper:
             raise
         finally:
             theirs.close()
+        self._ready = False
 
     def examine(self, request: ExamineRequest, keep_waiting: Callable[[float], bool]) -> ExamineReply:
         """Return what is on a disk.
 
-        `keep_waiting(seconds so far)` is asked several times a second and ends the wait by returning
-        False: then TimeoutError is raised, and this helper is of no more use. Raises EOFError where
-        the helper ended, ValueError where it said what is not understood.
+        `keep_waiting(seconds that the disk took)` is asked several times a second and ends the wait by
+        returning False: then TimeoutError is raised, and this helper is of no more use. Raises EOFError where
+        the helper ended or did not start, ValueError where it said what is not understood.
         """
+        if not self._ready:
+            self._receive(lambda waited_s: _is_starting(waited_s) and keep_waiting(0.0))
+            self._ready = True
         try:
             self._channel.send(examining.encode(request))
         except BrokenPipeError:
             raise EOFError from None
+        return examining.decode_reply(self._receive(keep_waiting))
+
+    def _receive(self, keep_waiting: Callable[[float], bool]) -> dict[str, Any]:
         waited_s = 0.0
         while True:
             try:
                 answer = self._channel.receive(_POLL_S)
-                break
             except TimeoutError:
                 waited_s += _POLL_S
                 if not keep_waiting(waited_s):
                     raise
-        if answer is None:
-            raise EOFError
-        return examining.decode_reply(answer[0])
+                continue
+            if answer is None:
+                raise EOFError
+            return answer[0]
 
     @property
     def alive(self) -> bool:
@@ -63,3 +73,9 @@ class ExaminerHelper:
     def kill(self) -> None:
         """End it now, as far as the kernel lets it. It has nothing open but for reading."""
         self._child.kill()
+
+
+def _is_starting(waited_s: float) -> bool:
+    if waited_s >= _START_S:
+        raise EOFError(f"The helper that looks at it did not start in {_START_S:.0f} s.")
+    return True

@@ -277,6 +277,7 @@ def test_the_helper_answers_until_the_channel_is_closed(image: Path) -> None:
             theirs.fileno(),
         )
         theirs.close()
+        assert ours.receive(30) == (examining.READY, [])
         for path in (image, image.with_name("gone")):
             ours.send(examining.encode(request(path)))
             answer = ours.receive(30)

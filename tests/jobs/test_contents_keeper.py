@@ -218,7 +218,7 @@ def test_a_helper_that_cannot_be_started(kept: Kept) -> None:
 def test_a_disk_that_hangs_is_silent_and_the_others_are_looked_at(kept: Kept) -> None:
     kept.disks.hang.add("/dev/mapper/mpatha")
     kept.keeper.want([source("a"), source("b")], ())
-    assert "no answer in 30 s" in kept.until(source("a"), Examination.SILENT).examination_problem
+    assert "no answer in 60 s" in kept.until(source("a"), Examination.SILENT).examination_problem
     kept.until(source("b"), Examination.DONE)
 
 
