@@ -130,22 +130,25 @@ class Host:
             options += ["name", "s", name]
         arguments = ["1", source_id, str(len(options) // 3), *options]
 
-        deadline = time.monotonic() + 60
+        _, page = self.call_until_looked_at("Plan", "asa{sv}", *arguments)
+        return values(page)
+
+    def call_until_looked_at(self, method: str, signature: str, *arguments: str) -> Any:
+        """Call a method of the manager, again while it is refused because p2vd still looks at the disk."""
+        deadline = time.monotonic() + 240
         while True:
             try:
-                _, page = self.call("/org/p2vd1", MANAGER, "Plan", "asa{sv}", *arguments)
+                return self.call("/org/p2vd1", MANAGER, method, signature, *arguments)
             except GuestError as error:
                 if UNDER_EXAMINATION not in str(error) or time.monotonic() > deadline:
                     raise
-                time.sleep(POLL_S)
-                continue
-            return values(page)
+            time.sleep(POLL_S)
 
     def migrate(self, source_id: str, name: str = "") -> Properties:
         """Plan and start; return the job."""
         self.source(source_id)
         plan_id = self.plan(source_id, name)
-        (machine,) = self.call("/org/p2vd1", MANAGER, "Migrate", "sa{sv}", plan_id, "0")
+        (machine,) = self.call_until_looked_at("Migrate", "sa{sv}", plan_id, "0")
         (path,) = (entry for entry in self.objects()[machine][MACHINE]["Jobs"])
         return self.at(path)
 

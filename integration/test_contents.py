@@ -17,12 +17,14 @@ MIB = 1 << 20
 SERVER = """
 set -e
 file=$1
+udevadm control --stop-exec-queue  # the host would activate what it sees on a loop device
 sgdisk -n1:1M:+4M -t1:ef00 -n2:0:0 -t2:8e00 $file > /dev/null
 loop=$(losetup --find --show --offset 5M --sizelimit 24M $file)
 pvcreate -q --devices $loop $loop
 vgcreate -q --devices $loop guestvg $loop
 lvcreate -q --devices $loop -an -Zn -Wn -L 4M -n root guestvg
 losetup -d $loop
+udevadm control --start-exec-queue
 sync $file
 """
 
@@ -56,6 +58,7 @@ def test_a_servers_disk_is_read_and_left_alone(vm: Vm) -> None:
     vm.run("udevadm settle")
     before = devices(vm)
     vm.run("setsid udevadm monitor --kernel --udev --subsystem-match=block > /tmp/events 2>&1 &")
+    vm.run("until grep -q KERNEL /tmp/events; do sleep 0.1; done")
     page = host.plan_page(wwid, "server")
     found = contents(host, wwid)
     vm.run("udevadm settle; pkill udevadm")
@@ -81,7 +84,7 @@ def test_sectors_of_4096_bytes(vm: Vm) -> None:
     host = Host.ready(vm, vg="vg_san4k")
     lun = host.san["boot2"]
     host.source(lun.wwid)
-    gpt = f"sgdisk -Z -n1:1M:+4M -t1:ef00 -n2:0:0 -t2:8300 %s > /dev/null; sync {lun.backing}"
+    gpt = f"sgdisk -n1:1M:+4M -t1:ef00 -n2:0:0 -t2:8300 %s > /dev/null; sync {lun.backing}"
     vm.run(f"D=$(losetup --find --show --sector-size 4096 {lun.backing}); {gpt % '$D'}; losetup -d $D")
     page = host.plan_page(lun.wwid, "modern")
     found = contents(host, lun.wwid)
@@ -89,7 +92,7 @@ def test_sectors_of_4096_bytes(vm: Vm) -> None:
     assert [part["Start"] for part in partitions(found)] == [MIB, 5 * MIB]
     assert page["Firmware"] == "uefi"
 
-    vm.run(f"truncate -s 0 {lun.backing}; truncate -s 24M {lun.backing}; {gpt % lun.backing}")
+    vm.run(f"dd if=/dev/zero of={lun.backing} bs=1M count=24 conv=notrunc; {gpt % lun.backing}")
     page = host.plan_page(lun.wwid, "modern")
     assert contents(host, lun.wwid)["Table"] == "gpt-other-sectors"
     assert [warning for warning in page["Warnings"] if "512-byte sectors" in warning]

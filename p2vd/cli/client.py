@@ -23,7 +23,7 @@ _TIMEOUT_S = 30.0
 _PERSON_ANSWERS_S = 330.0  # a call may wait for somebody to type a password
 
 # A call is answered within a second; what takes p2vd longer is asked for again.
-_PASSING_S = 30.0
+_PASSING_S = 60.0
 _AGAIN_S = 0.3
 
 Properties = Mapping[str, Any]
@@ -130,7 +130,7 @@ class Client:
 
 
 def repeated(call: Callable[[], T], is_passing: Callable[[CliError], bool]) -> T:
-    """Return what `call` returns, asking again for half a minute while its error passes by itself."""
+    """Return what `call` returns, asking again for a minute while its error passes by itself."""
     deadline_s = time.monotonic() + _PASSING_S
     while True:
         try:

@@ -42,7 +42,7 @@ def plan(client: Client, arguments: Arguments) -> Exit:
         options["name"] = arguments.name
     _, page = repeated(
         lambda: client.call(ROOT, MANAGER, "Plan", "asa{sv}", [source], make_options(options)),
-        lambda error: error.name == "Refused" and UNDER_EXAMINATION in str(error),
+        lambda error: UNDER_EXAMINATION in str(error),
     )
     if not _print_json(arguments, page):
         print(render.plan(page))
@@ -53,7 +53,7 @@ def migrate(client: Client, arguments: Arguments) -> Exit:
     """Run a plan."""
     (path,) = repeated(
         lambda: client.call(ROOT, MANAGER, "Migrate", "sa{sv}", arguments.plan, make_options({})),
-        lambda error: error.name == "PlanOutdated" and UNDER_EXAMINATION in str(error),
+        lambda error: UNDER_EXAMINATION in str(error),
     )
     machine = Object(path, MACHINE, client.properties(path, MACHINE))
     jobs = " ".join(item["Uuid"][:SHORT_ID] for item in jobs_of(machine, client.objects()))

@@ -23,7 +23,7 @@ DEADLINE_S = 60.0
 """A disk that takes longer to be looked at does not answer."""
 
 FRESH_S = 60.0
-"""So old may be what a plan takes where a new look does not end in time."""
+"""So long a look that a plan could not wait for is kept for its next try."""
 
 _WORKERS = 2
 _NEWS_INTERVAL_S = 1.0
@@ -52,7 +52,10 @@ class Helper(Protocol):
 
 @dataclass
 class _Entry:
-    """One source. `looks` counts the examinations that ended; `stuck` is a helper that did not."""
+    """One source. `looks` counts the examinations that ended; `stuck` is a helper that did not.
+
+    `unclaimed`: somebody asked for the look under way, or for the last one, and did not wait for its end.
+    """
 
     source: Source
     examination: Examination = Examination.UNDER_WAY
@@ -62,6 +65,7 @@ class _Entry:
     ended_s: float = 0.0
     running: Helper | None = None
     released: bool = False
+    unclaimed: bool = False
     stuck: Helper | None = field(default=None)
 
 
@@ -105,27 +109,30 @@ class ContentsKeeper:
                     entry.source = source
             self._wake()
 
-    def refresh(self, source: Source, timeout_s: float) -> None:
-        """Look at a source again, and wait for the end no longer than `timeout_s`.
+    def refresh(self, source: Source, timeout_s: float, max_age_s: float = 0.0) -> bool:
+        """Look at a source again unless that was done `max_age_s` ago; False: not within `timeout_s`.
 
-        Past that what was known serves on where it is younger than a minute.
+        A look that took longer is taken by the next call, so that asking again comes to an end on a
+        slow host too, and never with what was seen before the first call.
         """
         with self._changed:
             entry = self._entries.get(source.id)
             if entry is None or entry.released or _key(entry.source) != _key(source):
                 entry = self._begin(source)
-            elif entry.running is None:
+            elif entry.examination is not Examination.UNDER_WAY:
+                age_s = self._clock.monotonic() - entry.ended_s
+                claimed, entry.unclaimed = entry.unclaimed, False
+                if age_s < max_age_s or (claimed and age_s <= FRESH_S):
+                    return True
                 entry.source, entry.examination = source, Examination.UNDER_WAY
                 self._version += 1
             if entry.running is None:
                 self._queue = deque([source.id, *(one for one in self._queue if one != source.id)])
             self._wake()
             looks = entry.looks
-            if self._changed.wait_for(lambda: entry.looks > looks or self._stopped, timeout_s):
-                return
-            if self._clock.monotonic() - entry.ended_s > FRESH_S:
-                entry.contents = None
-                self._version += 1
+            self._changed.wait_for(lambda: entry.looks > looks or self._stopped, timeout_s)
+            entry.unclaimed = entry.looks == looks
+            return not entry.unclaimed
 
     def release(self, source_id: str) -> None:
         """Let go of a source that a job is to have; what is known of it stays known."""

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from p2vd.config import QuarantineMode
 from p2vd.jobs.checkup import Checkup
+from p2vd.jobs.contents_keeper import FRESH_S
 from p2vd.jobs.events import Event, InventoryChanged, PolicyErrorsChanged
 from p2vd.jobs.host_maps import maps_in_use, target_maps
 from p2vd.jobs.policies import PolicyKeeper
@@ -25,7 +26,7 @@ from p2vd.model.errors import IllegalTransition, InvalidArgument, NotFound, P2vd
 from p2vd.model.inventory import Difference, Inventory
 from p2vd.model.job import Activity, Caller, Hold, Job, Machine, MachineState, Stage
 from p2vd.model.plan import Plan
-from p2vd.planning.contents import findings
+from p2vd.planning.contents import findings, under_examination
 from p2vd.planning.doctor import diagnose
 from p2vd.planning.plan import PlanRequest, make_plan, recheck
 from p2vd.policy.match import first_match
@@ -219,14 +220,16 @@ class Engine:
         ended = (Stage.PROVEN, Stage.CANCELLED)
         return frozenset(job.plan.source.id for job in self._board.jobs() if job.stage not in ended)
 
-    def _look_again(self, source_id: str, machine_name: str) -> None:
-        """Have the source's contents read anew, as far as that takes less than a second."""
+    def _look_again(self, source_id: str, machine_name: str, max_age_s: float = 0.0) -> None:
+        """Have the source's contents read anew unless they just were. Raises Refused while that lasts."""
         try:
             source = self._services.inventory.current().source(source_id)
         except NotFound:
             return
-        if source.id not in self._held_sources() and self._may_touch(source, machine_name):
-            self._services.contents.refresh(source, _LOOK_AGAIN_S)
+        if source.id in self._held_sources() or not self._may_touch(source, machine_name):
+            return
+        if not self._services.contents.refresh(source, _LOOK_AGAIN_S, max_age_s):
+            raise Refused(f"Source {source}", (under_examination(source),))
 
     def _keep_unknown(self, inventory: Inventory) -> None:
         quarantine = self._services.quarantine
@@ -256,7 +259,7 @@ class Engine:
     def migrate(self, plan_id: str, options: Mapping[str, object], caller: Caller) -> Machine:
         """Start what the plan says. Raises NotFound, PlanOutdated, Refused."""
         plan = self._services.store.plan(plan_id)
-        self._look_again(plan.source.id, plan.machine_name)
+        self._look_again(plan.source.id, plan.machine_name, FRESH_S)
         with self._lock:
             self._refuse_second_job(plan)
             recheck(plan, self.inventory(), self._policies.current())

@@ -38,6 +38,11 @@ def findings(source: Source, rule: Rule | None) -> Findings:
     )
 
 
+def under_examination(source: Source) -> Reason:
+    """Return the reason for a source whose contents are being read."""
+    return Reason("under-examination", f"{source} {UNDER_EXAMINATION}. Plan again in a moment.")
+
+
 def contents_reasons(source: Source, rule: Rule | None) -> tuple[Reason, ...]:
     """Return what of the source's contents forbids its migration by `rule`, each with the remedy."""
     return (*_unknown(source), *_reserved(source), *_hibernated(source, rule))
@@ -105,7 +110,7 @@ def boot_warnings(source: Source, rule: Rule, domain: DomainOptions) -> Iterator
 
 def _unknown(source: Source) -> Iterator[Reason]:
     if source.examination is Examination.UNDER_WAY and source.contents is None:
-        yield Reason("under-examination", f"{source} {UNDER_EXAMINATION}. Plan again in a moment.")
+        yield under_examination(source)
     if source.examination is Examination.SILENT:
         yield Reason(
             "no-answer",

@@ -176,17 +176,47 @@ def test_a_plan_of_a_source_that_was_not_looked_at(kept: Kept) -> None:
     assert kept.now(source()).contents == BIOS
 
 
-@pytest.mark.parametrize(("age_s", "known"), [(FRESH_S - 1, BIOS), (FRESH_S + 1, None)])
-def test_where_that_takes_long_only_what_is_fresh_serves_on(
-    kept: Kept, age_s: float, known: Contents | None
-) -> None:
+def test_a_look_that_a_plan_could_not_wait_for_serves_its_next_try(kept: Kept) -> None:
     kept.keeper.want([source()], ())
     kept.until(source(), Examination.DONE)
     kept.disks.gate.clear()
-    kept.clock.now_s += age_s
-    kept.keeper.refresh(source(), 0.0)
+    kept.disks.answers["/dev/mapper/mpatha"] = ExamineReply(UEFI)
+    assert not kept.keeper.refresh(source(), 0.0)
     seen = kept.now(source())
-    assert (seen.examination, seen.contents) == (Examination.UNDER_WAY, known)
+    assert (seen.examination, seen.contents) == (Examination.UNDER_WAY, BIOS)
+    kept.disks.gate.set()
+    assert kept.until(source(), Examination.DONE).contents == UEFI
+    kept.disks.gate.clear()
+    assert kept.keeper.refresh(source(), 0.0)
+    assert len(kept.disks.asked) == 2
+    assert not kept.keeper.refresh(source(), 0.0)
+
+
+def test_what_nobody_fetched_for_a_minute_is_looked_at_again(kept: Kept) -> None:
+    kept.disks.gate.clear()
+    assert not kept.keeper.refresh(source(), 0.0)
+    kept.disks.gate.set()
+    kept.until(source(), Examination.DONE)
+    kept.clock.now_s += FRESH_S + 1
+    assert kept.keeper.refresh(source(), LONG_S)
+    assert len(kept.disks.asked) == 2
+
+
+@pytest.mark.parametrize(("age_s", "enough"), [(59, True), (61, False)])
+def test_where_a_minute_is_young_enough_it_is_not_looked_at_again(
+    kept: Kept, age_s: float, enough: bool
+) -> None:
+    kept.keeper.refresh(source(), LONG_S)
+    kept.disks.gate.clear()
+    kept.clock.now_s += age_s
+    assert kept.keeper.refresh(source(), 0.0, FRESH_S) is enough
+
+
+def test_what_was_seen_in_the_background_is_not_enough_for_a_plan(kept: Kept) -> None:
+    kept.keeper.want([source()], ())
+    kept.until(source(), Examination.DONE)
+    kept.disks.gate.clear()
+    assert not kept.keeper.refresh(source(), 0.0)
 
 
 # ---- what goes wrong ------------------------------------------------------------------------------
