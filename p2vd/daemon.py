@@ -25,7 +25,7 @@ from p2vd.config import Config, load, policy_texts, show
 from p2vd.discovery.scanner import Discovery
 from p2vd.discovery.watcher import EventSource, Watcher, block_events
 from p2vd.jobs.board import Board
-from p2vd.jobs.contents_keeper import ContentsKeeper
+from p2vd.jobs.contents_keeper import ContentsKeeper, Helper
 from p2vd.jobs.engine import Engine
 from p2vd.jobs.examiner_helper import ExaminerHelper
 from p2vd.jobs.inventory_keeper import InventoryKeeper
@@ -56,6 +56,7 @@ class Doors:
     commands: Commands
     events: Callable[[], EventSource]
     spawn: Spawn
+    examiner: Callable[[], Helper]
     libvirt: Callable[[str], Hypervisor]
     worker_ids: tuple[int, int]
     connect: Callable[[], Any]
@@ -130,6 +131,7 @@ def real_doors(config: Config) -> Doors:
         commands=SystemCommands(),
         events=block_events,
         spawn=spawn,
+        examiner=ExaminerHelper,
         libvirt=_libvirt,
         worker_ids=(user.pw_uid, user.pw_gid),
         connect=dbus.SystemBus,
@@ -162,6 +164,7 @@ def simulation(
         commands=world.commands,
         events=lambda: world.uevents,
         spawn=world.processes.spawn,
+        examiner=world.examiner,
         libvirt=world.libvirt,
         worker_ids=world.worker_ids,
         connect=(lambda: dbus.bus.BusConnection(bus_address)) if bus_address else dbus.SystemBus,
@@ -188,7 +191,7 @@ def build(config: Config, doors: Doors) -> tuple[Engine, Services]:
         store=store,
         board=Board(store),
         inventory=inventory,
-        contents=ContentsKeeper(ExaminerHelper, lambda: engine.contents_changed()),
+        contents=ContentsKeeper(doors.examiner, lambda ids: engine.contents_changed(ids)),
         host=host,
         commands=commands,
         volumes=Volumes(commands, host.volume_group),

@@ -70,12 +70,12 @@ class _Entry:
 
 
 class ContentsKeeper:
-    """Thread-safe. `on_change` is called, at most about once a second, when more is known."""
+    """Thread-safe. `on_change` is called, at most about once a second, with the ids of what was looked at."""
 
     def __init__(
         self,
         start_helper: Callable[[], Helper],
-        on_change: Callable[[], None],
+        on_change: Callable[[frozenset[str]], None],
         clock: Clock | None = None,
     ) -> None:
         self._start_helper = start_helper
@@ -89,6 +89,7 @@ class ContentsKeeper:
         self._version = 0
         self._attached: tuple[Inventory, int, Inventory] | None = None
         self._told_s = 0.0
+        self._news: set[str] = set()
 
     def want(
         self, sources: Sequence[Source], held: Collection[str], among: Collection[str] | None = None
@@ -272,6 +273,7 @@ class ContentsKeeper:
                 entry.examination, entry.contents, entry.problem = examination, contents, problem
                 entry.ended_s = self._clock.monotonic()
                 self._version += 1
+                self._news.add(entry.source.id)
                 if problem:
                     log.warning("contents of %s: %s", entry.source, problem)
             self._changed.notify_all()
@@ -283,7 +285,8 @@ class ContentsKeeper:
             if self._stopped or not (last or due):
                 return
             self._told_s = now_s
-        self._on_change()
+            news, self._news = frozenset(self._news), set()
+        self._on_change(news)
 
 
 def _key(source: Source) -> tuple[str, int, int, str, str]:

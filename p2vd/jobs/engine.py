@@ -207,9 +207,9 @@ class Engine:
             self._services.contents.want(wanted, held, None if changed is None else changed.sources)
         self._board.publish(InventoryChanged(changed))
 
-    def contents_changed(self) -> None:
-        """Tell the subscribers that more is known of what is on the sources."""
-        self._board.publish(InventoryChanged())
+    def contents_changed(self, source_ids: frozenset[str]) -> None:
+        """Tell the subscribers that more is known of what is on these sources."""
+        self._board.publish(InventoryChanged(Difference(sources=source_ids)))
 
     def _may_touch(self, source: Source, machine_name: str = "") -> bool:
         """Whether a policy matches a source that nobody uses: any other is never touched."""

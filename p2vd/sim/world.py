@@ -8,6 +8,7 @@ from p2vd.bus.port import Authority
 from p2vd.sim.authority import SimAuthority
 from p2vd.sim.commands import SimCommands
 from p2vd.sim.events import Uevents
+from p2vd.sim.examiner import SimExaminer
 from p2vd.sim.hypervisor import SimLibvirt
 from p2vd.sim.processes import Processes
 from p2vd.sim.san import San
@@ -54,6 +55,10 @@ class World:
     def worker_ids(self) -> tuple[int, int]:
         """The simulated workers' uid and gid: the daemon's own."""
         return os.getuid(), os.getgid()
+
+    def examiner(self) -> SimExaminer:
+        """Return what looks at simulated disks."""
+        return SimExaminer(self.san)
 
     def libvirt(self, uri: str) -> SimLibvirt:
         """Return the simulated libvirt."""

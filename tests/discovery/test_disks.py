@@ -169,10 +169,10 @@ def test_multipathd_that_does_not_report(answer: str) -> None:
 
 def test_a_recorded_report_cut_off_anywhere_is_none() -> None:
     answer = recording("base")["commands"][0]["stdout"]
-    assert len(path_states(FakeCommands().on("multipathd", answer))) == 6
+    assert len(read_paths(FakeCommands().on("multipathd", answer))) == 6
     for end in range(0, len(answer.rstrip()), 97):
         with pytest.raises(MultipathdUnclear):
-            path_states(FakeCommands().on("multipathd", answer[:end]))
+            read_paths(FakeCommands().on("multipathd", answer[:end]))
 
 
 def test_a_state_that_is_neither_is_unknown() -> None:

@@ -43,7 +43,7 @@ class Kept:
         self.disks.gate.set()
         self.clock = StoppedClock()
         self.told = threading.Semaphore(0)
-        self.keeper = ContentsKeeper(self.disks.start, self.told.release, self.clock)
+        self.keeper = ContentsKeeper(self.disks.start, lambda _: self.told.release(), self.clock)
 
     def now(self, one: Source) -> Source:
         return self.keeper.attach(Inventory((one,))).sources[0]
@@ -298,7 +298,7 @@ def test_only_scsi_paths_are_asked_for_reservations(kept: Kept) -> None:
             requests.append(request)
             return super().examine(request, keep_waiting)
 
-    keeper = ContentsKeeper(lambda: Noting(kept.disks), kept.told.release, kept.clock)
+    keeper = ContentsKeeper(lambda: Noting(kept.disks), lambda _: kept.told.release(), kept.clock)
     nvme = replace(source("b").paths[0], device="nvme0n1")
     keeper.refresh(source(), LONG_S)
     keeper.refresh(source("b", paths=(nvme,)), LONG_S)

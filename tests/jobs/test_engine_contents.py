@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from p2vd.jobs.store import Store
 from p2vd.model.contents import BootStyle, Examination, Reservation
 from p2vd.model.doctor import HostFacts
 from p2vd.model.errors import NotFound, Reason, Refused
-from p2vd.model.inventory import Inventory
+from p2vd.model.inventory import Difference, Inventory
 from p2vd.model.job import Caller, Stage
 from p2vd.model.lvm import ThinPool, Vg
 from p2vd.model.plan import Plan
@@ -31,6 +31,7 @@ from p2vd.policy.model import PolicyText
 from p2vd.provisioning.lvm import Volumes
 from p2vd.provisioning.quarantine import Quarantine
 from p2vd.registration.libvirt_domain import Libvirt
+from p2vd.system.process import spawn
 from tests.fakes import FakeCommands
 from tests.jobs.fake_disks import BIOS, LONG_S, Disks
 from tests.jobs.values import WWID, machine_and_job, source
@@ -57,6 +58,9 @@ class FakeHost:
     def scan(self) -> Inventory:
         return self.inventory
 
+    def refresh(self, names: Collection[str]) -> Inventory:
+        return self.inventory
+
     def host_facts(self) -> HostFacts:
         return HostFacts()
 
@@ -78,8 +82,8 @@ class Lab:
             config=Config(state_dir=directory, quarantine_dir=directory / "quarantine"),
             store=store,
             board=self.board,
-            inventory=InventoryKeeper(self.host, lambda seen: self.engine.inventory_changed(seen)),
-            contents=ContentsKeeper(self.disks.start, lambda: self.engine.contents_changed()),
+            inventory=InventoryKeeper(self.host, self.inventory_changed),
+            contents=ContentsKeeper(self.disks.start, self.contents_changed),
             host=self.host,
             commands=commands,
             volumes=Volumes(commands, self.host.volume_group),
@@ -88,10 +92,17 @@ class Lab:
             libvirt=Libvirt,
             policies=policies.current,
             worker_ids=(os.getuid(), os.getgid()),
+            spawn=spawn,
         )
         self.engine = Engine(self.services, policies)
         self.engine.subscribe(self.hear)
         policies.reload()
+
+    def inventory_changed(self, seen: Inventory, changed: Difference) -> None:
+        self.engine.inventory_changed(seen, changed)
+
+    def contents_changed(self, source_ids: frozenset[str]) -> None:
+        self.engine.contents_changed(source_ids)
 
     def hear(self, event: Event) -> None:
         if isinstance(event, InventoryChanged):

@@ -1,0 +1,31 @@
+"""What a look at a simulated disk finds: a machine that boots by BIOS."""
+
+from collections.abc import Callable
+
+from p2vd.discovery.examining import ExamineReply, ExamineRequest
+from p2vd.model.contents import BootStyle, Contents, Partition, Signature, Table
+from p2vd.model.size import MIB
+from p2vd.sim.san import San
+
+
+class SimExaminer:
+    """A helper as jobs.contents_keeper wants it, over the simulated SAN; it answers at once."""
+
+    alive = False
+
+    def __init__(self, san: San) -> None:
+        self._san = san
+
+    def examine(self, request: ExamineRequest, keep_waiting: Callable[[float], bool]) -> ExamineReply:
+        """Return what is on a simulated LUN."""
+        lun = self._san.lun_of(request.devnode)
+        if lun is None:
+            return ExamineReply(problem=f"{request.devnode} cannot be opened: No such device or address")
+        root = Partition(1, MIB, lun.size_bytes - MIB, "0x83", signature=Signature("ext4", label="root"))
+        return ExamineReply(Contents(Table.MBR, BootStyle.BIOS, lun.kind.sector_size, partitions=(root,)))
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def kill(self) -> None:
+        """Nothing runs."""
