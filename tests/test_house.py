@@ -33,7 +33,7 @@ ROOMS: dict[str, set[str]] = {
     },
     "bus": {"model", "jobs"},
     "cli": {"model", "bus.names"},
-    "sim": {"model", "policy", "system", "copying", "registration", "bus.port"},
+    "sim": {"model", "policy", "system", "copying", "registration", "bus.port", "discovery.examining"},
 }
 
 PURE_ROOMS = ("model", "policy", "domain", "planning")
