@@ -1,5 +1,7 @@
 """Which rule is for a disk."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -69,8 +71,7 @@ def test_an_empty_value_is_named() -> None:
 
 
 def test_an_ipv6_portal_needs_no_quoting() -> None:
-    path = PATHS[0]
-    source = make_source(paths=(type(path)(**{**vars(path), "portal": Portal("fd00::1", 3260)}),))
+    source = make_source(paths=(replace(PATHS[0], portal=Portal("fd00::1", 3260)),))
     assert first_match(policies_with('portal = "[fd00::1]:3260"'), source)
 
 
