@@ -4,24 +4,18 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from p2vd.discovery.fc import Fabric
 from p2vd.discovery.identity import scsi_wwid, vpd_serial
 from p2vd.discovery.iscsi import Endpoint, session_of
 from p2vd.discovery.multipath import PathReport
 from p2vd.discovery.sysfs import BlockTree, Node
+from p2vd.discovery.virtual import OtherFacts, other_sources, plain_source, without_identity
 from p2vd.model.disk import PathState, ScsiPath, Source, Transport, clean_inquiry
 from p2vd.model.errors import Reason
 
 _SCSI = re.compile(r"sd[a-z]+")
-_VIRTIO = re.compile(r"vd[a-z]+")
 _NVME = re.compile(r"nvme\d+n\d+")
-_LOOP = re.compile(r"loop\d+")
 _HCTL = re.compile(r"/(\d+:\d+:\d+:\d+)/block/")
-_DELETED = " (deleted)"
-
-_NO_IDENTITY = (
-    "{devnode} has no identity (no WWID, no serial number): p2vd could not tell it from another disk "
-    "after a restart. {remedy}"
-)
 
 
 @dataclass(frozen=True)
@@ -29,11 +23,12 @@ class PathFacts:
     """What is known of paths beside sysfs' block devices.
 
     `states`: by device name, from multipathd; None where it gave no answer. `endpoints`: by
-    iSCSI session.
+    iSCSI session. `fabric`: Fibre Channel.
     """
 
     states: Mapping[str, PathReport] | None
     endpoints: Mapping[str, Endpoint]
+    fabric: Fabric = field(default_factory=Fabric)
 
 
 @dataclass(frozen=True)
@@ -44,8 +39,8 @@ class Disks:
     paths: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_disks(tree: BlockTree, facts: PathFacts) -> Disks:
-    """Return all disks, each id once.
+def read_disks(tree: BlockTree, facts: PathFacts, others: OtherFacts | None = None) -> Disks:
+    """Return all disks, each id once; `others`: what is known of those that are no LUN.
 
     A disk that cannot be a source by what it is (no identity, no map) has the reason.
     """
@@ -71,14 +66,11 @@ def read_disks(tree: BlockTree, facts: PathFacts) -> Disks:
                 loose.setdefault(source.wwid, []).append(source)
             else:
                 sources.append(source)
-        elif _VIRTIO.fullmatch(node.name):
-            sources.append(_virtio_source(node, tree))
         elif _NVME.fullmatch(node.name):
             sources.append(_nvme_source(node, tree))
-        elif _LOOP.fullmatch(node.name) and node.backing_file and not node.backing_file.startswith("/dev/"):
-            sources.append(_loop_source(node))
     sources += [_one_of(together) for together in loose.values()]
     sources = [replace(one, paths=(*one.paths, *strays.get(one.device, ()))) for one in sources]
+    sources += other_sources(tree, others or OtherFacts())
     sources = [_with_medium(source) for source in sources]
     return Disks(sorted(_distinct(sources), key=lambda source: source.id), paths)
 
@@ -105,19 +97,29 @@ def _map_source(node: Node, tree: BlockTree, facts: PathFacts) -> Source:
 
 def _path(node: Node, tree: BlockTree, facts: PathFacts, *, in_map: bool) -> ScsiPath:
     endpoint = facts.endpoints.get(session_of(node.devpath), Endpoint("", None))
-    hctl = _HCTL.search(node.devpath)
+    hctl = _hctl(node)
+    hba, port = facts.fabric.ends(hctl)
     report = _report(node, tree, facts, in_map=in_map)
     return ScsiPath(
         device=node.name,
-        hctl=hctl.group(1) if hctl else "",
+        hctl=hctl,
         wwid=_wwid(node, tree),
         state=report.state,
         size_bytes=node.size_bytes,
         portal=endpoint.portal,
         target_iqn=endpoint.target_iqn,
+        hba_wwpn=hba.wwpn if hba else "",
+        target_wwpn=port.wwpn if port else "",
+        target_wwnn=port.wwnn if port else "",
+        port_state=port.state if port else "",
         priority=report.priority,
         group=report.group,
     )
+
+
+def _hctl(node: Node) -> str:
+    found = _HCTL.search(node.devpath)
+    return found.group(1) if found else ""
 
 
 def _stray(node: Node, tree: BlockTree, facts: PathFacts) -> ScsiPath:
@@ -146,10 +148,11 @@ def _scsi_source(node: Node, tree: BlockTree, facts: PathFacts) -> Source:
     if session_of(node.devpath):
         transport = Transport.ISCSI
     else:
-        transport = Transport.FC if "/rport-" in node.devpath else Transport.LOCAL
-    source = _plain(node, wwid or f"no-identity-{node.name}", wwid, transport)
+        over_fc = "/rport-" in node.devpath or facts.fabric.ends(_hctl(node))[0] is not None
+        transport = Transport.FC if over_fc else Transport.LOCAL
+    source = plain_source(node, wwid or f"no-identity-{node.name}", wwid, transport)
     if not wwid:
-        source = _without_identity(source, "Its unit or firmware has to report one (VPD page 0x83).")
+        source = without_identity(source, "Its unit or firmware has to report one (VPD page 0x83).")
     remote = transport is not Transport.LOCAL
     return replace(
         source,
@@ -160,61 +163,16 @@ def _scsi_source(node: Node, tree: BlockTree, facts: PathFacts) -> Source:
     )
 
 
-def _virtio_source(node: Node, tree: BlockTree) -> Source:
-    serial = clean_inquiry(tree.attribute(node.name, "serial"))
-    source = _plain(node, f"virtio-{serial}" if serial else f"no-identity-{node.name}", "", Transport.VIRTIO)
-    if not serial:
-        return _without_identity(source, "Give the virtual disk a serial number in its definition.")
-    return replace(source, serial=serial)
-
-
 def _nvme_source(node: Node, tree: BlockTree) -> Source:
     wwid = clean_inquiry(tree.attribute(node.name, "wwid"))
-    source = _plain(node, wwid or f"no-identity-{node.name}", wwid, Transport.NVME)
+    source = plain_source(node, wwid or f"no-identity-{node.name}", wwid, Transport.NVME)
     if not wwid:
-        source = _without_identity(source, "Its controller has to report one (nvme id-ns).")
+        source = without_identity(source, "Its controller has to report one (nvme id-ns).")
     return replace(
         source,
         model=clean_inquiry(tree.attribute(node.name, "device/model")),
         serial=clean_inquiry(tree.attribute(node.name, "device/serial")),
     )
-
-
-def _loop_source(node: Node) -> Source:
-    source = _plain(node, node.backing_file, "", Transport.LOOP)
-    if node.backing_file.endswith(_DELETED):
-        reason = Reason(
-            "image-deleted",
-            f"The image behind {node.devnode} was deleted ({node.backing_file.removesuffix(_DELETED)}): "
-            "it could not be found again after a restart. Attach a file that exists (losetup -d, losetup).",
-        )
-        return replace(source, reasons=(reason,))
-    if node.backing_partial:
-        reason = Reason(
-            "partial-image",
-            f"{node.devnode} shows only a part of {node.backing_file}. "
-            "Attach the whole file (losetup without --offset and --sizelimit).",
-        )
-        return replace(source, reasons=(reason,))
-    return source
-
-
-def _plain(node: Node, identity: str, wwid: str, transport: Transport) -> Source:
-    return Source(
-        id=identity,
-        wwid=wwid,
-        device=node.name,
-        name=node.name,
-        dm_uuid="",
-        size_bytes=node.size_bytes,
-        sector_size=node.sector_size,
-        transport=transport,
-    )
-
-
-def _without_identity(source: Source, remedy: str) -> Source:
-    text = _NO_IDENTITY.format(devnode=source.devnode, remedy=remedy)
-    return replace(source, reasons=(Reason("no-identity", text),))
 
 
 def _one_of(paths: list[Source]) -> Source:

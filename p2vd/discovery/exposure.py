@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from p2vd.model.doctor import UdevRule
-from p2vd.model.errors import Reason
+from p2vd.model.errors import OutputUnclear, Reason
 from p2vd.system.command import Commands
 
 # In udev's order: a file hides one of the same name in a later directory.
@@ -27,7 +27,7 @@ _REMEDY = "Install p2vd's udev rules ({rules}; setup.py install_host does), then
 def read_exposures(commands: Commands, root: Path = Path("/")) -> tuple[Reason, ...]:
     """Return what may take hold of guest disks, none where p2vd's udev rules are in effect.
 
-    Raises CommandFailed, CommandTimedOut.
+    Raises CommandFailed, CommandTimedOut, OutputUnclear.
     """
     settings = _lvm_settings(commands)
     reasons = []
@@ -61,16 +61,25 @@ def read_exposures(commands: Commands, root: Path = Path("/")) -> tuple[Reason, 
 
 
 def read_system_id(commands: Commands) -> str:
-    """Return this host's LVM system ID, "" where it has none. Raises CommandFailed, CommandTimedOut."""
+    """Return this host's LVM system ID, "" where it has none.
+
+    Raises CommandFailed, CommandTimedOut, OutputUnclear.
+    """
     answer = commands.query(["lvm", "systemid"]).stdout
-    return answer.partition(":")[2].strip()
+    name, colon, system_id = answer.partition(":")
+    if name.split() != ["system", "ID"] or not colon:
+        raise OutputUnclear("lvm systemid", answer[:80])
+    return system_id.strip()
 
 
 def _lvm_settings(commands: Commands) -> dict[str, str]:
     names = ["devices/scan_lvs", "global/event_activation"]
     answer = commands.query(["lvm", "lvmconfig", "--type", "full", *names]).stdout
     pairs = (line.partition("=") for line in answer.splitlines())
-    return {name.strip(): value.strip() for name, _, value in pairs}
+    settings = {name.strip(): value.strip() for name, _, value in pairs}
+    if any(settings.get(name.partition("/")[2]) not in ("0", "1") for name in names):
+        raise OutputUnclear("lvm lvmconfig " + " ".join(names), answer[:80])
+    return settings
 
 
 def rule_in_effect(root: Path, name: str) -> UdevRule:

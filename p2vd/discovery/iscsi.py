@@ -50,5 +50,5 @@ def _portal(directory: Path) -> Portal | None:
         address = read_text(directory / f"{kind}address")
         port = read_text(directory / f"{kind}port")
         if address and address != "(null)":
-            return Portal(address, int(port) if port.isdigit() else _DEFAULT_PORT)
+            return Portal(address, int(port) if port.isascii() and port.isdigit() else _DEFAULT_PORT)
     return None

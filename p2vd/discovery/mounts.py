@@ -1,11 +1,16 @@
 """What is mounted and what is swapped on, from /proc and the kernel's list of btrfs members."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from p2vd.discovery.sysfs import BlockTree, list_directory
+from p2vd.model.errors import OutputUnclear
 
+# proc(5): the fields of a line of mountinfo up to the mount point.
+_FIELDS = 5
+_NUMBER = re.compile(r"\d+:\d+")
 _ESCAPES = {"\\040": " ", "\\011": "\t", "\\012": "\n", "\\134": "\\"}
 
 
@@ -21,7 +26,8 @@ def read_mounts(tree: BlockTree, proc: Path = Path("/proc")) -> Mounts:
     """Return what is mounted or swapped on, host-wide as far as this process may see it.
 
     The mounts of process 1 are the host's; the daemon's own sandbox has others. Raises OSError
-    where neither can be read: nothing may count as unmounted then.
+    where neither can be read, OutputUnclear where they cannot be understood: nothing may count as
+    unmounted then.
     """
     names = {node.number: node.name for node in tree.nodes.values()}
     for node in tree.nodes.values():
@@ -31,6 +37,8 @@ def read_mounts(tree: BlockTree, proc: Path = Path("/proc")) -> Mounts:
     for line in _mountinfo(proc).splitlines():
         fields, _, tail = line.partition(" - ")
         words = fields.split(" ")
+        if len(words) < _FIELDS or not _NUMBER.fullmatch(words[2]):
+            raise OutputUnclear("mountinfo", line[:80])
         # A btrfs has a device number of its own: there the mount's source names the device.
         origin = _unescape(tail.split(" ")[1]) if len(tail.split(" ")) > 1 else ""
         name = names.get(words[2]) or names.get(origin)
@@ -38,7 +46,7 @@ def read_mounts(tree: BlockTree, proc: Path = Path("/proc")) -> Mounts:
             points.setdefault(name, []).append(_unescape(words[4]))
     for name in _btrfs_members(tree):
         points.setdefault(name, ["a btrfs"])
-    swaps = (_unescape(line.split()[0]) for line in _swaps(proc).splitlines()[1:])
+    swaps = [_unescape(line.split(maxsplit=1)[0]) for line in _swaps(proc).splitlines()[1:] if line.strip()]
     return Mounts(
         {name: tuple(dict.fromkeys(where)) for name, where in points.items()},
         frozenset(names[swap] for swap in swaps if swap in names),

@@ -19,8 +19,8 @@ _STATES = {"ready": PathState.READY, "faulty": PathState.FAULTY, "shaky": PathSt
 _ASKED_ONE_BY_ONE = 8
 
 _BEFORE_MAPS = re.compile(r'\s*\{[^\[{]*"maps"\s*:\s*\[')
-_BETWEEN_MAPS = re.compile(r"[\s,]*")
-_AFTER_MAPS = re.compile(r"\]\s*\}\s*")
+_BEFORE_FIRST, _BEFORE_NEXT = re.compile(r"\s*"), re.compile(r"\s*,\s*")
+_AFTER_MAPS = re.compile(r"\s*\]\s*\}\s*")
 
 
 @dataclass(frozen=True)
@@ -83,12 +83,12 @@ def _each_map(answer: str) -> Iterator[dict[str, Any]]:
     begin = _BEFORE_MAPS.match(answer)
     if begin is None:
         raise ValueError("no list of maps")
-    decoder, at = json.JSONDecoder(), begin.end()
-    while True:
-        at = _BETWEEN_MAPS.match(answer, at).end()  # type: ignore[union-attr]  # it matches everywhere
-        if answer[at : at + 1] == "]":
-            break
-        one, at = decoder.raw_decode(answer, at)
+    json.loads(begin.group() + "]}")
+    decoder, at, separator = json.JSONDecoder(), begin.end(), _BEFORE_FIRST
+    while _AFTER_MAPS.fullmatch(answer, at) is None:
+        between = separator.match(answer, at)
+        if between is None:
+            raise ValueError("more than a list of maps")
+        one, at = decoder.raw_decode(answer, between.end())
         yield one
-    if _AFTER_MAPS.fullmatch(answer, at) is None:
-        raise ValueError("more than a list of maps")
+        separator = _BEFORE_NEXT

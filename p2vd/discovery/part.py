@@ -1,7 +1,7 @@
 """Which part of the host a change concerns, so that nothing else is looked at again.
 
 A part is a set of devices closed under all that one disk's record depends on: what is stacked on what,
-partitions, loop devices, the paths of one LUN, the PVs of one volume group. A look at a part alone
+partitions, loop devices, arrays, the paths of one LUN, the PVs of one volume group. A look at a part alone
 therefore tells of its disks and volume groups what a look at the whole host would tell.
 """
 
@@ -103,7 +103,7 @@ def _kin(found: set[str], before: BlockTree, now: BlockTree, inventory: Inventor
     # Also paths that no map holds.
     kin |= {name for name, lun in inventory.paths.items() if lun in luns}
     if any(_is_claimant(source) for source in known):
-        kin |= {source.device for source in inventory.sources if _is_claimant(source)}
+        kin |= {source.device for source in inventory.sources if _is_claimant(source) and source.device}
     pvs = {pv.device for vg in groups_on(found, (before, now), inventory) for pv in vg.pvs}
     return kin | _names(pvs, found, now)
 
@@ -124,6 +124,8 @@ def _loose_paths(source: Source) -> Iterable[str]:
 
 
 def _devices(source: Source) -> tuple[str, ...]:
+    if not source.device:  # an image
+        return ()
     return (source.device, *(path.device for path in source.paths))
 
 

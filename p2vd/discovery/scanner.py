@@ -1,24 +1,28 @@
 """One look at the host: block devices, multipath, LVM and what could interfere, as an Inventory."""
 
 import logging
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from p2vd.discovery.disks import Disks, PathFacts, read_disks
 from p2vd.discovery.doctor import read_host_facts
 from p2vd.discovery.exposure import read_exposures, read_system_id
+from p2vd.discovery.fc import Fabric, read_hbas
+from p2vd.discovery.images import ImageFile
 from p2vd.discovery.iscsi import read_sessions
-from p2vd.discovery.lvm import LvmDevice, ReportFailed, read_volume_groups
+from p2vd.discovery.lvm import LvmDevice, ReportFailed, read_volume_groups, with_autoextend
 from p2vd.discovery.mounts import read_mounts
 from p2vd.discovery.multipath import MultipathdUnclear, PathReport, read_paths
 from p2vd.discovery.part import groups_on, merged, part_of, strangers
 from p2vd.discovery.sysfs import BlockTree, Node, read_block_tree, reread
 from p2vd.discovery.usage import path_reasons, path_warnings, usage_reasons
+from p2vd.discovery.virtual import OtherFacts, read_images, read_others, shown_images
 from p2vd.model.disk import PathState, Portal, Source
 from p2vd.model.doctor import HostFacts
 from p2vd.model.errors import NotFound, P2vdError, Reason
+from p2vd.model.fc import Hba
 from p2vd.model.inventory import Inventory
 from p2vd.model.lvm import Vg
 from p2vd.system.command import CommandFailed, Commands
@@ -33,17 +37,39 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class _Seen:
-    """What the last look saw."""
+    """What the last whole look saw. `certain`: a look at a part may build on it. `aside` as of `_Told`."""
 
     tree: BlockTree
     inventory: Inventory
+    aside: Mapping[str, str]
+    certain: bool
+
+
+@dataclass
+class _Told:
+    """What went wrong with a look.
+
+    `unread`: without this it is no whole picture. `complaint`: LVM's. `aside`: what concerns nothing but
+    one device or image directory, by its name.
+    """
+
+    unread: list[str] = field(default_factory=list)
+    complaint: str = ""
+    aside: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """All of it, each once."""
+        complaint = (self.complaint,) if self.complaint else ()
+        return tuple(dict.fromkeys((*self.unread, *complaint, *self.aside.values())))
 
 
 class Discovery:
     """Reads the host. Changes nothing: any thread may ask.
 
-    A scan runs four commands, however many disks there are. It is kept, so that a change costs no more
-    than what it concerns.
+    A scan runs four commands, however many disks there are; one more for loop devices, for thin pools, where
+    LVM warns, and for each md array; two for each image directory. It is kept, so that a change costs no
+    more than what it concerns.
     """
 
     def __init__(
@@ -52,84 +78,112 @@ class Discovery:
         sysfs: Path = Path("/sys"),
         proc: Path = Path("/proc"),
         root: Path = Path("/"),
+        image_directories: Sequence[Path] = (),
     ) -> None:
         self._commands = commands
         self._sysfs = sysfs
         self._proc = proc
         self._root = root
+        self._image_directories = tuple(image_directories)
         self._seen: _Seen | None = None
 
     def scan(self) -> Inventory:
         """Return what is there now.
 
-        A part that cannot be read becomes a problem; where that leaves open whether a disk is in
-        use, the disk has the reason `unknown-use`. Raises OSError only where /sys or /proc is
-        missing altogether.
+        A part that cannot be read becomes a problem, and is listed as `unread`; where that leaves
+        open whether a disk is in use, the disk has the reason `unknown-use`. Raises OutputUnclear
+        where sysfs or the mounts cannot be understood, OSError where they are missing altogether.
         """
-        problems: list[str] = []
+        told = _Told()
         tree = read_block_tree(self._sysfs, self._seen.tree if self._seen else None)
-        seen = self._look(tree, problems)
+        hbas = read_hbas(self._sysfs)
+        directories = self._image_directories
+        images = _try(told.unread, lambda: read_images(self._commands, directories, told.aside)) or ()
+        seen = self._look(tree, told, hbas, images)
         inventory = replace(
             seen,
-            system_id=_try(problems, lambda: read_system_id(self._commands)) or "",
-            exposures=self._exposures(problems),
-            problems=tuple(problems),
+            system_id=_try(told.unread, lambda: read_system_id(self._commands)) or "",
+            exposures=self._exposures(told.unread),
+            hbas=hbas,
         )
-        return self._keep(tree, inventory)
+        return self._keep(tree, inventory, told)
 
     def refresh(self, names: Collection[str]) -> Inventory:
         """Return what is there now, after changes of the devices `names` (`sda`, `dm-3`) and no others.
 
         Only what depends on these devices is read and asked for. Where that does not tell enough, the
-        host is scanned. What does not come from devices (exposures, the system ID) is that of the last
-        scan. Raises as `scan` does.
+        host is scanned; so it is when a Fibre Channel port has changed, which concerns all LUNs behind it.
+        What does not come from devices (exposures, the system ID, the image directories) is that of the
+        last scan. Raises as `scan` does.
         """
         seen = self._seen
-        if seen is None or seen.inventory.problems:
+        if seen is None or not seen.certain or read_hbas(self._sysfs) != seen.inventory.hbas:
             return self.scan()
         tree = reread(seen.tree, names)
         part = part_of(names, seen.tree, tree, seen.inventory)
         while True:
-            problems: list[str] = []
-            found = self._look(tree.only(part), problems, whole=False)
-            if problems or _lacks_more(found.volume_groups, seen.inventory):
+            told = _Told()
+            found = self._look(tree.only(part), told, seen.inventory.hbas, whole=False)
+            if told.unread or told.complaint or _lacks_more(found.volume_groups, seen.inventory):
                 return self.scan()
             more = strangers(part, tree, found, seen.inventory)
             if not more:
                 break
             part = part_of(part | more, seen.tree, tree, seen.inventory)
+        if self._image_directories and shown_images(seen.tree.only(part)) != shown_images(tree.only(part)):
+            # An image that a loop device shows is no source beside it: a scan tells which are there.
+            return self.scan()
         before = groups_on(part, (seen.tree, tree), seen.inventory)
         if any(pv.duplicate for vg in before for pv in vg.pvs):
             # Of a PV that is there twice only one device was told: the other may be beyond the part.
             return self.scan()
-        inventory = merged(seen.inventory, part, before, found)
-        return self._keep(tree, inventory)
+        told.aside.update((what, text) for what, text in seen.aside.items() if what not in part)
+        return self._keep(tree, merged(seen.inventory, part, before, found), told)
 
-    def _keep(self, tree: BlockTree, inventory: Inventory) -> Inventory:
+    def _keep(self, tree: BlockTree, inventory: Inventory, told: _Told) -> Inventory:
         """Remember a look, and return it; what is as it was before is the same object as before.
 
-        Else every look would leave holes of the size of all that it saw in the daemon's memory.
+        Else every look would leave holes of the size of all that it saw in the daemon's memory. One that
+        is no whole picture is not remembered; then the next look is a scan.
         """
-        if (seen := self._seen) is not None:
+        seen = self._seen
+        inventory = replace(inventory, problems=told.problems, unread=tuple(told.unread))
+        if told.unread:
+            self._seen = replace(seen, certain=False) if seen else None
+            return inventory
+        if seen is not None:
             sources = (_same(seen.inventory.by_id.get(source.id), source) for source in inventory.sources)
             paths = _same(seen.inventory.paths, inventory.paths)
             inventory = _same(seen.inventory, replace(inventory, sources=tuple(sources), paths=paths))
-        self._seen = _Seen(tree, inventory)
+        self._seen = _Seen(tree, inventory, told.aside, certain=not told.complaint)
         return inventory
 
-    def _look(self, tree: BlockTree, problems: list[str], *, whole: bool = True) -> Inventory:
+    def _look(
+        self,
+        tree: BlockTree,
+        told: _Told,
+        hbas: Sequence[Hba],
+        images: Sequence[ImageFile] = (),
+        *,
+        whole: bool = True,
+    ) -> Inventory:
         """Return sources, paths and volume groups of `tree`: the whole host's, or a part's."""
-        states = _try(problems, lambda: self._states(tree, whole=whole))
-        disks = read_disks(tree, PathFacts(states, read_sessions(self._sysfs)))
+        states = _try(told.unread, lambda: self._states(tree, whole=whole))
+        paths = PathFacts(states, read_sessions(self._sysfs), Fabric(hbas))
+        others = _try(told.unread, lambda: read_others(self._commands, tree, told.aside)) or OtherFacts()
+        disks = read_disks(tree, paths, replace(others, images=images))
         devices = lvm_devices(tree, states, disks)
-        report = _try(problems, lambda: read_volume_groups(self._commands, devices))
-        if report and report.complaint:
-            problems.append(f"LVM complains: {report.complaint}")
-        volume_groups = report.volume_groups if report else ()
+        report = _try(told.unread, lambda: read_volume_groups(self._commands, devices))
+        told.complaint = f"LVM complains: {report.complaint}" if report and report.complaint else ""
+        reported = report.volume_groups if report else ()
+        volume_groups = _try(told.unread, lambda: with_autoextend(self._commands, reported)) or reported
         by_device = {pv.device: vg for vg in volume_groups for pv in vg.pvs}
         mounts = read_mounts(tree, self._proc)
         sources = []
         for source in disks.sources:
+            if not source.device:  # an image: nothing of the kernel's
+                sources.append(source)
+                continue
             node = tree.nodes[source.device]
             many = node.is_map or len(source.paths) > 1
             reasons = (*source.reasons, *(path_reasons(source, node) if many else ()))
@@ -212,16 +266,18 @@ def lvm_devices(tree: BlockTree, states: dict[str, PathReport] | None, disks: Di
 
     Multipath maps, disks that are no path, their partitions, md arrays, loop devices. Not logical
     volumes and partition maps, where a guest's PVs are; and no map that would hang LVM: suspended,
-    or without a path that could answer. Not the paths of a LUN that lacks its map, either: LVM
-    would take one of them.
+    or without a path that could answer. Not the paths of a LUN that lacks its map, nor the members of a
+    running array, either: LVM could take one of them.
     """
     paths = {path.device for disk in disks.sources if _shows_paths(disk) for path in disk.paths}
     paths |= disks.paths.keys()
+    ids = {disk.device: disk.id for disk in disks.sources}
     devices = {}
     for node in tree.nodes.values():
         disk = tree.nodes.get(node.disk, node)
-        if node.size_bytes and disk.name not in paths and _for_lvm(disk, states):
-            devices[node.number] = LvmDevice(node.devnode, node.sector_size)
+        in_array = any(tree.nodes[name].is_array for name in node.holders if name in tree.nodes)
+        if node.size_bytes and disk.name not in paths and not in_array and _for_lvm(disk, states):
+            devices[node.number] = LvmDevice(node.devnode, node.sector_size, ids.get(disk.name, ""))
     return devices
 
 

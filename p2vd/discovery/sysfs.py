@@ -1,7 +1,7 @@
 """The kernel's block devices as sysfs shows them, read once into plain values.
 
 A device may go while it is read: what is missing then reads as empty, and a device without a size
-or number is left out.
+or number is left out. What is there and is no number where one belongs raises OutputUnclear.
 """
 
 import errno
@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from p2vd.model.errors import OutputUnclear
+
 # What reading an attribute of a device gives that just went, or that does not have it.
 _GONE = {errno.ENOENT, errno.ENOTDIR, errno.ENODEV, errno.ENXIO, errno.EINVAL, errno.EIO, errno.EOPNOTSUPP}
 
@@ -19,6 +21,9 @@ _GONE = {errno.ENOENT, errno.ENOTDIR, errno.ENODEV, errno.ENXIO, errno.EINVAL, e
 _SIZE_UNIT = 512
 
 _ATTRIBUTE_BYTES = 4096
+
+_DIGITS = len(str(2**64))
+_NUMBER = re.compile(r"\d+:\d+")
 
 _IGNORED = re.compile(r"(zram|ram|sr|fd|nbd)\d+|nvme\d+c\d+n\d+")
 
@@ -45,6 +50,7 @@ class Node:
     suspended: bool = False
     backing_file: str = ""
     backing_partial: bool = False
+    is_array: bool = False
 
     @property
     def devnode(self) -> str:
@@ -141,7 +147,7 @@ def read_block_tree(sysfs: Path = Path("/sys"), before: BlockTree | None = None)
     """Return the block devices that `sysfs` shows; what is as it was `before` is the same object.
 
     Left out: RAM disks, optical drives, floppies, NBD, the hidden paths of NVMe disks, and what has
-    no device number.
+    no device number. Raises OutputUnclear.
     """
     nodes: dict[str, Node] = {}
     known = before.nodes if before else {}
@@ -222,10 +228,27 @@ def _replace(nodes: dict[str, Node], sysfs: Path, name: str) -> None:
     nodes.update((node.name, node) for node in _read_nodes(f"{sysfs}/block", name))
 
 
+def read_number(path: str) -> int | None:
+    """Return the number that an attribute holds, None where it is gone. Raises OutputUnclear."""
+    text = read_text(path)
+    if not text:
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) <= _DIGITS):
+        raise OutputUnclear(path, text[:80])
+    return int(text)
+
+
+def _device_number(directory: str) -> str:
+    text = read_text(f"{directory}/dev")
+    if text and not _NUMBER.fullmatch(text):
+        raise OutputUnclear(f"{directory}/dev", text[:80])
+    return text
+
+
 def _read_disk(directory: str, name: str) -> Node | None:
-    number = read_text(f"{directory}/dev")
-    size = read_text(f"{directory}/size")
-    if not number or not size:
+    number = _device_number(directory)
+    size = read_number(f"{directory}/size")
+    if not number or size is None:
         return None
     children = list_directory(directory)
     dm = "dm" in children
@@ -233,8 +256,8 @@ def _read_disk(directory: str, name: str) -> Node | None:
     return Node(
         name=name,
         number=number,
-        size_bytes=int(size) * _SIZE_UNIT,
-        sector_size=int(read_text(f"{directory}/queue/logical_block_size") or _SIZE_UNIT),
+        size_bytes=size * _SIZE_UNIT,
+        sector_size=read_number(f"{directory}/queue/logical_block_size") or _SIZE_UNIT,
         devpath=_devpath(directory),
         partitions=tuple(
             child
@@ -249,18 +272,19 @@ def _read_disk(directory: str, name: str) -> Node | None:
         backing_file=_backing_file(directory) if loop else "",
         backing_partial=loop
         and any(read_text(f"{directory}/loop/{limit}") not in ("", "0") for limit in ("offset", "sizelimit")),
+        is_array="md" in children,
     )
 
 
 def _read_partition(disk: Node, directory: str, name: str) -> Node | None:
-    number = read_text(f"{directory}/dev")
-    size = read_text(f"{directory}/size")
-    if not number or not size:
+    number = _device_number(directory)
+    size = read_number(f"{directory}/size")
+    if not number or size is None:
         return None
     return Node(
         name=name,
         number=number,
-        size_bytes=int(size) * _SIZE_UNIT,
+        size_bytes=size * _SIZE_UNIT,
         sector_size=disk.sector_size,
         devpath=f"{disk.devpath}/{name}",
         disk=disk.name,

@@ -153,7 +153,7 @@ def _md(node: Node, stack: Sequence[Node]) -> Iterable[Reason]:
         yield Reason(
             "md-member",
             f"{node.devnode} is a member of the running array {_list(used)}. "
-            f"Stop the array (mdadm --stop {used[0]}), then rescan.",
+            f"Copy the array itself, or stop it (mdadm --stop {used[0]}), then rescan.",
         )
 
 

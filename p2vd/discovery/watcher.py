@@ -38,9 +38,13 @@ class EventSource(Protocol):
 
 
 def block_events() -> EventSource:
-    """Return udev's events of block devices, as they come after udev's rules ran."""
+    """Return udev's events of block devices and Fibre Channel ports, as they come after udev's rules ran.
+
+    A port that is merely blocked makes no event of its own; the paths over it make theirs as they fail.
+    """
     monitor = pyudev.Monitor.from_netlink(pyudev.Context(), source="udev")
-    monitor.filter_by("block")
+    for subsystem in ("block", "fc_host", "fc_remote_ports"):
+        monitor.filter_by(subsystem)
     monitor.start()
     source: EventSource = monitor
     return source

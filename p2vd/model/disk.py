@@ -1,6 +1,7 @@
 """Source disks: LUNs with their paths, and the host's own disks."""
 
 import enum
+import re
 from dataclasses import dataclass
 
 from p2vd.model.contents import Contents, Examination
@@ -15,6 +16,8 @@ class Transport(enum.Enum):
     NVME = "nvme"
     VIRTIO = "virtio"
     LOOP = "loop"
+    MD = "md"
+    IMAGE = "image"
     LOCAL = "local"
 
 
@@ -42,6 +45,8 @@ class Portal:
 class ScsiPath:
     """One route to a LUN. `device` is the kernel's name of this moment (`sda`): never an identity.
 
+    Over iSCSI it has a `portal` and a `target_iqn`; over Fibre Channel the WWPN of this host's port, WWPN
+    and WWNN of the array's, and that port's state in the kernel's words (`Online`, `Blocked`).
     `priority` and `group` are multipathd's: paths of one ALUA state share a priority, and I/O goes
     by one group at a time. `group` 0: the path is in no map.
     """
@@ -53,6 +58,10 @@ class ScsiPath:
     size_bytes: int
     portal: Portal | None = None
     target_iqn: str = ""
+    hba_wwpn: str = ""
+    target_wwpn: str = ""
+    target_wwnn: str = ""
+    port_state: str = ""
     priority: int = 0
     group: int = 0
 
@@ -66,10 +75,11 @@ class ScsiPath:
 class Source:
     """A disk that can be copied: one per WWID, its paths are properties.
 
-    `id` is the WWID; for a disk without one it is what cannot drift (`virtio-SERIAL`, or the
-    canonical path). `device` is the kernel's name of this moment (`dm-3`, `vdb`). An empty
-    `reasons` means that it may be a source now; `warnings` do not forbid it. `contents` is what was
-    found on it, as far as `examination` says: planning.contents tells what follows.
+    `id` is the WWID; for a disk without one it is what cannot drift (`virtio-SERIAL`, `md-UUID`, or
+    an image's canonical path, with `file_id` to tell it from another file that comes to have that
+    path). `device` is the kernel's name of this moment (`dm-3`, `vdb`), empty for an image file. An
+    empty `reasons` means that it may be a source now; `warnings` do not forbid it. `contents` is what
+    was found on it, as far as `examination` says: planning.contents tells what follows.
     """
 
     id: str
@@ -85,6 +95,7 @@ class Source:
     serial: str = ""
     paths: tuple[ScsiPath, ...] = ()
     reasons: tuple[Reason, ...] = ()
+    file_id: str = ""
     warnings: tuple[Reason, ...] = ()
     examination: Examination = Examination.NO
     contents: Contents | None = None
@@ -92,8 +103,8 @@ class Source:
 
     @property
     def devnode(self) -> str:
-        """Where the kernel shows the disk at this moment."""
-        return f"/dev/{self.device}"
+        """Where the disk is opened: the kernel's node of this moment, or the image file."""
+        return f"/dev/{self.device}" if self.device else self.id
 
     @property
     def paths_ready(self) -> int:
@@ -102,6 +113,18 @@ class Source:
 
     def __str__(self) -> str:
         return f"{self.id} ({self.name})"
+
+
+_MD_UUID = re.compile(r"[0-9a-f]{8}(:[0-9a-f]{8}){3}")
+
+
+def md_uuid(export: str) -> str:
+    """Return the array's UUID in what `mdadm --detail --export` printed. Raises ValueError."""
+    # mdadm escapes blanks and quotes in names: a value never spans lines.
+    found = [line.removeprefix("MD_UUID=") for line in export.splitlines() if line.startswith("MD_UUID=")]
+    if len(found) != 1 or not _MD_UUID.fullmatch(found[0]):
+        raise ValueError(f"no UUID of an md array in {export[:80]!r}")
+    return found[0]
 
 
 def clean_inquiry(raw: str | bytes) -> str:

@@ -50,6 +50,15 @@ class NotFound(P2vdError):
 
 
 @dataclass(eq=False)
+class OutputUnclear(P2vdError):
+    """A command or a file of the kernel says something that this version does not understand."""
+
+    what: str
+    said: str
+    template: ClassVar[str] = "{what} says {said!r}, which p2vd does not understand: nothing follows from it."
+
+
+@dataclass(eq=False)
 class Refused(P2vdError):
     """A disk may not be copied as asked; nothing was written. All reasons, not the first."""
 

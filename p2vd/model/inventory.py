@@ -6,6 +6,7 @@ from functools import cached_property
 
 from p2vd.model.disk import Source
 from p2vd.model.errors import NotFound, Reason, Refused
+from p2vd.model.fc import Hba
 from p2vd.model.lvm import Vg
 
 
@@ -14,8 +15,12 @@ class Inventory:
     """Sources and volume groups of one moment. Immutable: a change makes a new one.
 
     `exposures`: what on this host could take hold of a guest's disk, each with the remedy; a host
-    with any is refused at plan time. `problems`: what discovery could not read. `paths`: disks that
+    with any is refused at plan time. `problems`: what discovery was told is wrong or could not
+    read; `unread` are those of them without which the rest is no whole picture. `paths`: disks that
     are one path of a multipathed LUN, by their names of this moment (`sda`), with the LUN's id.
+
+    Of a failed look nothing follows: the inventory before it stays in force, with `stale_since_us`
+    (microseconds since the epoch, 0: current) and `stale_cause` set.
     """
 
     sources: tuple[Source, ...] = ()
@@ -24,6 +29,10 @@ class Inventory:
     exposures: tuple[Reason, ...] = ()
     problems: tuple[str, ...] = field(default=())
     paths: Mapping[str, str] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
+    hbas: tuple[Hba, ...] = ()
+    stale_since_us: int = 0
+    stale_cause: str = ""
 
     @cached_property
     def by_id(self) -> Mapping[str, Source]:
@@ -38,7 +47,12 @@ class Inventory:
         if id_or_name in self.by_id:
             return self.by_id[id_or_name]
         for source in self.sources:
-            if id_or_name in (source.name, source.device, source.devnode, f"/dev/mapper/{source.name}"):
+            if id_or_name and id_or_name in (
+                source.name,
+                source.device,
+                source.devnode,
+                f"/dev/mapper/{source.name}",
+            ):
                 return source
         device = id_or_name.removeprefix("/dev/")
         if (lun := self.paths.get(device)) is not None:

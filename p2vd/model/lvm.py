@@ -2,10 +2,17 @@
 
 from dataclasses import dataclass
 
+from p2vd.model.errors import Reason
+
+_SHARED_LOCK_TYPES = ("sanlock", "dlm", "idm")
+
 
 @dataclass(frozen=True)
 class Pv:
-    """A physical volume. `device` is the node LVM shall use: the multipath map, never a path."""
+    """A physical volume. `device` is the node LVM shall use: the multipath map, never a path.
+
+    `source_id` is the id of the disk that it is on (its WWID, where it has one); empty while missing.
+    """
 
     uuid: str
     device: str
@@ -13,6 +20,7 @@ class Pv:
     free_bytes: int
     missing: bool = False
     duplicate: bool = False
+    source_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,9 @@ class ThinPool:
     """A thin pool. `zeroes`: it zeroes new chunks (`lv_attr`). `health` is empty when it is well.
 
     `health` holds LVM's `lv_health_status` word: `failed`, `out_of_data`, `metadata_read_only`.
+    While a pool is not `active` nobody knows how full it is: its percentages are 0. LVM extends it by
+    `autoextend_percent` when it is fuller than `autoextend_threshold_percent`; 100 means never.
+    Both are of the metadata `profile` where the pool has one, else of lvm.conf.
     """
 
     uuid: str
@@ -44,6 +55,10 @@ class ThinPool:
     metadata_percent: float
     virtual_size_bytes: int
     health: str = ""
+    active: bool = True
+    profile: str = ""
+    autoextend_threshold_percent: int = 100
+    autoextend_percent: int = 20
 
     @property
     def used_bytes(self) -> int:
@@ -70,6 +85,44 @@ class Vg:
     pvs: tuple[Pv, ...] = ()
     lvs: tuple[Lv, ...] = ()
     thin_pools: tuple[ThinPool, ...] = ()
+
+    def refusals(self, system_id: str) -> tuple[Reason, ...]:
+        """Why the host with that LVM system ID may not change it, whatever a policy says (design: §4.7)."""
+        reasons = []
+        if self.exported:
+            text = f"The volume group {self.name} is exported. Import it: vgimport {self.name}."
+            reasons.append(Reason("vg-exported", text))
+        if self.clustered:
+            text = (
+                f"The volume group {self.name} has the clustered flag of clvmd, which is gone. "
+                f"Convert it: vgchange --lock-type sanlock {self.name} (lvmlockd(8))."
+            )
+            reasons.append(Reason("vg-clustered", text))
+        if self.missing_pv_count:
+            text = (
+                f"{self.missing_pv_count} of the PVs of the volume group {self.name} are missing. Attach "
+                "their LUNs: a change without them would leave inconsistent metadata."
+            )
+            reasons.append(Reason("vg-missing-pvs", text))
+        if duplicates := [pv.device for pv in self.pvs if pv.duplicate]:
+            text = (
+                f"The volume group {self.name} has PVs that are there twice, again on "
+                f"{', '.join(duplicates)}. Detach the copies (clones or snapshots of the LUN)."
+            )
+            reasons.append(Reason("vg-duplicate-pvs", text))
+        if self.system_id and not self.shared and self.system_id != system_id:
+            text = (
+                f"The volume group {self.name} belongs to the host with the system ID {self.system_id}; LVM "
+                f"refuses it here. Hand it over there: vgchange --systemid {system_id or 'ID'} {self.name} "
+                "(lvmsystemid(7))."
+            )
+            reasons.append(Reason("vg-foreign", text))
+        return tuple(reasons)
+
+    @property
+    def shared(self) -> bool:
+        """Whether lvmlockd guards it, so that several hosts may use it."""
+        return self.lock_type in _SHARED_LOCK_TYPES
 
     def device_arguments(self) -> tuple[str, ...]:
         """The option that shows an LVM command this VG's PVs and nothing else (design: §4.7)."""

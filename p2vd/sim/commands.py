@@ -1,7 +1,9 @@
 """The door to commands, answered by the simulated SAN in the words of the real tools."""
 
 import logging
+import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from p2vd.sim.lvm import Answered, Lvm
 from p2vd.sim.san import IQN, Lun, SimPath
@@ -26,12 +28,13 @@ class SimCommands:
             ("multipathd", "show", "map"): self._map,
             ("lvm", "fullreport"): self._lvm.fullreport,
             ("lvm", "systemid"): lambda _: "  system ID: \n",
-            ("lvm", "lvmconfig"): lambda _: "scan_lvs=0\nevent_activation=0\n",
+            ("lvm", "lvmconfig", "--type", "full"): self._lvm.lvmconfig,
             ("dmsetup", "info"): self._dm_info,
             ("dmsetup", "table"): self._dm_table,
             ("dmsetup", "status"): self._dm_status,
             ("blockdev", "--setro"): lambda words: self._set_read_only(words, True),
             ("blockdev", "--setrw"): lambda words: self._set_read_only(words, False),
+            (sys.executable, "-m", "p2vd.system.attribute"): _scan,
         }
 
     def query(self, argv: Sequence[str], *, timeout_s: float = 30.0, ok: Sequence[int] = (0,)) -> Result:
@@ -127,6 +130,13 @@ class SimCommands:
             except KeyError:
                 raise Answered(1, f"blockdev: cannot open {devnode}: No such file or directory\n") from None
         return ""
+
+
+def _scan(words: Sequence[str]) -> str:
+    """Have the kernel look for LUNs: it knows those that are attached, and finds no other."""
+    if not Path(words[0]).exists():
+        raise Answered(1, f"{words[0]}: No such file or directory\n")
+    return ""
 
 
 def _map_json(lun: Lun) -> str:

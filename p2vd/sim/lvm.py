@@ -19,6 +19,12 @@ Row = dict[str, str]
 # LVM's exit statuses: ECMD_FAILED, EINVALID_CMD_LINE.
 _FAILED, _WRONG_LINE = 5, 3
 _FLAGS = frozenset({"--yes", "--thin", "--binary", "--nosuffix", "--foreign", "--shared", "--nolocking"})
+_CONFIG = {
+    "devices/scan_lvs": "0",
+    "global/event_activation": "0",
+    "activation/thin_pool_autoextend_threshold": "100",
+    "activation/thin_pool_autoextend_percent": "20",
+}
 _SELECTION = re.compile(r'(vg_uuid|lv_uuid|lv_tags)="?([^"\s]+)"?')
 
 
@@ -41,6 +47,13 @@ class Lvm:
             "lvchange": self._change,
             "lvremove": self._remove,
         }
+
+    def lvmconfig(self, words: Sequence[str]) -> str:
+        """Answer `lvm lvmconfig --type full NAME...`: a host set up as p2vd wants it."""
+        try:
+            return "".join(f"{name.partition('/')[2]}={_CONFIG[name]}\n" for name in words)
+        except KeyError as error:
+            raise Answered(_FAILED, f"  Configuration node {error.args[0]} not found\n") from None
 
     def fullreport(self, words: Sequence[str]) -> str:
         """Answer `lvm fullreport ...` with the fields that were asked for, as JSON."""
@@ -240,6 +253,7 @@ def _lv_row(group: SimVg, lv: SimLv) -> Row:
         "data_percent": data,
         "metadata_percent": metadata,
         "lv_health_status": "",
+        "lv_profile": "",
     }
 
 

@@ -69,7 +69,7 @@ class San:
         self._disks = 0
         self._dms = 0
         self._serials = 0
-        self._sessions: set[int] = set()
+        self._hosts: set[int] = set()
 
     def next_dm(self) -> str:
         """Return a device-mapper name that was never used."""
@@ -149,6 +149,14 @@ class San:
             path.ready = ready
             self.uevents.send("change", lun.device)
 
+    def set_port(self, host: int, *, ready: bool) -> None:
+        """Let the array's port behind a Fibre Channel host fail or return; only its paths make uevents."""
+        with self.lock:
+            state = "Online" if ready else "Blocked"
+            self.tree.port("fc_remote_ports", f"rport-{host}:0-1", {"port_state": state})
+            for device in [name for name in self._by_path if self._path(name)[1].host == host]:
+                self.set_path(device, ready=ready)
+
     def set_read_only(self, devices: Iterable[str], read_only: bool) -> None:
         """Set the flag of BLKROSET. Raises KeyError for a device that is not there."""
         with self.lock:
@@ -207,7 +215,7 @@ class San:
             adapter = f"devices/pci0000:00/0000:00:03.0/host{host}/rport-{host}:0-1"
         else:
             adapter = f"devices/platform/host{host}/session{host}"
-            self._log_in(host)
+        self._log_in(host, fibre=fibre)
         hctl = f"{host}:0:0:{path.lun}"
         # As LIO writes it: the length counts the NUL at the end.
         page_80 = b"\0\x80\0\x1a" + lun.serial.encode() + b"\0"
@@ -225,11 +233,38 @@ class San:
         )
         return path
 
-    def _log_in(self, host: int) -> None:
-        if host not in self._sessions:
-            self._sessions.add(host)
+    def _log_in(self, host: int, *, fibre: bool) -> None:
+        if host in self._hosts:
+            return
+        self._hosts.add(host)
+        self.tree.port("scsi_host", f"host{host}", {"scan": ""})
+        if fibre:
+            self._link(host)
+        else:
             # 192.0.2.0/24 is for examples (RFC 5737).
             self.tree.session(host, host, f"192.0.2.{host}", IQN)
+
+    def _link(self, host: int) -> None:
+        """Show an HBA and the array's port that it sees; names as of NAA 2, with local addresses."""
+        hba = {
+            "port_name": f"0x200002000000{host:04x}",
+            "node_name": f"0x100002000000{host:04x}",
+            "port_id": "0x010100",
+            "port_state": "Online",
+            "port_type": "NPort (fabric via point-to-point)",
+            "speed": "16 Gbit",
+            "symbolic_name": f"simulated HBA {host}",
+        }
+        array = {
+            "port_name": f"0x200002000001{host:04x}",
+            "node_name": "0x1000020000010000",
+            "port_id": "0x010200",
+            "port_state": "Online",
+            "roles": "FCP Target",
+            "scsi_target_id": "0",
+        }
+        self.tree.port("fc_host", f"host{host}", hba)
+        self.tree.port("fc_remote_ports", f"rport-{host}:0-1", array)
 
 
 def basics(number: str, size_bytes: int, sector_size: int) -> dict[str, str | bytes]:

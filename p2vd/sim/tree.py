@@ -19,7 +19,8 @@ class Tree:
         """Make an empty host; what an earlier one left there is removed."""
         shutil.rmtree(root, ignore_errors=True)
         self._sys = str(root / "sys")
-        for kind in ("block", "iscsi_session", "iscsi_connection"):
+        kinds = ("block", "iscsi_session", "iscsi_connection", "scsi_host", "fc_host", "fc_remote_ports")
+        for kind in kinds:
             (root / "sys/class" / kind).mkdir(parents=True)
         for directory in ("sys/block", "proc/1"):
             (root / directory).mkdir(parents=True)
@@ -64,6 +65,13 @@ class Tree:
         """Say that the disk `upper` no longer holds the disk `lower`."""
         (Path(self._place(lower)) / "holders" / upper).unlink()
         (Path(self._place(upper)) / "slaves" / lower).unlink()
+
+    def port(self, kind: str, name: str, attributes: Mapping[str, str]) -> None:
+        """Show a SCSI host, an HBA or a remote port of Fibre Channel, or change its attributes."""
+        directory = f"{self._sys}/class/{kind}/{name}"
+        os.makedirs(directory, exist_ok=True)  # noqa: PTH103
+        for attribute, value in attributes.items():
+            _write(f"{directory}/{attribute}", f"{value}\n")
 
     def session(self, number: int, host: int, address: str, iqn: str) -> None:
         """Show an iSCSI session with its one connection to port 3260."""

@@ -21,7 +21,8 @@ LV_UUID = "mPpYcN-0Ww7-Jh4a-cGdE-RkLx-2vBn-AbCdEf"
 def _path(device: str, portal: str, state: PathState = PathState.READY) -> ScsiPath:
     iqn = "iqn.2026-01.org.example.lab:t1"
     group = 1 if state is PathState.READY else 0
-    return ScsiPath(device, "3:0:0:1", WWID, state, 10 * GIB, Portal(portal, 3260), iqn, 50 * group, group)
+    where = Portal(portal, 3260)
+    return ScsiPath(device, "3:0:0:1", WWID, state, 10 * GIB, where, iqn, priority=50 * group, group=group)
 
 
 CONTENTS = Contents(

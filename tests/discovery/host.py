@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ class Host:
 
     root: Path
     commands: FakeCommands = field(default_factory=FakeCommands)
+    image_directories: tuple[Path, ...] = ()
 
     @property
     def sysfs(self) -> Path:
@@ -32,7 +33,7 @@ class Host:
 
     @property
     def discovery(self) -> Discovery:
-        return Discovery(self.commands, self.sysfs, self.proc, self.root)
+        return Discovery(self.commands, self.sysfs, self.proc, self.root, self.image_directories)
 
     def write(self, path: str, content: str | bytes) -> None:
         """Write a sysfs attribute; `block/X/...` follows the link as the kernel's does."""
@@ -62,13 +63,45 @@ def recording(name: str) -> dict[str, Any]:
 
 
 def recorded_commands(name: str) -> FakeCommands:
-    """Commands that answer as they did when `name` was recorded, whatever the device lists are."""
+    """Commands that answer as they did when `name` was recorded, whatever the device lists are.
+
+    What discovery came to ask later, older recordings do not hold: pools of those labs had no profile and
+    LVM's own defaults, and no PV was there twice; the files under their loop devices are given ids here.
+    """
     commands = FakeCommands()
+    commands.on("lvm lvmconfig --type full activation/thin_pool_autoextend_threshold", AUTOEXTEND)
+    commands.on("lvm pvs", NO_CLONES).on("stat", _stat)
     for answer in recording(name)["commands"]:
         argv = answer["argv"]
-        prefix = argv[:2] if argv[0] in ("lvm", "multipathd") else argv
-        commands.on(prefix, Result(tuple(argv), answer["returncode"], answer["stdout"], answer["stderr"]))
+        stdout = _with_profiles(answer["stdout"]) if argv[:2] == ["lvm", "fullreport"] else answer["stdout"]
+        result = Result(tuple(argv), answer["returncode"], stdout, answer["stderr"])
+        commands.replace(question(argv), result)
     return commands
+
+
+def question(argv: Sequence[str]) -> Sequence[str]:
+    """What of a command tells which question it is: device lists differ."""
+    if argv[0] == "stat":
+        return argv[:1]
+    return argv[:2] if tuple(argv[:2]) in _LISTS else argv
+
+
+_LISTS = (("lvm", "fullreport"), ("lvm", "pvs"), ("lvm", "systemid"), ("multipathd", "show"))
+AUTOEXTEND = "thin_pool_autoextend_threshold=100\nthin_pool_autoextend_percent=20\n"
+
+NO_CLONES = '{"report": [{"pv": []}]}'
+
+
+def _stat(argv: tuple[str, ...]) -> str:
+    return "".join(f"{1 << 20} {len(path)}@1700000000.000000000 {path}\0" for path in argv[3:])
+
+
+def _with_profiles(stdout: str) -> str:
+    report = json.loads(stdout)
+    for section in report["report"]:
+        for lv in section.get("lv", ()):
+            lv.setdefault("lv_profile", "")
+    return json.dumps(report)
 
 
 def recorded_host(name: str, root: Path) -> Host:
@@ -103,6 +136,7 @@ def empty_host(root: Path) -> Host:
     host.commands.on("multipathd", '{"maps": []}').on("lvm fullreport", '{"report": []}')
     host.commands.on("lvm systemid", "  system ID: host1\n")
     host.commands.on("lvm lvmconfig", "scan_lvs=0\nevent_activation=1\n")
+    host.commands.on("lvm pvs", NO_CLONES).on("stat", _stat)
     return host
 
 

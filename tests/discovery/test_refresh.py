@@ -2,108 +2,19 @@
 
 import random
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from p2vd.discovery.scanner import Discovery
+from p2vd.model.disk import Transport
 from p2vd.model.errors import Refused
 from p2vd.model.inventory import Inventory
 from p2vd.model.size import GIB, MIB
-from p2vd.sim.commands import SimCommands
 from p2vd.sim.san import Lun, basics, dm_attributes
-from p2vd.sim.script import Luns, parse
-from p2vd.sim.volumes import Volumes
-from p2vd.sim.world import World
-from p2vd.system.command import CommandFailed, Result
-
-SCRIPT = """
-luns = [{ count = 4, paths = 3, size = "1 GiB" }, { count = 2, paths = 1, size = "1 GiB" }]
-[[volume_group]]
-name = "vg_san"
-luns = 2
-size = "64 GiB"
-pool = { size = "16 GiB" }
-[[volume_group]]
-name = "vg-thick"
-size = "64 GiB"
-"""
-JOB = "11111111-2222-4333-8444-555555555555"
-
-
-class Recording(SimCommands):
-    """Simulated commands that are kept, and can fail."""
-
-    def __init__(self, volumes: Volumes) -> None:
-        super().__init__(volumes)
-        self.calls: list[tuple[str, ...]] = []
-        self.fails: tuple[str, ...] = ("nothing",)
-
-    def query(self, argv: Sequence[str], *, timeout_s: float = 30.0, ok: Sequence[int] = (0,)) -> Result:
-        self.calls.append(tuple(argv))
-        if tuple(argv[: len(self.fails)]) == self.fails:
-            raise CommandFailed(tuple(argv), 1, "it fails")
-        return super().query(argv, timeout_s=timeout_s, ok=ok)
-
-
-class Host:
-    """A simulated host, looked at by one Discovery that refreshes."""
-
-    def __init__(self, directory: Path) -> None:
-        self.world = World(parse("script", SCRIPT), directory)
-        self.san = self.world.san
-        self.commands = Recording(self.world.volumes)
-        self.discovery = self.new_discovery()
-        self.discovery.scan()
-        self.changed()
-        self.commands.calls.clear()
-
-    def new_discovery(self) -> Discovery:
-        root = self.world.root
-        return Discovery(self.commands, root / "sys", root / "proc", root)
-
-    def changed(self) -> set[str]:
-        names = set()
-        while (event := self.world.uevents.poll()) is not None:
-            names.add(event.sys_name)
-        return names
-
-    def refresh(self) -> Inventory:
-        return self.discovery.refresh(self.changed())
-
-    def lun(self, number: int = 0) -> Lun:
-        """One that is no PV."""
-        pvs = {pv.lun.wwid for group in self.world.volumes.groups.values() for pv in group.pvs}
-        return [lun for lun in self.san.luns.values() if lun.wwid not in pvs][number]
-
-    def lvm(self, *words: str, group: str = "vg_san") -> None:
-        self.commands.change([*words, group], unit="test")
-
-    def create(self, name: str, *, thin: bool = True) -> None:
-        space = (
-            ["--virtualsize", f"{GIB}b", "--thin", "--thinpool", "pool0"] if thin else ["--size", f"{GIB}b"]
-        )
-        group = "vg_san" if thin else "vg-thick"
-        self.lvm("lvcreate", *space, "--name", name, "--addtag", f"p2vd.job={JOB}", group=group)
-
-    @property
-    def sysfs(self) -> Path:
-        return self.world.root / "sys"
-
-    def place(self, device: str) -> Path:
-        """A disk's directory below /sys."""
-        return (self.sysfs / "block" / device).resolve()
-
-    def is_held(self, lun: Lun) -> bool:
-        return lun.mapped and any((self.place(lun.device) / "holders").iterdir())
-
-    def remount(self, *devices: str) -> None:
-        lines = [
-            f"{50 + n} 1 0:{50 + n} / /mnt/{n} rw - ext4 {device} rw\n" for n, device in enumerate(devices)
-        ]
-        (self.world.root / "proc/1/mountinfo").write_text("".join(lines))
+from p2vd.sim.script import Luns
+from tests.discovery.simulated import ARRAY, JOB, Host, lvm_was_shown
 
 
 @pytest.fixture
@@ -114,19 +25,6 @@ def host(tmp_path: Path) -> Host:
 def same(one: Inventory, other: Inventory) -> bool:
     ordered = [tuple(sorted(each.volume_groups, key=lambda vg: vg.uuid)) for each in (one, other)]
     return replace(one, volume_groups=ordered[0]) == replace(other, volume_groups=ordered[1])
-
-
-def lvm_was_shown(host: Host) -> set[str]:
-    shown = set()
-    for call in host.commands.calls:
-        if call[:2] == ("lvm", "fullreport"):
-            shown |= {
-                name
-                for at, word in enumerate(call)
-                if word == "--devices"
-                for name in call[at + 1].split(",")
-            }
-    return shown
 
 
 # ---- it tells the same --------------------------------------------------------------------------------
@@ -242,9 +140,36 @@ def flip_partition_map(host: Host, chance: random.Random) -> None:
     host.san.uevents.send("change", name)
 
 
+def flip_array(host: Host, chance: random.Random) -> None:
+    """An array over a LUN starts or stops; the event names the array alone."""
+    if (host.sysfs / "block/md0").is_symlink():
+        host.san.tree.remove("md0")
+    elif not host.is_held(lun := host.lun(chance.randrange(3))) and lun.mapped:
+        attributes = {**basics("9:0", GIB, 512), "md/level": "raid1\n"}
+        host.san.tree.add("md0", "devices/virtual/block/md0", attributes)
+        host.san.tree.stack(lun.device, "md0")
+    host.san.uevents.send("change", "md0")
+
+
+def flip_image(host: Host, chance: random.Random) -> None:
+    """A loop device shows an image of the directory, or another one, or none."""
+    backing = host.images / chance.choice(["a.img", "b.img"])
+    if (host.sysfs / "block/loop1").is_symlink():
+        host.san.tree.remove("loop1")
+    if chance.random() < 0.6:
+        attributes = {**basics("7:1", MIB, 512), "loop/backing_file": f"{backing}\n"}
+        host.san.tree.add("loop1", "devices/virtual/block/loop1", attributes)
+    host.san.uevents.send("change", "loop1")
+
+
+def flip_port(host: Host, chance: random.Random) -> None:
+    host.san.set_port(chance.choice((200, 201)), ready=chance.random() < 0.5)
+
+
 OPERATIONS: list[Callable[[Host, random.Random], None]] = [
     *(grow, flip_path, attach, detach, flip_map, add_path, drop_path, suspend, mount),
     *(make_volume, change_volume, flip_partition, flip_loop, flip_partition_map),
+    *(flip_array, flip_image, flip_port),
 ]
 
 
@@ -317,6 +242,48 @@ def test_many_maps_are_asked_for_at_once(host: Host) -> None:
     ]
 
 
+def test_an_array_and_a_file_are_asked_about_where_they_changed_alone(host: Host) -> None:
+    chance = random.Random(0)
+    flip_array(host, chance)
+    array = host.refresh().source("md0")
+    assert (array.id, array.transport) == (f"md-{ARRAY}", Transport.MD)
+    host.commands.calls.clear()
+    host.san.grow(host.lun(3).wwid, 7 * GIB)
+    assert host.refresh().source("md0") is array
+    assert [call[0] for call in host.commands.calls] == ["multipathd", "lvm"]
+
+
+def test_images_stay_while_other_disks_change(host: Host) -> None:
+    before = host.discovery.refresh(())
+    host.commands.calls.clear()
+    host.san.grow(host.lun().wwid, 7 * GIB)
+    after = host.refresh()
+    for name in ("a.img", "b.img"):
+        assert after.source(name) is before.source(name)
+    assert not [call for call in host.commands.calls if call[0] in ("find", "stat")]
+
+
+def test_a_directory_that_is_away_costs_no_scan_of_the_disks(host: Host) -> None:
+    shutil.rmtree(host.images)
+    host.discovery.scan()
+    host.commands.calls.clear()
+    host.san.grow(host.lun().wwid, 7 * GIB)
+    (problem,) = host.refresh().problems
+    assert str(host.images) in problem
+    assert scans(host) == 0
+
+
+def test_an_array_that_cannot_be_named_is_a_problem_as_long_as_it_is_there(host: Host) -> None:
+    host.commands.fails = ("mdadm",)
+    flip_array(host, random.Random(0))
+    assert len(host.refresh().problems) == 1
+    host.san.grow(host.lun(3).wwid, 7 * GIB)
+    assert len(host.refresh().problems) == 1
+    flip_array(host, random.Random(0))
+    assert host.refresh().problems == ()
+    assert scans(host) == 0
+
+
 # ---- where it is not certain, it scans ----------------------------------------------------------------
 
 
@@ -349,6 +316,31 @@ def test_a_lost_physical_volume_costs_a_scan(host: Host) -> None:
     (seen,) = [vg for vg in host.refresh().volume_groups if vg.name == "vg_san"]
     assert seen.missing_pv_count == 1
     assert scans(host) == 1
+
+
+@pytest.mark.parametrize("event", [(), ("rport-200:0-1",), ("host200",)])
+def test_a_port_that_changed_costs_a_scan_for_its_paths(host: Host, event: tuple[str, ...]) -> None:
+    """Whatever event comes first: a port that is blocked makes none of its own."""
+    (fibre, *_) = (lun for lun in host.san.luns.values() if lun.kind.transport is Transport.FC)
+    host.san.tree.port("fc_remote_ports", "rport-200:0-1", {"port_state": "Blocked"})
+    inventory = host.discovery.refresh(event)
+    assert [path.port_state for path in inventory.source(fibre.wwid).paths] == ["Blocked", "Online"]
+    assert inventory.hbas[0].remote_ports[0].state == "Blocked"
+    assert scans(host) == 1
+    assert host.discovery.refresh(event) is inventory
+    assert scans(host) == 1
+
+
+def test_what_is_no_whole_picture_is_not_built_upon(host: Host) -> None:
+    before = host.discovery.refresh(())
+    host.commands.fails = ("multipathd",)
+    host.san.grow(host.lun().wwid, 7 * GIB)
+    assert host.refresh().unread
+    assert host.discovery.refresh(()).unread
+    host.commands.fails = ("nothing",)
+    after = host.discovery.refresh(())
+    assert after.source(host.lun().wwid).size_bytes == 7 * GIB
+    assert after.source(host.lun(1).wwid) is before.source(host.lun(1).wwid)
 
 
 def test_a_path_is_refused_by_its_lun_after_a_refresh_too(host: Host) -> None:

@@ -95,9 +95,12 @@ def test_an_inactive_guests_vg_is_the_machines_data(base: Host) -> None:
     assert [pv.device for pv in guest.pvs] == ["/dev/mapper/mpatha"]
 
 
-def test_a_scan_runs_four_commands(hostile: Host) -> None:
+def test_a_scan_runs_seven_commands_at_most(hostile: Host) -> None:
+    """Each pool's profile, each array and each image directory may add one."""
     hostile.discovery.scan()
-    assert len(hostile.commands.calls) == 4
+    asked = [" ".join(argv[:2]) for argv in hostile.commands.queries]
+    lvm = ["lvm fullreport", "lvm pvs", "lvm lvmconfig", "lvm systemid", "lvm lvmconfig"]
+    assert [argv.split(" --")[0] for argv in asked] == ["multipathd show", "stat", *lvm]
     assert not hostile.commands.changes
 
 
@@ -309,7 +312,8 @@ def test_a_hanging_report_raises(base: Host) -> None:
 
 
 def test_unknown_exposure_is_exposure(base: Host) -> None:
-    base.commands.replace("lvm lvmconfig", CommandFailed(("lvm",), 5, "no config"))
+    asked = "lvm lvmconfig --type full devices/scan_lvs global/event_activation"
+    base.commands.replace(asked, CommandFailed(("lvm",), 5, "no config"))
     assert codes(base.discovery.scan().exposures) == ["unknown-exposure"]
 
 
@@ -331,3 +335,31 @@ def test_md_and_partitions_of_local_disks_are_shown_to_lvm(hostile: Host) -> Non
     tree = read_block_tree(hostile.sysfs)
     shown = {device.path for device in lvm_devices(tree, {}, Disks()).values()}
     assert {"/dev/md0", "/dev/sdz", "/dev/sdz1", "/dev/sdz2"} <= shown
+
+
+def test_a_physical_volume_that_is_there_twice_refuses_its_group(tmp_path: Path) -> None:
+    inventory = recorded_host("fc-faults", tmp_path).discovery.scan()
+    groups = {vg.name: vg for vg in inventory.volume_groups}
+    first, second = groups["vg_out"].pvs
+    assert (first.device, first.duplicate) == ("/dev/mapper/mpathf", False)
+    assert (second.device, second.duplicate) == ("/dev/mapper/mpathg", True)
+    assert first.source_id == "3600140567d551b078d939f1a67a504e3"
+    assert second.source_id == "36001405d329fd777726c300d7a044e48"
+    assert codes(groups["vg_out"].refusals(inventory.system_id)) == ["vg-duplicate-pvs"]
+    assert codes(groups["vg_san"].refusals(inventory.system_id)) == []
+
+
+def test_what_becomes_of_a_pool_that_fills_up_is_its_profiles_or_the_hosts(tmp_path: Path) -> None:
+    inventory = recorded_host("fc-faults", tmp_path).discovery.scan()
+    pools = {vg.name: pool for vg in inventory.volume_groups for pool in vg.thin_pools}
+    assert (pools["vg_san"].profile, pools["vg_san"].active) == ("early", True)
+    assert (pools["vg_san"].autoextend_threshold_percent, pools["vg_san"].autoextend_percent) == (80, 30)
+    assert (pools["vg_san4k"].profile, pools["vg_san4k"].active) == ("", False)
+    assert pools["vg_san4k"].autoextend_threshold_percent == 100
+
+
+def test_a_missing_physical_volume_is_on_no_disk(hostile: Host) -> None:
+    (group,) = [vg for vg in hostile.discovery.scan().volume_groups if vg.missing_pv_count]
+    missing = [pv for pv in group.pvs if pv.missing]
+    assert [pv.source_id for pv in missing] == [""]
+    assert codes(group.refusals("")) == ["vg-missing-pvs"]

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +13,9 @@ import pytest
 
 from p2vd.discovery.dm import dm_info, lv_dm_name, pool_status
 from p2vd.discovery.scanner import Discovery
+from p2vd.discovery.scsi_scan import look_for_luns
 from p2vd.model.disk import Transport
-from p2vd.model.errors import DeviceInUse
+from p2vd.model.errors import DeviceInUse, NotFound
 from p2vd.model.lvm import Vg
 from p2vd.model.plan import Provisioning, Target
 from p2vd.model.size import GIB
@@ -96,11 +98,23 @@ def test_discovery_sees_the_san(discovery: Discovery) -> None:
     assert [source.reasons for source in inventory.sources].count(()) == 3
     (fibre,) = [source for source in inventory.sources if source.transport is Transport.FC]
     assert (fibre.sector_size, fibre.paths_ready, fibre.vendor) == (4096, 2, "P2VDSIM")
+    hbas = [(hba.host, [port.target for port in hba.remote_ports]) for hba in inventory.hbas]
+    assert hbas == [("host200", ["200:0:0"]), ("host201", ["201:0:0"])]
+    assert {path.hba_wwpn for path in fibre.paths} == {hba.wwpn for hba in inventory.hbas}
     group = group_of(discovery)
     (pool,) = group.thin_pools
+    assert (pool.autoextend_threshold_percent, pool.autoextend_percent) == (100, 20)
     assert (pool.size_bytes, pool.chunk_size_bytes, pool.zeroes) == (8 * GIB, 65536, True)
     assert group.tags == {"san"}
     assert group.free_bytes < group.size_bytes - pool.size_bytes
+
+
+def test_a_scan_for_luns_goes_where_there_is_a_host(world: World) -> None:
+    look_for_luns(world.commands, "all", world.root / "sys")
+    look_for_luns(world.commands, "20:00:02:00:00:01:00:c8", world.root / "sys")
+    assert world.commands.counts[sys.executable] == 4 + 1
+    with pytest.raises(NotFound):
+        look_for_luns(world.commands, "77", world.root / "sys")
 
 
 def test_the_pool_is_what_dmsetup_says_too(world: World, discovery: Discovery) -> None:
@@ -193,6 +207,8 @@ def test_volumes_outlive_a_restart_and_belong_to_their_script(tmp_path: Path) ->
         ["dmsetup", "status", "vg--san-web1"],
         ["multipathd", "show", "map", "nothere", "json"],
         ["lvm", "fullreport", "--all"],
+        ["lvm", "lvmconfig", "--type", "full", "activation/unknown"],
+        [sys.executable, "-m", "p2vd.system.attribute", "/nowhere/scan", "- - -"],
         ["blockdev", "--setro", "/dev/sdzz"],
     ],
 )
