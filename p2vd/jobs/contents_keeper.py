@@ -289,9 +289,9 @@ class ContentsKeeper:
         self._on_change(news)
 
 
-def _key(source: Source) -> tuple[str, int, int, str, str]:
+def _key(source: Source) -> tuple[str | int, ...]:
     """What of a source makes it another disk, or the same one to be looked at again."""
-    return (source.id, source.size_bytes, source.sector_size, source.devnode, source.dm_uuid)
+    return (source.id, source.size_bytes, source.sector_size, source.devnode, source.dm_uuid, source.file_id)
 
 
 def _request(source: Source) -> ExamineRequest:

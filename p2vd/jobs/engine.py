@@ -49,6 +49,7 @@ class Engine:
         self._lock = threading.RLock()
         self._runners: dict[str, JobRunner] = {}
         self._stopped = threading.Event()
+        self._overlooked = False
         self._checkup = Checkup(services.host.host_facts)
 
     # -- life ---------------------------------------------------------------------------------
@@ -170,9 +171,25 @@ class Engine:
 
     # -- verbs ---------------------------------------------------------------------------------
 
-    def rescan(self, done: Callable[[P2vdError | None], None]) -> None:
-        """Scan the host, then call `done` on another thread."""
-        self._services.inventory.request(done)
+    def rescan(self, done: Callable[[P2vdError | None], None], scsi: str = "") -> None:
+        """Scan the host, then call `done` on another thread.
+
+        `scsi`: first have the kernel look for LUNs there, see discovery.scsi_scan.
+        """
+        if not scsi:
+            self._services.inventory.request(done)
+            return
+
+        def look() -> None:
+            problem: P2vdError | None = None
+            try:
+                self._services.look_for_luns(scsi)
+            except P2vdError as error:
+                problem = error
+            self._services.inventory.request(lambda error: done(problem or error))
+
+        # The kernel takes its time with devices that do not answer.
+        threading.Thread(target=look, name="scsi-scan", daemon=True).start()
 
     def doctor(self) -> tuple[Finding, ...]:
         """What is not as it should be on this host. Raises StillLooking: ask again."""
@@ -195,8 +212,17 @@ class Engine:
     def inventory_changed(self, inventory: Inventory, changed: Difference | None = None) -> None:
         """Put every source that a policy matches into quarantine, look at it, and tell the subscribers.
 
-        Where `changed` says so, of the changed sources only.
+        Where `changed` says so, of the changed sources only. Of a stale inventory nothing but the news
+        follows: it does not say who uses what now. All sources get their turn with the next current one.
         """
+        if inventory.stale_since_us:
+            self._overlooked = True
+        else:
+            self._act_on(inventory, None if self._overlooked else changed)
+            self._overlooked = False
+        self._board.publish(InventoryChanged(changed))
+
+    def _act_on(self, inventory: Inventory, changed: Difference | None) -> None:
         self._keep_unknown(inventory)
         sources = [s for s in inventory.sources if changed is None or s.id in changed.sources]
         matched = [source for source in sources if self._may_touch(source)]
@@ -205,7 +231,6 @@ class Engine:
             held = self._held_sources()
             wanted = [source for source in matched if source.id not in held]
             self._services.contents.want(wanted, held, None if changed is None else changed.sources)
-        self._board.publish(InventoryChanged(changed))
 
     def contents_changed(self, source_ids: frozenset[str]) -> None:
         """Tell the subscribers that more is known of what is on these sources."""
@@ -221,12 +246,17 @@ class Engine:
         return frozenset(job.plan.source.id for job in self._board.jobs() if job.stage not in ended)
 
     def _look_again(self, source_id: str, machine_name: str, max_age_s: float = 0.0) -> None:
-        """Have the source's contents read anew unless they just were. Raises Refused while that lasts."""
+        """Have the source's contents read anew unless they just were. Raises Refused while that lasts.
+
+        Not where the inventory is stale: then it is not known who uses the source, and no plan is made.
+        """
+        inventory = self._services.inventory.current()
         try:
-            source = self._services.inventory.current().source(source_id)
+            source = inventory.source(source_id)
         except NotFound:
             return
-        if source.id in self._held_sources() or not self._may_touch(source, machine_name):
+        touchable = not inventory.stale_since_us and self._may_touch(source, machine_name)
+        if source.id in self._held_sources() or not touchable:
             return
         if not self._services.contents.refresh(source, _LOOK_AGAIN_S, max_age_s):
             raise Refused(f"Source {source}", (under_examination(source),))

@@ -4,16 +4,19 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Protocol
 
 from p2vd.model.errors import P2vdError
 from p2vd.model.inventory import Difference, Inventory, difference
+from p2vd.system.clock import now_us
 
 log = logging.getLogger(__name__)
 
 # A host that makes uevents all the time shall spend no more than a third of it on looking.
 _SETTLE_SCANS = 2
+# A host that could not be read is looked at again without being asked.
+_RETRY_S = 15.0
 
 Done = Callable[[P2vdError | None], None]
 Names = Collection[str]
@@ -55,6 +58,9 @@ class _Wish:
 
 class InventoryKeeper:
     """Looks at the host on request, coalesced; never on the caller's thread, but for `fresh`.
+
+    Of a look that failed, or that could not read a part of the host, nothing follows: what the last good
+    one saw stays in force, marked stale. Only before the first good one a part is better than nothing.
 
     `on_change` gets what is seen and in what it differs from what it got before.
     """
@@ -132,7 +138,7 @@ class InventoryKeeper:
         # By kind of look: a scan that took long does not delay the next refresh.
         not_before_s = {True: 0.0, False: 0.0}
         while not self._stopped.is_set():
-            self._wanted.wait()
+            self._wanted.wait(_RETRY_S if self._inventory.stale_since_us else None)
             self._asked.wait(max(0.0, not_before_s[self._wish.everything] - time.monotonic()))
             self._wanted.clear()
             with self._lock:
@@ -144,13 +150,11 @@ class InventoryKeeper:
             not_before_s[wish.everything] = ended + (ended - began) * _SETTLE_SCANS
 
     def _look(self, wish: _Wish) -> None:
-        problem: ScanFailed | None = None
+        inventory, problem = self._see(wish)
+        changed = inventory != self._inventory or not (self.scanned or problem)
+        self._inventory = inventory
+        self.scanned = self.scanned or problem is None
         try:
-            whole = wish.everything or not self.scanned
-            inventory = self._scanner.scan() if whole else self._scanner.refresh(wish.names)
-            changed = inventory != self._inventory or not self.scanned
-            self._inventory = inventory
-            self.scanned = True
             if changed or self._untold:
                 self._untold = True
                 self._on_change(inventory, difference(self._told, inventory))
@@ -158,8 +162,24 @@ class InventoryKeeper:
                 self._untold = False
         except (P2vdError, OSError) as error:
             log.error("scan: %s", error)  # noqa: TRY400 - a sick host, no defect of ours
-            problem = ScanFailed(str(error))
+            problem = problem or ScanFailed(str(error))
+        if problem:
             with self._lock:  # what was to be looked at still is
                 self._wish.add(None if wish.everything else wish.names)
         for done in wish.waiting:
             done(problem)
+
+    def _see(self, wish: _Wish) -> tuple[Inventory, ScanFailed | None]:
+        """Return what is in force after a look, and why that is not what the look saw."""
+        try:
+            whole = wish.everything or not self.scanned
+            seen = self._scanner.scan() if whole else self._scanner.refresh(wish.names)
+            if not seen.unread:
+                return seen, None
+            cause = " ".join(seen.unread)
+        except (P2vdError, OSError) as error:
+            seen, cause = self._inventory, str(error)
+        log.error("scan: %s", cause)
+        known = self._inventory if self.scanned else seen
+        since_us = self._inventory.stale_since_us or now_us()
+        return replace(known, stale_since_us=since_us, stale_cause=cause), ScanFailed(cause)

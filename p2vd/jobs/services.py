@@ -12,6 +12,7 @@ from p2vd.jobs.inventory_keeper import InventoryKeeper
 from p2vd.jobs.pool_watch import PoolWatch
 from p2vd.jobs.store import Store
 from p2vd.model.doctor import HostFacts
+from p2vd.model.errors import InvalidArgument
 from p2vd.model.inventory import Inventory
 from p2vd.model.job import Job
 from p2vd.model.lvm import Vg
@@ -50,9 +51,13 @@ class Hypervisor(Protocol):
         ...
 
 
+def _no_scsi(place: str) -> None:
+    raise InvalidArgument(f"place {place!r}", "this p2vd has no SCSI hosts to scan.")
+
+
 @dataclass(frozen=True)
 class Services:
-    """The daemon's parts, as jobs see them."""
+    """The daemon's parts, as jobs see them. `look_for_luns` has the kernel scan for LUNs in a place."""
 
     config: Config
     store: Store
@@ -69,6 +74,7 @@ class Services:
     worker_ids: tuple[int, int]
     spawn: Spawn
     sysfs: Path = Path("/sys")
+    look_for_luns: Callable[[str], None] = _no_scsi
 
     def job_directory(self, job: Job) -> Path:
         """Where a job keeps its checkpoint and its receipt."""

@@ -14,6 +14,8 @@ log = logging.getLogger(__name__)
 
 
 def _devices(source: Source) -> tuple[str, ...]:
+    if not source.device:  # an image: nothing of the kernel's; its lock guards it
+        return ()
     return (source.devnode, *(f"/dev/{path.device}" for path in source.paths))
 
 

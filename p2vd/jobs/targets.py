@@ -42,8 +42,8 @@ class JobTarget:
 def find_source(inventory: Inventory, job: Job) -> Source:
     """Return the job's source as it is attached now.
 
-    Raises MustWait where it is absent or no path answers, IdentityChanged where its size or sector
-    size is another, Refused where somebody uses it, TryAgain where that is not known.
+    Raises MustWait where it is absent or no path answers, IdentityChanged where its size, sector size
+    or file is another, Refused where somebody uses it, TryAgain where that is not known.
     """
     binding = job.plan.source
     try:
@@ -58,6 +58,9 @@ def find_source(inventory: Inventory, job: Job) -> Source:
     ):
         if expected != found:
             raise IdentityChanged(str(source), field, format_size(expected), format_size(found))
+    # A file that cannot be looked at now has the reason for that.
+    if binding.file_id and source.file_id and binding.file_id != source.file_id:
+        raise IdentityChanged(str(source), "its file", binding.file_id, source.file_id)
     if unclear := [reason.text for reason in source.reasons if reason.code == "unknown-use"]:
         raise TryAgain(" ".join(unclear))
     if reasons := tuple(reason for reason in source.reasons if reason.code not in _PASSING):
@@ -73,7 +76,8 @@ def devices_of(inventory: Inventory, job: Job) -> frozenset[str] | None:
     source = inventory.by_id.get(job.plan.source.id)
     pvs = {pv.device for vg in inventory.volume_groups if vg.uuid == job.plan.target.vg_uuid for pv in vg.pvs}
     names = {name for pv in pvs if (name := _device_name(inventory, pv))}
-    if source is None or not pvs or len(names) < len(pvs):
+    # An image has no device: a scan finds it.
+    if source is None or not source.device or not pvs or len(names) < len(pvs):
         return None
     return frozenset(names | {source.device} | {path.device for path in source.paths})
 

@@ -79,8 +79,13 @@ class Difference:
 
 
 def difference(before: Inventory, after: Inventory) -> Difference:
-    """Return in which sources and volume groups two inventories differ."""
-    groups = [{vg.uuid: vg for vg in one.volume_groups} for one in (before, after)]
+    """Return in which sources and volume groups two inventories differ.
+
+    All volume groups do where the host has another LVM system ID: which are its own has changed.
+    """
+    groups: list[dict[str, object]] = [{vg.uuid: vg for vg in one.volume_groups} for one in (before, after)]
+    if before.system_id != after.system_id:
+        groups[0] = dict.fromkeys(groups[0])
     return Difference(_unlike(before.by_id, after.by_id), _unlike(*groups))
 
 

@@ -52,6 +52,7 @@ class SourceBinding:
     transport: Transport
     size_bytes: int
     sector_size: int
+    file_id: str = ""
 
 
 @dataclass(frozen=True)

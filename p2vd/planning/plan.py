@@ -55,6 +55,8 @@ def make_plan(request: PlanRequest, inventory: Inventory, policies: PolicySet) -
     rule = first_match(policies, source, machine_name)
     reasons = [*source.reasons, *contents_reasons(source, rule)]
     reasons += [*inventory.exposures, *source_reasons(source, machine_name)]
+    if inventory.stale_since_us:
+        reasons.append(_stale(inventory))
     choice: Choice | tuple[Reason, ...] = ()
     if rule is None:
         reasons.append(_no_policy(source, policies))
@@ -86,6 +88,14 @@ def recheck(plan: Plan, inventory: Inventory, policies: PolicySet) -> Plan:
     if now.id != plan.id:
         raise PlanOutdated(plan.id, _difference(plan, now))
     return now
+
+
+def _stale(inventory: Inventory) -> Reason:
+    return Reason(
+        "inventory-stale",
+        f"What p2vd knows of this host is not current: {inventory.stale_cause} It looks again by itself; "
+        "mend the cause, or have it look now: p2vctl rescan.",
+    )
 
 
 def _no_policy(source: Source, policies: PolicySet) -> Reason:
@@ -127,7 +137,9 @@ def _plan(request: PlanRequest, source: Source, rule: Rule, choice: Choice, mach
     return Plan(
         id=_digest(parts),
         machine_name=machine_name,
-        source=SourceBinding(source.id, source.wwid, source.transport, source.size_bytes, source.sector_size),
+        source=SourceBinding(
+            source.id, source.wwid, source.transport, source.size_bytes, source.sector_size, source.file_id
+        ),
         target=target,
         copy=copy,
         domain=domain,
@@ -171,6 +183,7 @@ def _digest_parts(
     return (
         ("source", source.id),
         ("source's WWID", source.wwid),
+        *((("source's file", source.file_id),) if source.file_id else ()),
         ("source's size", str(source.size_bytes)),
         ("source's sector size", str(source.sector_size)),
         ("policy", rule.name),

@@ -12,8 +12,6 @@ from p2vd.model.size import format_size, round_up
 from p2vd.policy.model import Rule, SectorSizeRemedy
 from p2vd.policy.names import lv_name, lv_name_problem
 
-_SHARED_LOCK_TYPES = ("sanlock", "dlm", "idm")
-
 _POOL_REMEDIES = {
     "failed": "Repair it: lvconvert --repair {pool}.",
     "out_of_data": "Extend it: lvextend -L +SIZE {pool}.",
@@ -105,41 +103,8 @@ def _pool(rule: Rule, vg: Vg) -> ThinPool | None:
 
 def _access(rule: Rule, vg: Vg, system_id: str) -> Iterator[Reason]:
     """Yield why this host may not make volumes in `vg` now (design: §4.7)."""
-    if vg.exported:
-        yield Reason("vg-exported", f"The volume group {vg.name} is exported. Import it: vgimport {vg.name}.")
-    if vg.clustered:
-        yield Reason(
-            "vg-clustered",
-            f"The volume group {vg.name} has the clustered flag of clvmd, which is gone. "
-            f"Convert it: vgchange --lock-type sanlock {vg.name} (lvmlockd(8)).",
-        )
-    if vg.missing_pv_count:
-        yield Reason(
-            "vg-missing-pvs",
-            f"{vg.missing_pv_count} of the PVs of the volume group {vg.name} are missing. Attach their LUNs: "
-            "a change without them would leave inconsistent metadata.",
-        )
-    duplicates = [pv.device for pv in vg.pvs if pv.duplicate]
-    if duplicates:
-        yield Reason(
-            "vg-duplicate-pvs",
-            f"The volume group {vg.name} has PVs that are there twice: {', '.join(duplicates)}. "
-            "Detach the copies (clones or snapshots of the LUN).",
-        )
-    yield from _ownership(rule, vg, system_id)
-
-
-def _ownership(rule: Rule, vg: Vg, system_id: str) -> Iterator[Reason]:
-    if vg.lock_type in _SHARED_LOCK_TYPES or (vg.system_id and vg.system_id == system_id):
-        return
-    if vg.system_id:
-        yield Reason(
-            "vg-foreign",
-            f"The volume group {vg.name} belongs to the host with the system ID {vg.system_id}; LVM refuses "
-            f"it here. Hand it over there: vgchange --systemid {system_id or 'ID'} {vg.name} "
-            "(lvmsystemid(7)).",
-        )
-    elif not rule.target.single_host:
+    yield from vg.refusals(system_id)
+    if not (vg.shared or vg.system_id or rule.target.single_host):
         yield Reason(
             "vg-not-guarded",
             f"Nothing keeps other hosts off the volume group {vg.name}: it is neither shared by lvmlockd nor "

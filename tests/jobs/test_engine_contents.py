@@ -136,6 +136,25 @@ def test_a_source_that_a_policy_matches_is_looked_at(lab: Lab) -> None:
     assert lab.engine.inventory().sources[0].contents == BIOS
 
 
+def test_of_a_stale_inventory_nothing_follows_until_it_is_current_again(lab: Lab) -> None:
+    """Also not where the first look of all saw the very same disks and could not read something else."""
+    whole = lab.host.inventory
+    lab.host.inventory = replace(whole, unread=("LVM's system ID is not known.",))
+    lab.start()
+    with pytest.raises(Refused, match="not current: LVM's system ID is not known"):
+        lab.plan()
+    assert lab.engine.inventory().stale_since_us > 0
+    assert (lab.disks.asked, list((lab.services.config.quarantine_dir).glob("*"))) == ([], [])
+    lab.engine.reload()
+    assert lab.disks.asked == []
+    lab.host.inventory = whole
+    lab.services.inventory.fresh(LONG_S)
+    lab.until(Examination.DONE)
+    assert lab.disks.asked == [NODE]
+    assert len(list(lab.services.config.quarantine_dir.glob("*"))) > 0
+    assert lab.plan().source.id == WWID
+
+
 def test_a_source_that_no_policy_matches_is_never_touched(tmp_path: Path) -> None:
     lab = Lab(tmp_path, "other")
     lab.start()

@@ -17,7 +17,7 @@ from p2vd.jobs.signals import Signals
 from p2vd.jobs.targets import devices_of, find_source
 from p2vd.model.disk import PathState
 from p2vd.model.errors import IdentityChanged, NotFound, P2vdError, Reason, Refused
-from p2vd.model.inventory import Difference, Inventory
+from p2vd.model.inventory import Difference, Inventory, difference
 from p2vd.model.job import Hold, Progress
 from p2vd.model.lvm import Pv, ThinPool, Vg
 from p2vd.model.size import GIB, MIB
@@ -52,6 +52,14 @@ def test_an_absent_source_holds_the_job(inventory: Inventory) -> None:
 def test_a_source_of_another_size_is_another_disk() -> None:
     with pytest.raises(IdentityChanged, match="its size is 2 GiB, expected 1 GiB"):
         find_source(Inventory((source(2 * GIB),)), JOB)
+
+
+def test_another_file_at_the_path_of_an_image_is_another_disk() -> None:
+    image = replace(source(), file_id="1@2")
+    job = replace(JOB, plan=replace(JOB.plan, source=replace(JOB.plan.source, file_id="1@2")))
+    assert find_source(Inventory((image,)), job) == image
+    with pytest.raises(IdentityChanged, match="its file is 3@4, expected 1@2"):
+        find_source(Inventory((replace(image, file_id="3@4"),)), job)
 
 
 def test_a_source_in_use_is_refused_with_its_reason() -> None:
@@ -113,6 +121,8 @@ class Scanner:
         self.scans = 0
         self.refreshed: list[set[str]] = []
         self.raises: P2vdError | OSError | None = None
+        self.unread: tuple[str, ...] = ()
+        self.fails_refresh = False
         self.begin = threading.Event()
         self.begin.set()
         self.entered = threading.Event()
@@ -123,10 +133,12 @@ class Scanner:
         self.scans += 1
         if self.raises:
             raise self.raises
-        return Inventory(problems=(str(self.scans),))
+        return Inventory(problems=(str(self.scans),), unread=self.unread)
 
     def refresh(self, names: Collection[str]) -> Inventory:
         self.refreshed.append(set(names))
+        if self.fails_refresh:
+            raise OSError(5, "Input/output error", "/sys/block/sda/size")
         return Inventory((source(size_bytes=len(self.refreshed)),))
 
 
@@ -150,7 +162,37 @@ def test_a_failed_scan_is_told_to_who_asked_and_keeps_the_old_inventory() -> Non
     scanner.raises = NotFound("LVM", "report")
     with pytest.raises(ScanFailed, match="no LVM 'report'"):
         keeper.fresh(10)
-    assert keeper.current() == before
+    stale = keeper.current()
+    assert replace(stale, stale_since_us=0, stale_cause="") == before
+    assert stale.stale_since_us > 0
+    assert "no LVM 'report'" in stale.stale_cause
+    with pytest.raises(ScanFailed):
+        keeper.fresh(10)
+    assert keeper.current().stale_since_us == stale.stale_since_us
+    scanner.raises = None
+    assert keeper.fresh(10).stale_since_us == 0
+    keeper.stop()
+
+
+def test_a_part_that_cannot_be_read_leaves_the_last_whole_inventory_in_force() -> None:
+    scanner = Scanner()
+    told: list[Inventory] = []
+    keeper = InventoryKeeper(scanner, lambda inventory, _: told.append(inventory))
+    scanner.unread = ("LVM said nothing.",)
+    keeper.start()
+    with pytest.raises(ScanFailed, match="LVM said nothing"):
+        keeper.fresh(10)
+    # Before the first whole one a part is what there is; nothing may be done with it.
+    assert keeper.current().problems
+    assert keeper.current().stale_since_us
+    assert not keeper.scanned
+    scanner.unread = ()
+    whole = keeper.fresh(10)
+    scanner.unread = ("LVM said nothing.",)
+    with pytest.raises(ScanFailed):
+        keeper.fresh(10)
+    assert keeper.current().problems == whole.problems
+    assert told[-1] == keeper.current()
     keeper.stop()
 
 
@@ -207,6 +249,30 @@ def test_changes_of_devices_cost_one_refresh_and_no_scan() -> None:
     keeper.stop()
 
 
+def test_what_could_not_be_looked_at_is_looked_at_with_the_next_change() -> None:
+    scanner = Scanner()
+    keeper, told = looking(scanner)
+    scanner.begin.set()
+    keeper.fresh(10)
+    scanner.fails_refresh = True
+    with pytest.raises(ScanFailed):
+        keeper.fresh(10, {"sda"})
+    assert keeper.current().stale_since_us
+    scanner.fails_refresh = False
+    assert keeper.fresh(10, {"sdb"}).stale_since_us == 0
+    assert scanner.refreshed == [{"sda"}, {"sda", "sdb"}]
+    assert told[-2:] == [Difference(), Difference(frozenset({source().id}))]
+    keeper.stop()
+
+
+def test_with_another_system_id_every_volume_group_is_another() -> None:
+    before = Inventory((source(),), (VG,), system_id="one")
+    assert difference(before, replace(before, system_id="two")) == Difference(
+        volume_groups=frozenset({VG.uuid})
+    )
+    assert difference(before, replace(before, stale_since_us=1)) == Difference()
+
+
 def test_after_lost_events_everything_is_looked_at() -> None:
     scanner = Scanner()
     keeper, _ = looking(scanner)
@@ -228,6 +294,8 @@ def test_what_a_job_stands_on_is_looked_at_by_its_devices() -> None:
     assert devices_of(replace(seen, sources=(source(),)), JOB) is None
     assert devices_of(replace(seen, sources=(lun,)), JOB) is None
     assert devices_of(replace(seen, volume_groups=()), JOB) is None
+    image = replace(source(), device="", paths=(), dm_uuid="")
+    assert devices_of(replace(seen, sources=(image, lun)), JOB) is None
 
 
 def test_the_wish_for_another_bandwidth_outlasts_the_worker() -> None:

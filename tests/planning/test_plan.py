@@ -6,12 +6,12 @@ import pytest
 
 from p2vd.model.codec import from_json, to_json
 from p2vd.model.disk import PathState, Transport
-from p2vd.model.errors import NotFound, Reason, Refused
+from p2vd.model.errors import NotFound, PlanOutdated, Reason, Refused
 from p2vd.model.inventory import Inventory
 from p2vd.model.lvm import Lv, Pv, Vg
 from p2vd.model.plan import Plan, Provisioning, Target, Verify
 from p2vd.model.size import GIB, MIB
-from p2vd.planning.plan import Overrides, PlanRequest, make_plan
+from p2vd.planning.plan import Overrides, PlanRequest, make_plan, recheck
 from p2vd.policy.model import PolicySet, PolicyText
 from p2vd.policy.parse import load
 from tests.planning.builders import (
@@ -344,3 +344,24 @@ def test_warns_of_a_pool_that_will_fill_up(percent: float, free: str) -> None:
     assert warning.startswith(
         f"The copy may need 10 GiB of the pool vg_san/pool0, which has {free} free beyond the reserve of 5 %"
     )
+
+
+def test_nothing_is_planned_from_what_is_out_of_date() -> None:
+    stale = make_inventory(stale_since_us=1, stale_cause="LVM said nothing.")
+    with pytest.raises(Refused) as refused:
+        make_plan(PlanRequest(WWID, source_offline=True), stale, make_policies(THIN))
+    (reason,) = refused.value.reasons
+    assert reason.code == "inventory-stale"
+    assert "LVM said nothing." in reason.text
+
+
+def test_an_image_is_bound_to_its_file() -> None:
+    image = make_source(
+        transport=Transport.IMAGE, wwid="", id="/srv/a.img", device="", paths=(), file_id="1@2"
+    )
+    policies = make_policies(THIN.replace('wwid = "*"', 'transport = "image"'))
+    request = PlanRequest("/srv/a.img", "erp1", source_offline=True)
+    plan = make_plan(request, make_inventory(image), policies)
+    assert plan.source.file_id == "1@2"
+    with pytest.raises(PlanOutdated, match="source's file is now '3@4', was '1@2'"):
+        recheck(plan, make_inventory(replace(image, file_id="3@4")), policies)
