@@ -6,6 +6,7 @@ in a process the daemon can do without. It speaks once, as `opening` says.
 
 import argparse
 import errno
+import logging
 import os
 import stat
 import threading
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from p2vd.copying import opening
 from p2vd.copying.errors import DeviceReserved, OpenFailed
+from p2vd.copying.identity import check_identity
 from p2vd.copying.opening import OpenError, OpenReply, OpenRequest, SourceToOpen, TargetToOpen
 from p2vd.model.disk import clean_inquiry
 from p2vd.model.errors import DeviceAbsent, DeviceInUse, IdentityChanged, P2vdError
@@ -23,10 +25,14 @@ from p2vd.system.clock import Clock, SystemClock
 from p2vd.system.command import CommandFailed, Commands, CommandTimedOut, SystemCommands
 from p2vd.system.descriptors import SeqpacketChannel, close_all
 
+log = logging.getLogger(__name__)
+
 _SCSI_ID = "/lib/udev/scsi_id"
 # sg_persist(8): it reads the reservation of the LUN, which any path knows, and takes none.
 _READ_RESERVATION = ("sg_persist", "--in", "--no-inquiry", "--readonly", "--read-reservation")
 # sg3_utils(8): illegal request and invalid opcode (the array has no reservations), ENOTTY (no SCSI disk).
+_NOT_RESERVED = "there is NO reservation held"
+_NVME = "nvme"
 _NO_RESERVATIONS = (5, 9, 50 + errno.ENOTTY)
 _PATIENCE_S = 5.0
 _PAUSE_S = 0.25
@@ -35,10 +41,15 @@ _ABSENT = {errno.ENOENT, errno.ENXIO, errno.ENODEV}
 
 @dataclass
 class Opener:
-    """Opens the devices of a request. `proc` is where mounts are looked up for a refusal's sentence."""
+    """Opens the devices of a request.
+
+    `proc` is where mounts are looked up for a refusal's sentence, `sysfs` where disks without paths are
+    asked who they are.
+    """
 
     commands: Commands
     proc: Path = Path("/proc")
+    sysfs: Path = block.SYSFS
     clock: Clock = field(default_factory=SystemClock)
     _never: threading.Event = field(default_factory=threading.Event)
 
@@ -47,6 +58,7 @@ class Opener:
         fds: list[int] = []
         try:
             silent = self.check_wwid(request.source)
+            self.check_identity(request.source)
             self.check_reservation(request.source, silent)
             if request.target is not None:
                 allowed = request.previous_open_count
@@ -65,30 +77,54 @@ class Opener:
         silent = []
         for name in source.path_devices if source.wwid else ():
             try:
-                found = self.commands.query([_SCSI_ID, "-g", "-u", "-d", f"/dev/{name}"], timeout_s=15)
-            except (CommandFailed, CommandTimedOut):
+                wwid = clean_inquiry(self._path_wwid(name))
+            except (CommandFailed, CommandTimedOut, OSError):
                 silent.append(name)
                 continue
-            wwid = clean_inquiry(found.stdout)
             if wwid != clean_inquiry(source.wwid):
                 raise IdentityChanged(f"/dev/{name}", "WWID", source.wwid, wwid or "empty")
         if silent and len(silent) == len(source.path_devices):
             raise DeviceAbsent(source.devnode, f"No path ({', '.join(silent)}) of the source answers:")
         return tuple(silent)
 
+    def _path_wwid(self, name: str) -> str:
+        if name.startswith(_NVME):  # not SCSI; the kernel itself asks again, and drops what became another
+            return (self.sysfs / "class/block" / name / "wwid").read_text()
+        return self.commands.query([_SCSI_ID, "-g", "-u", "-d", f"/dev/{name}"], timeout_s=15).stdout
+
+    def check_identity(self, source: SourceToOpen) -> None:
+        """Read what names a source without WWID. Raises IdentityChanged, DeviceAbsent, OpenFailed."""
+        if not source.id or source.path_devices:
+            return
+        fd = self._open(source.devnode, os.O_PATH, "source")
+        try:
+            self._check_identity(source, fd)
+        finally:
+            os.close(fd)
+
+    def _check_identity(self, source: SourceToOpen, fd: int) -> None:
+        try:
+            check_identity(self.commands, source, fd, self.sysfs)
+        except OSError as error:
+            raise OpenFailed(source.devnode, error.strerror or str(error)) from error
+
     def check_reservation(self, source: SourceToOpen, silent: Sequence[str] = ()) -> None:
         """Refuse a LUN that a host has reserved: it may be alive and write (design: §4.4).
 
         p2vd takes no reservation on a source, so any is foreign. Raises DeviceReserved.
         """
-        name = next((path for path in source.path_devices if path not in silent), None)
+        scsi = (path for path in source.path_devices if not path.startswith(_NVME))
+        name = next((path for path in scsi if path not in silent), None)
         if name is None:
             return
         answer = self.commands.query(
             [*_READ_RESERVATION, f"/dev/{name}"], timeout_s=15, ok=(0, *_NO_RESERVATIONS)
         )
-        if answer.returncode == 0 and "Key=" in answer.stdout:
-            raise DeviceReserved(source.devnode, source.wwid, " ".join(answer.stdout.split()))
+        said = " ".join(answer.stdout.split())
+        if answer.returncode == 0 and "Key=" in said:
+            raise DeviceReserved(source.devnode, source.wwid, said)
+        if answer.returncode == 0 and _NOT_RESERVED not in said:
+            raise OpenFailed(source.devnode, f"sg_persist does not tell whether it is reserved, but {said!r}")
 
     def open_patiently(
         self, device: SourceToOpen | TargetToOpen, access: int, what: str, allowed: int = 0
@@ -122,9 +158,14 @@ class Opener:
         return fd
 
     def _open(self, devnode: str, access: int, what: str) -> int:
+        direct = 0 if access & os.O_PATH else os.O_DIRECT
         try:
-            return os.open(devnode, access | os.O_DIRECT | os.O_CLOEXEC)
+            return os.open(devnode, access | direct | os.O_CLOEXEC)
         except OSError as error:
+            if error.errno == errno.EINVAL and not access & os.O_EXCL:
+                # Only an image is opened so; its filesystem has no direct I/O.
+                log.warning("%s: its filesystem has no direct I/O", devnode)
+                return os.open(devnode, access | os.O_CLOEXEC)
             if error.errno in _ABSENT:
                 raise DeviceAbsent(devnode, f"The {what}") from error
             if error.errno == errno.EBUSY:
@@ -154,6 +195,19 @@ class Opener:
             )
         if sector != device.sector_size:
             raise IdentityChanged(device.devnode, "sector size", str(device.sector_size), str(sector))
+        if isinstance(device, SourceToOpen) and device.id and not device.path_devices:
+            self._check_identity(device, fd)
+        if image:
+            self._hold(fd, device.devnode)
+
+    def _hold(self, fd: int, path: str) -> None:
+        try:
+            if not block.hold_file(fd):
+                raise DeviceInUse(
+                    path, "a process that has locked it, as QEMU locks a running machine's image"
+                )
+        except OSError as error:
+            log.warning("%s cannot be locked (%s): writers would not be noticed", path, error.strerror)
 
     def _open_count(self, device: SourceToOpen | TargetToOpen) -> int:
         """How often the dm device is open now; -1: not a device-mapper device."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from p2vd.model.codec import from_dict, to_dict
+from p2vd.model.disk import Transport
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,8 @@ class SourceToOpen:
     """The source, as discovery saw it and the job is bound to it.
 
     `path_devices` are the kernel names (`sda`) of a LUN's paths: `wwid` is read again from each by
-    INQUIRY. `image`: a file, which has neither.
+    INQUIRY. A disk without them is known by its `id` (and `file_id`), as its `transport` says how.
+    `image`: a file and no block device.
     """
 
     devnode: str
@@ -25,6 +27,9 @@ class SourceToOpen:
     wwid: str = ""
     path_devices: tuple[str, ...] = ()
     image: bool = False
+    transport: Transport = Transport.LOCAL
+    id: str = ""
+    file_id: str = ""
 
 
 @dataclass(frozen=True)

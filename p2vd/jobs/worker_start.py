@@ -9,7 +9,7 @@ from p2vd.jobs.services import Services
 from p2vd.jobs.session import OpenFailed, ask_opener
 from p2vd.jobs.signals import Signals
 from p2vd.jobs.targets import JobTarget
-from p2vd.model.disk import Source
+from p2vd.model.disk import Source, Transport
 from p2vd.model.job import Activity, Hold, Job
 from p2vd.model.plan import Provisioning
 
@@ -28,6 +28,10 @@ def request(source: Source, target: JobTarget | None) -> OpenRequest:
             dm_uuid=source.dm_uuid,
             wwid=source.wwid,
             path_devices=tuple(path.device for path in source.paths),
+            image=source.transport is Transport.IMAGE,
+            transport=source.transport,
+            id=source.id,
+            file_id=source.file_id,
         ),
         target=None
         if target is None

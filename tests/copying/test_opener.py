@@ -81,6 +81,14 @@ def test_a_reserved_lun_is_refused_with_holder_and_remedy() -> None:
     assert "Shut it down" in reply.error.message
 
 
+@pytest.mark.parametrize("answer", ["", "  PR generation=0x0, there is", "what?"])
+def test_an_answer_about_reservations_that_nobody_understands_refuses(answer: str) -> None:
+    commands = FakeCommands().on("/lib/udev/scsi_id", WWID).on("sg_persist", answer)
+    error = opener(commands).answer(OpenRequest(LUN))[0].error
+    assert error is not None
+    assert error.name == "OpenFailed"
+
+
 def test_the_reservation_is_read_on_a_path_that_answers() -> None:
     commands = disk().on("/lib/udev/scsi_id -g -u -d /dev/sda", failed)
     opener(commands).answer(OpenRequest(LUN))
