@@ -16,6 +16,7 @@ from p2vd.policy.toml import Document, FileError, Table
 LOG_LEVELS = ("debug", "info", "warning", "error")
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
 _NULL = Path("/dev/null")
+_PRIVATE = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108  (refused, not used)
 _MAX_WAIT_S = 86400.0
 
 
@@ -47,6 +48,7 @@ class Config:
 
     state_dir: Path = Path("/var/lib/p2vd")
     policy_dirs: tuple[Path, ...] = (Path("/etc/p2vd/policy.d"), Path("/usr/lib/p2vd/policy.d"))
+    image_directories: tuple[Path, ...] = ()
     quarantine: QuarantineMode = QuarantineMode.SOURCES
     quarantine_dir: Path = Path("/etc/p2vd/quarantine.d")
     worker_user: str = "p2vd-worker"
@@ -105,6 +107,7 @@ def _config(table: Table) -> Config:
     config = Config(
         state_dir=_path(table, "state_dir", Config.state_dir),
         policy_dirs=_paths(table, "policy_dirs", Config.policy_dirs),
+        image_directories=_images(table),
         quarantine=table.choice("quarantine", Config.quarantine),
         quarantine_dir=_path(table, "quarantine_dir", Config.quarantine_dir),
         worker_user=table.text("worker_user", Config.worker_user),
@@ -127,8 +130,16 @@ def _path(table: Table, key: str, default: Path) -> Path:
     return _absolute(table, key, (Path(table.text(key, str(default))),))[0]
 
 
-def _paths(table: Table, key: str, default: Sequence[Path]) -> tuple[Path, ...]:
-    texts = table.texts(key, tuple(str(path) for path in default))
+def _images(table: Table) -> tuple[Path, ...]:
+    paths = _paths(table, "image_directories", (), none=True)
+    for path in paths:
+        if any(path.is_relative_to(private) for private in _PRIVATE):
+            table.error("image_directories", f"p2vd has a {path} of its own (PrivateTmp=): use another place")
+    return paths
+
+
+def _paths(table: Table, key: str, default: Sequence[Path], *, none: bool = False) -> tuple[Path, ...]:
+    texts = table.texts(key, tuple(str(path) for path in default), none=none)
     return _absolute(table, key, tuple(Path(text) for text in texts))
 
 

@@ -47,6 +47,7 @@ def test_every_setting_can_be_said_and_shown(tmp_path: Path) -> None:
     config = Config(
         state_dir=Path("/s"),
         policy_dirs=(Path("/p"),),
+        image_directories=(Path("/i"),),
         quarantine=QuarantineMode.UNKNOWN,
         quarantine_dir=Path("/q"),
         worker_user="w",
@@ -65,11 +66,13 @@ def test_every_setting_can_be_said_and_shown(tmp_path: Path) -> None:
     [
         (
             "\nstate_dirs = 1",
-            ":2: state_dirs: there is no such key; allowed here: commit_interval_s, log_level",
+            ":2: state_dirs: there is no such key; allowed here: commit_interval_s, image_d",
         ),
         ("state_dir = 'var'", ":1: state_dir: must begin with /"),
         ("state_dir = ['/a', '/b']", ":1: state_dir: must be a string in quotes, not ['/a', '/b']"),
         ("policy_dirs = ['/a', 'b']", ":1: policy_dirs: must begin with /"),
+        ("image_directories = ['/srv', 'b']", ":1: image_directories: must begin with /"),
+        ("image_directories = ['/tmp/x']", ":1: image_directories: p2vd has a /tmp/x of its own"),
         ("quarantine = 'all'", ':1: quarantine: must be "sources" or "unknown", not \'all\''),
         ("worker_user = 'a b'", ":1: worker_user: must be the name of a user, not 'a b'"),
         ("worker_user = 'root'", ":1: worker_user: must not be root"),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from p2vd.model.disk import Source
+from p2vd.model.fc import plain_wwn
 from p2vd.model.size import format_size
 from p2vd.policy.model import Match, PolicySet, Rule
 from p2vd.policy.names import default_machine_name
@@ -55,6 +56,7 @@ def _failed(match: Match, source: Source, machine: str) -> list[str]:
         *_globs("serial", match.serial, [source.serial]),
         *_globs("portal", match.portal, [str(path.portal) for path in source.paths if path.portal]),
         *_globs("target", match.target, [path.target_iqn for path in source.paths if path.target_iqn]),
+        *_wwpns(match.wwpn, [path.target_wwpn for path in source.paths if path.target_wwpn]),
         *_globs("machine", match.machine, [machine]),
         *_size(match, source),
     ]
@@ -71,6 +73,13 @@ def _globs(criterion: str, globs: Sequence[str], values: Sequence[str]) -> Itera
     if globs and not any(value == glob or fnmatchcase(value, glob) for value in values for glob in globs):
         found = ", ".join(dict.fromkeys(value or "empty" for value in values)) or "unknown"
         yield f"{criterion} is {found}, which does not fit {' or '.join(globs)}"
+
+
+def _wwpns(globs: Sequence[str], wwpns: Sequence[str]) -> Iterator[str]:
+    """Yield what fails; colons and case are no difference."""
+    if globs and not any(fnmatchcase(plain_wwn(wwpn), glob) for wwpn in wwpns for glob in globs):
+        found = ", ".join(dict.fromkeys(wwpns)) or "unknown"
+        yield f"wwpn is {found}, which does not fit {' or '.join(globs)}"
 
 
 def _size(match: Match, source: Source) -> Iterator[str]:

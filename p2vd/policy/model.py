@@ -36,8 +36,9 @@ class PolicyText:
 class Match:
     """Which sources a rule is for. Every criterion that is set must hold; an empty one is not set.
 
-    Strings are globs of the shell, upper and lower case distinct; one of a list suffices. `portal`
-    and `target` ask for one path that fits. `size_max_bytes` 0: no limit.
+    Strings are globs of the shell, upper and lower case distinct; one of a list suffices. `portal`,
+    `target` and `wwpn` ask for one path that fits; a WWPN is that of the array's port, and its globs
+    are without colons (`plain_wwn`). `size_max_bytes` 0: no limit.
     """
 
     transport: tuple[Transport, ...] = ()
@@ -50,6 +51,7 @@ class Match:
     machine: tuple[str, ...] = ()
     size_min_bytes: int = 0
     size_max_bytes: int = 0
+    wwpn: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,11 @@
 """Policy files to rules. What may be written is described in p2vd-policy(5)."""
 
 import json
+import re
 from collections.abc import Sequence
 
 from p2vd.model.disk import Transport
+from p2vd.model.fc import plain_wwn
 from p2vd.model.plan import MAX_BAD_SECTORS, MAX_QUEUE_DEPTH, CopyOptions, DomainOptions, Provisioning
 from p2vd.policy.model import (
     FirmwareChoice,
@@ -19,6 +21,8 @@ from p2vd.policy.toml import Document, FileError, Table
 
 MAX_OVER_COMMIT = 1000.0
 _PIB = 1 << 50
+_WWN_DIGITS = 16
+_WWN_GLOB = re.compile(r"[0-9a-f*?!\[\]-]+")
 _HYPERVISORS = ("qemu:///system",)
 
 
@@ -104,6 +108,7 @@ def _match(table: Table) -> Match:
         serial=table.texts("serial"),
         portal=table.texts("portal"),
         target=table.texts("target"),
+        wwpn=_wwpns(table),
         machine=table.texts("machine"),
         size_min_bytes=size.size("min"),
         size_max_bytes=size.size("max"),
@@ -111,11 +116,20 @@ def _match(table: Table) -> Match:
     if "max" in size and not max(match.size_min_bytes, 1) <= match.size_max_bytes:
         size.error("max", "must not be less than min, nor zero")
     size.finish()
-    table.later("wwpn")
     table.finish()
     if not size.data and not any(key != "size" for key in table.data):
         table.error("", 'a rule needs a criterion; wwid = "*" matches every disk')
     return match
+
+
+def _wwpns(table: Table) -> tuple[str, ...]:
+    globs = tuple(plain_wwn(text) for text in table.texts("wwpn"))
+    for glob in globs:
+        if "*" not in glob and "[" not in glob and len(glob) != _WWN_DIGITS:
+            table.error("wwpn", f"{glob!r} can match no WWPN: it has 16 hexadecimal digits, or write a *")
+        elif not _WWN_GLOB.fullmatch(glob):
+            table.error("wwpn", f"{glob!r} can match no WWPN: those have hexadecimal digits only")
+    return globs
 
 
 def _target(table: Table) -> TargetRule:

@@ -148,13 +148,13 @@ class Table:
             return default if value is None else value
         return self._wrong(key, "a string in quotes", value, default)
 
-    def texts(self, key: str, default: tuple[str, ...] = ()) -> tuple[str, ...]:
-        """Return the strings of a list; a single string is a list of one."""
+    def texts(self, key: str, default: tuple[str, ...] = (), *, none: bool = False) -> tuple[str, ...]:
+        """Return the strings of a list; a single string is a list of one. `none`: the list may be empty."""
         value = self._value(key)
         if value is None:
             return default
         values = value if isinstance(value, list) else [value]
-        if values and all(isinstance(item, str) and item for item in values):
+        if (values or none) and all(isinstance(item, str) and item for item in values):
             return tuple(values)
         return self._wrong(key, "a string or a list of strings, none of them empty", value, default)
 

@@ -57,6 +57,30 @@ def test_each_criterion(match: str, failed: str | None) -> None:
     assert explanation.matches is explanation.chosen is (failed is None)
 
 
+@pytest.mark.parametrize(
+    ("glob", "fits"),
+    [
+        ("20:00:02:fc:00:00:00:02", True),
+        ("0x200002FC00000002", True),
+        ("20:00:02:*", True),
+        ("*:00:0[1-3]", True),
+        ("20:00:02:fc:00:00:00:0?", True),
+        ("20:00:02:fc:00:00:00:01", False),
+        ("50:*", False),
+    ],
+)
+def test_the_port_of_the_array_however_it_is_written(glob: str, fits: bool) -> None:
+    path = replace(PATHS[0], hba_wwpn="20:00:02:fc:00:00:00:01", target_wwpn="20:00:02:fc:00:00:00:02")
+    (explanation,) = explain(policies_with(f'wwpn = "{glob}"'), make_source(paths=(PATHS[1], path)))
+    assert explanation.matches is fits
+    assert fits or explanation.failed[0].startswith("wwpn is 20:00:02:fc:00:00:00:02, which does not fit")
+
+
+def test_a_disk_without_fibre_channel_has_no_wwpn() -> None:
+    (explanation,) = explain(policies_with('wwpn = "*"'), SOURCE)
+    assert explanation.failed == ("wwpn is unknown, which does not fit *",)
+
+
 def test_a_disk_without_paths_has_no_portal() -> None:
     (explanation,) = explain(policies_with('portal = "*"\ntarget = "*"'), make_source(paths=()))
     assert explanation.failed == (
