@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from p2vd.bus.port import Authority
 from p2vd.bus.service import Service
 from p2vd.config import Config, load, policy_texts, show
 from p2vd.discovery.scanner import Discovery
+from p2vd.discovery.scsi_scan import look_for_luns
 from p2vd.discovery.watcher import EventSource, Watcher, block_events
 from p2vd.jobs.board import Board
 from p2vd.jobs.contents_keeper import ContentsKeeper, Helper
@@ -158,7 +160,12 @@ def simulation(
     from p2vd.sim.world import World
 
     world = World(load_script(script), state_dir / "sim")
-    config = replace(config, state_dir=state_dir, quarantine_dir=state_dir / "quarantine.d")
+    config = replace(
+        config,
+        state_dir=state_dir,
+        quarantine_dir=state_dir / "quarantine.d",
+        image_directories=(),  # this host's images are no disks of the simulated one
+    )
     world.write_policy(config.policy_dirs[0])
     doors = Doors(
         commands=world.commands,
@@ -180,7 +187,7 @@ def build(config: Config, doors: Doors) -> tuple[Engine, Services]:
     state = config.state_dir
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
     commands, sysfs = doors.commands, doors.root / "sys"
-    host = Discovery(commands, sysfs, doors.root / "proc", doors.root)
+    host = Discovery(commands, sysfs, doors.root / "proc", doors.root, config.image_directories)
     store = Store(state / "state.db")
     policies = PolicyKeeper(lambda: policy_texts(config))
     engine: Engine
@@ -202,6 +209,7 @@ def build(config: Config, doors: Doors) -> tuple[Engine, Services]:
         worker_ids=doors.worker_ids,
         spawn=doors.spawn,
         sysfs=sysfs,
+        look_for_luns=partial(look_for_luns, commands, sysfs=sysfs),
     )
     engine = Engine(services, policies)
     return engine, services

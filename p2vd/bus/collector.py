@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Set
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from p2vd.bus import views
 from p2vd.bus.names import JOB, KIND, MACHINE, MANAGER, ROOT, SOURCE, VOLUME_GROUP, object_path
@@ -25,7 +26,7 @@ from p2vd.jobs.events import (
     PolicyErrorsChanged,
 )
 from p2vd.model.errors import NotFound
-from p2vd.model.inventory import Difference
+from p2vd.model.inventory import Difference, Inventory
 from p2vd.model.job import Job
 from p2vd.model.lvm import Vg
 
@@ -153,11 +154,17 @@ class Collector:
 
     def _read_manager(self, picture: Picture, _: str) -> None:
         inventory = self._engine.inventory()
-        scan = (self.scans.problem,) if self.scans.problem else ()
+        scan = (self.scans.problem,) if self.scans.problem and not inventory.stale_since_us else ()
         values: views.Properties = {
             "Version": self._version,
             "PolicyErrors": tuple(self._engine.policy_errors()),
-            "Problems": (*scan, *inventory.problems, *(reason.text for reason in inventory.exposures)),
+            "Problems": (
+                *scan,
+                *_staleness(inventory),
+                *(problem for problem in inventory.problems if problem not in inventory.unread),
+                *(reason.text for reason in inventory.exposures),
+            ),
+            "StaleSince": inventory.stale_since_us,
             "Scanning": self.scans.running > 0,
         }
         picture.objects[ROOT] = {MANAGER: values}
@@ -185,7 +192,7 @@ class Collector:
 
     def _volume_group(self, vg: Vg) -> views.Properties:
         reserved = {pool.name: self._engine.pool_reserved(vg.uuid, pool.name) for pool in vg.thin_pools}
-        return views.volume_group(vg, reserved)
+        return views.volume_group(vg, reserved, self._engine.inventory().system_id)
 
     def _read_machines(self, picture: Picture, uuid: str) -> None:
         try:
@@ -214,6 +221,12 @@ class Collector:
     def _job(self, job: Job) -> views.Properties:
         activity, stalled = self._engine.activity(job.uuid), self._engine.stalled(job.uuid)
         return views.job(job, activity, stalled, time.time_ns() // 1000)
+
+
+def _staleness(inventory: Inventory) -> Iterator[str]:
+    if inventory.stale_since_us:
+        since = datetime.fromtimestamp(inventory.stale_since_us / 1e6).astimezone().isoformat(" ", "seconds")
+        yield f"The list of disks and volume groups is out of date since {since}: {inventory.stale_cause}"
 
 
 _READERS: Mapping[str, Callable[[Collector, Picture, str], None]] = {

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from p2vd.bus import views
 from p2vd.bus.collector import INVENTORY, WORK, Collector, Topic
 from p2vd.bus.errors import Failed, PolicyInvalid
+from p2vd.bus.fabric import fabric
 from p2vd.bus.names import (
+    ACTION_MANAGE_PORTALS,
     ACTION_REMOVE_TARGET,
     JOB,
     MACHINE,
     MANAGER,
     SOURCE,
+    VOLUME_GROUP,
     object_path,
 )
 from p2vd.bus.port import EnginePort
@@ -25,6 +28,7 @@ RESCAN_REPLY_S = 0.9  # a call is answered within a second
 AFTER_FAILURE: Mapping[str, Collection[Topic]] = {
     MANAGER: ((MANAGER, ""),),
     SOURCE: (),
+    VOLUME_GROUP: (),
     MACHINE: WORK,
     JOB: WORK,
 }
@@ -51,7 +55,9 @@ class Answer:
 
 
 def action_of(declared: str, options: Mapping[str, object]) -> str:
-    """The polkit action for a call: removing a target is more than managing a job."""
+    """The polkit action for a call: removing a target is more than managing a job, a scan than a look."""
+    if options.get("scsi"):
+        return ACTION_MANAGE_PORTALS
     return ACTION_REMOVE_TARGET if options.get("target") == "remove" else declared
 
 
@@ -64,11 +70,13 @@ class Methods:
         self._scan_lock = threading.Lock()
         self.table: Mapping[tuple[str, str], Callable[[Call], Answer]] = {
             (MANAGER, "Rescan"): self._rescan,
+            (MANAGER, "GetFabric"): self._fabric,
             (MANAGER, "Plan"): self._plan,
             (MANAGER, "Migrate"): self._migrate,
             (MANAGER, "Reload"): self._reload,
             (MANAGER, "Doctor"): self._doctor,
             (SOURCE, "GetPaths"): self._paths,
+            (VOLUME_GROUP, "GetVolumes"): self._volumes,
             (MACHINE, "Pause"): self._machine_pause,
             (MACHINE, "Resume"): self._machine_resume,
             (MACHINE, "Cancel"): self._machine_cancel,
@@ -79,7 +87,7 @@ class Methods:
             (JOB, "SetBandwidth"): self._job_bandwidth,
         }
 
-    def _rescan(self, _: Call) -> Answer:
+    def _rescan(self, call: Call) -> Answer:
         finished = threading.Event()
         errors: list[P2vdError] = []
         scans = self._collector.scans
@@ -95,7 +103,7 @@ class Methods:
 
         with self._scan_lock:
             scans.running += 1
-        self._engine.rescan(done)
+        self._engine.rescan(done, str(call.options.get("scsi", "")))
         if finished.wait(RESCAN_REPLY_S) and errors:
             raise errors[0]
         return Answer(changed=INVENTORY)
@@ -125,6 +133,13 @@ class Methods:
     def _paths(self, call: Call) -> Answer:
         source = self._engine.inventory().source(call.object_id)
         return Answer((tuple(views.scsi_path(path) for path in source.paths),))
+
+    def _fabric(self, _: Call) -> Answer:
+        return Answer((fabric(self._engine.inventory()),))
+
+    def _volumes(self, call: Call) -> Answer:
+        vg = self._engine.inventory().volume_group(call.object_id)
+        return Answer((tuple(views.volume(lv) for lv in vg.lvs),))
 
     def _job_pause(self, call: Call) -> Answer:
         self._engine.pause(call.object_id, call.caller)

@@ -25,12 +25,12 @@ ACTION_INSPECT: Final = "org.p2vd1.inspect"
 ACTION_MANAGE_JOBS: Final = "org.p2vd1.manage-jobs"
 ACTION_REMOVE_TARGET: Final = "org.p2vd1.remove-target"
 ACTION_RELOAD: Final = "org.p2vd1.reload"
+ACTION_MANAGE_PORTALS: Final = "org.p2vd1.manage-portals"
 # Declared in conf/polkit for verbs whose methods come later.
 ACTIONS_RESERVED: Final = (
     "org.p2vd1.cutover",
     "org.p2vd1.rollback",
     "org.p2vd1.accept",
-    "org.p2vd1.manage-portals",
 )
 ACTIONS: Final = (
     ACTION_INSPECT,
@@ -38,6 +38,7 @@ ACTIONS: Final = (
     ACTION_MANAGE_JOBS,
     ACTION_REMOVE_TARGET,
     ACTION_RELOAD,
+    ACTION_MANAGE_PORTALS,
     *ACTIONS_RESERVED,
 )
 
@@ -62,7 +63,10 @@ ERRORS: Final = {
     "CommandFailed": "a command of the host failed; the sentence holds its words",
     "CommandTimedOut": "a command of the host did not answer in time",
     "ChangeUnknown": "whether a command changed the host is not known",
+    "ScanFailed": "the host could not be read; what was known before stays in force",
+    "OutputUnclear": "a command or a file of the kernel says what could not be understood",
     "ReportFailed": "LVM's report could not be read or understood",
+    "ScsiScanFailed": "the kernel's scan for LUNs did not work everywhere",
     "MultipathdUnclear": "multipathd's answer could not be understood",
     "DmUnclear": "device-mapper's answer could not be understood",
     "NoRoute": "no interface of this host reaches the portal",

@@ -40,8 +40,11 @@ class EnginePort(Protocol):
         """Bytes of a thin pool that running jobs may still take."""
         ...
 
-    def rescan(self, done: Callable[[P2vdError | None], None], /) -> None:
-        """Scan soon; `done` is called on any thread when it is over."""
+    def rescan(self, done: Callable[[P2vdError | None], None], scsi: str, /) -> None:
+        """Scan soon; `done` is called on any thread when it is over.
+
+        `scsi`: where the kernel shall look for LUNs first, "" for nowhere.
+        """
         ...
 
     def doctor(self) -> tuple[Finding, ...]:

@@ -3,13 +3,15 @@
 Types are in the interface XML; a test holds these names to it.
 """
 
+from collections.abc import Mapping
+
 from p2vd.bus.names import JOB, MACHINE, SOURCE, object_path
 from p2vd.bus.wire import Variant
 from p2vd.model.contents import Findings, Partition, Signature
 from p2vd.model.disk import ScsiPath, Source
 from p2vd.model.doctor import Finding
 from p2vd.model.job import Activity, Job, JobError, Machine, Stage
-from p2vd.model.lvm import ThinPool, Vg
+from p2vd.model.lvm import Lv, Pv, ThinPool, Vg
 from p2vd.model.plan import Plan, Verify
 
 Properties = dict[str, object]
@@ -95,6 +97,10 @@ def scsi_path(path: ScsiPath) -> dict[str, Variant]:
         "Size": Variant("t", path.size_bytes),
         "Portal": Variant("s", str(path.portal) if path.portal else ""),
         "TargetIqn": Variant("s", path.target_iqn),
+        "HbaWwpn": Variant("s", path.hba_wwpn),
+        "TargetWwpn": Variant("s", path.target_wwpn),
+        "TargetWwnn": Variant("s", path.target_wwnn),
+        "PortState": Variant("s", path.port_state),
         "Host": Variant("s", path.host),
         "Priority": Variant("i", path.priority),
         "Group": Variant("u", path.group),
@@ -110,7 +116,7 @@ def finding(value: Finding) -> dict[str, Variant]:
     }
 
 
-def volume_group(vg: Vg, reserved: dict[str, int]) -> Properties:
+def volume_group(vg: Vg, reserved: Mapping[str, int], system_id: str) -> Properties:
     """Properties of org.p2vd1.VolumeGroup; `reserved` bytes by pool name."""
     return {
         "Name": vg.name,
@@ -121,7 +127,38 @@ def volume_group(vg: Vg, reserved: dict[str, int]) -> Properties:
         "SectorSize": vg.sector_size,
         "ThinPools": tuple(_thin_pool(pool, reserved.get(pool.name, 0)) for pool in vg.thin_pools),
         "PhysicalVolumes": tuple(pv.device for pv in vg.pvs),
+        "Devices": tuple(_physical_volume(pv) for pv in vg.pvs),
+        "FreeExtents": vg.free_bytes // vg.extent_size_bytes if vg.extent_size_bytes else 0,
         "LockType": vg.lock_type,
+        "SystemId": vg.system_id,
+        "Tags": tuple(sorted(vg.tags)),
+        "Volumes": len(vg.lvs),
+        "Reasons": tuple(reason.text for reason in vg.refusals(system_id)),
+    }
+
+
+def _physical_volume(pv: Pv) -> dict[str, Variant]:
+    return {
+        "Uuid": Variant("s", pv.uuid),
+        "Device": Variant("s", pv.device),
+        "Source": Variant("s", pv.source_id),
+        "Size": Variant("t", pv.size_bytes),
+        "Free": Variant("t", pv.free_bytes),
+        "Missing": Variant("b", pv.missing),
+        "Duplicate": Variant("b", pv.duplicate),
+    }
+
+
+def volume(lv: Lv) -> dict[str, Variant]:
+    """One element of what VolumeGroup.GetVolumes returns."""
+    return {
+        "Uuid": Variant("s", lv.uuid),
+        "Name": Variant("s", lv.name),
+        "Size": Variant("t", lv.size_bytes),
+        "Pool": Variant("s", lv.pool),
+        "Tags": Variant("as", tuple(sorted(lv.tags))),
+        "Active": Variant("b", lv.active),
+        "Autoactivation": Variant("b", lv.autoactivation),
     }
 
 
@@ -137,6 +174,9 @@ def _thin_pool(pool: ThinPool, reserved_bytes: int) -> dict[str, Variant]:
         "Reserved": Variant("t", reserved_bytes),
         "Zeroes": Variant("b", pool.zeroes),
         "Health": Variant("s", pool.health),
+        "Active": Variant("b", pool.active),
+        "AutoextendThreshold": Variant("u", pool.autoextend_threshold_percent),
+        "AutoextendPercent": Variant("u", pool.autoextend_percent),
     }
 
 
@@ -204,6 +244,7 @@ COUNTERS = frozenset(
         "LastCheckpoint",
         "ThinPools",
         "Free",
+        "FreeExtents",
     }
 )
 

@@ -32,6 +32,15 @@ def vgs(client: Client, arguments: Arguments) -> Exit:
     return Exit.OK
 
 
+def fabric(client: Client, arguments: Arguments) -> Exit:
+    """List the Fibre Channel ports of this host and what they see."""
+    (hbas,) = client.act(ROOT, MANAGER, "GetFabric")
+    if not _print_json(arguments, hbas):
+        print(render.fabric(hbas) if hbas else "This host has no Fibre Channel port.")
+        _print_problems(client)
+    return Exit.OK
+
+
 def plan(client: Client, arguments: Arguments) -> Exit:
     """Say what would be done to a source."""
     source = source_id(arguments.source, client.objects())
@@ -89,16 +98,22 @@ def jobs(client: Client, arguments: Arguments) -> Exit:
 
 
 def show(client: Client, arguments: Arguments) -> Exit:
-    """Show everything about one job, machine or source."""
-    item = find(arguments.object, client.objects(), (JOB, MACHINE, SOURCE))
-    paths: list[Any] = []
+    """Show everything about one job, machine, source or volume group."""
+    item = find(arguments.object, client.objects(), (JOB, MACHINE, SOURCE, VOLUME_GROUP))
+    parts: dict[str, list[Any]] = {}
     if item.interface == SOURCE:
-        (paths,) = client.act(item.path, SOURCE, "GetPaths")
-    if _print_json(arguments, {"Path": item.path, **item.properties, **({"Paths": paths} if paths else {})}):
+        (parts["Paths"],) = client.act(item.path, SOURCE, "GetPaths")
+    if item.interface == VOLUME_GROUP:
+        (parts["LogicalVolumes"],) = client.act(item.path, VOLUME_GROUP, "GetVolumes")
+    if _print_json(arguments, {"Path": item.path, **item.properties, **parts}):
         return Exit.OK
     print(render.details(item))
-    if paths:
-        print("\n" + render.paths(paths))
+    tables = {"Paths": render.paths, "LogicalVolumes": render.logical_volumes}
+    if item.interface == VOLUME_GROUP:
+        print("\n" + render.physical_volumes(item["Devices"]))
+    for name, rows in parts.items():
+        if rows:
+            print("\n" + tables[name](rows))
     if item.interface == SOURCE:
         print("\n" + contents(item["Contents"]))
     return Exit.OK
@@ -172,7 +187,7 @@ def reload(client: Client, arguments: Arguments) -> Exit:
 
 def rescan(client: Client, arguments: Arguments) -> Exit:
     """Look at the host again."""
-    client.act(ROOT, MANAGER, "Rescan")
+    client.act(ROOT, MANAGER, "Rescan", **({"scsi": arguments.place} if arguments.place else {}))
     if client.properties(ROOT, MANAGER)["Scanning"]:
         print("The scan goes on; disks appear as they are found. See: p2vctl sources")
     else:

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 
-from p2vd.bus.names import JOB, MACHINE, SOURCE
+from p2vd.bus.names import JOB, MACHINE, SOURCE, VOLUME_GROUP
 from p2vd.cli.client import CliError, Object
 
-_LISTS = {JOB: "p2vctl jobs", MACHINE: "p2vctl jobs", SOURCE: "p2vctl sources"}
+_LISTS = {JOB: "p2vctl jobs", MACHINE: "p2vctl jobs", SOURCE: "p2vctl sources", VOLUME_GROUP: "p2vctl vgs"}
+
+_KINDS = {VOLUME_GROUP: "volume group"}
 
 
 def find(text: str, objects: Iterable[Object], interfaces: Sequence[str]) -> Object:
@@ -18,7 +20,7 @@ def find(text: str, objects: Iterable[Object], interfaces: Sequence[str]) -> Obj
     found = exact or [item for item in candidates if text and identity(item).startswith(text)]
     if len(found) == 1:
         return found[0]
-    kinds = " or ".join(interface.rpartition(".")[2].lower() for interface in interfaces)
+    kinds = " or ".join(_KINDS.get(each) or each.rpartition(".")[2].lower() for each in interfaces)
     lists = " or ".join(sorted({_LISTS[interface] for interface in interfaces}))
     if not found:
         raise CliError(f"There is no {kinds} {text!r}. See: {lists}")
@@ -46,7 +48,7 @@ def _names(item: Object) -> tuple[str, ...]:
     if item.interface == SOURCE:
         name = str(item["Name"])
         return (identity(item), name, str(item["Device"]), f"/dev/mapper/{name}")
-    if item.interface == MACHINE:
+    if item.interface in (MACHINE, VOLUME_GROUP):
         return (identity(item), str(item["Name"]))
     return (identity(item),)
 

@@ -33,6 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     verb("sources", commands.sources, prints_json=True)
     verb("vgs", commands.vgs, prints_json=True)
+    verb("fabric", commands.fabric, prints_json=True)
     one = verb("plan", commands.plan, prints_json=True)
     one.add_argument("source", metavar="SOURCE", help="the disk's id (its WWID), or its name of now")
     one.add_argument(
@@ -46,7 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument("--wait", action="store_true", help="show progress until the machine is registered")
     verb("jobs", commands.jobs, prints_json=True)
     one = verb("show", commands.show, prints_json=True)
-    one.add_argument("object", metavar="JOB|MACHINE|SOURCE")
+    one.add_argument("object", metavar="JOB|MACHINE|SOURCE|VG")
     one = verb("watch", commands.watch)
     one.add_argument("objects", nargs="*", metavar="JOB|MACHINE", help="until these end; none: all, for ever")
     for name, command in (("pause", commands.pause), ("resume", commands.resume), ("retry", commands.retry)):
@@ -58,7 +59,14 @@ def build_parser() -> argparse.ArgumentParser:
     target.add_argument("--keep-target", action="store_true", help="keep the volume as it is")
     verb("doctor", commands.doctor, prints_json=True)
     verb("reload", commands.reload)
-    verb("rescan", commands.rescan)
+    one = verb("rescan", commands.rescan)
+    one.add_argument(
+        "place",
+        nargs="?",
+        default="",
+        metavar="PLACE",
+        help="first look for new LUNs here: HOST:CHANNEL:TARGET[:LUN], a host, an array port's WWPN, or all",
+    )
     return parser
 
 

@@ -78,26 +78,6 @@ def _usable(source: Object) -> str:
     return ("yes" if source["Usable"] else "no") + warnings
 
 
-def paths(rows: Sequence[Mapping[str, Any]]) -> str:
-    """One line a path of a LUN."""
-    head = ("PATH", "HCTL", "HOST", "STATE", "PRIORITY", "GROUP", "PORTAL")
-    return table(
-        head,
-        [
-            (
-                path["Device"],
-                path["Hctl"] or "-",
-                path["Host"] or "-",
-                path["State"],
-                str(path["Priority"]) if path["Group"] else "-",
-                str(path["Group"]) if path["Group"] else "-",
-                path["Portal"] or "-",
-            )
-            for path in rows
-        ],
-    )
-
-
 def findings(rows: Sequence[Mapping[str, Any]]) -> str:
     """What the doctor found, a paragraph each."""
     return "\n\n".join(f"{row['Severity']}: {row['Code']}\n  {row['Text']}" for row in rows)
@@ -116,11 +96,85 @@ def volume_groups(objects: Sequence[Object]) -> str:
                 format_size(round(pool["Size"] * (100 - pool["DataPercent"]) / 100)),
                 f"{pool['DataPercent']:.1f} %",
                 f"{pool['MetadataPercent']:.1f} %",
-                pool["Health"] or "well",
+                pool["Health"] or ("well" if pool["Active"] else "inactive"),
             )
             for pool in item["ThinPools"]
         ]
-    return table(("VG", "THIN POOL", "SIZE", "FREE", "DATA", "METADATA", "HEALTH"), rows)
+    head = ("VG", "THIN POOL", "SIZE", "FREE", "DATA", "METADATA", "HEALTH")
+    reasons = [f"{item['Name']}: {reason}" for item in objects for reason in item["Reasons"]]
+    return "\n".join([table(head, rows), *([""] if reasons else []), *reasons])
+
+
+def fabric(hbas: Sequence[Mapping[str, Any]]) -> str:
+    """One line a remote port; an HBA that sees none has a line too."""
+    rows = []
+    for hba in hbas:
+        own = (hba["Host"], hba["Wwpn"], hba["State"], hba["Speed"] or "-")
+        rows += [
+            (
+                *own,
+                port["Wwpn"],
+                port["State"],
+                ", ".join(role.removeprefix("FCP ").lower() for role in port["Roles"]) or "-",
+                port["Target"] or "-",
+                str(len(port["Luns"])),
+            )
+            for port in hba["RemotePorts"]
+        ] or [(*own, "-", "-", "-", "-", "-")]
+    head = ("HBA", "WWPN", "LINK", "SPEED", "REMOTE PORT", "STATE", "ROLES", "TARGET", "LUNS")
+    return table(head, rows)
+
+
+def paths(found: Sequence[Mapping[str, Any]]) -> str:
+    """One line a path of a LUN; over Fibre Channel with this host's port and the array's."""
+    rows = [
+        (
+            path["Device"],
+            path["Hctl"] or "-",
+            path["Host"] or "-",
+            path["State"],
+            str(path["Priority"]) if path["Group"] else "-",
+            str(path["Group"]) if path["Group"] else "-",
+            path["Portal"] or path["TargetWwpn"] or "-",
+            path["HbaWwpn"] or "-",
+            path["PortState"] or "-",
+        )
+        for path in found
+    ]
+    head = ("PATH", "HCTL", "HOST", "STATE", "PRIORITY", "GROUP")
+    if any(path["HbaWwpn"] for path in found):
+        return table((*head, "ARRAY PORT", "HBA", "PORT STATE"), rows)
+    return table((*head, "PORTAL"), [row[:7] for row in rows])
+
+
+def physical_volumes(found: Sequence[Mapping[str, Any]]) -> str:
+    """The PVs of a volume group and the disks that they are on."""
+    rows = [
+        (
+            pv["Device"],
+            pv["Source"] or "-",
+            format_size(pv["Size"]),
+            format_size(pv["Free"]),
+            "missing" if pv["Missing"] else "there twice" if pv["Duplicate"] else "well",
+        )
+        for pv in found
+    ]
+    return table(("PHYSICAL VOLUME", "DISK", "SIZE", "FREE", "STATE"), rows)
+
+
+def logical_volumes(found: Sequence[Mapping[str, Any]]) -> str:
+    """The LVs of a volume group with their tags."""
+    rows = [
+        (
+            lv["Name"],
+            format_size(lv["Size"]),
+            lv["Pool"] or "-",
+            "yes" if lv["Active"] else "no",
+            ", ".join(lv["Tags"]) or "-",
+        )
+        for lv in found
+    ]
+    return table(("LOGICAL VOLUME", "SIZE", "THIN POOL", "ACTIVE", "TAGS"), rows)
 
 
 def jobs(objects: Sequence[Object]) -> str:
@@ -223,6 +277,8 @@ def _value(name: str, value: Any) -> str:
         return f"{format_size(value)}/s"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if name == "Devices":
+        return f"{len(value)}"
     if name == "ThinPools":
         return "; ".join(f"{pool['Name']} ({pool['DataPercent']:.1f} % used)" for pool in value) or "-"
     if isinstance(value, list):

@@ -67,8 +67,8 @@ class FakeEngine:
     def pool_reserved(self, vg_uuid: str, pool: str) -> int:
         return 4096
 
-    def rescan(self, done: Callable[[P2vdError | None], None]) -> None:
-        self.asked.append(["rescan"])
+    def rescan(self, done: Callable[[P2vdError | None], None], scsi: str) -> None:
+        self.asked.append(["rescan", *([scsi] if scsi else [])])
         if self._scan_by_itself:
             done(None)
         else:

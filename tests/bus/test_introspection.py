@@ -1,5 +1,6 @@
 """The interface XML and the code say the same."""
 
+from dataclasses import replace
 from importlib.resources import files
 
 import pytest
@@ -7,6 +8,7 @@ from dbus.lowlevel import SignalMessage
 
 from p2vd.bus import views
 from p2vd.bus.collector import Collector
+from p2vd.bus.fabric import fabric
 from p2vd.bus.introspection import interfaces
 from p2vd.bus.methods import Methods
 from p2vd.bus.names import ACTIONS, INTERFACES, JOB, MACHINE, MANAGER, ROOT, SOURCE, VOLUME_GROUP
@@ -26,10 +28,12 @@ COLLECTOR = Collector(FakeEngine(), "1", nothing, lambda _: iter(()))
 VIEWS: dict[str, views.Properties] = {
     MANAGER: dict(COLLECTOR.picture([(MANAGER, "")]).objects[ROOT][MANAGER]),
     SOURCE: views.source(values.SOURCE, "lab", Findings()),
-    VOLUME_GROUP: views.volume_group(values.VG, {"pool0": 1}),
+    VOLUME_GROUP: views.volume_group(values.VG, {"pool0": 1}, ""),
     MACHINE: views.machine(values.machine()),
     JOB: views.job(values.job(), Activity.RUNNING, "", 0),
 }
+GROUP = VIEWS[VOLUME_GROUP]
+(FABRIC,) = fabric(replace(values.INVENTORY, sources=(values.FC_SOURCE,)))
 
 
 def text_of(interface: str) -> str:
@@ -55,7 +59,7 @@ def test_every_method_takes_options_last_and_names_a_known_action() -> None:
     for spec in interfaces().values():
         for method in spec.methods.values():
             assert method.in_signature.endswith("a{sv}")
-            assert method.action in ACTIONS or (method.action == "" and method.name == "GetPaths")
+            assert method.action in ACTIONS or (method.action == "" and method.name.startswith("Get"))
 
 
 @pytest.mark.parametrize(
@@ -63,7 +67,12 @@ def test_every_method_takes_options_last_and_names_a_known_action() -> None:
     [
         (MANAGER, views.plan_page(values.PLAN)),
         (SOURCE, views.scsi_path(values.SOURCE.paths[0])),
-        (VOLUME_GROUP, views.volume_group(values.VG, {})["ThinPools"][0]),  # type: ignore[index]  # a tuple
+        (VOLUME_GROUP, GROUP["ThinPools"][0]),  # type: ignore[index]  # a tuple
+        (VOLUME_GROUP, GROUP["Devices"][0]),  # type: ignore[index]  # a tuple
+        (VOLUME_GROUP, views.volume(values.LV)),
+        (MANAGER, FABRIC),
+        (MANAGER, FABRIC["RemotePorts"].value[0]),  # type: ignore[index]  # a list
+        (MANAGER, FABRIC["RemotePorts"].value[0]["Luns"].value[0]),  # type: ignore[index]  # a list
     ],
 )
 def test_keys_of_dictionaries_are_documented(interface: str, dictionary: dict[str, Variant]) -> None:

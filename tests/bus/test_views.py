@@ -1,14 +1,21 @@
 """Numbers of a job that are made here: how far it is and when it will end."""
 
 from dataclasses import replace
+from typing import cast
 
 import pytest
 
 from p2vd.bus import views
+from p2vd.bus.collector import Collector
+from p2vd.bus.fabric import fabric
+from p2vd.bus.names import MANAGER, ROOT
+from p2vd.bus.wire import Variant
+from p2vd.model.inventory import Inventory
 from p2vd.model.job import Activity, Job, Progress, Stage
 from p2vd.model.plan import CopyOptions, Verify
 from p2vd.model.size import GIB, MIB
 from tests.bus import values
+from tests.bus.fake_engine import FakeEngine
 
 
 def job(progress: Progress, stage: Stage = Stage.COPYING, verify: Verify = Verify.READ_BACK) -> Job:
@@ -40,3 +47,35 @@ def test_the_end_is_guessed_from_the_rate_while_it_runs() -> None:
     assert views.job(running, Activity.STALLED, "a read", now_us)["ExpectedEndTime"] == 0
     assert views.job(running, Activity.STALLED, "a read", now_us)["Rate"] == 0
     assert views.job(job(Progress()), Activity.RUNNING, "", now_us)["ExpectedEndTime"] == 0
+
+
+def manager(inventory: Inventory) -> views.Properties:
+    """Properties of the Manager while `inventory` is in force."""
+
+    class Engine(FakeEngine):
+        def inventory(self) -> Inventory:
+            return inventory
+
+    collector = Collector(Engine(), "1", lambda _: None, lambda _: iter(()))
+    return collector.picture([(MANAGER, "")]).objects[ROOT][MANAGER]
+
+
+def test_a_stale_inventory_says_since_when_and_why() -> None:
+    since = 1_700_000_000_000_000
+    cause = "LVM's report cannot be used."
+    stale = Inventory(problems=(cause, "other"), unread=(cause,), stale_since_us=since, stale_cause=cause)
+    shown = manager(stale)
+    assert shown["StaleSince"] == since
+    problems = shown["Problems"]
+    assert isinstance(problems, tuple)
+    assert len(problems) == 2
+    assert "out of date since 2023-11-1" in problems[0]
+    assert problems[0].endswith(cause)
+    assert manager(Inventory())["StaleSince"] == 0
+
+
+def test_luns_are_listed_behind_the_port_that_they_are_seen_through() -> None:
+    (hba,) = fabric(replace(values.INVENTORY, sources=(values.SOURCE, values.FC_SOURCE)))
+    (port,) = cast("list[dict[str, Variant]]", hba["RemotePorts"].value)
+    (lun,) = cast("list[dict[str, Variant]]", port["Luns"].value)
+    assert (lun["Lun"].value, lun["Source"].value) == ("2", values.FC_SOURCE.wwid)

@@ -3,9 +3,10 @@
 from p2vd.model.contents import BootStyle, Contents, Examination, Partition, Signature, Table
 from p2vd.model.disk import PathState, Portal, ScsiPath, Source, Transport
 from p2vd.model.errors import Reason
+from p2vd.model.fc import Hba, RemotePort
 from p2vd.model.inventory import Inventory
 from p2vd.model.job import Caller, Job, Machine, Progress
-from p2vd.model.lvm import Pv, ThinPool, Vg
+from p2vd.model.lvm import Lv, Pv, ThinPool, Vg
 from p2vd.model.plan import CopyOptions, DomainOptions, Plan, Provisioning, SourceBinding, Target
 from p2vd.model.size import GIB, MIB
 
@@ -81,6 +82,7 @@ LOCAL_SOURCE = Source(
     transport=Transport.VIRTIO,
     warnings=(Reason("some", "It is odd."),),
 )
+LV = Lv("lv-other", "other", GIB, frozenset({"p2vd.job=1", "a"}), "pool0", active=True)
 VG = Vg(
     uuid=VG_UUID,
     name="vg_san",
@@ -88,11 +90,53 @@ VG = Vg(
     free_bytes=40 * GIB,
     extent_size_bytes=4 * MIB,
     sector_size=512,
-    pvs=(Pv("pv-uuid", "/dev/mapper/mpathz", 100 * GIB, 40 * GIB),),
+    pvs=(Pv("pv-uuid", "/dev/mapper/mpathz", 100 * GIB, 40 * GIB, source_id="36001405pv"),),
+    lvs=(LV,),
     thin_pools=(ThinPool("pool-uuid", "pool0", 60 * GIB, 64 * 1024, True, 12.5, 3.25, 80 * GIB),),
+)
+FC_PATH = ScsiPath(
+    "sdk",
+    "7:0:0:2",
+    "3600140500000000000000000000000fc",
+    PathState.READY,
+    GIB,
+    hba_wwpn="20:00:02:fc:00:00:00:01",
+    target_wwpn="20:00:02:fc:00:00:00:02",
+    target_wwnn="10:00:02:fc:00:00:00:02",
+    port_state="Online",
+)
+FC_SOURCE = Source(
+    id=FC_PATH.wwid,
+    wwid=FC_PATH.wwid,
+    device="dm-4",
+    name="mpathf",
+    dm_uuid=f"mpath-{FC_PATH.wwid}",
+    size_bytes=GIB,
+    sector_size=512,
+    transport=Transport.FC,
+    paths=(FC_PATH,),
+)
+REMOTE_PORT = RemotePort(
+    name="rport-7:0-0",
+    wwpn=FC_PATH.target_wwpn,
+    wwnn=FC_PATH.target_wwnn,
+    port_id="0x00ace1",
+    state="Online",
+    roles=("FCP Target",),
+    target="7:0:0",
+)
+HBA = Hba(
+    host="host7",
+    wwpn=FC_PATH.hba_wwpn,
+    wwnn="10:00:02:fc:00:00:00:01",
+    port_id="0x009b5c",
+    state="Online",
+    speed="10 Gbit",
+    remote_ports=(REMOTE_PORT,),
 )
 INVENTORY = Inventory(
     sources=(SOURCE, BUSY_SOURCE, LOCAL_SOURCE),
+    hbas=(HBA,),
     volume_groups=(VG,),
     exposures=(Reason("kpartx", "kpartx rules are in force. Install p2vd's rules."),),
 )

@@ -126,6 +126,31 @@ def test_show_finds_jobs_machines_and_sources(p2vctl: Run, face: Face) -> None:
     assert "See: p2vctl jobs or p2vctl sources" in err
 
 
+def test_a_volume_group_is_shown_with_its_disks_and_volumes(p2vctl: Run) -> None:
+    _, out, _ = p2vctl("show", "vg_san")
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert "/dev/mapper/mpathz 36001405pv 100 GiB 40 GiB well" in lines
+    assert "other 1 GiB pool0 yes a, p2vd.job=1" in lines
+    page = json.loads(p2vctl("show", "vg_san", "--json")[1])
+    assert page["LogicalVolumes"][0]["Tags"] == ["a", "p2vd.job=1"]
+    assert page["FreeExtents"] == page["Free"] // page["ExtentSize"]
+
+
+def test_the_fabric_is_a_line_for_each_remote_port(p2vctl: Run) -> None:
+    _, out, _ = p2vctl("fabric")
+    assert " ".join(out.splitlines()[1].split()) == (
+        "host7 20:00:02:fc:00:00:00:01 Online 10 Gbit 20:00:02:fc:00:00:00:02 Online target 7:0:0 0"
+    )
+    (hba,) = json.loads(p2vctl("fabric", "--json")[1])
+    assert hba["RemotePorts"][0]["Roles"] == ["FCP Target"]
+
+
+def test_rescan_passes_a_place_on(p2vctl: Run, face: Face) -> None:
+    p2vctl("rescan", "7:0:0:3")
+    assert face.tell("what_was_asked") == [["rescan", "7:0:0:3"]]
+    assert face.tell("what_was_decided") == [["org.p2vd1.manage-portals", True]]
+
+
 def test_pause_and_resume_take_jobs_or_machines(p2vctl: Run, face: Face) -> None:
     p2vctl("migrate", values.PLAN_ID)
     assert p2vctl("pause", "7c9")[1] == "Job 7c9e6679 is held. To go on: p2vctl resume 7c9e6679\n"
