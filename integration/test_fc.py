@@ -1,0 +1,249 @@
+"""Fibre Channel on real fc_host and rport objects, the other kinds of sources, and what LVM can tell."""
+
+import contextlib
+from typing import Any
+
+import pytest
+
+from integration.content import fill, require_same
+from integration.host import MANAGER, SOURCE, Host, Properties
+from integration.lab.fabric import FABRICS, Fabric, array_wwpn, hba_wwpn, nvme, wwid
+from integration.lab.shell import GuestError
+from integration.lab.vm import Vm
+
+pytestmark = pytest.mark.lab
+
+MIB = 1 << 20
+ROOT = "/org/p2vd1"
+GROUP = "org.p2vd1.VolumeGroup"
+
+RULE = """
+[[rule]]
+name = "{name}"
+match.{match}
+target.volume_groups = ["vg_san"]
+target.provisioning = "{provisioning}"
+target.single_host = true
+domain.memory = "64 MiB"
+domain.vcpus = 1
+domain.type = "qemu"
+"""
+
+
+def plain(value: Any) -> Any:
+    """Busctl's JSON without the types of its variants."""
+    if isinstance(value, dict):
+        return (
+            plain(value["data"])
+            if value.keys() == {"type", "data"}
+            else {k: plain(v) for k, v in value.items()}
+        )
+    return [plain(item) for item in value] if isinstance(value, list) else value
+
+
+def answer(host: Host, path: str, interface: str, method: str) -> Any:
+    (found,) = plain(host.call(path, interface, method, "a{sv}", "0"))
+    return found
+
+
+def paths(host: Host, name: str) -> list[Properties]:
+    found: list[Properties] = answer(host, host.source(wwid(name))["path"], SOURCE, "GetPaths")
+    return sorted(found, key=lambda path: str(path["HbaWwpn"]))
+
+
+def scan(host: Host, place: str) -> None:
+    """Have the kernel look for LUNs in a place; returns when p2vd has looked too."""
+    host.call(ROOT, MANAGER, "Rescan", "a{sv}", "1", "scsi", "s", place)
+    host.rescan()
+
+
+def refused(host: Host, source_id: str) -> str:
+    with pytest.raises(GuestError) as refusal:
+        host.plan(source_id)
+    return str(refusal.value)
+
+
+def test_a_lun_over_two_fabrics_from_its_ports_to_the_volume(vm: Vm) -> None:
+    fabric = Fabric.up(vm, "fc1:24M")
+    fill(vm, fabric.device("fc1"), 7)
+    digest = vm.out(f"sha256sum < {fabric.device('fc1')}")
+    rule = RULE.format(name="fc", match='wwpn = "20:00:02:FC:*:02"', provisioning="thin")
+    vm.write("/etc/p2vd/policy.d/50-lab.toml", rule)
+    vm.run("systemctl start p2vd")
+    host = Host(vm)
+    source = host.source(wwid("fc1"))
+    assert (source["Transport"], source["PathsReady"], source["MatchedPolicy"]) == ("fc", 2, "fc")
+    assert [(p["HbaWwpn"], p["TargetWwpn"], p["PortState"]) for p in paths(host, "fc1")] == [
+        (hba_wwpn(number), array_wwpn(number), "Online") for number in FABRICS
+    ]
+    hbas = {hba["Wwpn"]: hba for hba in answer(host, ROOT, MANAGER, "GetFabric")}
+    for number in FABRICS:
+        (port,) = [p for p in hbas[hba_wwpn(number)]["RemotePorts"] if p["Wwpn"] == array_wwpn(number)]
+        assert (hbas[hba_wwpn(number)]["State"], port["State"]) == ("Online", "Online")
+        assert "FCP Target" in port["Roles"]
+        assert [lun["Source"] for lun in port["Luns"]] == [wwid("fc1")]
+    # The array's own ports are HBAs of this machine too: it is both.
+    assert hbas.keys() == {wwpn(number) for number in FABRICS for wwpn in (hba_wwpn, array_wwpn)}
+    listed = vm.out("p2vctl fabric")
+    assert array_wwpn(1) in listed
+    job = host.migrate(wwid("fc1"), "fromfc")
+    done = host.wait_registered(job, 400)
+    require_same(vm, fabric.device("fc1"), done["Target"], done["Bytes"])
+    assert vm.out(f"sha256sum < {fabric.device('fc1')}") == digest
+
+
+def test_a_link_goes_down_and_comes_back(vm: Vm) -> None:
+    fabric = Fabric.up(vm, "fc1:24M")
+    host = Host.ready(vm)
+    assert host.source(wwid("fc1"))["PathsReady"] == 2
+    fabric.link(0, "down")
+    host.wait(lambda: host.source(wwid("fc1"))["PathsReady"] == 1, "one path faulty")
+    first, second = paths(host, "fc1")
+    assert (first["State"], second["State"], second["PortState"]) == ("faulty", "ready", "Online")
+    assert first["PortState"] != "Online"
+    host.rescan()
+    hbas = {hba["Wwpn"]: hba for hba in answer(host, ROOT, MANAGER, "GetFabric")}
+    assert hbas[hba_wwpn(0)]["State"] != "Online"
+    fabric.link(0, "up")
+    host.wait(lambda: host.source(wwid("fc1"))["PathsReady"] == 2, "both paths again")
+    assert [path["PortState"] for path in paths(host, "fc1")] == ["Online", "Online"]
+
+
+def test_luns_come_grow_and_change_where_the_scan_is_asked_for(vm: Vm) -> None:
+    fabric = Fabric.up(vm, "fc1:24M")
+    host = Host.ready(vm)
+    host.source(wwid("fc1"))
+    fabric.add("fc2:16M")
+    host.rescan()
+    assert wwid("fc2") not in {source["Id"] for source in host.of(SOURCE)}
+    # Through one port of the array: one path, and nothing anywhere else.
+    scan(host, array_wwpn(0))
+    assert host.source(wwid("fc2"))["PathsTotal"] == 1
+    (path,) = paths(host, "fc2")
+    assert path["TargetWwpn"] == array_wwpn(0)
+    (port,) = [
+        p
+        for hba in answer(host, ROOT, MANAGER, "GetFabric")
+        for p in hba["RemotePorts"]
+        if p["Wwpn"] == array_wwpn(1) and p["Target"]
+    ]
+    scan(host, f"{port['Target']}:1")
+    host.wait(lambda: host.source(wwid("fc2"))["PathsTotal"] == 2, "the other path")
+    # The array makes it larger: the paths say so once they are asked; the map is the administrator's.
+    vm.run("lab-disks fc-grow fc2 20M")
+    scan(host, array_wwpn(0))
+    scan(host, array_wwpn(1))
+    host.wait(lambda: {p["Size"] for p in paths(host, "fc2")} == {20 * MIB}, "the new size on both paths")
+    assert "differ in size" in " ".join(host.source(wwid("fc2"))["Reasons"])
+    # multipathd refuses while it waits for the event of the map's last change.
+    resize = f"multipathd resize map {wwid('fc2')} | grep -q ok"
+    host.wait(lambda: vm.run(resize, check=False).returncode == 0, "multipathd's resize")
+    host.wait(lambda: host.source(wwid("fc2"))["Size"] == 20 * MIB, "the new size of the map")
+    # Its number becomes another LUN's, under the map that is still there.
+    fabric.remove("fc2")
+    fabric.add("fc3:20M")
+    scan(host, array_wwpn(0))
+    scan(host, array_wwpn(1))
+    host.wait(lambda: not host.source(wwid("fc2"))["Usable"], "the reused number noticed")
+    assert f"is {wwid('fc3')}" in " ".join(host.source(wwid("fc2"))["Reasons"])
+    with pytest.raises(GuestError, match="NotFound"):
+        scan(host, "77:0:0")
+
+
+def test_every_kind_of_source_has_a_record_and_is_copied(vm: Vm) -> None:
+    node = nvme(vm, "nv1", "24M")
+    vm.run(
+        "mdadm -q --create /dev/md0 --run --assume-clean --level=1 --raid-devices=2 --metadata=1.2 "
+        "/dev/vdc missing"
+    )
+    uuid = vm.out("mdadm --detail --export /dev/md0 | sed -n s/MD_UUID=//p")
+    vm.run("mkdir -p /srv/images && truncate -s $((12 * 1048576 + 700)) /srv/images/a.img")
+    for seed, place in enumerate((node, "/dev/md0", "/srv/images/a.img")):
+        fill(vm, place, seed)
+    vm.run("qemu-img create -q -f qcow2 /srv/images/b.img 8M")
+    vm.write("/etc/p2vd/p2vd.toml", 'image_directories = ["/srv/images"]\n')
+    rule = RULE.format(name="images", match='transport = ["image", "md", "nvme"]', provisioning="thick")
+    vm.write("/etc/p2vd/policy.d/50-lab.toml", rule)
+    vm.run("systemctl start p2vd")
+    host = Host(vm)
+    sources = {source["Id"]: source for source in host.of(SOURCE)}
+    wwn = vm.out(f"cat /sys/block/{node.removeprefix('/dev/')}/wwid")
+    assert sources[wwn]["Transport"] == "nvme"
+    md = sources[f"md-{uuid}"]
+    assert (md["Transport"], md["Device"], md["Model"], md["Usable"]) == ("md", "/dev/md0", "raid1", True)
+    assert "member of the running array" in refused(host, "virtio-LAB-DISK512")
+    assert sources["/srv/images/a.img"]["Usable"]
+    assert "qcow2" in refused(host, "/srv/images/b.img")
+    jobs = [
+        host.migrate(name, f"m{number}") for number, name in enumerate(("/srv/images/a.img", md["Id"], wwn))
+    ]
+    for job, original in zip(jobs, ("/srv/images/a.img", "/dev/md0", node), strict=True):
+        done = host.wait_registered(job, 600)
+        require_same(vm, original, done["Target"], done["Bytes"])
+    # Another file of that name is another disk: what was planned with the one does not run with the other.
+    plan = host.plan("/srv/images/a.img", "again")
+    vm.run("cp /srv/images/a.img /srv/images/new && mv /srv/images/new /srv/images/a.img")
+    host.rescan()
+    with pytest.raises(GuestError, match="source's file is now"):
+        host.call(ROOT, MANAGER, "Migrate", "sa{sv}", plan, "0")
+
+
+def test_volume_groups_say_what_is_under_them_and_why_not(vm: Vm) -> None:
+    fabric = Fabric.up(vm, "clone:16M", "pv3:16M")
+    vm.run(
+        f"vgcreate -q -y --addtag san vg_out {fabric.device('pv3')} && "
+        "lvcreate -q -y -L 8M -n x --addtag t vg_out"
+    )
+    vm.run(
+        "mkdir -p /etc/lvm/profile && echo 'activation { thin_pool_autoextend_threshold=80 "
+        "thin_pool_autoextend_percent=30 }' > /etc/lvm/profile/early.profile"
+    )
+    vm.run("lvchange -q -y --metadataprofile early vg_san/pool0")
+    host = Host.ready(vm)
+    groups = {group["Name"]: group for group in host.of(GROUP)}
+    (pv,) = plain(groups["vg_out"]["Devices"])
+    assert (pv["Source"], pv["Missing"], pv["Duplicate"]) == (wwid("pv3"), False, False)
+    assert groups["vg_out"]["FreeExtents"] == int(vm.out("vgs --noheadings -o vg_free_count vg_out"))
+    assert (groups["vg_out"]["Tags"], groups["vg_out"]["Reasons"]) == (["san"], [])
+    (volume,) = answer(host, groups["vg_out"]["path"], GROUP, "GetVolumes")
+    assert (volume["Name"], volume["Tags"], volume["Size"]) == ("x", ["t"], 8 * MIB)
+    (pool,) = plain(groups["vg_san"]["ThinPools"])
+    assert (pool["AutoextendThreshold"], pool["AutoextendPercent"], pool["Active"]) == (80, 30, True)
+    (pool,) = plain(groups["vg_san4k"]["ThinPools"])
+    assert pool["AutoextendThreshold"] == 100
+    # A clone of the LUN: LVM's own report says that all is well.
+    vm.run(f"dd if={fabric.device('pv3')} of={fabric.device('clone')} bs=1M oflag=direct && udevadm settle")
+    host.rescan()
+    (group,) = [group for group in host.of(GROUP) if group["Name"] == "vg_out"]
+    assert {(pv["Source"], pv["Duplicate"]) for pv in plain(group["Devices"])} == {
+        (wwid("pv3"), False),
+        (wwid("clone"), True),
+    }
+    assert "there twice" in " ".join(group["Reasons"])
+    vm.run(f"wipefs -q -a {fabric.device('clone')}")
+    # Exported.
+    vm.run("vgchange -q -an vg_out && vgexport -q vg_out")
+    host.rescan()
+    (group,) = [group for group in host.of(GROUP) if group["Name"] == "vg_out"]
+    assert "exported" in " ".join(group["Reasons"])
+
+
+def test_a_part_of_the_host_that_does_not_answer_leaves_the_rest_as_it_was(vm: Vm) -> None:
+    host = Host.ready(vm)
+    host.source(host.san["boot1"].wwid)
+    before = {source["Id"] for source in host.of(SOURCE)}
+    # What multipathd says is garbage: a socket that answers, and not what was asked.
+    vm.run(
+        "mv /usr/sbin/multipathd /usr/sbin/multipathd.real && printf '#!/bin/sh\necho garbage\n' > "
+        "/usr/sbin/multipathd && chmod 755 /usr/sbin/multipathd"
+    )
+    with contextlib.suppress(GuestError):  # ScanFailed, where the scan was over within a second
+        host.rescan()
+    stale = ["busctl", "get-property", "org.p2vd1", ROOT, MANAGER, "StaleSince"]
+    host.wait(lambda: vm.out(stale) != "t 0", "a stale inventory")
+    assert {source["Id"] for source in host.of(SOURCE)} == before
+    assert "garbage" in vm.out(f"busctl get-property org.p2vd1 {ROOT} {MANAGER} Problems")
+    assert "not current" in refused(host, host.san["boot1"].wwid)
+    vm.run("mv /usr/sbin/multipathd.real /usr/sbin/multipathd")
+    host.wait(lambda: vm.out(stale) == "t 0", "a current inventory, without being asked")
+    host.plan(host.san["boot1"].wwid)
