@@ -16,6 +16,7 @@ class Call:
     kind: Literal["query", "change"]
     argv: tuple[str, ...]
     unit: str = ""
+    properties: tuple[str, ...] = ()
 
 
 @dataclass
@@ -57,9 +58,10 @@ class FakeCommands:
         deadline_s: float = 60.0,
         on_late: Callable[[str], None] = log_late,
         ok: Sequence[int] = (0,),
+        properties: Sequence[str] = (),
     ) -> Result:
         """Answer from the script; with `late` set, past the deadline."""
-        self.calls.append(Call("change", tuple(argv), unit))
+        self.calls.append(Call("change", tuple(argv), unit, tuple(properties)))
         if self.late:
             on_late(unit)
         return self._answer(tuple(argv), ok)

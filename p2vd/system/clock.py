@@ -2,12 +2,18 @@
 
 import threading
 import time
+from pathlib import Path
 from typing import Protocol
 
 
 def now_us() -> int:
     """Return the wall clock in microseconds since the epoch, as D-Bus and the store carry it."""
     return time.time_ns() // 1000
+
+
+def boot_id() -> str:
+    """Return what tells this boot of the host from every other."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 class Clock(Protocol):

@@ -112,6 +112,7 @@ class Commands(Protocol):
         deadline_s: float = 60.0,
         on_late: Callable[[str], None] = log_late,
         ok: Sequence[int] = (0,),
+        properties: Sequence[str] = (),
     ) -> Result:
         """Run a command that changes the host, to its end. Raises CommandFailed, ChangeUnknown."""
         ...
@@ -164,12 +165,14 @@ class SystemCommands:
         deadline_s: float = 60.0,
         on_late: Callable[[str], None] = log_late,
         ok: Sequence[int] = (0,),
+        properties: Sequence[str] = (),
     ) -> Result:
         """Run a command that changes LVM, dm, multipath or host state, and wait for its end.
 
         It runs in the transient unit `p2vd-change-{unit}.service`, is never killed, and outlives
         this process. Past `deadline_s` `on_late(unit)` is called once and the wait goes on. A unit
-        of that name that runs already makes this fail: it never runs twice at a time.
+        of that name that runs already makes this fail: it never runs twice at a time. `properties`
+        are the unit's own, besides those of every change (systemd.exec(5)).
 
         Raises CommandFailed, ChangeUnknown, ValueError where `unit` is no name for a unit.
         """
@@ -180,7 +183,7 @@ class SystemCommands:
         with _memory_file("stdout") as stdout, _memory_file("stderr") as stderr:
             try:
                 child = subprocess.Popen(
-                    self._unit_command(words, unit),
+                    self._unit_command(words, unit, properties),
                     stdin=subprocess.DEVNULL,
                     stdout=stdout,
                     stderr=stderr,
@@ -210,7 +213,7 @@ class SystemCommands:
         names: list[str] = [str(entry["unit"]) for entry in json.loads(listed.stdout or "[]")]
         return frozenset(name.removeprefix(UNIT_PREFIX).removesuffix(UNIT_SUFFIX) for name in names)
 
-    def _unit_command(self, words: tuple[str, ...], unit: str) -> list[str]:
+    def _unit_command(self, words: tuple[str, ...], unit: str, properties: Sequence[str]) -> list[str]:
         return [
             self._systemd_run,
             "--wait",
@@ -218,7 +221,7 @@ class SystemCommands:
             "--collect",
             "--quiet",
             f"--unit={UNIT_PREFIX}{unit}{UNIT_SUFFIX}",
-            *(f"--property={value}" for value in _UNIT_PROPERTIES),
+            *(f"--property={value}" for value in (*_UNIT_PROPERTIES, *properties)),
             *(f"--setenv={name}={value}" for name, value in _FIXED_ENVIRONMENT.items()),
             "--",
             # systemd expands $NAME in the arguments of a service; $$ is a plain $.

@@ -64,6 +64,12 @@ def test_change_runs_in_a_unit_that_nothing_kills(commands: SystemCommands, tmp_
     assert {"--wait", "--pipe", "--collect", "--property=SendSIGKILL=no"} <= set(options)
 
 
+def test_change_may_have_properties_of_its_own(commands: SystemCommands, tmp_path: Path) -> None:
+    commands.change(["true"], unit="x", properties=("BindReadOnlyPaths=/run/a:/etc/b",))
+    options = (tmp_path / "systemd-run.options").read_text().split()
+    assert {"--property=SendSIGKILL=no", "--property=BindReadOnlyPaths=/run/a:/etc/b"} <= set(options)
+
+
 def test_change_keeps_dollars(commands: SystemCommands) -> None:
     # The stand-in does not expand as systemd does, which makes one dollar of two.
     assert commands.change(["printf", "%s", "a$HOME"], unit="x").stdout == "a$$HOME"
