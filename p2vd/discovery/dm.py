@@ -108,3 +108,20 @@ def pool_status(commands: Commands, tpool: str) -> PoolStatus:
 def _mode(word: str) -> PoolMode:
     modes: dict[str, PoolMode] = {"rw": "rw", "ro": "ro", "out_of_data_space": "out_of_data_space"}
     return modes[word]
+
+
+def open_counts(commands: Commands) -> dict[str, int]:
+    """Return how often each device-mapper device is open, by its name; one command for all.
+
+    Raises CommandFailed, CommandTimedOut, DmUnclear.
+    """
+    argv = ["dmsetup", "info", "-c", "--noheadings", "--separator", ":", "-o", "open,name"]
+    counts = {}
+    for line in commands.query(argv).stdout.splitlines():
+        count, separator, name = line.partition(":")
+        if not separator or not count.isdigit():
+            if line.strip() in ("", "No devices found"):
+                continue
+            raise DmUnclear("its devices", line)
+        counts[name] = int(count)
+    return counts

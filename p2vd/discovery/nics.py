@@ -31,15 +31,16 @@ class Route:
     gateway: str = ""
 
 
-def route_to(portal: Portal) -> Route:
-    """Return the way to `portal` as the kernel would choose it now. Raises NoRoute."""
+def route_to(portal: Portal, nic: str = "") -> Route:
+    """Return the way to `portal` as the kernel would choose it now, by `nic` if given. Raises NoRoute."""
     try:
         address = ipaddress.ip_address(portal.address)
     except ValueError as error:
         raise NoRoute(str(portal), "it is no IP address") from error
     try:
         with IPRoute() as netlink:
-            (route,) = netlink.route("get", dst=str(address))
+            bound = {"oif": _index(netlink, nic)} if nic else {}
+            (route,) = netlink.route("get", dst=str(address), **bound)
             (link,) = netlink.get_links(route.get_attr("RTA_OIF"))
     except (NetlinkError, OSError, ValueError) as error:
         raise NoRoute(str(portal), str(error)) from error
@@ -51,3 +52,10 @@ def route_to(portal: Portal) -> Route:
         mtu_bytes=int(route_mtu or link.get_attr("IFLA_MTU")),
         gateway=str(route.get_attr("RTA_GATEWAY") or ""),
     )
+
+
+def _index(netlink: IPRoute, nic: str) -> int:
+    found: list[int] = netlink.link_lookup(ifname=nic)
+    if not found:
+        raise ValueError(f"there is no network interface {nic}")
+    return found[0]

@@ -247,12 +247,12 @@ class Discovery:
             # It may not know a map yet that the kernel has: of all maps it tells what it knows.
             return read_paths(self._commands)
 
-    def route_to(self, portal: Portal) -> "Route":
-        """Return which interface, address and MTU reach a portal. Raises nics.NoRoute."""
+    def route_to(self, portal: Portal, nic: str = "") -> "Route":
+        """Return which interface, address and MTU reach a portal, by `nic` if given. Raises nics.NoRoute."""
         # Here and not above: pyroute2 takes two thirds of the daemon's start.
         from p2vd.discovery import nics
 
-        return nics.route_to(portal)
+        return nics.route_to(portal, nic)
 
     def _exposures(self, problems: list[str]) -> tuple[Reason, ...]:
         exposures = _try(problems, lambda: read_exposures(self._commands, self._root))

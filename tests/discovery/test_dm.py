@@ -2,10 +2,11 @@
 
 import pytest
 
-from p2vd.discovery.dm import DmUnclear, dm_info, lv_dm_name, pool_status, split_dm_name
+from p2vd.discovery.dm import DmUnclear, dm_info, lv_dm_name, open_counts, pool_status, split_dm_name
 from p2vd.system.command import CommandFailed
 from tests.discovery.host import recorded_commands
 from tests.fakes import FakeCommands
+from tests.iscsi_host import captured
 
 TABLE = "0 32768 thin-pool 253:16 253:17 128 0 0 \n"
 
@@ -84,3 +85,17 @@ def test_names_of_volumes(vg: str, lv: str, name: str) -> None:
 
 def test_the_name_of_a_pools_layer() -> None:
     assert lv_dm_name("vg_san", "pool", "tpool") == "vg_san-pool-tpool"
+
+
+def test_how_often_devices_are_open() -> None:
+    counts = open_counts(FakeCommands().on("dmsetup info", captured("open-counts")))
+    assert counts["vg_san-pool0_tdata"] == 1
+    assert counts["vg_san-pool0"] == 0
+    assert open_counts(FakeCommands().on("dmsetup info", "No devices found\n")) == {}
+    assert open_counts(FakeCommands().on("dmsetup info", "2:a:b\n")) == {"a:b": 2}
+
+
+@pytest.mark.parametrize("answer", ["x:mpatha\n", "mpatha\n"])
+def test_an_unclear_count_is_named(answer: str) -> None:
+    with pytest.raises(DmUnclear):
+        open_counts(FakeCommands().on("dmsetup info", answer))

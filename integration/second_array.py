@@ -1,0 +1,120 @@
+"""A second array in the guest: one target that a test may refuse, starve and rearrange, beside the lab's own.
+
+Shell and configfs only: Python takes seconds to start in the emulated guest.
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+from integration.lab.vm import Vm
+
+IQN = "iqn.2026-01.org.example.lab:second"
+PORTALS = ("10.98.3.1", "10.98.4.1", "fd98:5::1")
+USER, SECRET = "host-side", "hostsecret-1234"
+USER_IN, SECRET_IN = "array-side", "arraysecret-5678"
+
+_CONFIG = "/sys/kernel/config/target"
+_GROUP = f"{_CONFIG}/iscsi/{IQN}/tpgt_1"
+_STORES = f"{_CONFIG}/core/fileio_7"
+_ACL = f"{_GROUP}/acls/$(sed -n s/^InitiatorName=//p /etc/iscsi/initiatorname.iscsi)"
+
+
+def wwid(name: str) -> str:
+    """Return the WWID of a disk of this array: NAA 6, LIO's OUI, the serial number."""
+    return "36001405" + _serial(name)
+
+
+def _serial(name: str) -> str:
+    return hashlib.md5(f"second {name}".encode()).hexdigest()[:25]
+
+
+@dataclass
+class SecondArray:
+    """The array: disks are files by name, shown under LUN numbers. A boot forgets all but the files."""
+
+    vm: Vm
+
+    def up(self, *, mutual: bool = True) -> None:
+        """Serve the target at all portals, CHAP in both directions; nothing logs in."""
+        lines = [
+            "set -e",
+            "mountpoint -q /sys/kernel/config || mount -t configfs configfs /sys/kernel/config",
+            "modprobe -a target_core_mod target_core_file iscsi_target_mod",
+            "mkdir -p /srv/second /var/target/pr /var/target/alua /etc/target/pr /etc/target/alua",
+            f"mkdir -p {_GROUP} {_STORES}",
+        ]
+        for number, portal in enumerate(PORTALS, 3):
+            nodad, shown = ("nodad", f"[{portal}]") if ":" in portal else ("", portal)
+            lines += [
+                f"ip link show isc{number} > /dev/null 2>&1 || ip link add isc{number} type dummy",
+                f"ip link set isc{number} up",
+                f"ip addr replace {_with_prefix(portal)} dev isc{number} {nodad}",
+                f"mkdir -p {_GROUP}/np/{shown}:3260",
+            ]
+        lines += [
+            f"echo 1 > {_GROUP}/attrib/authentication",
+            f"echo 0 > {_GROUP}/attrib/generate_node_acls",
+            f"mkdir -p {_ACL}",
+            f"echo 1 > {_GROUP}/enable",
+        ]
+        self.vm.run("\n".join(lines))
+        self.secrets(mutual=mutual)
+
+    def secrets(self, secret: str = SECRET, secret_in: str = SECRET_IN, *, mutual: bool = True) -> None:
+        """Say what the array wants to hear and what it proves itself with."""
+        user_in, secret_in = (USER_IN, secret_in) if mutual else ("", "")
+        for name, value in (
+            ("userid", USER),
+            ("password", secret),
+            ("userid_mutual", user_in),
+            ("password_mutual", secret_in),
+        ):
+            self.vm.run(f"echo -n '{value or 'NULL'}' > {_ACL}/auth/{name}")
+
+    def add(self, name: str, size_mib: int, number: int) -> str:
+        """Make a disk and map it; its WWID."""
+        store = f"{_STORES}/{name}"
+        size = size_mib << 20
+        self.vm.run(
+            f"set -e; truncate -s {size} /srv/second/{name}.img; mkdir -p {store}\n"
+            f"echo fd_dev_name=/srv/second/{name}.img,fd_dev_size={size},fd_buffered_io=1 > {store}/control\n"
+            f"echo 1 > {store}/enable; echo {_serial(name)} > {store}/wwn/vpd_unit_serial"
+        )
+        self.map(number, name)
+        return wwid(name)
+
+    def map(self, number: int, name: str) -> None:
+        """Show a disk to the host under a LUN number."""
+        lun, own = f"{_GROUP}/lun/lun_{number}", f"{_ACL}/lun_{number}"
+        self.vm.run(
+            f"set -e; mkdir -p {lun}; ln -s {_STORES}/{name} {lun}/store\nmkdir -p {own}; ln -s {lun} {own}/x"
+        )
+
+    def unmap(self, number: int) -> None:
+        """Take a LUN number away from the host; the disk stays in the array."""
+        lun, own = f"{_GROUP}/lun/lun_{number}", f"{_ACL}/lun_{number}"
+        self.vm.run(f"rm {own}/x && rmdir {own} && rm {lun}/store && rmdir {lun}")
+
+    def remap(self, number: int, name: str) -> None:
+        """Give a LUN number to another disk of the array."""
+        self.unmap(number)
+        self.map(number, name)
+
+    def grow(self, name: str, size_mib: int) -> None:
+        """Make a mapped disk larger; the host is not told."""
+        size = size_mib << 20
+        self.vm.run(
+            f"truncate -s {size} /srv/second/{name}.img; echo fd_dev_size={size} > {_STORES}/{name}/control"
+        )
+
+    def portal_down(self, portal: str) -> None:
+        """Pull a portal's cable."""
+        self.vm.run(f"ip addr del {_with_prefix(portal)} dev isc{PORTALS.index(portal) + 3}")
+
+    def portal_up(self, portal: str) -> None:
+        """Plug it in again."""
+        self.vm.run(f"ip addr add {_with_prefix(portal)} dev isc{PORTALS.index(portal) + 3}")
+
+
+def _with_prefix(portal: str) -> str:
+    return f"{portal}/{64 if ':' in portal else 24}"
