@@ -16,6 +16,7 @@ from p2vd.jobs.contents_keeper import FRESH_S
 from p2vd.jobs.events import Event, InventoryChanged, PolicyErrorsChanged
 from p2vd.jobs.host_maps import maps_in_use, target_maps
 from p2vd.jobs.policies import PolicyKeeper
+from p2vd.jobs.portals import Portals
 from p2vd.jobs.runner import JobRunner
 from p2vd.jobs.services import Services
 from p2vd.jobs.transitions import TERMINAL, JobEvent, advance
@@ -42,7 +43,8 @@ _DOCTOR_S = 0.9
 class Engine:
     """Plans, starts and steers jobs. Thread-safe."""
 
-    def __init__(self, services: Services, policies: PolicyKeeper) -> None:
+    def __init__(self, services: Services, policies: PolicyKeeper, portals: Portals) -> None:
+        self.portals = portals
         self._services = services
         self._board = services.board
         self._policies = policies
@@ -57,6 +59,7 @@ class Engine:
     def start(self) -> None:
         """Look at the host, and go on with every job that was running, without being asked."""
         self._services.inventory.start()
+        self.portals.start()
         for job in self._board.jobs():
             if job.stage not in TERMINAL or self._unfinished(job):
                 log.info("job %s: resumed in stage %s", job.uuid, job.stage.value)
@@ -77,6 +80,7 @@ class Engine:
         self._stopped.set()
         self._services.inventory.stop()
         self._services.contents.stop()
+        self.portals.stop()
         with self._lock:
             runners = list(self._runners.values())
         for runner in runners:

@@ -53,6 +53,13 @@ class MachineChanged:
     uuid: str
 
 
+@dataclass(frozen=True)
+class PortalChanged:
+    """A portal came, went, or is in another state."""
+
+    id: str
+
+
 Event = (
     InventoryChanged
     | PolicyErrorsChanged
@@ -61,4 +68,5 @@ Event = (
     | JobRemoved
     | MachineAdded
     | MachineChanged
+    | PortalChanged
 )

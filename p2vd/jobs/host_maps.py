@@ -3,9 +3,10 @@
 from p2vd.model.inventory import Inventory
 from p2vd.policy.model import PolicySet
 
-_IN_USE = frozenset(
+IN_USE = frozenset(
     {"mounted", "swap", "active-lv", "md-member", "physical-volume", "partition-maps", "holder"}
 )
+"""Codes of the reasons that say that the host itself uses a disk."""
 
 
 def target_maps(inventory: Inventory, policies: PolicySet) -> frozenset[str]:
@@ -29,5 +30,5 @@ def maps_in_use(inventory: Inventory) -> frozenset[str]:
     return frozenset(
         source.dm_uuid
         for source in inventory.sources
-        if source.dm_uuid and any(reason.code in _IN_USE for reason in source.reasons)
+        if source.dm_uuid and any(reason.code in IN_USE for reason in source.reasons)
     )

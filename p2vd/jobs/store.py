@@ -1,4 +1,4 @@
-"""The durable memory: plans, jobs and machines in one SQLite file.
+"""The durable memory: plans, jobs, machines and portals in one SQLite file.
 
 Every change is committed with `synchronous=FULL` before the call returns: a transition is durable
 before anyone is told. Values are JSON of the model, so that a daemon of version N reads what
@@ -16,6 +16,7 @@ from p2vd.model.codec import from_json, to_json
 from p2vd.model.errors import NotFound, P2vdError
 from p2vd.model.job import Job, Machine
 from p2vd.model.plan import Plan
+from p2vd.model.portal import PortalRecord
 
 _VERSION = 1
 _SCHEMA = """
@@ -24,7 +25,7 @@ CREATE TABLE record (
 ) STRICT;
 """
 
-T = TypeVar("T", Plan, Machine, Job)
+T = TypeVar("T", Plan, Machine, Job, PortalRecord)
 
 
 @dataclass(eq=False)
@@ -40,7 +41,7 @@ class StoreDamaged(P2vdError):
 
 
 class Store:
-    """Plans, jobs and machines by id. Thread-safe."""
+    """Plans, jobs, machines and portals by id. Thread-safe."""
 
     def __init__(self, path: Path) -> None:
         """Open or create `path`. Raises StoreDamaged where its content fails SQLite's own check."""
@@ -48,7 +49,7 @@ class Store:
         self._lock = threading.RLock()
         # What was decoded or written last: this is the file's only writer, and jobs are read many
         # times a second.
-        self._known: dict[tuple[str, str], Plan | Machine | Job] = {}
+        self._known: dict[tuple[str, str], Plan | Machine | Job | PortalRecord] = {}
         try:
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode=WAL")
@@ -154,6 +155,21 @@ class Store:
         with self._lock:
             return self._put(Machine, uuid, change(self.machine(uuid)))
 
+    def portals(self) -> tuple[PortalRecord, ...]:
+        """All remembered portals."""
+        return self._all(PortalRecord)
 
-def _kind(cls: type[Plan] | type[Machine] | type[Job]) -> str:
+    def put_portal(self, record: PortalRecord) -> None:
+        """Remember a portal, in place of one of the same id."""
+        self._put(PortalRecord, record.id, record)
+
+    def remove_portal(self, portal_id: str) -> None:
+        """Forget a portal; nothing happens where it is not known."""
+        with self._lock:
+            key = (_kind(PortalRecord), portal_id)
+            self._db.execute("DELETE FROM record WHERE kind = ? AND id = ?", key)
+            self._known.pop(key, None)
+
+
+def _kind(cls: type[Plan] | type[Machine] | type[Job] | type[PortalRecord]) -> str:
     return cls.__name__.lower()

@@ -34,6 +34,7 @@ from p2vd.registration.libvirt_domain import Libvirt
 from p2vd.system.process import spawn
 from tests.fakes import FakeCommands
 from tests.jobs.fake_disks import BIOS, LONG_S, Disks
+from tests.jobs.portal_desk import no_portals
 from tests.jobs.values import WWID, machine_and_job, source
 
 NODE = "/dev/mapper/mpatha"
@@ -94,7 +95,7 @@ class Lab:
             worker_ids=(os.getuid(), os.getgid()),
             spawn=spawn,
         )
-        self.engine = Engine(self.services, policies)
+        self.engine = Engine(self.services, policies, no_portals(directory / "portals"))
         self.engine.subscribe(self.hear)
         policies.reload()
 

@@ -11,8 +11,10 @@ from p2vd.jobs.board import Board
 from p2vd.jobs.events import Event, JobAdded, JobChanged, MachineAdded
 from p2vd.jobs.store import Store, StoreDamaged
 from p2vd.jobs.transitions import JobEvent
+from p2vd.model.disk import Portal
 from p2vd.model.errors import IllegalTransition, NotFound
 from p2vd.model.job import Activity, Hold, Job, JobError, Progress, Stage
+from p2vd.model.portal import Node, PortalRecord
 from tests.jobs.values import machine_and_job, plan
 
 
@@ -31,6 +33,17 @@ def test_what_was_put_is_there_for_the_next_daemon(path: Path) -> None:
     assert again.plan(plan().id) == plan()
     assert again.jobs() == (job,)
     assert again.machines() == (machine,)
+
+
+def test_portals_are_remembered_and_forgotten(path: Path) -> None:
+    node = Node("iqn.x", "10.1.1.1", 3260, 1, record_made=True, session_boot="boot")
+    record = PortalRecord(Portal("10.1.1.1", 3260), "ens4", ("iqn.x",), chap=True, nodes=(node,))
+    store = Store(path)
+    store.put_portal(record)
+    assert Store(path).portals() == (record,)
+    store.remove_portal(record.id)
+    store.remove_portal(record.id)
+    assert Store(path).portals() == store.portals() == ()
 
 
 def test_what_is_not_there_is_said(path: Path) -> None:
