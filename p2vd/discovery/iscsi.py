@@ -100,11 +100,7 @@ def _portal(directory: Path) -> Portal | None:
         address = read_text(directory / f"{kind}address")
         port = read_text(directory / f"{kind}port")
         if address and address != "(null)":
-<<<<<<< HEAD
-            return Portal(address, int(port) if port.isascii() and port.isdigit() else _DEFAULT_PORT)
-=======
-            return Portal(address, int(port) if port.isdigit() else DEFAULT_PORT)
->>>>>>> 7dd9f0d (discovery: open-iscsi's tool, its sessions and errors, and who answers at a path)
+            return Portal(address, int(port) if port.isascii() and port.isdigit() else DEFAULT_PORT)
     return None
 
 

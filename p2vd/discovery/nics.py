@@ -8,6 +8,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from p2vd.model.disk import Portal
 from p2vd.model.errors import P2vdError
+from p2vd.model.portal import Route
 
 
 @dataclass(eq=False)
@@ -19,16 +20,6 @@ class NoRoute(P2vdError):
 
     def __str__(self) -> str:
         return f"This host has no route to the portal {self.portal}: {self.problem}. Look at ip route."
-
-
-@dataclass(frozen=True)
-class Route:
-    """How packets leave for a portal. `mtu_bytes` is the interface's, or the route's where it has one."""
-
-    nic: str
-    source_address: str
-    mtu_bytes: int
-    gateway: str = ""
 
 
 def route_to(portal: Portal, nic: str = "") -> Route:

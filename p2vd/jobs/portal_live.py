@@ -4,7 +4,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from p2vd.discovery.iscsi import Session
 from p2vd.discovery.iscsiadm import Iscsiadm
@@ -13,10 +13,7 @@ from p2vd.jobs.portal_remove import PortalRemoval
 from p2vd.model.disk import Portal
 from p2vd.model.errors import P2vdError
 from p2vd.model.inventory import Inventory
-from p2vd.model.portal import PortalRecord, PortalSession, PortalState, PortalView, RescanReport
-
-if TYPE_CHECKING:  # pyroute2 is slow to import: only where there is a portal
-    from p2vd.discovery.nics import Route
+from p2vd.model.portal import PortalRecord, PortalSession, PortalState, PortalView, RescanReport, Route
 
 
 @dataclass(eq=False)
@@ -74,10 +71,10 @@ class PortalTools:
     rescan: LunRescan
     removal: PortalRemoval
     inventory: Callable[[], Inventory]
-    route: Callable[[Portal, str], "Route"]
+    route: Callable[[Portal, str], Route]
     boot_id: str
 
-    def route_of(self, record: PortalRecord) -> "Route":
+    def route_of(self, record: PortalRecord) -> Route:
         """Return how packets to a portal leave this host. Raises NoRoute."""
         return self.route(record.portal, self.iscsiadm.nic(record.interface))
 

@@ -155,6 +155,16 @@ class RescanReport:
 
 
 @dataclass(frozen=True)
+class Route:
+    """How packets leave for a portal. `mtu_bytes` is the interface's, or the route's where it has one."""
+
+    nic: str
+    source_address: str
+    mtu_bytes: int
+    gateway: str = ""
+
+
+@dataclass(frozen=True)
 class PortalView:
     """Everything about a portal at one moment. `error_name` is empty when there is none."""
 

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from p2vd.sim.iscsi import Iscsi
 from p2vd.sim.lvm import Answered, Lvm
 from p2vd.sim.san import IQN, Lun, SimPath
 from p2vd.sim.volumes import Volumes
@@ -22,6 +23,8 @@ class SimCommands:
         self._volumes = volumes
         self._san = volumes.san
         self._lvm = Lvm(volumes)
+        self._iscsi = Iscsi(volumes.san)
+        self._changes = {**self._lvm.commands, "iscsiadm": self._iscsi.iscsiadm}
         self.counts: dict[str, int] = {}
         self._queries: dict[tuple[str, ...], Callable[[Sequence[str]], str]] = {
             ("multipathd", "show", "maps", "json"): self._maps,
@@ -32,6 +35,8 @@ class SimCommands:
             ("dmsetup", "info"): self._dm_info,
             ("dmsetup", "table"): self._dm_table,
             ("dmsetup", "status"): self._dm_status,
+            ("/lib/udev/scsi_id",): self._iscsi.identity,
+            ("udevadm", "settle"): lambda _: "",
             ("blockdev", "--setro"): lambda words: self._set_read_only(words, True),
             ("blockdev", "--setrw"): lambda words: self._set_read_only(words, False),
             (sys.executable, "-m", "p2vd.system.attribute"): _scan,
@@ -52,10 +57,11 @@ class SimCommands:
         deadline_s: float = 60.0,
         on_late: Callable[[str], None] = log_late,
         ok: Sequence[int] = (0,),
+        properties: Sequence[str] = (),
     ) -> Result:
         """Run a change. Raises CommandFailed, also for a command that the simulator does not know."""
         log.info("simulated change %s: %s", unit, command_line(argv))
-        run = self._lvm.commands.get(argv[0])
+        run = self._changes.get(argv[0])
         if run is None:
             raise CommandFailed(tuple(argv), _NOT_FOUND, "the simulated host has no such command.")
         return self._run(argv, run, argv[1:], ok)
@@ -92,6 +98,8 @@ class SimCommands:
         return f'{{\n   "major_version": 0,\n   "minor_version": 1,\n   "map":{_map_json(lun)}\n}}\n'
 
     def _dm_info(self, words: Sequence[str]) -> str:
+        if words[-2:] == ["-o", "open,name"]:
+            return self._dm_opens()
         *options, name = words
         if options[-2:] != ["-o", "uuid,open,suspended,readonly,name"]:
             raise Answered(1, f"  The simulator does not know dmsetup info {' '.join(words)}.\n")
@@ -100,6 +108,14 @@ class SimCommands:
         if device is None:
             raise Answered(1, "Device does not exist.\nCommand failed.\n")
         return f"{device.uuid}:{mapper.open_count(device)}:Active:Writeable:{name}\n"
+
+    def _dm_opens(self) -> str:
+        mapper = self._volumes.mapper
+        maps = [
+            (mapper.stacked_on(lun.device), lun.map_name) for lun in self._san.luns.values() if lun.mapped
+        ]
+        volumes = [(mapper.open_count(device), name) for name, device in mapper.devices.items()]
+        return "".join(f"{count}:{name}\n" for count, name in (*maps, *volumes))
 
     def _dm_table(self, words: Sequence[str]) -> str:
         device = self._volumes.mapper.devices.get(words[-1])

@@ -53,7 +53,11 @@ class Mapper:
         for watched in [fd for fd in device.watched if _is_closed(fd)]:
             device.watched.remove(watched)
             os.close(watched)
-        return len(device.watched) + sum(device.device in other.below for other in self.devices.values())
+        return len(device.watched) + self.stacked_on(device.device)
+
+    def stacked_on(self, device: str) -> int:
+        """How many devices are stacked on one (`dm-3`)."""
+        return sum(device in other.below for other in self.devices.values())
 
     def open(self, device: DmDevice) -> int:
         """Return a descriptor that stands for an open of the device, until its last copy is closed."""

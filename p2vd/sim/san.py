@@ -70,6 +70,8 @@ class San:
         self._dms = 0
         self._serials = 0
         self._hosts: set[int] = set()
+        self.sessions: set[int] = set()
+        """Numbers of iSCSI sessions; each is its SCSI host's too."""
 
     def next_dm(self) -> str:
         """Return a device-mapper name that was never used."""
@@ -241,8 +243,8 @@ class San:
         if fibre:
             self._link(host)
         else:
-            # 192.0.2.0/24 is for examples (RFC 5737).
-            self.tree.session(host, host, f"192.0.2.{host}", IQN)
+            self.sessions.add(host)
+            self.tree.session(host, host, address_of(host), IQN)
 
     def _link(self, host: int) -> None:
         """Show an HBA and the array's port that it sees; names as of NAA 2, with local addresses."""
@@ -265,6 +267,11 @@ class San:
         }
         self.tree.port("fc_host", f"host{host}", hba)
         self.tree.port("fc_remote_ports", f"rport-{host}:0-1", array)
+
+
+def address_of(session: int) -> str:
+    """Return where a session goes to: 192.0.2.0/24 is for examples (RFC 5737)."""
+    return f"192.0.2.{session}"
 
 
 def basics(number: str, size_bytes: int, sector_size: int) -> dict[str, str | bytes]:

@@ -22,9 +22,10 @@ class Tree:
         kinds = ("block", "iscsi_session", "iscsi_connection", "scsi_host", "fc_host", "fc_remote_ports")
         for kind in kinds:
             (root / "sys/class" / kind).mkdir(parents=True)
-        for directory in ("sys/block", "proc/1"):
+        for directory in ("sys/block", "proc/1", "etc/iscsi"):
             (root / directory).mkdir(parents=True)
         (root / "proc/1/mountinfo").touch()
+        (root / "etc/iscsi/iscsid.conf").touch()
         (root / "proc/swaps").write_text("Filename\tType\tSize\tUsed\tPriority\n")
 
     def add(self, name: str, place: str, attributes: Mapping[str, str | bytes]) -> None:
@@ -75,9 +76,12 @@ class Tree:
 
     def session(self, number: int, host: int, address: str, iqn: str) -> None:
         """Show an iSCSI session with its one connection to port 3260."""
-        session = Path(self._sys) / f"class/iscsi_session/session{number}"
-        session.mkdir()
-        (session / "targetname").write_text(f"{iqn}\n")
+        place = f"devices/platform/host{host}/session{number}/iscsi_session/session{number}"
+        session = Path(self._sys) / place
+        session.mkdir(parents=True)
+        for attribute, value in (("targetname", iqn), ("ifacename", "default"), ("state", "LOGGED_IN")):
+            (session / attribute).write_text(f"{value}\n")
+        (Path(self._sys) / f"class/iscsi_session/session{number}").symlink_to(f"../../{place}")
         connection = Path(self._sys) / f"class/iscsi_connection/connection{number}:0"
         connection.mkdir()
         for kind in ("", "persistent_"):

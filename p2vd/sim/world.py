@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 
 from p2vd.bus.port import Authority
+from p2vd.model.disk import Portal
+from p2vd.model.portal import Route
 from p2vd.sim.authority import SimAuthority
 from p2vd.sim.commands import SimCommands
 from p2vd.sim.events import Uevents
@@ -63,6 +65,10 @@ class World:
     def libvirt(self, uri: str) -> SimLibvirt:
         """Return the simulated libvirt."""
         return SimLibvirt(uri, self.volumes)
+
+    def route_to(self, portal: Portal, nic: str) -> Route:
+        """Return how packets to a portal leave this host."""
+        return Route(nic or "sim0", "192.0.2.254", mtu_bytes=1500)
 
     def authority(self, bus: Authority) -> SimAuthority:
         """Return who decides here; `bus` tells who asks."""

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from p2vd.discovery.nics import Route
 from p2vd.jobs.events import Event, PortalChanged
 from p2vd.jobs.lun_rescan import LunRescan
 from p2vd.jobs.lun_use import LunUse
@@ -19,7 +18,7 @@ from p2vd.jobs.store import Store
 from p2vd.model.disk import Portal
 from p2vd.model.errors import P2vdError
 from p2vd.model.inventory import Inventory
-from p2vd.model.portal import PortalState, PortalView
+from p2vd.model.portal import PortalState, PortalView, Route
 from p2vd.policy.model import PolicySet
 from tests.iscsi_host import IscsiHost, make_host
 from tests.jobs.values import source
