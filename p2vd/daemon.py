@@ -8,7 +8,7 @@ import pwd
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,9 @@ from p2vd.bus.polkit import Polkit
 from p2vd.bus.port import Authority
 from p2vd.bus.service import Service
 from p2vd.config import Config, load, policy_texts, show
+from p2vd.discovery.dm import open_counts
+from p2vd.discovery.iscsi import Session, list_sessions
+from p2vd.discovery.iscsiadm import Iscsiadm
 from p2vd.discovery.scanner import Discovery
 from p2vd.discovery.scsi_scan import look_for_luns
 from p2vd.discovery.watcher import EventSource, Watcher, block_events
@@ -31,14 +34,23 @@ from p2vd.jobs.contents_keeper import ContentsKeeper, Helper
 from p2vd.jobs.engine import Engine
 from p2vd.jobs.examiner_helper import ExaminerHelper
 from p2vd.jobs.inventory_keeper import InventoryKeeper
+from p2vd.jobs.lun_rescan import LunRescan
+from p2vd.jobs.lun_use import LunUse
 from p2vd.jobs.policies import PolicyKeeper
 from p2vd.jobs.pool_watch import PoolWatch
+from p2vd.jobs.portal_live import PortalTools
+from p2vd.jobs.portal_remove import PortalRemoval
+from p2vd.jobs.portals import Portals
 from p2vd.jobs.services import Hypervisor, Services
 from p2vd.jobs.store import Store
+from p2vd.model.disk import Portal
 from p2vd.model.errors import P2vdError
+from p2vd.model.inventory import Inventory
+from p2vd.model.portal import Route
 from p2vd.provisioning.lvm import Volumes
 from p2vd.provisioning.quarantine import Quarantine
 from p2vd.system import notify
+from p2vd.system.clock import boot_id
 from p2vd.system.command import Commands, SystemCommands
 from p2vd.system.process import Spawn, spawn
 
@@ -53,7 +65,7 @@ _FIRST_SCAN_S = 20
 
 @dataclass(frozen=True)
 class Doors:
-    """What the daemon reaches its host by, real or simulated. `root`: where /sys and /proc are."""
+    """What the daemon reaches its host by, real or simulated. `root`: where /sys, /proc, /etc, /run are."""
 
     commands: Commands
     events: Callable[[], EventSource]
@@ -63,6 +75,7 @@ class Doors:
     worker_ids: tuple[int, int]
     connect: Callable[[], Any]
     authority: Callable[[Any], Authority]
+    route_to: Callable[[Portal, str], Route]
     version: str = __version__
     root: Path = Path("/")
 
@@ -138,6 +151,7 @@ def real_doors(config: Config) -> Doors:
         worker_ids=(user.pw_uid, user.pw_gid),
         connect=dbus.SystemBus,
         authority=Polkit,
+        route_to=_route_to,
     )
 
 
@@ -146,6 +160,13 @@ def _libvirt(uri: str) -> Hypervisor:
     from p2vd.registration.libvirt_domain import Libvirt
 
     return Libvirt(uri)
+
+
+def _route_to(portal: Portal, nic: str) -> Route:
+    # Here and not above: pyroute2 takes two thirds of the daemon's start.
+    from p2vd.discovery import nics
+
+    return nics.route_to(portal, nic)
 
 
 def simulation(
@@ -177,6 +198,7 @@ def simulation(
         connect=(lambda: dbus.bus.BusConnection(bus_address)) if bus_address else dbus.SystemBus,
         authority=lambda connection: world.authority(Polkit(connection)),
         version=f"{__version__} (simulation)",
+        route_to=world.route_to,
         root=world.root,
     )
     return config, doors, world
@@ -211,8 +233,31 @@ def build(config: Config, doors: Doors) -> tuple[Engine, Services]:
         sysfs=sysfs,
         look_for_luns=partial(look_for_luns, commands, sysfs=sysfs),
     )
-    engine = Engine(services, policies)
+    engine = Engine(services, policies, _portals(services, doors))
     return engine, services
+
+
+def _portals(services: Services, doors: Doors) -> Portals:
+    commands, inventory, sysfs = services.commands, services.inventory, services.sysfs
+    iscsiadm = Iscsiadm(commands, doors.root / "etc/iscsi", doors.root / "run/p2vd", sysfs)
+    release = services.contents.release
+
+    def sessions() -> Sequence[Session]:
+        return list_sessions(sysfs)
+
+    def use(seen: Inventory) -> LunUse:
+        return LunUse(seen, services.policies(), services.board.jobs(), open_counts(commands))
+
+    tools = PortalTools(
+        iscsiadm,
+        sessions,
+        LunRescan(commands, iscsiadm, sessions, inventory.fresh, use, release),
+        PortalRemoval(commands, inventory.fresh, use, release),
+        inventory.current,
+        doors.route_to,
+        boot_id(),
+    )
+    return Portals(tools, services.store, services.board.publish)
 
 
 def serve(config: Config, doors: Doors) -> int:

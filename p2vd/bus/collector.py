@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from p2vd.bus import views
-from p2vd.bus.names import JOB, KIND, MACHINE, MANAGER, ROOT, SOURCE, VOLUME_GROUP, object_path
+from p2vd.bus.names import JOB, KIND, MACHINE, MANAGER, PORTAL, ROOT, SOURCE, VOLUME_GROUP, object_path
 from p2vd.bus.port import EnginePort
 from p2vd.bus.tree import Interfaces
 from p2vd.jobs.events import (
@@ -24,6 +24,7 @@ from p2vd.jobs.events import (
     MachineAdded,
     MachineChanged,
     PolicyErrorsChanged,
+    PortalChanged,
 )
 from p2vd.model.errors import NotFound
 from p2vd.model.inventory import Difference, Inventory
@@ -36,9 +37,9 @@ log = logging.getLogger(__name__)
 Topic = tuple[str, str]
 
 EVERYTHING: frozenset[Topic] = frozenset(
-    {(MANAGER, ""), (SOURCE, ""), (VOLUME_GROUP, ""), (MACHINE, ""), (JOB, "")}
+    {(MANAGER, ""), (SOURCE, ""), (VOLUME_GROUP, ""), (MACHINE, ""), (JOB, ""), (PORTAL, "")}
 )
-INVENTORY: frozenset[Topic] = frozenset({(MANAGER, ""), (SOURCE, ""), (VOLUME_GROUP, "")})
+INVENTORY: frozenset[Topic] = frozenset({(MANAGER, ""), (SOURCE, ""), (VOLUME_GROUP, ""), (PORTAL, "")})
 WORK: frozenset[Topic] = frozenset({(MACHINE, ""), (JOB, ""), (VOLUME_GROUP, "")})
 
 
@@ -218,6 +219,18 @@ class Collector:
             picture.complete.add(KIND[JOB])
         return None
 
+    def _read_portals(self, picture: Picture, portal_id: str) -> None:
+        try:
+            portals = self._engine.portals
+            found = (portals.view(portal_id),) if portal_id else portals.views()
+        except NotFound:
+            picture.gone.add(object_path(PORTAL, portal_id))
+            return
+        for portal in found:
+            picture.objects[object_path(PORTAL, portal.record.id)] = {PORTAL: views.portal(portal)}
+        if not portal_id:
+            picture.complete.add(KIND[PORTAL])
+
     def _job(self, job: Job) -> views.Properties:
         activity, stalled = self._engine.activity(job.uuid), self._engine.stalled(job.uuid)
         return views.job(job, activity, stalled, time.time_ns() // 1000)
@@ -235,6 +248,7 @@ _READERS: Mapping[str, Callable[[Collector, Picture, str], None]] = {
     VOLUME_GROUP: Collector._read_volume_groups,
     MACHINE: Collector._read_machines,
     JOB: Collector._read_jobs,
+    PORTAL: Collector._read_portals,
 }
 
 
@@ -242,7 +256,8 @@ def topics_of(event: Event) -> Collection[Topic]:
     """What has to be read again after `event`."""
     match event:
         case InventoryChanged(Difference(sources, volume_groups)):
-            found = {(SOURCE, source_id) for source_id in sources} | {(MANAGER, "")}
+            # Paths that come and go are seen at portals too.
+            found = {(SOURCE, source_id) for source_id in sources} | {(MANAGER, ""), (PORTAL, "")}
             return found | {(VOLUME_GROUP, uuid) for uuid in volume_groups}
         case InventoryChanged() | PolicyErrorsChanged():
             return INVENTORY
@@ -254,3 +269,5 @@ def topics_of(event: Event) -> Collection[Topic]:
             return ((MACHINE, ""),)
         case MachineChanged(uuid):
             return ((MACHINE, uuid),)
+        case PortalChanged(portal_id):
+            return ((PORTAL, portal_id),)

@@ -14,23 +14,26 @@ from p2vd.bus.names import (
     JOB,
     MACHINE,
     MANAGER,
+    PORTAL,
     SOURCE,
     VOLUME_GROUP,
     object_path,
 )
 from p2vd.bus.port import EnginePort
+from p2vd.jobs.portal_request import PortalRequest
 from p2vd.model.errors import IllegalTransition, InvalidArgument, P2vdError
 from p2vd.model.job import Caller, Job, Stage
 
-RESCAN_REPLY_S = 0.9  # a call is answered within a second
+REPLY_S = 0.9  # a call is answered within a second
 
 # What is read again after a call that failed: it may have done a part of its work.
 AFTER_FAILURE: Mapping[str, Collection[Topic]] = {
-    MANAGER: ((MANAGER, ""),),
+    MANAGER: ((MANAGER, ""), (PORTAL, "")),
     SOURCE: (),
     VOLUME_GROUP: (),
     MACHINE: WORK,
     JOB: WORK,
+    PORTAL: ((PORTAL, ""),),
 }
 
 _ENDED = frozenset({Stage.PROVEN, Stage.FAILED, Stage.CANCELLING, Stage.CANCELLED})
@@ -75,6 +78,9 @@ class Methods:
             (MANAGER, "Migrate"): self._migrate,
             (MANAGER, "Reload"): self._reload,
             (MANAGER, "Doctor"): self._doctor,
+            (MANAGER, "AddPortal"): self._add_portal,
+            (MANAGER, "RemovePortal"): self._remove_portal,
+            (PORTAL, "Rescan"): self._rescan_portal,
             (SOURCE, "GetPaths"): self._paths,
             (VOLUME_GROUP, "GetVolumes"): self._volumes,
             (MACHINE, "Pause"): self._machine_pause,
@@ -104,7 +110,7 @@ class Methods:
         with self._scan_lock:
             scans.running += 1
         self._engine.rescan(done, str(call.options.get("scsi", "")))
-        if finished.wait(RESCAN_REPLY_S) and errors:
+        if finished.wait(REPLY_S) and errors:
             raise errors[0]
         return Answer(changed=INVENTORY)
 
@@ -129,6 +135,45 @@ class Methods:
 
     def _doctor(self, _: Call) -> Answer:
         return Answer((tuple(views.finding(finding) for finding in self._engine.doctor()),))
+
+    def _add_portal(self, call: Call) -> Answer:
+        (portal,) = call.arguments
+        options = call.options
+        request = PortalRequest(
+            str(portal),
+            targets=_strings(options.get("targets", ())),
+            chap_user=str(options.get("chap-user", "")),
+            chap_secret=_descriptor(options.get("chap-secret")),
+            chap_user_in=str(options.get("chap-user-in", "")),
+            chap_secret_in=_descriptor(options.get("chap-secret-in")),
+            discovery_chap=bool(options.get("discovery-chap", False)),
+        )
+        portal_id = self._engine.portals.add(request)
+        return Answer((object_path(PORTAL, portal_id),), ((PORTAL, portal_id),))
+
+    def _remove_portal(self, call: Call) -> Answer:
+        (portal,) = call.arguments
+        return self._soon(lambda done: self._engine.portals.remove(str(portal), done), "")
+
+    def _rescan_portal(self, call: Call) -> Answer:
+        hct = str(call.options.get("hct", ""))
+        return self._soon(lambda done: self._engine.portals.rescan(call.object_id, hct, done), call.object_id)
+
+    @staticmethod
+    def _soon(begin: Callable[[Callable[[P2vdError | None], None]], None], portal_id: str) -> Answer:
+        """Begin something at a portal and answer when it is over, or after a second while it goes on."""
+        finished = threading.Event()
+        errors: list[P2vdError] = []
+
+        def done(error: P2vdError | None) -> None:
+            if error is not None:
+                errors.append(error)
+            finished.set()
+
+        begin(done)
+        if finished.wait(REPLY_S) and errors:
+            raise errors[0]
+        return Answer(changed=((PORTAL, portal_id),))
 
     def _paths(self, call: Call) -> Answer:
         source = self._engine.inventory().source(call.object_id)
@@ -200,6 +245,16 @@ class Methods:
         if refusals:
             raise refusals[0]
         return Answer(changed=WORK)
+
+
+def _descriptor(value: object) -> int | None:
+    """Take over a descriptor that came as an option."""
+    take = getattr(value, "take", None)
+    return int(take()) if take is not None else None
+
+
+def _strings(value: object) -> tuple[str, ...]:
+    return tuple(value) if isinstance(value, tuple) else ()
 
 
 def _keep_target(call: Call) -> bool:

@@ -11,14 +11,21 @@ SOURCE: Final = "org.p2vd1.Source"
 VOLUME_GROUP: Final = "org.p2vd1.VolumeGroup"
 MACHINE: Final = "org.p2vd1.Machine"
 JOB: Final = "org.p2vd1.Job"
-INTERFACES: Final = (MANAGER, SOURCE, VOLUME_GROUP, MACHINE, JOB)
+PORTAL: Final = "org.p2vd1.Portal"
+INTERFACES: Final = (MANAGER, SOURCE, VOLUME_GROUP, MACHINE, JOB, PORTAL)
 
 PROPERTIES: Final = "org.freedesktop.DBus.Properties"
 INTROSPECTABLE: Final = "org.freedesktop.DBus.Introspectable"
 OBJECT_MANAGER: Final = "org.freedesktop.DBus.ObjectManager"
 
 # The last part of an object's path names its kind: /org/p2vd1/KIND/ID.
-KIND: Final = {SOURCE: "source", VOLUME_GROUP: "volume_group", MACHINE: "machine", JOB: "job"}
+KIND: Final = {
+    SOURCE: "source",
+    VOLUME_GROUP: "volume_group",
+    MACHINE: "machine",
+    JOB: "job",
+    PORTAL: "portal",
+}
 
 ACTION_MIGRATE: Final = "org.p2vd1.migrate"
 ACTION_INSPECT: Final = "org.p2vd1.inspect"
@@ -53,7 +60,7 @@ ERRORS: Final = {
     "PolicyInvalid": "policy files have errors; the policies read before stay in force",
     "InvalidArgument": "an argument or an option's value is wrong",
     "StillLooking": "the answer takes longer than a call may; ask again",
-    "NotFound": "there is no such source, plan, job or machine",
+    "NotFound": "there is no such source, plan, job, machine or portal",
     "Refused": "the disk may not be copied as asked; all reasons are in the sentence",
     "IllegalTransition": "the job or machine is not in a state in which this can happen",
     "PlanOutdated": "what the plan was made from has changed",
@@ -69,6 +76,22 @@ ERRORS: Final = {
     "ScsiScanFailed": "the kernel's scan for LUNs did not work everywhere",
     "MultipathdUnclear": "multipathd's answer could not be understood",
     "DmUnclear": "device-mapper's answer could not be understood",
+    "PortalUnreachable": "nothing answers at the portal; p2vd tries again",
+    "LoginTimedOut": "the portal answers, but the login did not end; p2vd tries again",
+    "IscsidUnavailable": "this host's iscsid does not do its work; p2vd tries again",
+    "LoginRefused": "the target refuses this host: CHAP, or the initiator's name",
+    "LoginRejected": "the login failed for good, for another reason than what this host proved",
+    "NoTargets": "the portal offers this initiator no target",
+    "PortalNotOffered": "the portal offers what was asked for only at another address, or not at all",
+    "RecordForeign": "open-iscsi has a record of the target that p2vd did not make and does not change",
+    "RecordGone": "the CHAP secret of a remembered portal is no longer there",
+    "InterfaceMissing": "the host has no network interface and no iface of that name",
+    "IscsiDriverMissing": "the kernel has no iSCSI transport that could be used",
+    "IscsiadmFailed": "iscsiadm failed for a reason of its own",
+    "IscsiadmUnclear": "iscsiadm's answer could not be understood",
+    "PortalInUse": "disks behind the portal are in use, so its sessions stay",
+    "PortalFault": "p2vd failed at a portal for a reason of its own",
+    "ScanFailed": "the host could not be scanned",
     "NoRoute": "no interface of this host reaches the portal",
     "MarkerUnwritable": "a quarantine marker could not be written",
     "StoreDamaged": "the job store cannot be trusted",

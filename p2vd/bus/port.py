@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from p2vd.jobs.events import Event
+from p2vd.jobs.portal_request import PortalRequest
 from p2vd.model.contents import Findings
 from p2vd.model.disk import Source
 from p2vd.model.doctor import Finding
@@ -12,6 +13,31 @@ from p2vd.model.errors import P2vdError
 from p2vd.model.inventory import Inventory
 from p2vd.model.job import Activity, Caller, Job, Machine
 from p2vd.model.plan import Plan
+from p2vd.model.portal import PortalView
+
+
+class PortalsPort(Protocol):
+    """The iSCSI portals as the bus sees them. Called on threads of the bus; nothing waits for a network."""
+
+    def views(self) -> tuple[PortalView, ...]:
+        """Every portal as it is now."""
+        ...
+
+    def view(self, portal_id: str, /) -> PortalView:
+        """One portal as it is now. Raises NotFound."""
+        ...
+
+    def add(self, request: PortalRequest, /) -> str:
+        """Remember a portal and log in to it; returns its id. The descriptors become the portals' own."""
+        ...
+
+    def remove(self, text: str, done: Callable[[P2vdError | None], None], /) -> None:
+        """Log out and forget; `done` is called on any thread when it is over. Raises NotFound."""
+        ...
+
+    def rescan(self, text: str, hct: str, done: Callable[[P2vdError | None], None], /) -> None:
+        """Look for LUNs behind a portal; `done` is called on any thread when it is over."""
+        ...
 
 
 class EnginePort(Protocol):
@@ -19,6 +45,11 @@ class EnginePort(Protocol):
 
     Which jobs and machines are on the bus is what `jobs()` and `machines()` list.
     """
+
+    @property
+    def portals(self) -> PortalsPort:
+        """The iSCSI portals."""
+        ...
 
     def inventory(self) -> Inventory:
         """What the last scan saw."""

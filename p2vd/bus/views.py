@@ -13,6 +13,7 @@ from p2vd.model.doctor import Finding
 from p2vd.model.job import Activity, Job, JobError, Machine, Stage
 from p2vd.model.lvm import Lv, Pv, ThinPool, Vg
 from p2vd.model.plan import Plan, Verify
+from p2vd.model.portal import PortalSession, PortalView, RescanReport
 
 Properties = dict[str, object]
 
@@ -227,6 +228,49 @@ def job(value: Job, activity: Activity, stalled: str, now_us: int) -> Properties
         "Digest": value.digest,
         "SourceStable": value.source_stable,
         "Error": _error(value.error),
+    }
+
+
+def portal(value: PortalView) -> Properties:
+    """Properties of org.p2vd1.Portal."""
+    record = value.record
+    return {
+        "Id": record.id,
+        "Address": record.portal.address,
+        "Port": record.portal.port,
+        "Interface": record.interface,
+        "Targets": record.targets,
+        "Chap": record.chap,
+        "State": value.state.value,
+        "Error": (value.error_name, value.error),
+        "Sessions": tuple(_session(session) for session in value.sessions),
+        "Luns": value.luns,
+        "Nic": value.nic,
+        "SourceAddress": value.source_address,
+        "Gateway": value.gateway,
+        "Mtu": value.mtu_bytes,
+        "Rescanning": value.rescanning,
+        "LastRescan": _rescan_report(value.rescan),
+    }
+
+
+def _session(session: PortalSession) -> dict[str, Variant]:
+    return {
+        "Target": Variant("s", session.target_iqn),
+        "Number": Variant("i", session.number),
+        "State": Variant("s", session.state),
+        "Ours": Variant("b", session.ours),
+    }
+
+
+def _rescan_report(report: RescanReport) -> dict[str, Variant]:
+    return {
+        "Time": Variant("t", report.time_us),
+        "New": Variant("as", report.new),
+        "Grown": Variant("as", report.grown),
+        "Vanished": Variant("as", report.vanished),
+        "Replaced": Variant("as", report.replaced),
+        "LeftAlone": Variant("as", report.left_alone),
     }
 
 

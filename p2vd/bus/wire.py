@@ -16,12 +16,14 @@ _BASIC: Mapping[str, type] = {
     "i": dbus.Int32,
     "t": dbus.UInt64,
 }
-_PLAIN: Mapping[str, tuple[type, type]] = {
+_PLAIN: Mapping[str, tuple[type, Callable[[Any], object]]] = {
     "s": (str, str),
     "b": (dbus.Boolean, bool),
     "t": (int, int),
     "u": (int, int),
     "d": (float, float),
+    # Whoever wants the descriptor takes it from this; it closes itself where nobody does.
+    "h": (dbus.types.UnixFd, lambda descriptor: descriptor),
 }
 
 
@@ -95,13 +97,17 @@ def encode_properties(types: Mapping[str, str], values: Mapping[str, object]) ->
 
 
 def fits(signature: str, value: object) -> bool:
-    """Whether a received `value` is of the basic type `signature`."""
+    """Whether a received `value` is of the basic type `signature`, or a list of strings for `as`."""
+    if signature == "as":
+        return isinstance(value, list) and all(isinstance(item, str) for item in value)
     wanted, _ = _PLAIN[signature]
     return isinstance(value, wanted) and isinstance(value, dbus.Boolean) == (signature == "b")
 
 
 def plain(signature: str, value: Any) -> object:
-    """Return a received `value` of the basic type `signature` as Python's own type."""
+    """Return a received `value` that `fits` as Python's own type; a descriptor as dbus.types.UnixFd."""
+    if signature == "as":
+        return tuple(str(item) for item in value)
     _, convert = _PLAIN[signature]
     return convert(value)
 

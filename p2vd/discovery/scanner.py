@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from p2vd.discovery.disks import Disks, PathFacts, read_disks
 from p2vd.discovery.doctor import read_host_facts
@@ -19,16 +19,13 @@ from p2vd.discovery.part import groups_on, merged, part_of, strangers
 from p2vd.discovery.sysfs import BlockTree, Node, read_block_tree, reread
 from p2vd.discovery.usage import path_reasons, path_warnings, usage_reasons
 from p2vd.discovery.virtual import OtherFacts, read_images, read_others, shown_images
-from p2vd.model.disk import PathState, Portal, Source
+from p2vd.model.disk import PathState, Source
 from p2vd.model.doctor import HostFacts
 from p2vd.model.errors import NotFound, P2vdError, Reason
 from p2vd.model.fc import Hba
 from p2vd.model.inventory import Inventory
 from p2vd.model.lvm import Vg
 from p2vd.system.command import CommandFailed, Commands
-
-if TYPE_CHECKING:
-    from p2vd.discovery.nics import Route
 
 log = logging.getLogger(__name__)
 
@@ -246,13 +243,6 @@ class Discovery:
                 raise
             # It may not know a map yet that the kernel has: of all maps it tells what it knows.
             return read_paths(self._commands)
-
-    def route_to(self, portal: Portal, nic: str = "") -> "Route":
-        """Return which interface, address and MTU reach a portal, by `nic` if given. Raises nics.NoRoute."""
-        # Here and not above: pyroute2 takes two thirds of the daemon's start.
-        from p2vd.discovery import nics
-
-        return nics.route_to(portal, nic)
 
     def _exposures(self, problems: list[str]) -> tuple[Reason, ...]:
         exposures = _try(problems, lambda: read_exposures(self._commands, self._root))

@@ -13,7 +13,10 @@ from p2vd.jobs.events import (
     MachineAdded,
     MachineChanged,
     PolicyErrorsChanged,
+    PortalChanged,
 )
+from p2vd.jobs.lun_use import PortalInUse
+from p2vd.jobs.portal_request import PortalRequest
 from p2vd.model.contents import UNDER_EXAMINATION, Findings
 from p2vd.model.disk import Source
 from p2vd.model.doctor import Finding, Severity
@@ -29,9 +32,50 @@ from p2vd.model.errors import (
 from p2vd.model.inventory import Inventory
 from p2vd.model.job import Activity, Caller, Hold, Job, JobError, Machine, MachineState, Progress, Stage
 from p2vd.model.plan import Plan
+from p2vd.model.portal import PortalState, PortalView, RescanReport
 from tests.bus import values
 
 _ENDED = (Stage.PROVEN, Stage.FAILED, Stage.CANCELLED)
+
+
+class FakePortals:
+    """Satisfies PortalsPort: remembers what it was asked, and what the descriptors held."""
+
+    def __init__(self, engine: "FakeEngine") -> None:
+        self._engine = engine
+        self.portals: dict[str, PortalView] = {}
+
+    def views(self) -> tuple[PortalView, ...]:
+        return tuple(self.portals.values())
+
+    def view(self, portal_id: str) -> PortalView:
+        if portal_id not in self.portals:
+            raise NotFound("portal", portal_id)
+        return self.portals[portal_id]
+
+    def add(self, request: PortalRequest) -> str:
+        record, chap = request.read()
+        secrets = [chap.secret.reveal(), chap.secret_in.reveal() if chap.secret_in else ""] if chap else []
+        self._engine.asked.append(["add_portal", record.id, list(record.targets), secrets])
+        self.portals[record.id] = PortalView(record, PortalState.CONNECTING)
+        self._engine.tell(PortalChanged(record.id))
+        return record.id
+
+    def remove(self, text: str, done: Callable[[P2vdError | None], None]) -> None:
+        self._engine.asked.append(["remove_portal", text])
+        if text not in self.portals:
+            raise NotFound("portal", text)
+        if self.portals[text].luns:
+            done(PortalInUse(text, ("/dev/mapper/mpathb is mounted on /mnt.",)))
+            return
+        del self.portals[text]
+        done(None)
+
+    def rescan(self, text: str, hct: str, done: Callable[[P2vdError | None], None]) -> None:
+        self._engine.asked.append(["rescan_portal", text, hct])
+        report = RescanReport(1, new=("36001405d",), left_alone=("36001405e is in use.",))
+        self.portals[text] = replace(self.portals[text], rescan=report)
+        done(None)
 
 
 class FakeEngine:
@@ -51,6 +95,7 @@ class FakeEngine:
         self.asked: list[list[object]] = []
         self._looks_left = 0
         self._findings: tuple[Finding, ...] = ()
+        self.portals = FakePortals(self)
 
     def inventory(self) -> Inventory:
         return self._inventory
@@ -163,9 +208,9 @@ class FakeEngine:
 
     def add(self, job_uuid: str, machine_uuid: str, uid: int = 0) -> None:
         self._machines[machine_uuid] = values.machine(machine_uuid, (job_uuid,))
-        self._tell(MachineAdded(machine_uuid))
+        self.tell(MachineAdded(machine_uuid))
         self._jobs[job_uuid] = values.job(job_uuid, machine_uuid, Caller(uid))
-        self._tell(JobAdded(job_uuid))
+        self.tell(JobAdded(job_uuid))
 
     def stage(self, job_uuid: str, stage: str, error: str = "") -> None:
         job = self.job(job_uuid)
@@ -180,26 +225,37 @@ class FakeEngine:
 
     def stall(self, job_uuid: str, where: str) -> None:
         self._activity[job_uuid] = (Activity.STALLED, where)
-        self._tell(JobChanged(job_uuid))
+        self.tell(JobChanged(job_uuid))
 
     def forget(self, job_uuid: str) -> None:
         del self._jobs[job_uuid]
-        self._tell(JobRemoved(job_uuid, "done"))
+        self.tell(JobRemoved(job_uuid, "done"))
 
     def machine_state(self, uuid: str, state: str, domain: str = "", error: str = "") -> None:
         failure = JobError("RegistrationFailed", error) if error else None
         changed = replace(self.machine(uuid), state=MachineState(state), domain_uuid=domain, error=failure)
         self._machines[uuid] = changed
-        self._tell(MachineChanged(uuid))
+        self.tell(MachineChanged(uuid))
 
     def unplug(self, source_id: str) -> None:
         sources = tuple(source for source in self._inventory.sources if source.id != source_id)
         self._inventory = replace(self._inventory, sources=sources)
-        self._tell(InventoryChanged())
+        self.tell(InventoryChanged())
+
+    def portal(self, portal_id: str, state: str, luns: int = 0, error: str = "") -> None:
+        view = replace(values.PORTAL, record=self.portals.portals[portal_id].record, luns=luns)
+        named = "LoginRefused" if error else ""
+        view = replace(view, state=PortalState(state), error_name=named, error=error)
+        self.portals.portals[portal_id] = view
+        self.tell(PortalChanged(portal_id))
+
+    def lose_portal(self, portal_id: str) -> None:
+        del self.portals.portals[portal_id]
+        self.tell(PortalChanged(portal_id))
 
     def break_policies(self, *errors: str) -> None:
         self._errors = errors
-        self._tell(PolicyErrorsChanged())
+        self.tell(PolicyErrorsChanged())
 
     def find(self, severity: str, code: str, text: str) -> None:
         self._findings = (*self._findings, Finding(Severity(severity), Reason(code, text)))
@@ -232,8 +288,8 @@ class FakeEngine:
 
     def _change(self, job: Job) -> None:
         self._jobs[job.uuid] = job
-        self._tell(JobChanged(job.uuid))
+        self.tell(JobChanged(job.uuid))
 
-    def _tell(self, event: Event) -> None:
+    def tell(self, event: Event) -> None:
         for listener in self._listeners:
             listener(event)

@@ -11,7 +11,7 @@ from p2vd.bus.collector import Collector
 from p2vd.bus.fabric import fabric
 from p2vd.bus.introspection import interfaces
 from p2vd.bus.methods import Methods
-from p2vd.bus.names import ACTIONS, INTERFACES, JOB, MACHINE, MANAGER, ROOT, SOURCE, VOLUME_GROUP
+from p2vd.bus.names import ACTIONS, INTERFACES, JOB, MACHINE, MANAGER, PORTAL, ROOT, SOURCE, VOLUME_GROUP
 from p2vd.bus.tree import append
 from p2vd.bus.wire import Variant, encode_properties
 from p2vd.model.contents import Findings
@@ -31,6 +31,7 @@ VIEWS: dict[str, views.Properties] = {
     VOLUME_GROUP: views.volume_group(values.VG, {"pool0": 1}, ""),
     MACHINE: views.machine(values.machine()),
     JOB: views.job(values.job(), Activity.RUNNING, "", 0),
+    PORTAL: views.portal(values.PORTAL),
 }
 GROUP = VIEWS[VOLUME_GROUP]
 (FABRIC,) = fabric(replace(values.INVENTORY, sources=(values.FC_SOURCE,)))
@@ -73,6 +74,8 @@ def test_every_method_takes_options_last_and_names_a_known_action() -> None:
         (MANAGER, FABRIC),
         (MANAGER, FABRIC["RemotePorts"].value[0]),  # type: ignore[index]  # a list
         (MANAGER, FABRIC["RemotePorts"].value[0]["Luns"].value[0]),  # type: ignore[index]  # a list
+        (PORTAL, views.portal(values.PORTAL)["Sessions"][0]),  # type: ignore[index]  # a tuple
+        (PORTAL, views.portal(values.PORTAL)["LastRescan"]),
     ],
 )
 def test_keys_of_dictionaries_are_documented(interface: str, dictionary: dict[str, Variant]) -> None:

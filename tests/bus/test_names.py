@@ -80,6 +80,9 @@ def test_errors_outside_the_table_arrive_as_failed() -> None:
         "p2vd.discovery.multipath",
         "p2vd.discovery.nics",
         "p2vd.jobs.store",
+        "p2vd.jobs.inventory_keeper",
+        "p2vd.jobs.lun_use",
+        "p2vd.jobs.portal_live",
     ],
 )
 def test_every_error_has_a_name_in_the_table(module: str) -> None:

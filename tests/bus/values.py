@@ -8,6 +8,7 @@ from p2vd.model.inventory import Inventory
 from p2vd.model.job import Caller, Job, Machine, Progress
 from p2vd.model.lvm import Lv, Pv, ThinPool, Vg
 from p2vd.model.plan import CopyOptions, DomainOptions, Plan, Provisioning, SourceBinding, Target
+from p2vd.model.portal import PortalRecord, PortalSession, PortalState, PortalView
 from p2vd.model.size import GIB, MIB
 
 WWID = "36001405a9e26254e651465c89ff715d5"
@@ -154,6 +155,16 @@ PLAN = Plan(
     digest_parts=(("source", WWID),),
     steps=("Create the thin volume vg_san/erp1-disk0.", "Copy 10 GiB and read it back."),
     warnings=("Only 1 of 2 paths answers.",),
+)
+
+PORTAL = PortalView(
+    PortalRecord(Portal("10.98.1.1", 3260), chap=True, settled=True),
+    PortalState.CONNECTED,
+    sessions=(PortalSession("iqn.2026-01.org.example.lab:t1", 1, "LOGGED_IN", ours=True),),
+    luns=1,
+    nic="ens4",
+    source_address="10.98.1.9",
+    mtu_bytes=9000,
 )
 
 
