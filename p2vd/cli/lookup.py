@@ -2,10 +2,16 @@
 
 from collections.abc import Iterable, Sequence
 
-from p2vd.bus.names import JOB, MACHINE, SOURCE, VOLUME_GROUP
+from p2vd.bus.names import JOB, MACHINE, PORTAL, SOURCE, VOLUME_GROUP
 from p2vd.cli.client import CliError, Object
 
-_LISTS = {JOB: "p2vctl jobs", MACHINE: "p2vctl jobs", SOURCE: "p2vctl sources", VOLUME_GROUP: "p2vctl vgs"}
+_LISTS = {
+    JOB: "p2vctl jobs",
+    MACHINE: "p2vctl jobs",
+    SOURCE: "p2vctl sources",
+    VOLUME_GROUP: "p2vctl vgs",
+    PORTAL: "p2vctl portals list",
+}
 
 _KINDS = {VOLUME_GROUP: "volume group"}
 
@@ -41,7 +47,7 @@ def source_id(text: str, objects: Iterable[Object]) -> str:
 
 def identity(item: Object) -> str:
     """The id that an object is found by."""
-    return str(item["Id"] if item.interface == SOURCE else item["Uuid"])
+    return str(item["Id"] if item.interface in (SOURCE, PORTAL) else item["Uuid"])
 
 
 def _names(item: Object) -> tuple[str, ...]:
@@ -50,6 +56,8 @@ def _names(item: Object) -> tuple[str, ...]:
         return (identity(item), name, str(item["Device"]), f"/dev/mapper/{name}")
     if item.interface in (MACHINE, VOLUME_GROUP):
         return (identity(item), str(item["Name"]))
+    if item.interface == PORTAL:
+        return (identity(item), str(item["Address"]))
     return (identity(item),)
 
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from p2vd import __version__
-from p2vd.cli import commands
+from p2vd.cli import commands, portals
 from p2vd.cli.client import Client, CliError, Exit
 
 Command = Callable[[Client, argparse.Namespace], Exit]
@@ -59,6 +59,8 @@ def build_parser() -> argparse.ArgumentParser:
     target.add_argument("--keep-target", action="store_true", help="keep the volume as it is")
     verb("doctor", commands.doctor, prints_json=True)
     verb("reload", commands.reload)
+    text = "The iSCSI portals that p2vd logs this host in to."
+    portals.add_parsers(verbs.add_parser("portals", help=text, description=text))
     one = verb("rescan", commands.rescan)
     one.add_argument(
         "place",

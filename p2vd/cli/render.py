@@ -199,6 +199,53 @@ def jobs(objects: Sequence[Object]) -> str:
     return "\n".join([table(head, rows), *([""] if errors else []), *errors])
 
 
+def portals(objects: Sequence[Object]) -> str:
+    """One line a portal; below, what is wrong with some."""
+    rows = [
+        (
+            item["Id"],
+            item["State"],
+            f"{_sessions_up(item)}/{len(item['Sessions'])}",
+            str(item["Luns"]),
+            item["Nic"] or "-",
+            item["SourceAddress"] or "-",
+            str(item["Mtu"] or "-"),
+        )
+        for item in objects
+    ]
+    head = ("PORTAL", "STATE", "SESSIONS", "LUNS", "NIC", "SOURCE", "MTU")
+    wrong = [f"{item['Id']}: {item['Error'][1]}" for item in objects if item["Error"][1]]
+    wrong += [f"{item['Id']}: {text}" for item in objects for text in item["LastRescan"]["LeftAlone"]]
+    return "\n".join([table(head, rows), *([""] if wrong else []), *wrong])
+
+
+def portal(item: Object) -> str:
+    """What a portal is now, in a sentence."""
+    if item["State"] == "connecting":
+        return f"{item['Id']} is being connected. See: p2vctl portals list"
+    foreign = sum(not session["Ours"] for session in item["Sessions"])
+    used = f" ({foreign} of them there before, and not p2vd's to end)" if foreign else ""
+    way = f" by {item['Nic']}, {item['SourceAddress']}, MTU {item['Mtu']}" if item["Nic"] else ""
+    return (
+        f"{item['Id']} is connected: {_sessions_up(item)} of {len(item['Sessions'])} sessions{used}{way}. "
+        "See: p2vctl sources"
+    )
+
+
+def rescan(item: Object) -> str:
+    """What a rescan of a portal found, a line each."""
+    report = item["LastRescan"]
+    lines = [f"new: {wwid}" for wwid in report["New"]]
+    for word, key in (("grown", "Grown"), ("vanished", "Vanished"), ("replaced", "Replaced")):
+        lines += [f"{word}: {text}" for text in report[key]]
+    lines += [f"! left alone: {text}" for text in report["LeftAlone"]]
+    return "\n".join([f"{item['Id']}: {'' if lines else 'nothing has changed.'}".rstrip(), *lines])
+
+
+def _sessions_up(item: Object) -> int:
+    return sum(session["State"] == "LOGGED_IN" for session in item["Sessions"])
+
+
 def state(job: Object) -> str:
     """What a job does now: why it is held, else its activity."""
     if job["Holds"]:
