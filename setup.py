@@ -48,6 +48,7 @@ TOOLS = (
     ("dmsetup", "dmsetup"),
     ("multipath", "multipath-tools"),
     ("iscsiadm", "open-iscsi"),
+    ("sg_turs", "sg3-utils"),
 )
 
 # What to place: pattern in the checkout, directory under the root. Files under etc/ are the administrator's.

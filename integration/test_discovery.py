@@ -1,0 +1,219 @@
+"""Discovery on real parts: what the host sees, how it reaches it, and what it never takes for another."""
+
+import contextlib
+
+import pytest
+
+from integration.host import SOURCE, Host, Properties
+from integration.lab import san
+from integration.lab.shell import GuestError
+from integration.lab.vm import Vm
+from integration.portals import Portals
+from integration.second_array import IQN, SECRET, SECRET_IN, USER, USER_IN, SecondArray
+from integration.second_array import wwid as wwid_of
+
+pytestmark = pytest.mark.lab
+
+MIB = 1 << 20
+
+# ---- iSCSI -----------------------------------------------------------------------------------------
+
+A, B, SIX = "10.98.3.1:3260", "10.98.4.1:3260", "[fd98:5::1]:3260"
+RIGHT = {"user": USER, "secret": SECRET, "user_in": USER_IN, "secret_in": SECRET_IN}
+EXECS = "/run/p2vd/words"
+
+
+def sessions(vm: Vm, iqn: str = IQN) -> list[str]:
+    """Return the portals that the host has a session to at a target."""
+    said = vm.run("iscsiadm -m session", check=False).stdout.splitlines()
+    return sorted(line.split()[2].partition(",")[0] for line in said if f" {iqn} " in f"{line} ")
+
+
+def record_words(vm: Vm, *programs: str) -> None:
+    """Have every call of programs write down its arguments, which any user of a host could see."""
+    for program in programs:
+        vm.write(
+            f"{program}.new", f'#!/bin/sh\necho "$0 $*" >> {EXECS}\nexec {program}.real "$@"\n', mode="755"
+        )
+        vm.run(f"mv {program} {program}.real; mv {program}.new {program}")
+
+
+def records(vm: Vm) -> str:
+    return vm.run(f"find /etc/iscsi/nodes/{IQN} /etc/iscsi/ifaces -type f 2>/dev/null", check=False).stdout
+
+
+def source(host: Host, wwid: str) -> Properties | None:
+    return next((found for found in host.of(SOURCE) if found["Id"] == wwid), None)
+
+
+def wait_paths(host: Host, wwid: str, ready: int, total: int) -> Properties:
+    """Wait until a LUN is one source with so many paths."""
+    found: Properties = host.wait(
+        lambda: (
+            (now := source(host, wwid)) and (now["PathsReady"], now["PathsTotal"]) == (ready, total) and now
+        ),
+        f"{wwid} with {ready} of {total} paths",
+    )
+    return found
+
+
+def connected(vm: Vm, *portals: str) -> tuple[Host, Portals, SecondArray]:
+    """Return a host that is logged in to portals of an array with one disk, and sees it."""
+    array = SecondArray(vm)
+    array.up()
+    wwid = array.add("first", 32, 1)
+    host = Host.ready(vm)
+    own = Portals(host)
+    assert own.add(*portals, **RIGHT)[0] == 0
+    wait_paths(host, wwid, len(portals), len(portals))
+    return host, own, array
+
+
+def test_iscsi_mutual_chap_refuses_clearly_and_connects_by_every_portal(vm: Vm) -> None:
+    array = SecondArray(vm)
+    array.up()
+    wwid = array.add("first", 32, 1)
+    host = Host.ready(vm)
+    own = Portals(host)
+    record_words(vm, "/usr/sbin/iscsiadm", "/usr/bin/systemd-run")
+
+    wrong = {**RIGHT, "secret": "not-the-host-secret"}
+    assert own.add("10.98.3.1", **wrong)[0] == 1
+    refused = own.wait(A, "refused")
+    assert refused["Error"][0] == "LoginRefused"
+    assert "CHAP user or secret" in refused["Error"][1]
+    wrong_in = {**RIGHT, "secret_in": "not-the-arrays-secret"}
+    status, said = own.add("10.98.3.1", **wrong_in)
+    assert status == 1
+    assert "could not prove itself" in said
+    assert sessions(vm) == []
+    assert records(vm) == ""
+    assert len(sessions(vm, san.IQN)) == 2
+
+    status, said = own.add("10.98.3.1", "10.98.4.1@isc4", "fd98:5::1", **RIGHT)
+    assert status == 0, said
+    assert sessions(vm) == [A, B, SIX]
+    disk = wait_paths(host, wwid, 3, 3)
+    assert (disk["Transport"], disk["Size"]) == ("iscsi", 32 * MIB)
+    assert "isc4" in vm.out("cat /sys/class/iscsi_session/*/ifacename")
+    # Target and initiator are one host here: packets go by the loopback interface.
+    ways = {name: (found["Nic"], found["Mtu"], found["Luns"]) for name, found in own.all().items()}
+    assert ways == dict.fromkeys((A, f"{B}@isc4", SIX), ("lo", 65536, 1))
+
+    vm.run(f"grep -q iscsiadm.*--login {EXECS} && grep -q systemd-run.*BindReadOnlyPaths {EXECS}")
+    seen = "/var/lib/p2vd /run/p2vd /var/log"
+    for secret in (SECRET, SECRET_IN, "not-the-host-secret", "not-the-arrays-secret"):
+        assert vm.run(f"grep -rlF {secret} {seen}", check=False).stdout == ""
+        assert vm.run(f"journalctl -o cat | grep -F {secret}", check=False).stdout == ""
+    modes = vm.out(f"find /etc/iscsi/nodes/{IQN} -type f -printf '%m %u\\n' | sort -u")
+    assert modes == "600 root"
+    # 15 s by the record; multipathd sets its fast_io_fail_tmo, 5 s in this lab, for the paths of maps.
+    record = vm.out(f"cat /etc/iscsi/nodes/{IQN}/10.98.3.1,3260,1/default")
+    assert "node.session.timeo.replacement_timeout = 15" in record
+    assert "node.startup = automatic" in record
+
+
+def test_iscsi_a_portal_is_removed_only_when_nobody_uses_its_disks(vm: Vm) -> None:
+    host, own, _ = connected(vm, "10.98.3.1", "10.98.4.1")
+    wwid = wwid_of("first")
+    before = sessions(vm, san.IQN)
+    device = vm.out(f"ls -d /dev/disk/by-id/dm-uuid-mpath-{wwid}")
+    vm.run(f"mkfs.ext4 -q -F {device} && mkdir -p /mnt/x && mount {device} /mnt/x")
+    host.rescan()
+    remove(host, A)
+    kept = host.wait(lambda: (now := own.all()[A]) and now["Error"][1] and now, "the refusal")
+    assert (kept["State"], kept["Error"][0]) == ("connected", "PortalInUse")
+    assert "mounted" in kept["Error"][1]
+    assert "/mnt/x" in kept["Error"][1]
+    assert sessions(vm) == [A, B]
+    vm.run("umount /mnt/x")
+    for portal in (A, B):
+        remove(host, portal)
+        host.wait(lambda portal=portal: portal not in own.all(), f"{portal} gone")  # type: ignore[misc]
+    assert sessions(vm) == []
+    assert records(vm) == ""
+    host.wait(lambda: source(host, wwid) is None, "the disk gone")
+    assert sessions(vm, san.IQN) == before
+    assert vm.run("multipath -ll | grep -c faulty", check=False).stdout.strip() == "0"
+
+
+def remove(host: Host, portal: str) -> None:
+    """Ask for it; what refuses it within a second comes back as an error, later as the portal's Error."""
+    with contextlib.suppress(GuestError):
+        host.call("/org/p2vd1", "org.p2vd1.Manager", "RemovePortal", "sa{sv}", portal, "0")
+
+
+def test_iscsi_a_portal_is_logged_in_again_after_a_restart_and_a_power_cut(power_vm: Vm) -> None:
+    vm = power_vm
+    host, own, array = connected(vm, "10.98.3.1")
+    # Who logs in without p2vd: the host's own service, by the record.
+    vm.run(f"systemctl stop p2vd; iscsiadm -m node -T {IQN} -u")
+    assert sessions(vm) == []
+    vm.run("systemctl start open-iscsi")
+    assert sessions(vm) == [A]
+    # And p2vd, where that one did not.
+    vm.run(f"iscsiadm -m node -T {IQN} -u; systemctl start p2vd")
+    own.wait(A, "connected")
+    assert sessions(vm) == [A]
+
+    vm.kill()
+    vm.boot_again()
+    vm.run("systemctl start p2vd")
+    retrying = own.wait(A, "retrying", 600)
+    assert retrying["Error"][0] == "PortalUnreachable"
+    array.up()
+    wwid = array.add("first", 32, 1)
+    own.wait(A, "connected")
+    wait_paths(host, wwid, 1, 1)
+    assert sessions(vm) == [A]
+
+
+def test_iscsi_a_path_is_pulled_and_returns(vm: Vm) -> None:
+    host, own, array = connected(vm, "10.98.3.1", "10.98.4.1")
+    wwid = wwid_of("first")
+    array.portal_down("10.98.3.1")
+    wait_paths(host, wwid, 1, 2)
+    own.wait(A, "impaired")
+    assert own.all()[B]["State"] == "connected"
+    array.portal_up("10.98.3.1")
+    wait_paths(host, wwid, 2, 2)
+    own.wait(A, "connected")
+
+
+def test_iscsi_a_lun_grows_vanishes_and_its_number_is_given_to_another(vm: Vm) -> None:
+    host, own, array = connected(vm, "10.98.3.1", "10.98.4.1")
+    first, second = (array.add("second", 24, 2), array.add("third", 16, 3))
+    assert sorted(own.rescan(A)["New"]) == sorted((first, second))
+    assert sorted(own.rescan(B)["New"]) == sorted((first, second))
+    wait_paths(host, second, 2, 2)
+
+    array.grow("second", 40)
+    own.rescan(A)
+    (grown,) = own.rescan(B)["Grown"]
+    assert "40 MiB" in grown
+    host.wait(lambda: (now := source(host, first)) and now["Size"] == 40 * MIB, "the new size")
+    assert wait_paths(host, first, 2, 2)["Reasons"] == []
+
+    array.unmap(3)
+    (vanished,) = own.rescan(A)["Vanished"]
+    assert second in vanished
+    host.wait(lambda: source(host, second) is None, "the vanished LUN gone")
+
+    other = array.add("fourth", 24, 4)
+    array.remap(2, "third")
+    report = own.rescan(A)
+    assert f"is now {second}" in report["Replaced"][0]
+    assert first in report["Replaced"][0]
+    own.rescan(B)
+    host.wait(lambda: source(host, first) is None, "the disk that had the number gone")
+    assert wait_paths(host, second, 2, 2)["Size"] == 16 * MIB
+    wait_paths(host, other, 2, 2)
+
+    # In use it is left alone, whatever it leads to now, and said.
+    device = vm.out(f"ls -d /dev/disk/by-id/dm-uuid-mpath-{other}")
+    vm.run(f"mkfs.ext4 -q -F {device} && mkdir -p /mnt/x && mount {device} /mnt/x; sync")
+    host.rescan()
+    array.remap(4, "second")
+    (left,) = own.rescan(A)["LeftAlone"]
+    assert other in left
+    assert "/mnt/x" in left
