@@ -6,7 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
+import tenacity
+
 from p2vd.discovery.iscsi import Session
+from p2vd.discovery.iscsi_errors import IscsiTransient
 from p2vd.discovery.iscsiadm import Iscsiadm
 from p2vd.jobs.lun_rescan import LunRescan
 from p2vd.jobs.portal_remove import PortalRemoval
@@ -14,6 +17,8 @@ from p2vd.model.disk import Portal
 from p2vd.model.errors import P2vdError
 from p2vd.model.inventory import Inventory
 from p2vd.model.portal import PortalRecord, PortalSession, PortalState, PortalView, RescanReport, Route
+
+_LONGEST_WAIT_S = 60.0
 
 
 @dataclass(eq=False)
@@ -33,6 +38,23 @@ class Task:
 
     cancel: threading.Event = field(default_factory=threading.Event)
     thread: threading.Thread | None = None
+
+    def repeat(
+        self, step: Callable[[], None], on_wait: Callable[[BaseException | None], None], first_wait_s: float
+    ) -> None:
+        """Repeat `step` while what it fails with may pass, with growing pauses, until cancelled.
+
+        Raises what `step` raised last.
+        """
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(IscsiTransient),
+            wait=tenacity.wait_exponential(multiplier=first_wait_s, max=_LONGEST_WAIT_S),
+            stop=tenacity.stop_when_event_set(self.cancel),
+            sleep=tenacity.sleep_using_event(self.cancel),
+            before_sleep=lambda state: on_wait(state.outcome.exception() if state.outcome else None),
+            reraise=True,
+        )
+        retrying(step)
 
     def end(self) -> None:
         """Cancel, and wait until it is over: at most for the command under way."""

@@ -14,8 +14,6 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-import tenacity
-
 from p2vd.discovery.iscsi import Session
 from p2vd.discovery.iscsi_errors import IscsiTransient, PortalUnreachable
 from p2vd.jobs.events import Event, PortalChanged
@@ -30,7 +28,6 @@ from p2vd.model.portal import PortalRecord, PortalState, PortalView, parse_porta
 log = logging.getLogger(__name__)
 
 _FIRST_WAIT_S = 1.0
-_LONGEST_WAIT_S = 60.0
 _BUSY = (PortalState.CONNECTING, PortalState.REMOVING)
 _HCT = re.compile(r"\d+:\d+:\d+")
 
@@ -215,20 +212,11 @@ class Portals:
             live.routed = True
             attempt(live.record)
 
-        def wait(state: tenacity.RetryCallState) -> None:
-            error = state.outcome.exception() if state.outcome else None
+        def wait(error: BaseException | None) -> None:
             log.warning("portal %s: %s", live.record.id, error)
             self._set(live, PortalState.RETRYING, error)
 
-        retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(IscsiTransient),
-            wait=tenacity.wait_exponential(multiplier=self._first_wait_s, max=_LONGEST_WAIT_S),
-            stop=tenacity.stop_when_event_set(task.cancel),
-            sleep=tenacity.sleep_using_event(task.cancel),
-            before_sleep=wait,
-            reraise=True,
-        )
-        problem = self._guarded(live, lambda: retrying(once))
+        problem = self._guarded(live, lambda: task.repeat(once, wait, self._first_wait_s))
         if problem is None:
             log.info("portal %s: connected", live.record.id)
             self._set(live, PortalState.CONNECTED)
