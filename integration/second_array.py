@@ -34,8 +34,13 @@ class SecondArray:
 
     vm: Vm
 
-    def up(self, *, mutual: bool = True) -> None:
+    def up(self) -> None:
         """Serve the target at all portals, CHAP in both directions; nothing logs in."""
+        self.build()
+        self.serve()
+
+    def build(self) -> None:
+        """Make the target, and nobody who could be asked for it: no portal answers yet."""
         lines = [
             "set -e",
             "mountpoint -q /sys/kernel/config || mount -t configfs configfs /sys/kernel/config",
@@ -44,32 +49,26 @@ class SecondArray:
             f"mkdir -p {_GROUP} {_STORES}",
         ]
         for number, portal in enumerate(PORTALS, 3):
-            nodad, shown = ("nodad", f"[{portal}]") if ":" in portal else ("", portal)
+            nodad = "nodad" if ":" in portal else ""
             lines += [
                 f"ip link show isc{number} > /dev/null 2>&1 || ip link add isc{number} type dummy",
                 f"ip link set isc{number} up",
                 f"ip addr replace {_with_prefix(portal)} dev isc{number} {nodad}",
-                f"mkdir -p {_GROUP}/np/{shown}:3260",
             ]
         lines += [
             f"echo 1 > {_GROUP}/attrib/authentication",
             f"echo 0 > {_GROUP}/attrib/generate_node_acls",
             f"mkdir -p {_ACL}",
-            f"echo 1 > {_GROUP}/enable",
         ]
-        self.vm.run("\n".join(lines))
-        self.secrets(mutual=mutual)
+        # What it wants to hear, and what it proves itself with.
+        said = {"userid": USER, "password": SECRET, "userid_mutual": USER_IN, "password_mutual": SECRET_IN}
+        lines += [f"echo -n {value} > {_ACL}/auth/{name}" for name, value in said.items()]
+        self.vm.run("\n".join([*lines, f"echo 1 > {_GROUP}/enable"]))
 
-    def secrets(self, secret: str = SECRET, secret_in: str = SECRET_IN, *, mutual: bool = True) -> None:
-        """Say what the array wants to hear and what it proves itself with."""
-        user_in, secret_in = (USER_IN, secret_in) if mutual else ("", "")
-        for name, value in (
-            ("userid", USER),
-            ("password", secret),
-            ("userid_mutual", user_in),
-            ("password_mutual", secret_in),
-        ):
-            self.vm.run(f"echo -n '{value or 'NULL'}' > {_ACL}/auth/{name}")
+    def serve(self) -> None:
+        """Have every portal answer; what is mapped by then is what a login finds."""
+        shown = (f"[{portal}]" if ":" in portal else portal for portal in PORTALS)
+        self.vm.run(f"set -e; cd {_GROUP}/np; " + "; ".join(f"mkdir -p '{portal}:3260'" for portal in shown))
 
     def add(self, name: str, size_mib: int, number: int) -> str:
         """Make a disk and map it; its WWID."""

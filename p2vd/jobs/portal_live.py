@@ -8,15 +8,15 @@ from typing import ClassVar
 
 import tenacity
 
+from p2vd.discovery import iscsi_errors
 from p2vd.discovery.iscsi import Session
-from p2vd.discovery.iscsi_errors import IscsiTransient
 from p2vd.discovery.iscsiadm import Iscsiadm
 from p2vd.jobs.lun_rescan import LunRescan
 from p2vd.jobs.portal_remove import PortalRemoval
 from p2vd.model.disk import Portal
 from p2vd.model.errors import P2vdError
 from p2vd.model.inventory import Inventory
-from p2vd.model.portal import PortalRecord, PortalSession, PortalState, PortalView, RescanReport, Route
+from p2vd.model.portal import Node, PortalRecord, PortalSession, PortalState, PortalView, RescanReport, Route
 
 _LONGEST_WAIT_S = 60.0
 
@@ -47,7 +47,7 @@ class Task:
         Raises what `step` raised last.
         """
         retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(IscsiTransient),
+            retry=tenacity.retry_if_exception_type(iscsi_errors.IscsiTransient),
             wait=tenacity.wait_exponential(multiplier=first_wait_s, max=_LONGEST_WAIT_S),
             stop=tenacity.stop_when_event_set(self.cancel),
             sleep=tenacity.sleep_using_event(self.cancel),
@@ -105,7 +105,7 @@ class PortalTools:
         live: Live,
         sessions: Sequence[Session],
         luns: Mapping[frozenset[str], int],
-        ours: Callable[[str, Portal], bool],
+        ours: Callable[[Node], bool],
     ) -> PortalView:
         """Return everything about a portal; `sessions` are all that there are, `luns` as by_hosts counts."""
         record = live.record
@@ -116,7 +116,7 @@ class PortalTools:
             if session is not None:
                 hosts.add(session.host)
             number, state = (session.number, session.state) if session else (-1, "")
-            shown.append(PortalSession(node.target_iqn, number, state, ours(*node.key)))
+            shown.append(PortalSession(node.target_iqn, number, state, ours(node)))
         up = all(one.up for one in shown)
         view = PortalView(
             record,

@@ -30,6 +30,7 @@ class PortalRemoval:
         """
         hosts = frozenset(session.host for session in sessions)
         if hosts:
+            luns.settle(self.commands)  # udev's own look at a disk would count as use too
             seen = self.look()
             disks = [source for source in seen.sources if paths_by(source, hosts)]
             for source in disks:

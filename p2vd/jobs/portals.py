@@ -11,7 +11,7 @@ Each portal has one thread at a time, while something is done for it; nothing po
 import logging
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 from p2vd.discovery.iscsi import Session
@@ -21,7 +21,6 @@ from p2vd.jobs.portal_connect import Connector
 from p2vd.jobs.portal_live import Live, PortalFault, PortalTools, Task, by_hosts
 from p2vd.jobs.portal_request import PortalRequest
 from p2vd.jobs.store import Store
-from p2vd.model.disk import Portal
 from p2vd.model.errors import IllegalTransition, InvalidArgument, NotFound, P2vdError
 from p2vd.model.portal import PortalRecord, PortalState, PortalView, parse_portal
 
@@ -75,7 +74,7 @@ class Portals:
         if not lives:
             return ()
         sessions, luns = self._tools.sessions(), by_hosts(self._tools.inventory())
-        return tuple(self._view(live, sessions, luns) for live in lives)
+        return tuple(self._tools.view(live, sessions, luns, self._connector.ours) for live in lives)
 
     def view(self, portal_id: str) -> PortalView:
         """One portal as it is now. Raises NotFound."""
@@ -83,17 +82,8 @@ class Portals:
             if portal_id not in self._lives:
                 raise NotFound("portal", portal_id)
             live = self._lives[portal_id]
-        return self._view(live, self._tools.sessions(), by_hosts(self._tools.inventory()))
-
-    def _view(
-        self, live: Live, sessions: Sequence[Session], luns: Mapping[frozenset[str], int]
-    ) -> PortalView:
-        nodes = {node.key: node for node in live.record.nodes}
-
-        def ours(target: str, portal: Portal) -> bool:
-            return self._connector.ours(nodes[target, portal])
-
-        return self._tools.view(live, sessions, luns, ours)
+        sessions, luns = self._tools.sessions(), by_hosts(self._tools.inventory())
+        return self._tools.view(live, sessions, luns, self._connector.ours)
 
     # ---- verbs -------------------------------------------------------------------------------
 
@@ -208,7 +198,7 @@ class Portals:
             try:
                 self._tools.route_of(live.record)
             except P2vdError as error:
-                raise PortalUnreachable(live.record.id, str(error)) from error
+                raise PortalUnreachable(live.record.id, str(error).rstrip(".")) from error
             live.routed = True
             attempt(live.record)
 
