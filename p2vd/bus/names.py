@@ -91,7 +91,6 @@ ERRORS: Final = {
     "IscsiadmUnclear": "iscsiadm's answer could not be understood",
     "PortalInUse": "disks behind the portal are in use, so its sessions stay",
     "PortalFault": "p2vd failed at a portal for a reason of its own",
-    "ScanFailed": "the host could not be scanned",
     "NoRoute": "no interface of this host reaches the portal",
     "MarkerUnwritable": "a quarantine marker could not be written",
     "StoreDamaged": "the job store cannot be trusted",

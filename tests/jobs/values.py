@@ -10,7 +10,9 @@ IQN = "iqn.2026-01.org.example.lab:t1"
 
 
 def scsi_path(device: str, state: PathState = PathState.READY, size_bytes: int = GIB) -> ScsiPath:
-    return ScsiPath(device, "3:0:0:1", WWID, state, size_bytes, Portal("10.98.1.1", 3260), IQN, 50, 1)
+    return ScsiPath(
+        device, "3:0:0:1", WWID, state, size_bytes, Portal("10.98.1.1", 3260), IQN, priority=50, group=1
+    )
 
 
 def source(size_bytes: int = GIB, state: PathState = PathState.READY) -> Source:
