@@ -27,6 +27,7 @@ from p2vd.copying.errors import (
 from p2vd.copying.layout import Layout
 from p2vd.copying.protocol import Binding, Report
 from p2vd.copying.region import Region
+from p2vd.copying.row_sums import RowSums
 from p2vd.model.codec import from_json, to_json
 
 SCHEMA_VERSION = 1
@@ -79,9 +80,9 @@ class Checkpoint:
         self._path = path
         self._db = connection
         self._lock = threading.Lock()
-        self._sums: dict[int, bytes] = {}
         self.header = header
         self.layout = Layout(header.binding.source_size_bytes, header.target_bytes)
+        self._sums = RowSums(self.layout.regions)
         self.kind = DigestKind.named(header.digest)
         self.complete: set[int] = set()
         self.begun: dict[int, Region] = {}
@@ -96,7 +97,7 @@ class Checkpoint:
                 leftover.unlink(missing_ok=True)
             with contextlib.closing(_connect(new, "rwc")) as db:
                 db.executescript(_SCHEMA)
-                body, total = _seal(replace(header, rows=_sum({})))
+                body, total = _seal(replace(header, rows=RowSums(0).total()))
                 db.execute("INSERT INTO header VALUES (1, ?, ?)", (body, total))
             _sync(new)
             new.rename(path)
@@ -152,7 +153,7 @@ class Checkpoint:
         checkpoint = cls(path, db, header)
         for region in checkpoint.regions():
             checkpoint._sort(region)
-        if _sum(checkpoint._sums) != header.rows:
+        if checkpoint._sums.total() != header.rows:
             raise ValueError("a row is missing or old")
         return checkpoint
 
@@ -218,7 +219,7 @@ class Checkpoint:
         The caller has flushed the target before: what `rows` claim must be there after a power cut.
         """
         with self._lock:
-            sums = dict(self._sums)
+            sums: dict[int, bytes] = {}
             packed = []
             generation = self.header.binding.generation
             for region in rows:
@@ -226,7 +227,7 @@ class Checkpoint:
                 sums[region.number] = self._row_sum(region.number, *row)
                 packed.append((region.number, *row, sums[region.number]))
             sequence = self.header.sequence + 1
-            header = replace(self.header, **changes, sequence=sequence, rows=_sum(sums))  # type: ignore[arg-type] # names are checked by the dataclass
+            header = replace(self.header, **changes, sequence=sequence, rows=self._sums.total(sums))  # type: ignore[arg-type] # names are checked by the dataclass
             body, total = _seal(header)
             try:
                 self._db.execute("BEGIN IMMEDIATE")
@@ -238,7 +239,8 @@ class Checkpoint:
                 with contextlib.suppress(sqlite3.Error):
                     self._db.execute("ROLLBACK")
                 raise _writing_error(self._path, error) from error
-            self._sums, self.header = sums, header
+            self._sums.update(sums)
+            self.header = header
 
     def close(self) -> None:
         """Close it; everything is durable already."""
@@ -257,7 +259,9 @@ class Checkpoint:
         latest = self.header.binding.generation
         if touched not in (0, 1) or sum_of_row != stored or generation > latest:
             raise ValueError(f"region {number} has a wrong checksum")
-        if self._sums.setdefault(number, stored) != stored:
+        if (known := self._sums.get(number)) is None:
+            self._sums.update({number: stored})
+        elif known != stored:
             raise ValueError(f"region {number} changed behind our back")
         blocks = self.layout.blocks_of(number)
         region = Region.unpack(number, blocks, self.kind, bool(touched), bitmap, digests)
@@ -289,13 +293,6 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
 def _seal(header: Header) -> tuple[str, bytes]:
     body = to_json(header)
     return body, checksum(body.encode())
-
-
-def _sum(sums: dict[int, bytes]) -> str:
-    total = 0
-    for value in sums.values():
-        total ^= int.from_bytes(value, "little")
-    return f"{len(sums)}:{total:032x}"
 
 
 def _sync(path: Path) -> None:

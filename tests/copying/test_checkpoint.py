@@ -142,6 +142,21 @@ def test_a_full_disk_ends_the_commit(path: Path) -> None:
     big = some_region(0, count=1000)
     with pytest.raises(CheckpointUnwritable, match="full"):
         checkpoint.commit([big])
+    assert checkpoint.load(0) == some_region(0)
+    checkpoint._db.execute("PRAGMA max_page_count = 1000000")
+    checkpoint.commit([some_region(0, count=9)])
+    checkpoint.close()
+    assert open_checkpoint(path, HEADER).begun == {0: some_region(0, count=9), 1: some_region(1)}
+
+
+def test_a_row_that_becomes_an_older_one_is_noticed(path: Path) -> None:
+    checkpoint = open_checkpoint(path, HEADER)
+    old = checkpoint._db.execute("SELECT * FROM region WHERE number = 1").fetchone()
+    checkpoint.commit([some_region(1, count=5)])
+    assert checkpoint.load(1) == some_region(1, count=5)
+    checkpoint._db.execute("INSERT OR REPLACE INTO region VALUES (?,?,?,?,?,?)", old)
+    with pytest.raises(CheckpointDamaged, match="changed behind our back"):
+        checkpoint.load(1)
     checkpoint.close()
 
 
