@@ -22,7 +22,7 @@ _KEPT_REGIONS = 4
 
 @dataclass(frozen=True)
 class Piece:
-    """Blocks of one region to compare. `known`: proven zero by the filesystem, nothing to read."""
+    """Blocks of one region to compare. `known`: holes, zero by the filesystem's word, nothing to read."""
 
     first: int
     count: int
@@ -54,7 +54,7 @@ class Comparer:
 
     def run(self, pieces: Iterable[Piece]) -> None:
         """Compare all `pieces`. Raises TargetMismatch or SourceChanged after all was read, Interrupted."""
-        remaining = iter(pieces)
+        remaining = self._without_holes(pieces)
         threads = [
             threading.Thread(target=self._work, args=(remaining,), name=f"compare-{number}")
             for number in range(self.threads)
@@ -73,27 +73,30 @@ class Comparer:
             raise Interrupted
 
     def whole(self) -> Iterator[Piece]:
-        """All blocks of the target, holes of a target file as known zeros where zeros are expected."""
-        layout = self._layout
-        for number in range(layout.regions):
-            base, blocks = number * REGION_BLOCKS, layout.blocks_of(number)
-            holes = self._holes(number)
-            for first, count in runs(bits(0, blocks) & ~holes):
-                yield from (Piece(base + at, n) for at, n in split(first, count, WORK_BLOCKS))
-            for first, count in runs(holes):
-                yield Piece(base + first, count, known=True)
+        """All blocks of the target."""
+        for number in range(self._layout.regions):
+            yield Piece(number * REGION_BLOCKS, self._layout.blocks_of(number))
 
-    def _holes(self, number: int) -> int:
-        """The bits of blocks that are holes in every file that is to be compared."""
-        base, blocks = number * REGION_BLOCKS, self._layout.blocks_of(number)
-        mask = bits(0, blocks)
+    def _without_holes(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
+        """`pieces`, what are holes of them as known zeros, the rest as a thread takes it at a time."""
+        for piece in pieces:
+            holes = self._holes(piece)
+            for first, count in runs(bits(0, piece.count) & ~holes):
+                yield from (Piece(piece.first + at, n) for at, n in split(first, count, WORK_BLOCKS))
+            for first, count in runs(holes):
+                yield Piece(piece.first + first, count, known=True)
+
+    def _holes(self, piece: Piece) -> int:
+        """The bits of a piece's blocks that are holes in every file that is to be compared."""
+        number, at = divmod(piece.first, REGION_BLOCKS)
+        mask = bits(at, piece.count)
         for device in (self.source, self.target):
             if device is not None:
                 layout = Layout(device.size_bytes, max(device.size_bytes, self._layout.target_bytes))
-                length = layout.source_bytes_in(base, blocks)
-                extents = device.extents(base * BLOCK, length) if length else ()
+                length = layout.source_bytes_in(piece.first, piece.count)
+                extents = device.extents(piece.first * BLOCK, length) if length else ()
                 mask &= layout.zero_blocks(number, extents)
-        return mask
+        return mask >> at
 
     def _work(self, pieces: Iterator[Piece]) -> None:
         buffer, other = Buffer(), Buffer()

@@ -12,7 +12,7 @@ from p2vd.copying.controls import Controls, Interrupted
 from p2vd.copying.devices import Buffer, Device, Target
 from p2vd.copying.digests import DigestKind
 from p2vd.copying.errors import CopyError, ExitCode, SourceChanged
-from p2vd.copying.layout import BLOCK, REGION_BLOCKS, WORK_BLOCKS, runs, split
+from p2vd.copying.layout import BLOCK, REGION_BLOCKS, runs
 from p2vd.copying.ledger import Tally
 from p2vd.copying.pipeline import CopyPipeline
 from p2vd.copying.protocol import Failure, Report
@@ -185,9 +185,8 @@ class Session:
         for number in sorted(self.checkpoint.stale):
             region = self._stale_region(number)
             if region is not None and not region.touched:
-                for run in runs(region.stale):
-                    for first, count in split(*run, WORK_BLOCKS):
-                        yield Piece(number * REGION_BLOCKS + first, count)
+                for first, count in runs(region.stale):
+                    yield Piece(number * REGION_BLOCKS + first, count)
 
     def _random_committed(self, wanted: int) -> Iterator[int]:
         complete, layout = sorted(self.checkpoint.complete), self._layout
@@ -296,6 +295,5 @@ def _pieces(blocks: Iterable[int]) -> Iterator[Piece]:
     for block in blocks:
         mask_of[block // REGION_BLOCKS] = mask_of.get(block // REGION_BLOCKS, 0) | 1 << block % REGION_BLOCKS
     for number, mask in mask_of.items():
-        for run in runs(mask):
-            for first, count in split(*run, WORK_BLOCKS):
-                yield Piece(number * REGION_BLOCKS + first, count)
+        for first, count in runs(mask):
+            yield Piece(number * REGION_BLOCKS + first, count)

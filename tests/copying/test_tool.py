@@ -14,6 +14,7 @@ import pytest
 
 from p2vd.copying import standalone
 from p2vd.copying.layout import BLOCK
+from p2vd.system import block
 
 ODD = 3 * BLOCK + 65536 + 700
 
@@ -189,6 +190,27 @@ def test_a_changed_source_is_found(files: Files, at: int) -> None:
     code, report = files.run("--verify", "both")
     assert code == 3
     assert report["failure"]["name"] == "SourceChanged"
+
+
+@pytest.mark.parametrize(("which", "failure"), [("source", "SourceChanged"), ("target", "TargetMismatch")])
+@pytest.mark.parametrize("to_hole", [True, False], ids=["data became a hole", "a hole became data"])
+def test_what_is_a_hole_now_and_was_not_is_found(
+    files: Files, which: str, failure: str, to_hole: bool
+) -> None:
+    """Holes are not read again, but they must be where the digests say zeros."""
+    files.make(4 * BLOCK, data=1)
+    with files.source.open("r+b") as file:
+        block.punch_hole(file.fileno(), 2 * BLOCK, BLOCK)
+    assert files.run("--verify", "none")[0] == 0
+    with getattr(files, which).open("r+b") as file:
+        if to_hole:
+            block.punch_hole(file.fileno(), BLOCK, BLOCK)
+        else:
+            file.seek(2 * BLOCK + 5)
+            file.write(b"!")
+    code, report = files.run()
+    assert (code, report["failure"]["name"]) == (3, failure)
+    assert report["failure"]["offset"] == (1 if to_hole else 2) * BLOCK
 
 
 def test_a_source_that_grew_is_refused(files: Files) -> None:
