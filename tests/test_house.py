@@ -38,7 +38,8 @@ ROOMS: dict[str, set[str]] = {
 
 PURE_ROOMS = ("model", "policy", "domain", "planning")
 PURE_MODULES = (
-    *("jobs.transitions", "copying.protocol", "copying.opening", "copying.layout", "copying.region"),
+    *("jobs.transitions", "copying.protocol", "copying.terms", "copying.opening"),
+    *("copying.layout", "copying.region", "copying.row_sums"),
     *("discovery.examining", "discovery.partitions", "discovery.ntfs", "discovery.lvm_label"),
 )
 IMPURE = {

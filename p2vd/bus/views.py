@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from p2vd.bus.names import JOB, MACHINE, SOURCE, object_path
 from p2vd.bus.wire import Variant
 from p2vd.model.contents import Findings, Partition, Signature
+from p2vd.model.copying import Verify
 from p2vd.model.disk import ScsiPath, Source
 from p2vd.model.doctor import Finding
 from p2vd.model.job import Activity, Job, JobError, Machine, Stage
 from p2vd.model.lvm import Lv, Pv, ThinPool, Vg
-from p2vd.model.plan import Plan, Verify
+from p2vd.model.plan import Plan
 from p2vd.model.portal import PortalSession, PortalView, RescanReport
 
 Properties = dict[str, object]

@@ -25,9 +25,9 @@ from p2vd.copying.errors import (
     CheckpointVersion,
 )
 from p2vd.copying.layout import Layout
-from p2vd.copying.protocol import Binding, Report
 from p2vd.copying.region import Region
 from p2vd.copying.row_sums import RowSums
+from p2vd.copying.terms import Binding, Report
 from p2vd.model.codec import from_json, to_json
 
 SCHEMA_VERSION = 1

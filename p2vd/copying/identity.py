@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from p2vd.copying.opening import SourceToOpen
-from p2vd.model.disk import Transport, clean_inquiry, md_uuid
+from p2vd.model.disk import Transport, md_uuid
 from p2vd.model.errors import IdentityChanged
+from p2vd.model.inquiry import clean_inquiry
 from p2vd.system import block
 from p2vd.system.command import Commands
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from p2vd.copying.controls import Controls, Gauge
 from p2vd.copying.devices import Device, Target
-from p2vd.copying.protocol import TargetTraits
+from p2vd.copying.terms import TargetTraits
 from p2vd.system import block
 
 

@@ -18,8 +18,8 @@ from p2vd.copying import opening
 from p2vd.copying.errors import DeviceReserved, OpenFailed
 from p2vd.copying.identity import check_identity
 from p2vd.copying.opening import OpenError, OpenReply, OpenRequest, SourceToOpen, TargetToOpen
-from p2vd.model.disk import clean_inquiry
 from p2vd.model.errors import DeviceAbsent, DeviceInUse, IdentityChanged, P2vdError
+from p2vd.model.inquiry import clean_inquiry
 from p2vd.system import block
 from p2vd.system.clock import Clock, SystemClock
 from p2vd.system.command import CommandFailed, Commands, CommandTimedOut, SystemCommands

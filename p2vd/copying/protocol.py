@@ -4,44 +4,14 @@ One message a packet: `{"type": NAME, ...fields}`. The worker speaks first with 
 the daemon does not know ends the conversation. Pure.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+from p2vd.copying.terms import Binding, Report, TargetTraits
 from p2vd.model.codec import from_dict, to_dict
-from p2vd.model.job import Progress
-from p2vd.model.plan import Verify
+from p2vd.model.copying import Progress, Verify
 
 VERSION = 1
-
-
-@dataclass(frozen=True)
-class Binding:
-    """What a checkpoint belongs to. Any difference at resume refuses (design: §3).
-
-    `source_id` is the WWID (or the stable id), `target_id` VG UUID + LV UUID (or a file's id).
-    """
-
-    job: str
-    generation: int
-    source_id: str
-    source_size_bytes: int
-    source_sector_size: int
-    target_id: str
-
-
-@dataclass(frozen=True)
-class TargetTraits:
-    """What the target is, for zeros and for checks through the descriptor.
-
-    `thin_chunk_bytes` 0: not thin. `pool_zeroes`: the pool zeroes new chunks. `dm_uuid` empty: not a
-    device-mapper device.
-    """
-
-    size_bytes: int
-    sector_size: int
-    dm_uuid: str = ""
-    thin_chunk_bytes: int = 0
-    pool_zeroes: bool = False
 
 
 @dataclass(frozen=True)
@@ -143,33 +113,6 @@ class NeedDescriptor:
     """The worker lost `source` or `target` and wants it opened again."""
 
     which: str
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a worker ended badly: the error's class name, its sentence, and where."""
-
-    name: str
-    message: str
-    offset: int = -1
-    length: int = 0
-
-
-@dataclass(frozen=True)
-class Report:
-    """Last message: the exit code that follows, digests and counters.
-
-    `source_stable` is `proven` where all of the source was read again, else `sampled`. `bad_ranges`:
-    byte offset and length of what could not be read.
-    """
-
-    exit_code: int
-    progress: Progress
-    digest: str = ""
-    source_stable: str = ""
-    seconds: float = 0.0
-    failure: Failure | None = None
-    bad_ranges: tuple[tuple[int, int], ...] = field(default=())
 
 
 ToWorker = Start | Pause | Resume | Bandwidth | Credit | Stop

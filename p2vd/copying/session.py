@@ -15,12 +15,11 @@ from p2vd.copying.errors import CopyError, ExitCode, SourceChanged
 from p2vd.copying.layout import BLOCK, REGION_BLOCKS, runs
 from p2vd.copying.ledger import Tally
 from p2vd.copying.pipeline import CopyPipeline
-from p2vd.copying.protocol import Failure, Report
 from p2vd.copying.region import Region
 from p2vd.copying.rescue import RescuedSource
 from p2vd.copying.shared import SharedLedger
-from p2vd.model.job import Progress
-from p2vd.model.plan import Verify
+from p2vd.copying.terms import Failure, Report
+from p2vd.model.copying import Progress, Verify
 from p2vd.system.clock import Clock
 
 log = logging.getLogger(__name__)

@@ -21,14 +21,13 @@ from p2vd.copying.errors import CheckpointMissing, ExitCode, MapfileUnwritable, 
 from p2vd.copying.mapfile import mapfile
 from p2vd.copying.opened import source_on, target_on
 from p2vd.copying.opener import Opener
-from p2vd.copying.protocol import Binding, Failure, Report, TargetTraits
 from p2vd.copying.session import Session
 from p2vd.copying.store import open_checkpoint
+from p2vd.copying.terms import Binding, Failure, Report, TargetTraits
 from p2vd.copying.throttle import ChunkCredit
 from p2vd.model.codec import to_dict
+from p2vd.model.copying import MAX_BAD_SECTORS, MAX_QUEUE_DEPTH, Progress, Verify
 from p2vd.model.errors import P2vdError
-from p2vd.model.job import Progress
-from p2vd.model.plan import MAX_BAD_SECTORS, MAX_QUEUE_DEPTH, Verify
 from p2vd.model.size import format_size, parse_size
 from p2vd.system.clock import Clock, SystemClock
 from p2vd.system.command import SystemCommands

@@ -10,8 +10,9 @@ from p2vd.discovery.iscsi import Endpoint, session_of
 from p2vd.discovery.multipath import PathReport
 from p2vd.discovery.sysfs import BlockTree, Node
 from p2vd.discovery.virtual import OtherFacts, other_sources, plain_source, without_identity
-from p2vd.model.disk import PathState, ScsiPath, Source, Transport, clean_inquiry
+from p2vd.model.disk import PathState, ScsiPath, Source, Transport
 from p2vd.model.errors import Reason
+from p2vd.model.inquiry import clean_inquiry
 
 _SCSI = re.compile(r"sd[a-z]+")
 _NVME = re.compile(r"nvme\d+n\d+")

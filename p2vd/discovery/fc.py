@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from p2vd.discovery.sysfs import list_directory, read_text
-from p2vd.model.disk import clean_inquiry
 from p2vd.model.errors import OutputUnclear
 from p2vd.model.fc import Hba, RemotePort, format_wwn
+from p2vd.model.inquiry import clean_inquiry
 
 _REMOTE_PORT = re.compile(r"rport-(\d+):(\d+)-\d+")
 _NO_TARGET = "-1"

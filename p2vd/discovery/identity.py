@@ -2,7 +2,7 @@
 
 import re
 
-from p2vd.model.disk import clean_inquiry
+from p2vd.model.inquiry import clean_inquiry
 
 # scsi_id and multipath put the type of the page 83 designator in front of it.
 _SCSI_PREFIXES = {"naa.": "3", "eui.": "2"}

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2vd.discovery.sysfs import list_directory, read_text
-from p2vd.model.disk import Portal, clean_inquiry
+from p2vd.model.disk import Portal
+from p2vd.model.inquiry import clean_inquiry
 from p2vd.model.portal import DEFAULT_INTERFACE, DEFAULT_PORT, PortalName, same_writing
 
 _SESSION = re.compile(r"/(session\d+)/")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2vd.discovery.identity import same_designator
-from p2vd.model.disk import clean_inquiry
+from p2vd.model.inquiry import clean_inquiry
 from p2vd.system.command import CommandFailed, Commands, CommandTimedOut
 
 log = logging.getLogger(__name__)

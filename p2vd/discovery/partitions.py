@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from p2vd.model.contents import BootStyle, Partition, Signature, Table
-from p2vd.model.disk import clean_inquiry
 from p2vd.model.errors import P2vdError
+from p2vd.model.inquiry import clean_inquiry
 
 PARTX_COLUMNS = "NR,START,SIZE,NAME,TYPE,FLAGS"
 

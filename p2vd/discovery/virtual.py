@@ -9,8 +9,9 @@ from pathlib import Path
 from p2vd.discovery.images import ImageFile, file_ids, find_images, foreign_format
 from p2vd.discovery.md import array_uuid
 from p2vd.discovery.sysfs import BlockTree, Node
-from p2vd.model.disk import Source, Transport, clean_inquiry
+from p2vd.model.disk import Source, Transport
 from p2vd.model.errors import Reason
+from p2vd.model.inquiry import clean_inquiry
 from p2vd.system.command import CommandFailed, Commands, CommandTimedOut
 
 _VIRTIO = re.compile(r"vd[a-z]+")

@@ -8,7 +8,8 @@ from dataclasses import replace
 from p2vd.jobs.events import Event, JobAdded, JobChanged, MachineAdded, MachineChanged
 from p2vd.jobs.store import Store
 from p2vd.jobs.transitions import TERMINAL, JobEvent, MachineEvent, advance, advance_machine
-from p2vd.model.job import Activity, Hold, Job, JobError, Machine, Progress
+from p2vd.model.copying import Progress
+from p2vd.model.job import Activity, Hold, Job, JobError, Machine
 from p2vd.system.clock import now_us
 
 log = logging.getLogger(__name__)

@@ -7,18 +7,10 @@ from dataclasses import dataclass, field, replace
 import tenacity
 
 from p2vd.copying.errors import ExitCode
-from p2vd.copying.protocol import (
-    Bandwidth,
-    Credit,
-    NeedCredit,
-    Phase,
-    ProgressReport,
-    Report,
-    Stalled,
-    Stop,
-)
+from p2vd.copying.protocol import Bandwidth, Credit, NeedCredit, Phase, ProgressReport, Stalled, Stop
 from p2vd.copying.protocol import Pause as PauseWorker
 from p2vd.copying.protocol import Resume as ResumeWorker
+from p2vd.copying.terms import Report
 from p2vd.discovery.dm import dm_info
 from p2vd.jobs import old_worker, source_guard
 from p2vd.jobs.control import (

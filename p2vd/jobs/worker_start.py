@@ -3,7 +3,8 @@
 import tenacity
 
 from p2vd.copying.opening import OpenRequest, SourceToOpen, TargetToOpen
-from p2vd.copying.protocol import VERSION, Binding, Start, TargetTraits
+from p2vd.copying.protocol import VERSION, Start
+from p2vd.copying.terms import Binding, TargetTraits
 from p2vd.jobs.control import Interrupted, MustWait
 from p2vd.jobs.services import Services
 from p2vd.jobs.session import OpenFailed, ask_opener

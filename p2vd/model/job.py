@@ -3,6 +3,7 @@
 import enum
 from dataclasses import dataclass, field
 
+from p2vd.model.copying import Progress
 from p2vd.model.plan import Plan
 
 
@@ -59,28 +60,6 @@ class JobError:
 
     name: str
     message: str
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Counters of a copy, in bytes; `committed_bytes` is what a crash cannot take back.
-
-    `bytes_same` were on the target already, from an earlier pass; `bad_bytes` cannot be read.
-
-    `allocated_bytes` is what was written against the credits of a thin pool. Times are
-    microseconds since the epoch, 0: not yet.
-    """
-
-    bytes_copied: int = 0
-    bytes_zero: int = 0
-    bytes_same: int = 0
-    bytes_verified: int = 0
-    bad_bytes: int = 0
-    committed_bytes: int = 0
-    allocated_bytes: int = 0
-    rate_bytes_per_s: int = 0
-    last_checkpoint_us: int = 0
-    resumed_from_bytes: int = 0
 
 
 @dataclass(frozen=True)

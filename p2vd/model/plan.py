@@ -3,6 +3,7 @@
 import enum
 from dataclasses import dataclass
 
+from p2vd.model.copying import Verify
 from p2vd.model.disk import Transport
 
 
@@ -11,14 +12,6 @@ class Provisioning(enum.Enum):
 
     THIN = "thin"
     THICK = "thick"
-
-
-class Verify(enum.Enum):
-    """What is read again before a disk counts as proven."""
-
-    READ_BACK = "read-back"
-    BOTH = "both"
-    NONE = "none"
 
 
 class Firmware(enum.Enum):
@@ -69,12 +62,6 @@ class Target:
     pool_name: str = ""
     single_host: bool = False
     autoactivate: bool = True
-
-
-MAX_QUEUE_DEPTH = 64
-
-MAX_BAD_SECTORS = 100_000
-"""Each lone one is a range in the checkpoint's header, which is written with every commit."""
 
 
 @dataclass(frozen=True)

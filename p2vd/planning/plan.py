@@ -8,10 +8,11 @@ import hashlib
 import json
 from dataclasses import dataclass, field, replace
 
+from p2vd.model.copying import Verify
 from p2vd.model.disk import Source
 from p2vd.model.errors import NotFound, PlanOutdated, Reason, Refused
 from p2vd.model.inventory import Inventory
-from p2vd.model.plan import CopyOptions, DomainOptions, Plan, SourceBinding, Target, Verify
+from p2vd.model.plan import CopyOptions, DomainOptions, Plan, SourceBinding, Target
 from p2vd.planning.contents import boot_warnings, contents_reasons, contents_warnings, firmware
 from p2vd.planning.sources import holds_source, sector_sizes, source_reasons
 from p2vd.planning.steps import steps, warnings

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
+from p2vd.model.copying import Verify
 from p2vd.model.disk import Source, Transport
-from p2vd.model.plan import CopyOptions, DomainOptions, Firmware, Provisioning, Verify
+from p2vd.model.plan import CopyOptions, DomainOptions, Firmware, Provisioning
 from p2vd.model.size import format_size
 from p2vd.planning.targets import Choice
 from p2vd.policy.model import Rule

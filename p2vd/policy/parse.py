@@ -4,9 +4,10 @@ import json
 import re
 from collections.abc import Sequence
 
+from p2vd.model.copying import MAX_BAD_SECTORS, MAX_QUEUE_DEPTH
 from p2vd.model.disk import Transport
 from p2vd.model.fc import plain_wwn
-from p2vd.model.plan import MAX_BAD_SECTORS, MAX_QUEUE_DEPTH, CopyOptions, DomainOptions, Provisioning
+from p2vd.model.plan import CopyOptions, DomainOptions, Provisioning
 from p2vd.policy.model import (
     FirmwareChoice,
     Match,

@@ -10,12 +10,12 @@ from typing import cast
 
 from p2vd.copying.controls import Controls, Gauge, Interrupted
 from p2vd.copying.errors import CheckpointMissing, CheckpointUnwritable, CopyError, ExitCode
-from p2vd.copying.protocol import VERSION, Failure, Hello, Report, Start, decode, encode
+from p2vd.copying.protocol import VERSION, Hello, Start, decode, encode
 from p2vd.copying.session import Session
+from p2vd.copying.terms import Failure, Report
 from p2vd.copying.throttle import ChunkCredit
-from p2vd.copying.worker import Conversation
-from p2vd.model.job import Progress
-from p2vd.model.plan import Verify
+from p2vd.copying.under_daemon import Conversation
+from p2vd.model.copying import Progress, Verify
 from p2vd.model.size import MIB, round_up
 from p2vd.sim.script import Speeds
 from p2vd.system.clock import Clock

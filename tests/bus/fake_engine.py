@@ -18,6 +18,7 @@ from p2vd.jobs.events import (
 from p2vd.jobs.lun_use import PortalInUse
 from p2vd.jobs.portal_request import PortalRequest
 from p2vd.model.contents import UNDER_EXAMINATION, Findings
+from p2vd.model.copying import Progress
 from p2vd.model.disk import Source
 from p2vd.model.doctor import Finding, Severity
 from p2vd.model.errors import (
@@ -30,7 +31,7 @@ from p2vd.model.errors import (
     StillLooking,
 )
 from p2vd.model.inventory import Inventory
-from p2vd.model.job import Activity, Caller, Hold, Job, JobError, Machine, MachineState, Progress, Stage
+from p2vd.model.job import Activity, Caller, Hold, Job, JobError, Machine, MachineState, Stage
 from p2vd.model.plan import Plan
 from p2vd.model.portal import PortalState, PortalView, RescanReport
 from tests.bus import values

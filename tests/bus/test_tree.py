@@ -9,7 +9,8 @@ import pytest
 from p2vd.bus import views
 from p2vd.bus.names import JOB, object_path
 from p2vd.bus.tree import ObjectTree
-from p2vd.model.job import Activity, Hold, Progress
+from p2vd.model.copying import Progress
+from p2vd.model.job import Activity, Hold
 from tests.bus import values
 
 PATH = object_path(JOB, values.JOB_UUID)

@@ -10,9 +10,10 @@ from p2vd.bus.collector import Collector
 from p2vd.bus.fabric import fabric
 from p2vd.bus.names import MANAGER, ROOT
 from p2vd.bus.wire import Variant
+from p2vd.model.copying import Progress, Verify
 from p2vd.model.inventory import Inventory
-from p2vd.model.job import Activity, Job, Progress, Stage
-from p2vd.model.plan import CopyOptions, Verify
+from p2vd.model.job import Activity, Job, Stage
+from p2vd.model.plan import CopyOptions
 from p2vd.model.size import GIB, MIB
 from tests.bus import values
 from tests.bus.fake_engine import FakeEngine

@@ -1,11 +1,12 @@
 """A host with three disks, one volume group and, after Migrate, a job: what the fake engine knows."""
 
 from p2vd.model.contents import BootStyle, Contents, Examination, Partition, Signature, Table
+from p2vd.model.copying import Progress
 from p2vd.model.disk import PathState, Portal, ScsiPath, Source, Transport
 from p2vd.model.errors import Reason
 from p2vd.model.fc import Hba, RemotePort
 from p2vd.model.inventory import Inventory
-from p2vd.model.job import Caller, Job, Machine, Progress
+from p2vd.model.job import Caller, Job, Machine
 from p2vd.model.lvm import Lv, Pv, ThinPool, Vg
 from p2vd.model.plan import CopyOptions, DomainOptions, Plan, Provisioning, SourceBinding, Target
 from p2vd.model.portal import PortalRecord, PortalSession, PortalState, PortalView

@@ -9,18 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from p2vd.copying.layout import BLOCK
-from p2vd.copying.protocol import (
-    VERSION,
-    Binding,
-    Hello,
-    ProgressReport,
-    Report,
-    Start,
-    TargetTraits,
-    ToWorker,
-    decode,
-    encode,
-)
+from p2vd.copying.protocol import VERSION, Hello, ProgressReport, Start, ToWorker, decode, encode
+from p2vd.copying.terms import Binding, Report, TargetTraits
 from p2vd.system.descriptors import SeqpacketChannel
 from p2vd.system.process import Child, spawn
 

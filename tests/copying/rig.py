@@ -22,10 +22,10 @@ from p2vd.copying.errors import CheckpointMismatch, CopyError, PoolFull, WriteFa
 from p2vd.copying.layout import BLOCK, SUB_BLOCK, Layout, runs
 from p2vd.copying.ledger import Tally
 from p2vd.copying.pipeline import CopyPipeline
-from p2vd.copying.protocol import Binding
 from p2vd.copying.region import Region
 from p2vd.copying.rescue import RescuedSource
 from p2vd.copying.shared import SharedLedger
+from p2vd.copying.terms import Binding
 from p2vd.copying.throttle import ChunkCredit
 from p2vd.system.clock import Clock
 from tests.copying.power import GAPS, Disk, Image, PowerCut, PoweredCheckpoint, Supply

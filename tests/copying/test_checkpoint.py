@@ -20,9 +20,9 @@ from p2vd.copying.errors import (
     CopyError,
 )
 from p2vd.copying.layout import BLOCK, REGION_BLOCKS
-from p2vd.copying.protocol import Binding
 from p2vd.copying.region import Region
 from p2vd.copying.store import open_checkpoint
+from p2vd.copying.terms import Binding
 
 KIND = DigestKind.XXH3
 SIZE = (REGION_BLOCKS + 10) * BLOCK

@@ -12,9 +12,9 @@ from p2vd.copying.controls import Controls, Gauge
 from p2vd.copying.devices import Buffer, Device, Target
 from p2vd.copying.errors import PoolFull, ReadFailed, TargetChanged, WriteFailed
 from p2vd.copying.layout import BLOCK
-from p2vd.copying.protocol import Binding
 from p2vd.copying.session import Session
 from p2vd.copying.store import open_checkpoint
+from p2vd.copying.terms import Binding
 from p2vd.copying.throttle import ChunkCredit
 from p2vd.model.size import KIB
 from p2vd.system import block

@@ -9,7 +9,7 @@ import pytest
 from p2vd.copying import protocol
 from p2vd.copying.errors import ExitCode
 from p2vd.copying.standalone import parser
-from p2vd.model.job import Progress
+from p2vd.model.copying import Progress
 
 MANUAL = (Path(__file__).parents[2] / "units/p2vd-copy.1.md").read_text(encoding="utf-8")
 OPTIONS = [word for action in parser()._actions for word in action.option_strings if word.startswith("--")]

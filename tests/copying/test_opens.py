@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from p2vd.copying.protocol import Bandwidth, Pause, Phase, ProgressReport, Resume
-from p2vd.model.plan import Verify
+from p2vd.model.copying import Verify
 from tests.copying.daemon import Daemon
 
 # The last thing that privileges.drop does: it tries to become root again.

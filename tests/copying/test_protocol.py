@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from p2vd.copying.layout import BLOCK
-from p2vd.copying.protocol import VERSION, Hello, Pause, ProgressReport, Report, Start, Stop, decode, encode
+from p2vd.copying.protocol import VERSION, Hello, Pause, ProgressReport, Start, Stop, decode, encode
+from p2vd.copying.terms import Report
 from tests.copying.daemon import PATIENCE_S, Daemon
 
 IMPATIENT = """
 import sys
-from p2vd.copying.worker import run_under_daemon
+from p2vd.copying.under_daemon import run_under_daemon
 sys.exit(run_under_daemon(int(sys.argv[2]), start_within_s=0.1))
 """
 

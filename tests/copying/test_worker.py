@@ -7,18 +7,9 @@ from pathlib import Path
 import pytest
 
 from p2vd.copying.layout import BLOCK
-from p2vd.copying.protocol import (
-    Bandwidth,
-    Credit,
-    NeedCredit,
-    Pause,
-    Phase,
-    ProgressReport,
-    Resume,
-    Stop,
-    TargetTraits,
-)
-from p2vd.model.plan import Verify
+from p2vd.copying.protocol import Bandwidth, Credit, NeedCredit, Pause, Phase, ProgressReport, Resume, Stop
+from p2vd.copying.terms import TargetTraits
+from p2vd.model.copying import Verify
 from p2vd.model.size import KIB
 from tests.copying.daemon import NOBODY, PATIENCE_S, SIZE, Daemon
 

@@ -15,10 +15,11 @@ from p2vd.jobs.policies import PolicyKeeper
 from p2vd.jobs.pool_watch import PoolWatch
 from p2vd.jobs.signals import Signals
 from p2vd.jobs.targets import devices_of, find_source
+from p2vd.model.copying import Progress
 from p2vd.model.disk import PathState
 from p2vd.model.errors import IdentityChanged, NotFound, P2vdError, Reason, Refused
 from p2vd.model.inventory import Difference, Inventory, difference
-from p2vd.model.job import Hold, Progress
+from p2vd.model.job import Hold
 from p2vd.model.lvm import Pv, ThinPool, Vg
 from p2vd.model.size import GIB, MIB
 from p2vd.policy.model import PolicyText

@@ -11,9 +11,10 @@ from p2vd.jobs.board import Board
 from p2vd.jobs.events import Event, JobAdded, JobChanged, MachineAdded
 from p2vd.jobs.store import Store, StoreDamaged
 from p2vd.jobs.transitions import JobEvent
+from p2vd.model.copying import Progress
 from p2vd.model.disk import Portal
 from p2vd.model.errors import IllegalTransition, NotFound
-from p2vd.model.job import Activity, Hold, Job, JobError, Progress, Stage
+from p2vd.model.job import Activity, Hold, Job, JobError, Stage
 from p2vd.model.portal import Node, PortalRecord
 from tests.jobs.values import machine_and_job, plan
 

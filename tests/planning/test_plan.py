@@ -5,11 +5,12 @@ from dataclasses import replace
 import pytest
 
 from p2vd.model.codec import from_json, to_json
+from p2vd.model.copying import Verify
 from p2vd.model.disk import PathState, Transport
 from p2vd.model.errors import NotFound, PlanOutdated, Reason, Refused
 from p2vd.model.inventory import Inventory
 from p2vd.model.lvm import Lv, Pv, Vg
-from p2vd.model.plan import Plan, Provisioning, Target, Verify
+from p2vd.model.plan import Plan, Provisioning, Target
 from p2vd.model.size import GIB, MIB
 from p2vd.planning.plan import Overrides, PlanRequest, make_plan, recheck
 from p2vd.policy.model import PolicySet, PolicyText

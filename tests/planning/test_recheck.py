@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from p2vd.model.copying import Verify
 from p2vd.model.errors import PlanOutdated
 from p2vd.model.inventory import Inventory
-from p2vd.model.plan import Verify
 from p2vd.model.size import GIB
 from p2vd.planning.plan import Overrides, PlanRequest, make_plan, recheck
 from tests.planning.builders import (

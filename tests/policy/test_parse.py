@@ -4,15 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from p2vd.model.copying import Verify
 from p2vd.model.disk import Transport
-from p2vd.model.plan import (
-    CopyOptions,
-    DiskBus,
-    DomainOptions,
-    Provisioning,
-    Verify,
-    VirtType,
-)
+from p2vd.model.plan import CopyOptions, DiskBus, DomainOptions, Provisioning, VirtType
 from p2vd.model.size import GIB, MIB, TIB
 from p2vd.policy.model import FirmwareChoice, Match, PolicyText, SectorSizeRemedy, TargetRule
 from p2vd.policy.parse import load

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from p2vd.model.copying import Progress, Verify
 from p2vd.model.disk import Transport
-from p2vd.model.job import Caller, Job, Progress, Stage
-from p2vd.model.plan import CopyOptions, DomainOptions, Plan, Provisioning, SourceBinding, Target, Verify
+from p2vd.model.job import Caller, Job, Stage
+from p2vd.model.plan import CopyOptions, DomainOptions, Plan, Provisioning, SourceBinding, Target
 from p2vd.records.receipt import build_receipt, is_whole, write_receipt
 
 JOB = Job(

@@ -1,0 +1,62 @@
+"""What a copy is of, and how it ended: said to the daemon, kept in the checkpoint, told by the tool. Pure."""
+
+from dataclasses import dataclass, field
+
+from p2vd.model.copying import Progress
+
+
+@dataclass(frozen=True)
+class Binding:
+    """What a checkpoint belongs to. Any difference at resume refuses (design: §3).
+
+    `source_id` is the WWID (or the stable id), `target_id` VG UUID + LV UUID (or a file's id).
+    """
+
+    job: str
+    generation: int
+    source_id: str
+    source_size_bytes: int
+    source_sector_size: int
+    target_id: str
+
+
+@dataclass(frozen=True)
+class TargetTraits:
+    """What the target is, for zeros and for checks through the descriptor.
+
+    `thin_chunk_bytes` 0: not thin. `pool_zeroes`: the pool zeroes new chunks. `dm_uuid` empty: not a
+    device-mapper device.
+    """
+
+    size_bytes: int
+    sector_size: int
+    dm_uuid: str = ""
+    thin_chunk_bytes: int = 0
+    pool_zeroes: bool = False
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a worker ended badly: the error's class name, its sentence, and where."""
+
+    name: str
+    message: str
+    offset: int = -1
+    length: int = 0
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a copy ended, the worker's last message: the exit code that follows, digests and counters.
+
+    `source_stable` is `proven` where all of the source was read again, else `sampled`. `bad_ranges`:
+    byte offset and length of what could not be read.
+    """
+
+    exit_code: int
+    progress: Progress
+    digest: str = ""
+    source_stable: str = ""
+    seconds: float = 0.0
+    failure: Failure | None = None
+    bad_ranges: tuple[tuple[int, int], ...] = field(default=())

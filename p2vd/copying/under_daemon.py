@@ -1,0 +1,283 @@
+"""`p2vd-copy --daemon FD`: the worker under the daemon.
+
+It speaks the protocol on the inherited socket: `hello`, then it waits for `start`
+with two descriptors. It opens its checkpoint, commits once, drops every privilege, and only then
+reads its first byte. A socket that closes means that the daemon is gone: it stops at a checkpoint.
+"""
+
+import argparse
+import contextlib
+import logging
+import os
+import signal
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from p2vd.copying.checkpoint import Header
+from p2vd.copying.controls import Controls, Gauge, Outstanding
+from p2vd.copying.digests import DigestKind
+from p2vd.copying.errors import ExitCode, OpenFailed
+from p2vd.copying.opened import source_on, target_on
+from p2vd.copying.protocol import (
+    VERSION,
+    Bandwidth,
+    Credit,
+    Hello,
+    NeedCredit,
+    Pause,
+    Phase,
+    ProgressReport,
+    Resume,
+    Stalled,
+    Start,
+    Stop,
+    ToDaemon,
+    decode,
+    encode,
+)
+from p2vd.copying.session import Session
+from p2vd.copying.store import open_checkpoint
+from p2vd.copying.terms import Failure, Report
+from p2vd.copying.throttle import ChunkCredit
+from p2vd.model.copying import MAX_QUEUE_DEPTH, Progress
+from p2vd.model.errors import P2vdError
+from p2vd.system import block, privileges
+from p2vd.system.clock import Clock, SystemClock
+from p2vd.system.descriptors import SeqpacketChannel, close_all
+
+log = logging.getLogger(__name__)
+
+_TICK_S = 0.2
+_PROGRESS_S = 0.5
+_STALLED_S = 5.0
+_START_WITHIN_S = 60.0
+
+
+@dataclass
+class Conversation:
+    """The worker's half of the protocol, on the main thread; the copy runs on others."""
+
+    channel: SeqpacketChannel
+    session: Session
+    controls: Controls
+    gauge: Gauge
+    clock: Clock
+    stop_asked: threading.Event
+    _committed: threading.Event = field(default_factory=threading.Event)
+    _phase: str = ""
+    _told_phase: str = ""
+    _told_stall: Outstanding | None = None
+    _told_credit: int = 0
+    _told_at: float = 0.0
+    _alone: bool = False
+
+    def run(self) -> Report:
+        """Run the session to its end, obeying and telling meanwhile; return its report."""
+        self.session.on_phase = self._note_phase
+        self.session.on_commit = self._committed.set
+        reports: list[Report] = []
+        runner = threading.Thread(target=lambda: reports.append(self.session.run()), name="session")
+        runner.start()
+        while runner.is_alive():
+            self._listen(runner)
+            self._tell()
+            if self.stop_asked.is_set():
+                self.controls.stop()
+        runner.join()
+        if not reports:  # run() reports every end of the copy, so this is a defect
+            failure = Failure("Defect", "the session ended without a report")
+            reports.append(Report(int(ExitCode.IO_FAILED), Progress(), failure=failure))
+        self._tell_phase()
+        self._send(reports[0])
+        return reports[0]
+
+    def _listen(self, runner: threading.Thread) -> None:
+        if self._alone:
+            runner.join(_TICK_S)
+            return
+        try:
+            packet = self.channel.receive(_TICK_S)
+            message = None if packet is None else decode(packet[0])
+        except TimeoutError:
+            return
+        except ValueError:
+            log.exception("the daemon said what this worker does not understand; it stops")
+            self.controls.stop()
+            return
+        if packet is not None:
+            close_all(packet[1])  # no later message brings any
+        match message:
+            case None:
+                log.warning("the daemon is gone: the copy stops at a checkpoint")
+                self._alone = True
+                self.controls.stop()
+            case Pause():
+                self.controls.pause(True)
+            case Resume():
+                self.controls.pause(False)
+            case Bandwidth():
+                self.controls.set_bandwidth(message.bytes_per_s)
+            case Credit():
+                self.controls.grant(message.total_bytes)
+            case Stop():
+                self.controls.stop()
+            case _:
+                log.error("%s is nothing a daemon says now", type(message).__name__)
+
+    def _tell(self) -> None:
+        self._tell_phase()
+        now = self.clock.monotonic()
+        committed = self._committed.is_set()
+        if committed or now - self._told_at >= _PROGRESS_S:
+            self._committed.clear()
+            self._told_at = now
+            self._send(ProgressReport(self.session.progress(), committed))
+        wanted = self.controls.credit_wanted
+        if wanted and wanted != self._told_credit:
+            self._send(NeedCredit(wanted))
+        self._told_credit = wanted
+        self._tell_stall()
+
+    def _tell_phase(self) -> None:
+        if self._phase != self._told_phase:
+            self._told_phase = self._phase
+            self._send(Phase(self._phase))
+
+    def _tell_stall(self) -> None:
+        stall = self.gauge.oldest(_STALLED_S)
+        if stall == self._told_stall:
+            return
+        if stall is not None:
+            log.warning("%s at offset %d is outstanding", stall.operation, stall.offset)
+            self._send(Stalled(stall.operation, stall.offset, stall.since_us))
+        elif self._told_stall is not None:
+            self._send(Stalled(self._told_stall.operation, self._told_stall.offset, 0))
+        self._told_stall = stall
+
+    def _note_phase(self, phase: str) -> None:
+        self._phase = phase
+
+    def _send(self, message: ToDaemon) -> None:
+        if self._alone:
+            return
+        try:
+            # A daemon that does not read must not keep the worker from stopping.
+            self.channel.send(encode(message), timeout_s=10.0 if isinstance(message, Report) else 1.0)
+        except TimeoutError:
+            log.warning("the daemon does not read; %s is dropped", type(message).__name__)
+        except BrokenPipeError:
+            self._alone = True
+            self.controls.stop()
+
+
+def prepare(start: Start, fds: Sequence[int], clock: Clock) -> tuple[Session, Controls, Gauge]:
+    """Make the session of a Start; afterwards the process has no privilege left.
+
+    Raises P2vdError; ValueError where the Start makes no sense, before anything is opened or made.
+    """
+    if len(fds) != 2:
+        raise ValueError(f"the start brought {len(fds)} descriptors, not source and target")
+    if not 1 <= start.queue_depth <= MAX_QUEUE_DEPTH:
+        raise ValueError(f"a queue depth of {start.queue_depth}")
+    if start.bandwidth_bytes_per_s < 0 or start.commit_interval_s <= 0 or start.bad_sectors < 0:
+        raise ValueError("a bandwidth, a commit interval or a count of bad sectors below zero")
+    DigestKind.named(start.digest)
+    credit = ChunkCredit(start.target.thin_chunk_bytes, start.credit_bytes)
+    controls = Controls(clock, credit, start.bandwidth_bytes_per_s)
+    gauge = Gauge(clock)
+    try:
+        source = source_on(fds[0], gauge)
+        target = target_on(fds[1], start.target, controls, gauge)
+        sector = block.sector_size(fds[0])
+    except OSError as error:
+        raise OpenFailed("a device of this job", str(error)) from error
+    if source.size_bytes != start.binding.source_size_bytes:
+        raise OpenFailed(source.name, f"it has {source.size_bytes} bytes, not as the job says")
+    if block.is_block(fds[0]) and sector != start.binding.source_sector_size:
+        raise OpenFailed(source.name, f"its sectors have {sector} bytes, not as the job says")
+    if start.target.size_bytes < source.size_bytes:
+        raise OpenFailed(target.name, f"it has {start.target.size_bytes} bytes, less than the source")
+    header = Header(start.binding, start.target.size_bytes, start.digest)
+    checkpoint = open_checkpoint(Path(start.checkpoint_path), header, must_exist=start.resume)
+    as_root = os.geteuid() == 0
+    privileges.drop(
+        start.worker_uid if as_root else os.getuid(), start.worker_gid if as_root else os.getgid()
+    )
+    session = Session(
+        checkpoint,
+        source,
+        target,
+        controls,
+        clock,
+        start.verify,
+        start.queue_depth,
+        start.commit_interval_s,
+        bad_sectors=start.bad_sectors,
+    )
+    return session, controls, gauge
+
+
+def await_start(
+    channel: SeqpacketChannel, stop_asked: threading.Event, clock: Clock, within_s: float
+) -> tuple[Start, list[int]] | None:
+    """Return the daemon's Start and its descriptors; None: it is gone, or a signal came.
+
+    Raises ValueError for anything else than a Start of this version, and when none comes in time.
+    """
+    until = clock.monotonic() + within_s
+    while not stop_asked.is_set():
+        try:
+            packet = channel.receive(_TICK_S)
+        except TimeoutError:
+            if clock.monotonic() >= until:
+                raise ValueError(f"no start came within {within_s:g} s") from None
+            continue
+        if packet is None:
+            return None
+        data, fds = packet
+        if data.get("type") == "start" and data.get("version") != VERSION:  # its fields may be others
+            raise ValueError(f"the daemon speaks version {data.get('version')!r}, this worker {VERSION}")
+        start = decode(data)
+        if not isinstance(start, Start):
+            raise ValueError(f"a {type(start).__name__} came before Start")  # noqa: TRY004 - a wrong message
+        return start, fds
+    return None
+
+
+def run_under_daemon(fd: int, start_within_s: float = _START_WITHIN_S) -> int:
+    """Do one job for the daemon on the other end of `fd`; return the exit code."""
+    clock = SystemClock()
+    stop_asked = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop_asked.set())
+    with SeqpacketChannel.from_fd(fd) as channel:
+        try:
+            channel.send(encode(Hello(VERSION, os.getpid())))
+            started = await_start(channel, stop_asked, clock, start_within_s)
+            if started is None:
+                return int(ExitCode.STOPPED)
+            session, controls, gauge = prepare(*started, clock)
+        except BrokenPipeError:
+            return int(ExitCode.STOPPED)
+        except (P2vdError, ValueError) as error:
+            code = getattr(error, "exit_code", ExitCode.REFUSED)
+            name = error.name if isinstance(error, P2vdError) else "ProtocolMismatch"
+            log.error("%s", error)  # noqa: TRY400 - a refusal, no defect
+            report = Report(int(code), Progress(), failure=Failure(name, str(error)))
+            with contextlib.suppress(BrokenPipeError, TimeoutError):  # the exit code says it, too
+                channel.send(encode(report))
+            return int(code)
+        report = Conversation(channel, session, controls, gauge, clock, stop_asked).run()
+        session.checkpoint.close()
+        return report.exit_code
+
+
+def main(words: Sequence[str]) -> int:
+    """Be the worker that the daemon started with these words."""
+    parser = argparse.ArgumentParser(prog="p2vd-copy", description=__doc__)
+    parser.add_argument("--daemon", type=int, required=True, metavar="FD")
+    parser.add_argument("--job", default="", help="the job's UUID: who this is, in ps(1)")
+    logging.basicConfig(level=logging.INFO, format="p2vd-copy %(levelname)s: %(message)s")
+    return run_under_daemon(parser.parse_args(words).daemon)
