@@ -33,6 +33,9 @@ from p2vd.model.codec import from_json, to_json
 SCHEMA_VERSION = 1
 _APPLICATION_ID = 0x70327664  # "p2vd": what file(1) and `PRAGMA application_id` show
 
+_CACHE_KIB = 512
+"""Regions are read and written once each, in their order: a larger cache would only keep them."""
+
 _SCHEMA = f"""
 PRAGMA application_id = {_APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
@@ -95,10 +98,12 @@ class Checkpoint:
         try:
             for leftover in (new, new.with_name(new.name + "-wal")):
                 leftover.unlink(missing_ok=True)
-            with contextlib.closing(_connect(new, "rwc")) as db:
-                db.executescript(_SCHEMA)
+            # Nothing of it counts before it has its name: it is made durable once, when it is whole.
+            with contextlib.closing(_connect(new, "rwc", synchronous="OFF")) as db:
+                db.executescript(f"BEGIN; {_SCHEMA}")
                 body, total = _seal(replace(header, rows=RowSums(0).total()))
                 db.execute("INSERT INTO header VALUES (1, ?, ?)", (body, total))
+                db.execute("COMMIT")
             _sync(new)
             new.rename(path)
             _sync(path.parent)
@@ -272,7 +277,7 @@ class Checkpoint:
         return checksum(place, bitmap, digests)
 
 
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
+def _connect(path: Path, mode: str, *, synchronous: str = "FULL") -> sqlite3.Connection:
     db = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}",
         uri=True,
@@ -282,7 +287,13 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
     )
     try:
         # Exclusive locking before the log's first use: no shared-memory file is ever made.
-        for pragma in ("locking_mode=EXCLUSIVE", "journal_mode=WAL", "synchronous=FULL", "temp_store=MEMORY"):
+        for pragma in (
+            f"synchronous={synchronous}",
+            "locking_mode=EXCLUSIVE",
+            "journal_mode=WAL",
+            "temp_store=MEMORY",
+            f"cache_size=-{_CACHE_KIB}",
+        ):
             db.execute(f"PRAGMA {pragma}").fetchall()
     except BaseException:
         db.close()

@@ -147,7 +147,7 @@ class Session:
 
     def _check_edges(self) -> None:
         """The source's first and last MiB must be what they were when the copy began."""
-        edges = tuple(DigestKind.XXH3.of(self._source_block(block)).hex() for block in self._edge_blocks())
+        edges = tuple(self._source_digest(block).hex() for block in self._edge_blocks())
         known = self.checkpoint.header.edges
         now = (edges[0], edges[-1]) if edges else ("", "")
         if known == ("", ""):
@@ -162,11 +162,11 @@ class Session:
     def _edge_blocks(self) -> tuple[int, ...]:
         return (0, self._layout.source_blocks - 1) if self._layout.source_blocks else ()
 
-    def _source_block(self, block: int) -> bytes:
+    def _source_digest(self, block: int) -> bytes:
         buffer = Buffer()
         length = self._layout.source_length(block)
         self._source.rescue(buffer, block * BLOCK, length)
-        return bytes(buffer.view[:length])
+        return DigestKind.XXH3.of(buffer.view[:length])
 
     def _prove_committed(self) -> None:
         """The last committed window and random committed blocks, of both disks (design: §3)."""

@@ -56,6 +56,8 @@ def parser() -> argparse.ArgumentParser:
         "3 verification found a difference, 4 done but for unreadable sectors, 5 stopped by a signal at a "
         "checkpoint.",
         allow_abbrev=False,
+        # A given width: argparse asks for the terminal's at each argument, and loads a module to do so.
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, width=100),
     )
     parser.add_argument("source", type=Path, metavar="SOURCE")
     parser.add_argument("target", type=Path, metavar="TARGET", help="a block device, or a file to create")
