@@ -8,7 +8,6 @@ from typing import ClassVar
 
 import tenacity
 
-from p2vd.discovery import iscsi_errors
 from p2vd.discovery.iscsi import Session
 from p2vd.discovery.iscsiadm import Iscsiadm
 from p2vd.jobs.lun_rescan import LunRescan
@@ -40,14 +39,18 @@ class Task:
     thread: threading.Thread | None = None
 
     def repeat(
-        self, step: Callable[[], None], on_wait: Callable[[BaseException | None], None], first_wait_s: float
+        self,
+        step: Callable[[], None],
+        passing: tuple[type[P2vdError], ...],
+        on_wait: Callable[[BaseException | None], None],
+        first_wait_s: float,
     ) -> None:
-        """Repeat `step` while what it fails with may pass, with growing pauses, until cancelled.
+        """Repeat `step` while it fails with what is `passing`, with growing pauses, until cancelled.
 
         Raises what `step` raised last.
         """
         retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(iscsi_errors.IscsiTransient),
+            retry=tenacity.retry_if_exception_type(passing),
             wait=tenacity.wait_exponential(multiplier=first_wait_s, max=_LONGEST_WAIT_S),
             stop=tenacity.stop_when_event_set(self.cancel),
             sleep=tenacity.sleep_using_event(self.cancel),

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from p2vd.discovery.iscsi import Session
-from p2vd.discovery.iscsi_errors import IscsiTransient, PortalUnreachable
+from p2vd.discovery.iscsi_errors import IscsiTransient, LoginRejected, PortalUnreachable
 from p2vd.jobs.events import Event, PortalChanged
 from p2vd.jobs.portal_connect import Connector
 from p2vd.jobs.portal_live import Live, PortalFault, PortalTools, Task, by_hosts
@@ -194,6 +194,9 @@ class Portals:
     ) -> None:
         """Attempt until it works, is refused or is cancelled; a refused one is taken back to `before`."""
 
+        # An array that starts says of a target it does not know yet what one says that it never will.
+        passing = (IscsiTransient,) if before is not None else (IscsiTransient, LoginRejected)
+
         def once() -> None:
             try:
                 self._tools.route_of(live.record)
@@ -206,11 +209,11 @@ class Portals:
             log.warning("portal %s: %s", live.record.id, error)
             self._set(live, PortalState.RETRYING, error)
 
-        problem = self._guarded(live, lambda: task.repeat(once, wait, self._first_wait_s))
+        problem = self._guarded(live, lambda: task.repeat(once, passing, wait, self._first_wait_s))
         if problem is None:
             log.info("portal %s: connected", live.record.id)
             self._set(live, PortalState.CONNECTED)
-        elif not isinstance(problem, IscsiTransient):  # else it was cancelled: what comes next says the state
+        elif not isinstance(problem, passing):  # else it was cancelled: what comes next says the state
             log.error("portal %s: %s", live.record.id, problem)
             if before is not None:
                 self._take_back(live, before)

@@ -137,6 +137,22 @@ def test_a_refusal_after_a_reboot_keeps_what_is_remembered_and_is_not_repeated(
     again.portals.stop()
 
 
+def test_an_array_that_is_not_whole_yet_is_tried_again_after_a_reboot(
+    tmp_path: Path, host: IscsiHost, desk: Desk
+) -> None:
+    """Seen in the lab after a power cut of all: the target answers before it knows what it serves."""
+    desk.add("10.98.3.1", **chap())
+    desk.portals.stop()
+    host.end_session(1)
+    host.targets[IQN].failure = "login-wrong-secret-in"
+    again = Desk(tmp_path, host, "boot-2")
+    again.portals.start()
+    assert again.settled(A, PortalState.RETRYING).error_name == "LoginRejected"
+    host.targets[IQN].failure = ""
+    assert again.settled(A, PortalState.CONNECTED)
+    again.portals.stop()
+
+
 def test_a_refusal_leaves_alone_what_was_connected(desk: Desk, host: IscsiHost) -> None:
     desk.add("10.98.3.1", **chap())
     host.target(OTHER, A, failure="login-wrong-secret")
