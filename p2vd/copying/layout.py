@@ -130,6 +130,8 @@ def data_runs(zero: Sequence[bool], length: int, least_zero: int) -> list[tuple[
 
     Zero runs shorter than `least_zero` are written with the data beside them.
     """
+    if not any(zero):  # most blocks of most disks
+        return [(0, length)]
     found: list[tuple[int, int]] = []
     for index, is_zero in enumerate(zero):
         if is_zero:

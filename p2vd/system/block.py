@@ -178,10 +178,12 @@ def is_zero(buffer: "ctypes.Array[ctypes.c_char]", offset: int, length: int) -> 
 
     Called through ctypes it releases the interpreter lock and runs at memory speed.
     """
-    address = ctypes.addressof(buffer) + offset
     if length <= 0:
         return True
-    return buffer[offset] == b"\0" and _memcmp(address, address + 1, length - 1) == 0
+    if buffer[offset] != b"\0":
+        return False
+    address = ctypes.addressof(buffer) + offset
+    return bool(_memcmp(address, address + 1, length - 1) == 0)
 
 
 def is_equal(
