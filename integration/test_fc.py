@@ -185,7 +185,7 @@ def test_every_kind_of_source_has_a_record_and_is_copied(vm: Vm) -> None:
     vm.run("cp /srv/images/a.img /srv/images/new && mv /srv/images/new /srv/images/a.img")
     host.rescan()
     with pytest.raises(GuestError, match="source's file is now"):
-        host.call(ROOT, MANAGER, "Migrate", "sa{sv}", plan, "0")
+        host.call_until_looked_at("Migrate", "sa{sv}", plan, "0")
 
 
 def test_volume_groups_say_what_is_under_them_and_why_not(vm: Vm) -> None:
