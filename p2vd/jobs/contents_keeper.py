@@ -67,6 +67,26 @@ class _Entry:
     released: bool = False
     unclaimed: bool = False
     stuck: Helper | None = field(default=None)
+    shown: Source | None = None
+    shown_from: tuple[object, ...] = ()
+
+    def show(self, source: Source) -> Source:
+        """Return `source` with what is known of it: the same object as long as nothing changes.
+
+        Of thousands of sources few change, and what is the same object is neither made nor kept twice.
+        """
+        made_from = (source, self.examination, self.contents, self.problem)
+        if self.shown is None or any(
+            old is not new for old, new in zip(self.shown_from, made_from, strict=True)
+        ):
+            self.shown_from = made_from
+            self.shown = replace(
+                source,
+                examination=self.examination,
+                contents=self.contents,
+                examination_problem=self.problem,
+            )
+        return self.shown
 
 
 class ContentsKeeper:
@@ -201,14 +221,9 @@ class ContentsKeeper:
 
     def _with_contents(self, source: Source) -> Source:
         entry = self._entries.get(source.id)
-        if entry is None or _key(entry.source) != _key(source):
+        if entry is None or (entry.source is not source and _key(entry.source) != _key(source)):
             return source
-        return replace(
-            source,
-            examination=entry.examination,
-            contents=entry.contents,
-            examination_problem=entry.problem,
-        )
+        return entry.show(source)
 
     # ---- on a thread of its own -------------------------------------------------------------------
 

@@ -48,7 +48,7 @@ class Examination(enum.Enum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Signature:
     """What begins at one place of a disk. `type` is libblkid's word (`ext4`, `LVM2_member`), "" for none.
 
@@ -66,7 +66,7 @@ class Signature:
     hibernated: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Partition:
     """A partition. `type` is the GPT's GUID or the MBR's number (`0x83`)."""
 
@@ -78,7 +78,7 @@ class Partition:
     signature: Signature = Signature()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Reservation:
     """SCSI persistent reservation: the holder's key and the type, as the target said them."""
 
@@ -86,7 +86,7 @@ class Reservation:
     type: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Findings:
     """What speaks against a source now, and what should be known of it: paths, use, and contents."""
 
@@ -94,7 +94,7 @@ class Findings:
     warnings: tuple[Reason, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Contents:
     """All of a disk that matters to its migration.
 
