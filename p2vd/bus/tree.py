@@ -56,7 +56,7 @@ class ObjectTree:
         now = {name: dict(properties) for name, properties in values.items()}
         entry = self._entries.get(path)
         if entry is not None:
-            entry.now = now
+            entry.now = {name: _shared(entry.told[name], properties) for name, properties in now.items()}
             self._tell(path, entry)
             return
         self._entries[path] = _Entry(now, dict(now))
@@ -125,6 +125,11 @@ class ObjectTree:
             name: encode_properties(interfaces()[name].properties, properties)
             for name, properties in values.items()
         }
+
+
+def _shared(told: Properties, now: Properties) -> Properties:
+    """Return `now` with the objects of `told` where they are equal: there are thousands, and none twice."""
+    return {name: told[name] if told[name] == value else value for name, value in now.items()}
 
 
 def append(message: Any, signature: str, values: tuple[object, ...]) -> None:

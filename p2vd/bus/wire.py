@@ -27,7 +27,7 @@ _PLAIN: Mapping[str, tuple[type, Callable[[Any], object]]] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Variant:
     """A value whose type no signature around it tells."""
 

@@ -1,6 +1,7 @@
 """p2vd --sim as a process of its own, steered by a test."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -27,6 +28,7 @@ class Simulated:
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
+            env={**os.environ, "MALLOC_ARENA_MAX": "1"},  # as units/p2vd.service has it
         )
 
     @property
