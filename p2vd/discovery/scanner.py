@@ -108,10 +108,11 @@ class Discovery:
     def refresh(self, names: Collection[str]) -> Inventory:
         """Return what is there now, after changes of the devices `names` (`sda`, `dm-3`) and no others.
 
-        Only what depends on these devices is read and asked for. Where that does not tell enough, the
-        host is scanned; so it is when a Fibre Channel port has changed, which concerns all LUNs behind it.
-        What does not come from devices (exposures, the system ID, the image directories) is that of the
-        last scan. Raises as `scan` does.
+        Names of Fibre Channel ports among them are passed over: ports are looked at in any case. Only what
+        depends on these devices is read and asked for. Where that does not tell enough, the host is scanned;
+        so it is when a Fibre Channel port has changed, which concerns all LUNs behind it. What does not
+        come from devices (exposures, the system ID, the image directories) is that of the last scan.
+        Raises as `scan` does.
         """
         seen = self._seen
         if seen is None or not seen.certain or read_hbas(self._sysfs) != seen.inventory.hbas:
