@@ -135,7 +135,7 @@ def test_luns_come_grow_and_change_where_the_scan_is_asked_for(vm: Vm) -> None:
     scan(host, array_wwpn(1))
     host.wait(lambda: {p["Size"] for p in paths(host, "fc2")} == {20 * MIB}, "the new size on both paths")
     assert "differ in size" in " ".join(host.source(wwid("fc2"))["Reasons"])
-    # By its alias: multipathd 0.9.4 knows no WWID here. It refuses while it waits for the event of the last change.
+    # By its alias: multipathd 0.9.4 knows no WWID here, and refuses while it awaits the event of a change.
     resize = f"multipathd resize map {host.source(wwid('fc2'))['Name']} | grep -q ok"
     host.wait(lambda: vm.run(resize, check=False).returncode == 0, "multipathd's resize")
     host.wait(lambda: host.source(wwid("fc2"))["Size"] == 20 * MIB, "the new size of the map")
