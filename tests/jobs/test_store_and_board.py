@@ -75,7 +75,7 @@ def test_a_machine_is_kept_with_all_its_jobs_or_not_at_all(path: Path) -> None:
     assert store.jobs() == ()
 
 
-@pytest.mark.parametrize("garbage", [b"not a database at all" * 400, os.urandom(8192)])
+@pytest.mark.parametrize("garbage", [b"not a database at all" * 400, os.urandom(8192)], ids=["text", "noise"])
 def test_a_damaged_store_is_refused_with_its_path(path: Path, garbage: bytes) -> None:
     path.write_bytes(garbage)
     with pytest.raises(StoreDamaged, match=r"state\.db"):
