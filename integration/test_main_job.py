@@ -190,12 +190,15 @@ def kill_now(host: Host, victim: str) -> None:
 
 
 @pytest.mark.campaign
+@pytest.mark.parametrize("provisioning", ["thick", "thin"])
 def test_power_cut_at_random_moments(
-    power_vm: Vm, request: pytest.FixtureRequest, campaign_seed: int
+    power_vm: Vm, provisioning: str, request: pytest.FixtureRequest, campaign_seed: int
 ) -> None:
     """The power of the whole VM, array included, is cut: what was not flushed is lost, and nothing else."""
+    if not request.config.getoption("--full") and provisioning == "thin":
+        pytest.skip("the sample of this run has a thick LV: dm-thin flushes its data device by itself")
     choose = random.Random(f"{campaign_seed}-power")
-    host, job, digest = start_slow_copy(power_vm)
+    host, job, digest = start_slow_copy(power_vm, provisioning=provisioning)
     power_vm.run("systemctl enable p2vd libvirtd; sync")
     for _ in range(kills(request, 1)):
         # Before the worker has begun too, but mostly while it copies.
@@ -233,9 +236,13 @@ open(ledger.__file__, "w").write(text.replace(committed, wrong))
 
 @pytest.mark.campaign
 def test_the_power_cut_test_finds_flush_and_commit_swapped(power_vm: Vm) -> None:
-    """A test that cannot fail proves nothing: with the order swapped, lost bytes are found."""
+    """A test that cannot fail proves nothing: with the order swapped, lost bytes are found.
+
+    On a thick LV: dm-thin flushes the pool's data device each second in which it allocated, before it
+    commits its own metadata (drivers/md/dm-thin.c, metadata_pre_commit_callback), and so hides the swap.
+    """
     power_vm.run("python3 -", stdin=SWAPPED)
-    host, job, _ = start_slow_copy(power_vm, rate="512 KiB")
+    host, job, _ = start_slow_copy(power_vm, provisioning="thick", rate="512 KiB")
     power_vm.run("systemctl enable p2vd libvirtd; sync")
     host.wait_copied(job, 2 * MIB)
     for _ in range(8):
