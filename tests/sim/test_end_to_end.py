@@ -39,6 +39,13 @@ def usable(client: Client) -> list[str]:
     return sorted(str(each["Id"]) for each in looked_at(client) if each["Usable"])
 
 
+def sizes_told(client: Client, source: str) -> list[int]:
+    """What signals said of a source's size, once there is one."""
+    path = object_path(SOURCE, source)
+    found: list[int] = client.until(lambda: [one["Size"] for one in client.changes(path) if "Size" in one])
+    return found
+
+
 def migrate(client: Client, source: str = "", name: str = "erp1") -> tuple[str, str]:
     """Plan and start a copy; the machine's and the job's path."""
     options = dbus.Dictionary({"source-offline": True, "name": name}, signature="sv")
@@ -146,10 +153,9 @@ def test_luns_come_go_and_change_on_the_bus(start: Start, client: Client) -> Non
     first, second, _ = usable(client)
     client.signals.clear()
     daemon.tell("grow", first, 1 << 30)
-    client.until(lambda: client.changes(object_path(SOURCE, first)))
+    assert sizes_told(client, first) == [1 << 30]
     looked_at(client)
     told = client.changes(object_path(SOURCE, first))
-    assert [change["Size"] for change in told if "Size" in change] == [1 << 30]
     # It is looked at anew, and not to be planned meanwhile.
     assert {name for change in told for name in change} <= {"Size", "Contents", "Usable", "Reasons"}
     daemon.tell("path", daemon.tell("paths", second)[0], False)
@@ -165,10 +171,10 @@ def test_luns_come_go_and_change_on_the_bus(start: Start, client: Client) -> Non
 
 def test_one_changed_lun_costs_one_refresh_of_two_commands(start: Start, client: Client) -> None:
     daemon = start()
-    looks, counts = daemon.tell("looks"), daemon.tell("counts")
     lun = usable(client)[0]
+    looks, counts = daemon.tell("looks"), daemon.tell("counts")
     daemon.tell("grow", lun, 1 << 30)
-    client.until(lambda: client.changes(object_path(SOURCE, lun)))
+    assert sizes_told(client, lun) == [1 << 30]
     assert daemon.tell("looks") == {**looks, "refresh": looks["refresh"] + 1}
     after = daemon.tell("counts")
     assert {name: after[name] - counts.get(name, 0) for name in after} == {"multipathd": 1, "lvm": 1}
