@@ -123,15 +123,18 @@ class LunRescan:
     # ---- grown LUNs --------------------------------------------------------------------------
 
     def _grow(self, before: Inventory, after: Inventory) -> list[str]:
-        """Tell which LUNs have grown; give the maps that nobody uses their new size."""
-        sizes = {source.wwid: _path_sizes(source) for source in before.sources if source.wwid}
+        """Tell which LUNs have grown; give the maps that nobody uses their new size.
+
+        A LUN has when all its paths say so: those by another portal may have said it at an earlier rescan.
+        """
+        sizes = {source.wwid: source.size_bytes for source in before.sources if source.wwid}
         use = self.use(after)
         told = []
         for source in after.sources:
-            now, was = _path_sizes(source), sizes.get(source.wwid, frozenset())
-            if len(now) != 1 or not was or max(now) <= max(was):
+            now, was = _path_sizes(source), sizes.get(source.wwid)
+            if len(now) != 1 or was is None or max(now) <= was:
                 continue
-            text = f"{source.id} ({source.name}) has {format_size(max(now))}, it had {format_size(max(was))}."
+            text = f"{source.id} ({source.name}) has {format_size(max(now))}, it had {format_size(was)}."
             if source.dm_uuid and source.size_bytes < max(now):
                 users = use.of(source)
                 if users:

@@ -181,6 +181,16 @@ def test_a_grown_lun_that_only_one_path_shows_is_not_resized(tmp_path: Path) -> 
     assert rescan.did() == ["rescan 1"]
 
 
+def test_a_lun_whose_paths_are_rescanned_one_portal_after_the_other_grows_with_the_last(
+    tmp_path: Path,
+) -> None:
+    half = disk(larger("sda", 6), path("sdb", 7))
+    grown = disk(larger("sda", 6), larger("sdb", 7))
+    rescan = Rescan(tmp_path, Inventory(sources=(half,)), Inventory(sources=(grown,)))
+    assert rescan.run().grown == (f"{OLD} (mpatha) has 2 GiB, it had 1 GiB.",)
+    assert rescan.did() == ["rescan 1", "multipathd resize map mpatha"]
+
+
 def test_a_grown_lun_in_use_keeps_its_maps_size(tmp_path: Path) -> None:
     grown = disk(larger("sda", 6), larger("sdb", 7), reasons=USED)
     rescan = Rescan(tmp_path, Inventory(sources=(BOTH,)), Inventory(sources=(grown,)))
