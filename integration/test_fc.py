@@ -144,8 +144,10 @@ def test_luns_come_grow_and_change_where_the_scan_is_asked_for(vm: Vm) -> None:
     fabric.add("fc3:20M")
     scan(host, array_wwpn(0))
     scan(host, array_wwpn(1))
-    host.wait(lambda: not host.source(wwid("fc2"))["Usable"], "the reused number noticed")
-    assert f"is {wwid('fc3')}" in " ".join(host.source(wwid("fc2"))["Reasons"])
+    # Unusable it is before that, too: while it is looked at, and while no path leads anywhere.
+    now = f"is {wwid('fc3')}"
+    host.wait(lambda: now in " ".join(host.source(wwid("fc2"))["Reasons"]), "the reused number noticed")
+    assert not host.source(wwid("fc2"))["Usable"]
     with pytest.raises(GuestError, match="NotFound"):
         scan(host, "77:0:0")
 
