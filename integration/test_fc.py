@@ -109,7 +109,10 @@ def test_a_link_goes_down_and_comes_back(vm: Vm) -> None:
     assert [path["PortState"] for path in paths(host, "fc1")] == ["Online", "Online"]
 
 
-@pytest.mark.xfail(strict=False, reason="its last step (the number of a LUN reused) was not seen to pass yet")
+@pytest.mark.xfail(
+    strict=False,
+    reason="a scan of a place that is not there is refused only where that is known within a second",
+)
 def test_luns_come_grow_and_change_where_the_scan_is_asked_for(vm: Vm) -> None:
     fabric = Fabric.up(vm, "fc1:24M")
     host = Host.ready(vm)
