@@ -188,6 +188,9 @@ class Engine:
             problem: P2vdError | None = None
             try:
                 self._services.look_for_luns(scsi)
+            except (InvalidArgument, NotFound) as error:
+                done(error)  # nothing was done: there is nothing to look at
+                return
             except P2vdError as error:
                 problem = error
             self._services.inventory.request(lambda error: done(problem or error))

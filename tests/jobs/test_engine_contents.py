@@ -5,6 +5,7 @@ import threading
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
+from queue import Queue
 
 import pytest
 
@@ -21,7 +22,7 @@ from p2vd.jobs.services import Services
 from p2vd.jobs.store import Store
 from p2vd.model.contents import BootStyle, Examination, Reservation
 from p2vd.model.doctor import HostFacts
-from p2vd.model.errors import NotFound, Reason, Refused
+from p2vd.model.errors import NotFound, P2vdError, Reason, Refused
 from p2vd.model.inventory import Difference, Inventory
 from p2vd.model.job import Caller, Stage
 from p2vd.model.lvm import ThinPool, Vg
@@ -94,6 +95,7 @@ class Lab:
             policies=policies.current,
             worker_ids=(os.getuid(), os.getgid()),
             spawn=spawn,
+            look_for_luns=self.look_for_luns,
         )
         self.engine = Engine(self.services, policies, no_portals(directory / "portals"))
         self.engine.subscribe(self.hear)
@@ -104,6 +106,9 @@ class Lab:
 
     def contents_changed(self, source_ids: frozenset[str]) -> None:
         self.engine.contents_changed(source_ids)
+
+    def look_for_luns(self, place: str) -> None:
+        raise NotFound("SCSI host", place)
 
     def hear(self, event: Event) -> None:
         if isinstance(event, InventoryChanged):
@@ -212,3 +217,11 @@ def test_the_doctor_judges_what_it_read(lab: Lab) -> None:
     lab.start()
     codes = [finding.reason.code for finding in lab.engine.doctor()]
     assert codes == ["multipathd-silent", "unknown-luns"]
+
+
+def test_a_place_that_is_not_there_is_refused_without_a_look_at_the_host(lab: Lab) -> None:
+    """Such a look may take a minute, and the caller is answered within a second."""
+    answers: Queue[P2vdError | None] = Queue()
+    lab.engine.rescan(answers.put, "host77")
+    with pytest.raises(NotFound, match="host77"):
+        raise answers.get(timeout=LONG_S) or AssertionError("no error")
