@@ -118,7 +118,7 @@ class InventoryKeeper:
     def fresh(self, timeout_s: float = 60.0, names: Names | None = None) -> Inventory:
         """Return an inventory that was looked for after this call, as far as `names` goes; None: all of it.
 
-        Raises what the look raised, or TimeoutError.
+        Raises what the look raised, ScanFailed too where it did not end in time.
         """
         finished = threading.Event()
         errors: list[P2vdError | None] = []
@@ -129,7 +129,7 @@ class InventoryKeeper:
 
         self.request(done, names)
         if not finished.wait(timeout_s):
-            raise TimeoutError(f"the scan of the host did not end within {timeout_s:.0f} s")
+            raise ScanFailed(f"it did not end within {timeout_s:.0f} s.")
         if errors[0] is not None:
             raise errors[0]
         return self._inventory

@@ -50,7 +50,7 @@ class LunRescan:
     def run(self, sessions: Sequence[Session], told: str) -> RescanReport:
         """Rescan the LUNs of `sessions`, and of no other but where the same LUN is stale there too.
 
-        Raises IscsiError, CommandFailed, CommandTimedOut, ScanFailed, TimeoutError.
+        Raises IscsiError, CommandFailed, CommandTimedOut, ScanFailed.
         """
         hosts = frozenset(session.host for session in sessions if session.state == "LOGGED_IN")
         before = self.look()

@@ -202,7 +202,7 @@ def test_a_scan_that_does_not_end_is_not_waited_for_for_ever() -> None:
     scanner.begin.clear()
     keeper = InventoryKeeper(scanner, lambda *_: None)
     keeper.start()
-    with pytest.raises(TimeoutError):
+    with pytest.raises(ScanFailed, match="did not end within"):
         keeper.fresh(0.01)
     scanner.begin.set()
     keeper.stop()
