@@ -167,11 +167,13 @@ def doctor(host: Host) -> dict[str, str]:
     return {finding["Code"]["data"]: finding["Severity"]["data"] for finding in found}
 
 
-# multipathd's overrides: the setting of the array's kind would hide one among the defaults.
+# multipathd's overrides: the setting of the array's kind would hide one among the defaults. The sessions'
+# timeouts are multipathd's too: it writes its own over any that was there, at the end of a reconfigure.
 BAD_MULTIPATH = """
 overrides {
   recheck_wwid yes
   no_path_retry queue
+  fast_io_fail_tmo 120
 }
 """
 
@@ -189,10 +191,9 @@ def test_the_doctor_finds_what_is_wrong_and_only_that(vm: Vm) -> None:
     own = "/etc/udev/rules.d/59-p2vd-quarantine.rules"
     vm.run("cat >> /etc/multipath.conf; multipathd reconfigure", stdin=BAD_MULTIPATH)
     vm.run(f"sed s/nowatch/watch/ {package} > {own}")
-    vm.run("for session in /sys/class/iscsi_session/*/recovery_tmo; do echo 120 > $session; done")
     vm.run("vgchange -q -y --systemid '' vg_san")
     host.rescan()
-    host.wait(lambda: "recheck-wwid" not in doctor(host), "multipathd's new settings")
+    host.wait(lambda: "iscsi-timeout" in doctor(host), "multipathd's new settings")
     assert doctor(host) == {
         "rule-overridden": "exposed",
         "no-path-retry-queue": "wrong",

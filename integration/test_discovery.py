@@ -184,11 +184,6 @@ def test_iscsi_a_path_is_pulled_and_returns(vm: Vm) -> None:
     own.wait(A, "connected")
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="its last steps (number reused, in use) were not seen to pass: on an overloaded machine a look "
-    "at the host took longer than the minute that a rescan waits",
-)
 def test_iscsi_a_lun_grows_vanishes_and_its_number_is_given_to_another(vm: Vm) -> None:
     host, own, array = connected(vm, "10.98.3.1", "10.98.4.1")
     first, second = (array.add("second", 24, 2), array.add("third", 16, 3))

@@ -121,7 +121,8 @@ def _sessions(facts: HostFacts, inventory: Inventory) -> Iterator[Finding]:
                 "iscsi-timeout",
                 f"{to} holds I/O back {wait} when it breaks, before multipath takes another path. Set "
                 "node.session.timeo.replacement_timeout = 15 in /etc/iscsi/iscsid.conf and for this target "
-                f"({node} -n node.session.timeo.replacement_timeout -v 15); the next login takes it.",
+                f"({node} -n node.session.timeo.replacement_timeout -v 15); the next login takes it. A "
+                "fast_io_fail_tmo in /etc/multipath.conf overrides it: then that is what to lower.",
             )
         if session.ping_interval_s <= 0 or session.ping_timeout_s <= 0:
             yield _finding(
