@@ -17,9 +17,13 @@ Arguments = argparse.Namespace
 
 def sources(client: Client, arguments: Arguments) -> Exit:
     """List the disks that can be copied."""
-    found = _of(client.objects(), SOURCE)
+    seen = _of(client.objects(), SOURCE)
+    found = [source for source in seen if all(one.matches(source) for one in arguments.filter)]
     if not _print_json(arguments, render.as_dicts(found)):
-        print(render.sources(found) if found else "p2vd sees no disks. Attach some, then: p2vctl rescan")
+        if seen and not found:
+            print(f"None of the {len(seen)} sources passes the filter. All of them: p2vctl sources")
+        else:
+            print(render.sources(found) if found else "p2vd sees no disks. Attach some, then: p2vctl rescan")
         _print_problems(client)
     return Exit.OK
 

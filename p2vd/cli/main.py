@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from p2vd import __version__
 from p2vd.cli import commands, portals
 from p2vd.cli.client import Client, CliError, Exit
+from p2vd.cli.filters import parse_filter
 
 Command = Callable[[Client, argparse.Namespace], Exit]
 
@@ -31,7 +32,16 @@ def build_parser() -> argparse.ArgumentParser:
             one.add_argument("--json", action="store_true", help="print JSON, sizes in bytes")
         return one
 
-    verb("sources", commands.sources, prints_json=True)
+    one = verb("sources", commands.sources, prints_json=True)
+    one.add_argument(
+        "--filter",
+        action="append",
+        default=[],
+        type=parse_filter,
+        metavar="KEY=PATTERN|TEXT",
+        help="only these, such as transport=fc, vendor=NETAPP*, usable=no or a part of an id; "
+        "may be given again: then all must fit",
+    )
     verb("vgs", commands.vgs, prints_json=True)
     verb("fabric", commands.fabric, prints_json=True)
     one = verb("plan", commands.plan, prints_json=True)

@@ -1,6 +1,7 @@
 """Objects as text for people. Pure; `--json` prints properties as they are on the bus instead."""
 
 import json
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -11,6 +12,7 @@ from p2vd.cli.lookup import machine_name
 from p2vd.model.size import format_size
 
 SHORT_ID = 8
+_WIDTH = 100
 
 _SIZES = frozenset(
     {
@@ -53,7 +55,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def sources(objects: Sequence[Object]) -> str:
-    """One line a source; below, why some cannot be used."""
+    """One line a source; below, why some cannot be used: what many have in common is said once."""
     rows = [
         (
             item["Id"],
@@ -68,8 +70,28 @@ def sources(objects: Sequence[Object]) -> str:
         for item in objects
     ]
     head = ("ID", "NAME", "SIZE", "SECTOR", "TRANSPORT", "PATHS", "POLICY", "USABLE")
-    reasons = [f"{item['Id']}: {reason}" for item in objects for reason in item["Reasons"]]
+    told: dict[str, list[Object]] = {}
+    for item in objects:
+        for reason in item["Reasons"]:
+            told.setdefault(reason, []).append(item)
+    reasons = [_shared(reason, unusable) for reason, unusable in told.items()]
     return "\n".join([table(head, rows), *([""] if reasons else []), *reasons])
+
+
+def _shared(reason: str, unusable: Sequence[Object]) -> str:
+    """A reason with the source, or the sources, that it stands against."""
+    if len(unusable) == 1:
+        return f"{unusable[0]['Id']}: {reason}"
+    names = ", ".join(item["Name"] or item["Id"] for item in unusable)
+    lines = textwrap.wrap(
+        names,
+        _WIDTH,
+        initial_indent="  ",
+        subsequent_indent="  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return "\n".join((f"{len(unusable)} sources: {reason}", *lines))
 
 
 def _usable(source: Object) -> str:

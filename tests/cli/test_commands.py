@@ -276,3 +276,17 @@ def test_show_tells_what_nobody_looked_at(p2vctl: Run) -> None:
 def test_sources_count_warnings(p2vctl: Run) -> None:
     rows = [line for line in p2vctl("sources")[1].splitlines() if line.startswith(values.LOCAL_SOURCE.id)]
     assert rows[0].endswith("yes, 1 warning")
+
+
+def test_sources_are_filtered(p2vctl: Run) -> None:
+    status, out, _ = p2vctl("sources", "--filter", "transport=iscsi", "--filter", "usable=yes")
+    assert status == 0
+    assert values.WWID in out
+    assert values.BUSY_WWID not in out
+    assert values.LOCAL_SOURCE.id not in out
+    (found,) = json.loads(p2vctl("sources", "--filter", values.WWID[-8:], "--json")[1])
+    assert found["Id"] == values.WWID
+    assert "None of the" in p2vctl("sources", "--filter", "vendor=nobody")[1]
+    with pytest.raises(SystemExit) as wrong:
+        p2vctl("sources", "--filter", "colour=red")
+    assert wrong.value.code == 2
