@@ -34,9 +34,10 @@ class Portals:
     def rescan(self, portal: str) -> Properties:
         """Rescan a portal's LUNs; return what was found, by its keys."""
         path = self.all()[portal]["path"]
-        self.host.call(path, PORTAL, "Rescan", "a{sv}", "0")
+        self.host.call(path, PORTAL, "Rescan", "a{sv}", {})
         done = self.host.wait(lambda: not self.all()[portal]["Rescanning"], "the end of the rescan")
         assert done
         now = self.all()[portal]
         assert now["Error"] == ["", ""], now["Error"]
-        return {key: value["data"] for key, value in now["LastRescan"].items()}
+        report: Properties = now["LastRescan"]
+        return report

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from integration.host import MANAGER, Host, Properties, values
+from integration.host import MANAGER, Host, Properties
 from integration.lab.shell import GuestError
 from integration.lab.vm import Vm
+from p2vd.bus.names import ROOT
 
 pytestmark = pytest.mark.lab
 
@@ -37,11 +38,13 @@ def write_server(host: Host) -> str:
 
 
 def contents(host: Host, wwid: str) -> Properties:
-    return values(host.source(wwid)["Contents"])
+    found: Properties = host.source(wwid)["Contents"]
+    return found
 
 
 def partitions(found: Properties) -> list[Properties]:
-    return [values(partition) for partition in found["Partitions"]]
+    partitions: list[Properties] = found["Partitions"]
+    return partitions
 
 
 def devices(vm: Vm) -> str:
@@ -112,7 +115,7 @@ def test_a_reserved_lun_is_refused_by_the_plan(vm: Vm) -> None:
         host.plan(lun.wwid)
     source = host.source(lun.wwid)
     assert not source["Usable"]
-    assert values(source["Contents"])["Reservation"] == "0xabc (Write Exclusive)"
+    assert source["Contents"]["Reservation"] == "0xabc (Write Exclusive)"
 
     vm.run(f"{persist} --release --param-rk=0xabc --prout-type=1 {path}")
     vm.run(f"{persist} --register --param-rk=0xabc --param-sark=0 {path}")
@@ -157,14 +160,14 @@ def doctor(host: Host) -> dict[str, str]:
 
     def asked() -> Any:
         try:
-            return host.call("/org/p2vd1", MANAGER, "Doctor", "a{sv}", "0")
+            return host.call(ROOT, MANAGER, "Doctor", "a{sv}", {})
         except GuestError as error:
             if "still looks" not in str(error):
                 raise
             return None
 
     (found,) = host.wait(asked, "the doctor")
-    return {finding["Code"]["data"]: finding["Severity"]["data"] for finding in found}
+    return {finding["Code"]: finding["Severity"] for finding in found}
 
 
 # multipathd's overrides: the setting of the array's kind would hide one among the defaults. The sessions'

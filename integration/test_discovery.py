@@ -4,13 +4,14 @@ import contextlib
 
 import pytest
 
-from integration.host import SOURCE, Host, Properties
+from integration.host import MANAGER, SOURCE, Host, Properties
 from integration.lab import san
 from integration.lab.shell import GuestError
 from integration.lab.vm import Vm
 from integration.portals import Portals
 from integration.second_array import IQN, SECRET, SECRET_IN, USER, USER_IN, SecondArray
 from integration.second_array import wwid as wwid_of
+from p2vd.bus.names import ROOT
 
 pytestmark = pytest.mark.lab
 
@@ -142,7 +143,7 @@ def test_iscsi_a_portal_is_removed_only_when_nobody_uses_its_disks(vm: Vm) -> No
 def remove(host: Host, portal: str) -> None:
     """Ask for it; what refuses it within a second comes back as an error, later as the portal's Error."""
     with contextlib.suppress(GuestError):
-        host.call("/org/p2vd1", "org.p2vd1.Manager", "RemovePortal", "sa{sv}", portal, "0")
+        host.call(ROOT, MANAGER, "RemovePortal", "sa{sv}", portal, {})
 
 
 def test_iscsi_a_portal_is_logged_in_again_after_a_restart_and_a_power_cut(power_vm: Vm) -> None:

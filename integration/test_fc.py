@@ -10,11 +10,11 @@ from integration.host import MANAGER, SOURCE, Host, Properties
 from integration.lab.fabric import FABRICS, Fabric, array_wwpn, hba_wwpn, nvme, wwid
 from integration.lab.shell import GuestError
 from integration.lab.vm import Vm
+from p2vd.bus.names import ROOT
 
 pytestmark = pytest.mark.lab
 
 MIB = 1 << 20
-ROOT = "/org/p2vd1"
 GROUP = "org.p2vd1.VolumeGroup"
 
 RULE = """
@@ -30,19 +30,8 @@ domain.type = "qemu"
 """
 
 
-def plain(value: Any) -> Any:
-    """Busctl's JSON without the types of its variants."""
-    if isinstance(value, dict):
-        return (
-            plain(value["data"])
-            if value.keys() == {"type", "data"}
-            else {k: plain(v) for k, v in value.items()}
-        )
-    return [plain(item) for item in value] if isinstance(value, list) else value
-
-
 def answer(host: Host, path: str, interface: str, method: str) -> Any:
-    (found,) = plain(host.call(path, interface, method, "a{sv}", "0"))
+    (found,) = host.call(path, interface, method, "a{sv}", {})
     return found
 
 
@@ -53,7 +42,7 @@ def paths(host: Host, name: str) -> list[Properties]:
 
 def scan(host: Host, place: str) -> None:
     """Have the kernel look for LUNs in a place; returns when p2vd has looked too."""
-    host.call(ROOT, MANAGER, "Rescan", "a{sv}", "1", "scsi", "s", place)
+    host.call(ROOT, MANAGER, "Rescan", "a{sv}", {"scsi": place})
     host.rescan()
 
 
@@ -186,7 +175,7 @@ def test_every_kind_of_source_has_a_record_and_is_copied(vm: Vm) -> None:
     vm.run("cp /srv/images/a.img /srv/images/new && mv /srv/images/new /srv/images/a.img")
     host.rescan()
     with pytest.raises(GuestError, match="source's file is now"):
-        host.call_until_looked_at("Migrate", "sa{sv}", plan, "0")
+        host.call_until_looked_at("Migrate", "sa{sv}", plan, {})
 
 
 def test_volume_groups_say_what_is_under_them_and_why_not(vm: Vm) -> None:
@@ -202,21 +191,21 @@ def test_volume_groups_say_what_is_under_them_and_why_not(vm: Vm) -> None:
     vm.run("lvchange -q -y --metadataprofile early vg_san/pool0")
     host = Host.ready(vm)
     groups = {group["Name"]: group for group in host.of(GROUP)}
-    (pv,) = plain(groups["vg_out"]["Devices"])
+    (pv,) = groups["vg_out"]["Devices"]
     assert (pv["Source"], pv["Missing"], pv["Duplicate"]) == (wwid("pv3"), False, False)
     assert groups["vg_out"]["FreeExtents"] == int(vm.out("vgs --noheadings -o vg_free_count vg_out"))
     assert (groups["vg_out"]["Tags"], groups["vg_out"]["Reasons"]) == (["san"], [])
     (volume,) = answer(host, groups["vg_out"]["path"], GROUP, "GetVolumes")
     assert (volume["Name"], volume["Tags"], volume["Size"]) == ("x", ["t"], 8 * MIB)
-    (pool,) = plain(groups["vg_san"]["ThinPools"])
+    (pool,) = groups["vg_san"]["ThinPools"]
     assert (pool["AutoextendThreshold"], pool["AutoextendPercent"], pool["Active"]) == (80, 30, True)
-    (pool,) = plain(groups["vg_san4k"]["ThinPools"])
+    (pool,) = groups["vg_san4k"]["ThinPools"]
     assert pool["AutoextendThreshold"] == 100
     # A clone of the LUN: LVM's own report says that all is well.
     vm.run(f"dd if={fabric.device('pv3')} of={fabric.device('clone')} bs=1M oflag=direct && udevadm settle")
     host.rescan()
     (group,) = [group for group in host.of(GROUP) if group["Name"] == "vg_out"]
-    assert {(pv["Source"], pv["Duplicate"]) for pv in plain(group["Devices"])} == {
+    assert {(pv["Source"], pv["Duplicate"]) for pv in group["Devices"]} == {
         (wwid("pv3"), False),
         (wwid("clone"), True),
     }
@@ -240,11 +229,10 @@ def test_a_part_of_the_host_that_does_not_answer_leaves_the_rest_as_it_was(vm: V
     )
     with contextlib.suppress(GuestError):  # ScanFailed, where the scan was over within a second
         host.rescan()
-    stale = ["busctl", "get-property", "org.p2vd1", ROOT, MANAGER, "StaleSince"]
-    host.wait(lambda: vm.out(stale) != "t 0", "a stale inventory")
+    host.wait(lambda: host.property("StaleSince"), "a stale inventory")
     assert {source["Id"] for source in host.of(SOURCE)} == before
-    assert "garbage" in vm.out(f"busctl get-property org.p2vd1 {ROOT} {MANAGER} Problems")
+    assert "garbage" in " ".join(host.property("Problems"))
     assert "not current" in refused(host, host.san["boot1"].wwid)
     vm.run("mv /usr/sbin/multipathd.real /usr/sbin/multipathd")
-    host.wait(lambda: vm.out(stale) == "t 0", "a current inventory, without being asked")
+    host.wait(lambda: not host.property("StaleSince"), "a current inventory, without being asked")
     host.plan(host.san["boot1"].wwid)

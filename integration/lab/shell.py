@@ -30,6 +30,11 @@ class Shell:
         self.name = name
         self.directory = directory
 
+    @property
+    def bus(self) -> Path:
+        """This boot's socket that leads to the guest's system bus, as root."""
+        return self.directory / "bus"
+
     def run(
         self, command: str | Sequence[str], *, timeout_s: float = 300.0, check: bool = True, stdin: str = ""
     ) -> Completed:
@@ -139,7 +144,8 @@ class Shell:
         """Open the connection that all commands share. Raises GuestError when the guest does not answer."""
         # Detached: a master that inherits the caller's output would keep that pipe open for good.
         master = self._ssh()
-        master[-1:] = ["-fN", master[-1]]
+        bus = f"{self.bus}:/run/dbus/system_bus_socket"
+        master[-1:] = ["-fN", "-o", "StreamLocalBindUnlink=yes", "-L", bus, master[-1]]
         for _ in range(5):
             done = subprocess.run(
                 ["timeout", "60", *master],

@@ -83,7 +83,7 @@ class Vm(Shell):
 
     def boot_again(self, *, cache: str = "writeback", tied: bool = True) -> None:
         """Boot from the disks as they are, after `kill`; returns when the guest says that it is up."""
-        for name in ("console.log", "ram", "qmp", "ctl"):
+        for name in ("console.log", "ram", "qmp", "ctl", "bus"):
             (self.directory / name).unlink(missing_ok=True)
         self._launch(self.directory / "ram", cache=cache, shared_ram=True, incoming=None, tied=tied)
 
