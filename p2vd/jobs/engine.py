@@ -5,7 +5,6 @@ Each call returns at once: work happens on the jobs' own threads and on the scan
 
 import logging
 import threading
-import time
 import uuid as uuids
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -13,11 +12,11 @@ from dataclasses import replace
 from p2vd.config import QuarantineMode
 from p2vd.jobs.checkup import Checkup
 from p2vd.jobs.contents_keeper import FRESH_S
+from p2vd.jobs.crew import Crew
 from p2vd.jobs.events import Event, InventoryChanged, PolicyErrorsChanged
 from p2vd.jobs.host_maps import maps_in_use, target_maps
 from p2vd.jobs.policies import PolicyKeeper
 from p2vd.jobs.portals import Portals
-from p2vd.jobs.runner import JobRunner
 from p2vd.jobs.services import Services
 from p2vd.jobs.transitions import TERMINAL, JobEvent, advance
 from p2vd.model.contents import Findings
@@ -49,8 +48,7 @@ class Engine:
         self._board = services.board
         self._policies = policies
         self._lock = threading.RLock()
-        self._runners: dict[str, JobRunner] = {}
-        self._stopped = threading.Event()
+        self._crew = Crew(services, self._schedule)
         self._overlooked = False
         self._checkup = Checkup(services.host.host_facts)
 
@@ -63,7 +61,7 @@ class Engine:
         for job in self._board.jobs():
             if job.stage not in TERMINAL or self._unfinished(job):
                 log.info("job %s: resumed in stage %s", job.uuid, job.stage.value)
-                self._run(job.uuid)
+                self._crew.nudge(job.uuid)
         self._schedule()
 
     def _unfinished(self, job: Job) -> bool:
@@ -77,36 +75,10 @@ class Engine:
 
         Returns within the configured stop timeout and a second.
         """
-        self._stopped.set()
         self._services.inventory.stop()
         self._services.contents.stop()
         self.portals.stop()
-        with self._lock:
-            runners = list(self._runners.values())
-        for runner in runners:
-            runner.signals.stop()
-        end = time.monotonic() + self._services.config.stop_timeout_s
-        stuck = [runner for runner in runners if not runner.join(max(0.0, end - time.monotonic()))]
-        for runner in stuck:
-            runner.signals.give_up()
-        for runner in stuck:
-            runner.join(1.0)
-
-    def _run(self, uuid: str) -> None:
-        with self._lock:
-            runner = self._runners.get(uuid)
-            if self._stopped.is_set() or (runner is not None and runner.alive):
-                return
-            self._runners[uuid] = JobRunner(self._services, uuid, self._schedule)
-            self._runners[uuid].start()
-
-    def _nudge(self, uuid: str) -> None:
-        with self._lock:
-            runner = self._runners.get(uuid)
-        if runner is None or not runner.alive:
-            self._run(uuid)
-        else:
-            runner.signals.nudge()
+        self._crew.stop(self._services.config.stop_timeout_s)
 
     def _schedule(self) -> None:
         """Let at most `max_jobs` jobs work; the others wait with the hold `slot`, oldest first."""
@@ -117,10 +89,10 @@ class Engine:
             for job in ready:
                 if job.uuid in busy and Hold.SLOT in job.holds:
                     self._board.release(job.uuid, Hold.SLOT)
-                    self._nudge(job.uuid)
+                    self._crew.nudge(job.uuid)
                 elif job.uuid not in busy and Hold.SLOT not in job.holds:
                     self._board.hold(job.uuid, Hold.SLOT)
-                    self._nudge(job.uuid)
+                    self._crew.nudge(job.uuid)
 
     # -- what there is -------------------------------------------------------------------------
 
@@ -312,7 +284,7 @@ class Engine:
             )
             self._services.contents.release(plan.source.id)
             self._board.add(machine, (job,))
-            self._run(job_uuid)
+            self._crew.nudge(job_uuid)
         self._schedule()
         return machine
 
@@ -334,7 +306,7 @@ class Engine:
         """Hold the job until `resume`, also over a restart. Raises NotFound, IllegalTransition."""
         self._expect_unfinished(uuid, "pause")
         self._board.hold(uuid, Hold.USER)
-        self._nudge(uuid)
+        self._crew.nudge(uuid)
         self._schedule()
 
     def resume(self, uuid: str, caller: Caller) -> None:
@@ -342,7 +314,7 @@ class Engine:
         self._expect_unfinished(uuid, "resume")
         self._board.release(uuid, Hold.USER)
         self._schedule()
-        self._nudge(uuid)
+        self._crew.nudge(uuid)
 
     def _expect_unfinished(self, uuid: str, verb: str) -> None:
         job = self._board.job(uuid)
@@ -356,7 +328,7 @@ class Engine:
         if not (job.stage is Stage.PROVEN and machine.state is MachineState.READY):
             self._board.advance(uuid, JobEvent.RETRY)
         self._schedule()
-        self._nudge(uuid)
+        self._crew.nudge(uuid)
 
     def cancel(self, uuid: str, keep_target: bool, caller: Caller) -> None:
         """End the job and keep or remove its target. Raises NotFound, IllegalTransition."""
@@ -367,13 +339,10 @@ class Engine:
         self._board.change(
             uuid, lambda stored: replace(advance(stored, JobEvent.CANCEL), keep_target=keep_target)
         )
-        self._nudge(uuid)
+        self._crew.nudge(uuid)
         self._schedule()
 
     def set_bandwidth(self, uuid: str, bytes_per_s: int) -> None:
         """Limit a running copy, 0: not at all. Lasts until the daemon restarts. Raises NotFound."""
         self._expect_unfinished(uuid, "set bandwidth")
-        with self._lock:
-            runner = self._runners.get(uuid)
-        if runner is not None:
-            runner.signals.set_bandwidth(bytes_per_s)
+        self._crew.set_bandwidth(uuid, bytes_per_s)

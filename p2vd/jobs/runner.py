@@ -28,11 +28,17 @@ _OTHERS_DECIDE = frozenset({Hold.USER, Hold.WINDOW, Hold.SLOT})
 
 
 class JobRunner:
-    """Drives one job. `on_end` is called on the job's own thread when it has nothing left to do."""
+    """Drives one job. `on_end` is called on the job's own thread when it has nothing left to do.
 
-    def __init__(self, services: Services, uuid: str, on_end: Callable[[], None]) -> None:
+    Before that `retire` is asked whether it may end: not where somebody wanted something meanwhile.
+    """
+
+    def __init__(
+        self, services: Services, uuid: str, retire: Callable[[], bool], on_end: Callable[[], None]
+    ) -> None:
         self._services = services
         self._uuid = uuid
+        self._retire = retire
         self._on_end = on_end
         self.signals = Signals()
         self._thread = threading.Thread(target=self._run, name=f"job-{uuid[:8]}", daemon=True)
@@ -61,15 +67,17 @@ class JobRunner:
                     self.signals.pause(None)  # whoever decides nudges
                     continue
                 if self._step(job):
-                    break
+                    # Before: once it has retired, another runner may say what it does.
+                    board.set_activity(self._uuid, Activity.IDLE)
+                    if self._retire():
+                        self._on_end()
+                        return
+            board.set_activity(self._uuid, Activity.IDLE)
         except BaseException:
             # A defect of ours: the job keeps its durable stage, the log says what, a restart resumes.
             log.exception("job %s: its thread ended", self._uuid)
-            raise
-        finally:
             board.set_activity(self._uuid, Activity.IDLE)
-        if not self.signals.stopping:
-            self._on_end()
+            raise
 
     def _step(self, job: Job) -> bool:
         """Do one step; return whether it was the last."""

@@ -48,6 +48,12 @@ class Signals:
         if self._nudge.wait(seconds):
             self._nudge.clear()
 
+    def take_nudge(self) -> bool:
+        """Whether somebody wanted something since the last pause; asked again, it is forgotten."""
+        nudged = self._nudge.is_set()
+        self._nudge.clear()
+        return nudged
+
     def interrupted(self, board: Board, uuid: str) -> bool:
         """Whether the present step shall end: the daemon stops, or the job was cancelled or held."""
         job = board.job(uuid)

@@ -21,7 +21,7 @@ class Scripted(JobRunner):
     """A runner whose step does as the test says; it waits for nothing."""
 
     def __init__(self, board: Board, uuid: str, error: Exception, *, cancelled: bool) -> None:
-        super().__init__(cast(Services, SimpleNamespace(board=board)), uuid, lambda: None)
+        super().__init__(cast(Services, SimpleNamespace(board=board)), uuid, lambda: True, lambda: None)
         self.board, self.uuid, self.error, self.cancelled = board, uuid, error, cancelled
 
     def _do(self, job: Job) -> bool:

@@ -1,0 +1,68 @@
+"""The runners of jobs: one a job at most, and what is asked of a job is never lost on a runner that ends."""
+
+import threading
+import time
+from collections.abc import Callable
+
+from p2vd.jobs.runner import JobRunner
+from p2vd.jobs.services import Services
+
+
+class Crew:
+    """Thread-safe."""
+
+    def __init__(self, services: Services, on_end: Callable[[], None]) -> None:
+        """`on_end` is called on a job's own thread when the job has nothing left to do."""
+        self._services = services
+        self._on_end = on_end
+        self._lock = threading.Lock()
+        self._runners: dict[str, JobRunner] = {}
+        self._stopped = False
+
+    def nudge(self, uuid: str) -> None:
+        """Have the job look at its stage and holds now, and do what there is to do."""
+        with self._lock:
+            runner = self._runners.get(uuid)
+            if runner is not None and runner.alive:
+                runner.signals.nudge()
+            elif not self._stopped:
+                self._runners[uuid] = JobRunner(
+                    self._services, uuid, lambda: self._retire(uuid), self._on_end
+                )
+                self._runners[uuid].start()
+
+    def _retire(self, uuid: str) -> bool:
+        """Let a runner that sees nothing left to do end; False: it has been nudged since it looked.
+
+        In one step with `nudge`: a cancel or a retry that comes while a runner ends meets either this
+        one, which looks again, or none, and gets another.
+        """
+        with self._lock:
+            if self._runners[uuid].signals.take_nudge():
+                return False
+            del self._runners[uuid]
+            return True
+
+    def set_bandwidth(self, uuid: str, bytes_per_s: int) -> None:
+        """Limit a running copy, 0: not at all; nothing happens where none runs."""
+        with self._lock:
+            runner = self._runners.get(uuid)
+            if runner is not None:
+                runner.signals.set_bandwidth(bytes_per_s)
+
+    def stop(self, timeout_s: float) -> None:
+        """Have every worker commit a checkpoint and end; give up on those that are stuck by then.
+
+        Returns a second after `timeout_s` at the latest. No runner is started any more.
+        """
+        with self._lock:
+            self._stopped = True
+            runners = list(self._runners.values())
+        for runner in runners:
+            runner.signals.stop()
+        end = time.monotonic() + timeout_s
+        stuck = [runner for runner in runners if not runner.join(max(0.0, end - time.monotonic()))]
+        for runner in stuck:
+            runner.signals.give_up()
+        for runner in stuck:
+            runner.join(1.0)

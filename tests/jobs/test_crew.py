@@ -1,0 +1,88 @@
+"""What is asked of a job reaches it, also in the moment in which its runner ends."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+from p2vd.jobs.board import Board
+from p2vd.jobs.crew import Crew
+from p2vd.jobs.services import Services
+from p2vd.jobs.store import Store
+from p2vd.jobs.transitions import JobEvent, advance
+from p2vd.model.inventory import Inventory
+from p2vd.model.job import Job, Machine, Stage
+from tests.jobs.values import machine_and_job
+
+LONG_S = 30.0
+
+
+class LastLook:
+    """The inventory, which a runner reads in the last step of a failed job: then something is asked."""
+
+    def __init__(self) -> None:
+        self.ask: Callable[[], None] | None = None
+
+    def current(self) -> Inventory:
+        ask, self.ask = self.ask, None
+        if ask is not None:
+            ask()
+        return Inventory()
+
+
+class Lab:
+    def __init__(self, tmp_path: Path) -> None:
+        self.machine: Machine
+        self.job: Job
+        self.machine, self.job = machine_and_job()
+        self.board = Board(Store(tmp_path / "state.db"))
+        self.board.add(self.machine, (replace(self.job, stage=Stage.FAILED, failed_stage=Stage.COPYING),))
+        self.look = LastLook()
+        self.ends = threading.Semaphore(0)
+        services = cast(Services, SimpleNamespace(board=self.board, inventory=self.look))
+        self.crew = Crew(services, self.ends.release)
+
+    def cancel(self) -> None:
+        uuid = self.job.uuid
+        self.board.change(uuid, lambda stored: replace(advance(stored, JobEvent.CANCEL), keep_target=True))
+        self.crew.nudge(uuid)
+
+
+def test_a_cancel_in_the_last_step_of_a_failed_job_is_carried_out(tmp_path: Path) -> None:
+    lab = Lab(tmp_path)
+    lab.look.ask = lab.cancel
+    lab.crew.nudge(lab.job.uuid)
+    assert lab.ends.acquire(timeout=LONG_S)
+    assert lab.board.job(lab.job.uuid).stage is Stage.CANCELLED
+
+
+def test_a_cancel_after_the_end_is_carried_out_by_another_runner(tmp_path: Path) -> None:
+    lab = Lab(tmp_path)
+    lab.crew.nudge(lab.job.uuid)
+    assert lab.ends.acquire(timeout=LONG_S)
+    assert lab.board.job(lab.job.uuid).stage is Stage.FAILED
+    lab.cancel()
+    assert lab.ends.acquire(timeout=LONG_S)
+    assert lab.board.job(lab.job.uuid).stage is Stage.CANCELLED
+
+
+def test_cancels_at_any_moment_of_the_end_are_carried_out(tmp_path: Path) -> None:
+    """The threads' own timing finds the moments that no hook does."""
+    for number in range(200):
+        directory = tmp_path / str(number)
+        directory.mkdir()
+        lab = Lab(directory)
+        lab.crew.nudge(lab.job.uuid)
+        lab.cancel()
+        while lab.board.job(lab.job.uuid).stage is not Stage.CANCELLED:
+            assert lab.ends.acquire(timeout=LONG_S)
+
+
+def test_after_a_stop_no_runner_is_started(tmp_path: Path) -> None:
+    lab = Lab(tmp_path)
+    lab.crew.stop(0.0)
+    lab.cancel()
+    assert not lab.ends.acquire(timeout=0.2)
+    assert lab.board.job(lab.job.uuid).stage is Stage.CANCELLING
