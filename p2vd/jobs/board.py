@@ -9,10 +9,13 @@ from p2vd.jobs.events import Event, JobAdded, JobChanged, MachineAdded, MachineC
 from p2vd.jobs.store import Store
 from p2vd.jobs.transitions import TERMINAL, JobEvent, MachineEvent, advance, advance_machine
 from p2vd.model.copying import Progress
-from p2vd.model.job import Activity, Hold, Job, JobError, Machine
+from p2vd.model.errors import IllegalTransition
+from p2vd.model.job import Activity, Hold, Job, JobError, Machine, MachineState, Stage
 from p2vd.system.clock import now_us
 
 log = logging.getLogger(__name__)
+
+_UNREGISTERED = (MachineState.COPYING, MachineState.READY)
 
 
 class Board:
@@ -95,6 +98,23 @@ class Board:
                 log.error("job %s: %s: %s: %s", uuid, job.stage.value, error.name, error.message)
         return job
 
+    def cancel(self, uuid: str, *, keep_target: bool) -> Job:
+        """Have the job end without a result. Raises NotFound, IllegalTransition; then nothing has changed.
+
+        A proven job can no longer, once its machine is being registered: a domain would lose its disk.
+        """
+
+        def step(job: Job) -> Job:
+            machine = self._store.machine(job.machine_uuid)
+            if job.stage is Stage.PROVEN and machine.state not in _UNREGISTERED:
+                state = f"proven and its machine {machine.state.value}"
+                raise IllegalTransition(f"Job {uuid}", state, "cancel")
+            return replace(advance(job, JobEvent.CANCEL), keep_target=keep_target)
+
+        job = self.change(uuid, step)
+        log.info("job %s: %s", uuid, job.stage.value)
+        return job
+
     def hold(self, uuid: str, hold: Hold) -> Job:
         """Hold the job. Idempotent."""
         job = self._store.job(uuid)
@@ -135,6 +155,20 @@ class Board:
     def change_machine(self, uuid: str, change: Callable[[Machine], Machine]) -> Machine:
         """Replace a machine by `change(machine)`."""
         machine = self._store.change_machine(uuid, change)
+        self.publish(MachineChanged(uuid))
+        return machine
+
+    def begin_registration(self, uuid: str) -> Machine:
+        """Have a machine that is ready registered, if all its disks still are proven; return it."""
+        with self._lock:  # as `cancel` has it: one of the two comes first
+            machine = self._store.machine(uuid)
+            jobs = [self._store.job(job_uuid) for job_uuid in machine.jobs]
+            if machine.state is not MachineState.READY or any(job.stage is not Stage.PROVEN for job in jobs):
+                return machine
+            machine = self._store.change_machine(
+                uuid, lambda stored: advance_machine(stored, MachineEvent.REGISTER)
+            )
+        log.info("machine %s: %s", machine.name, machine.state.value)
         self.publish(MachineChanged(uuid))
         return machine
 

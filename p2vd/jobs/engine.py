@@ -7,7 +7,6 @@ import logging
 import threading
 import uuid as uuids
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 from p2vd.config import QuarantineMode
 from p2vd.jobs.checkup import Checkup
@@ -18,7 +17,7 @@ from p2vd.jobs.host_maps import maps_in_use, target_maps
 from p2vd.jobs.policies import PolicyKeeper
 from p2vd.jobs.portals import Portals
 from p2vd.jobs.services import Services
-from p2vd.jobs.transitions import TERMINAL, JobEvent, advance
+from p2vd.jobs.transitions import TERMINAL, JobEvent
 from p2vd.model.contents import Findings
 from p2vd.model.disk import Source
 from p2vd.model.doctor import Finding
@@ -332,13 +331,7 @@ class Engine:
 
     def cancel(self, uuid: str, keep_target: bool, caller: Caller) -> None:
         """End the job and keep or remove its target. Raises NotFound, IllegalTransition."""
-        job = self._board.job(uuid)
-        machine = self._board.machine(job.machine_uuid)
-        if job.stage is Stage.PROVEN and machine.state not in (MachineState.COPYING, MachineState.READY):
-            raise IllegalTransition(f"Job {uuid}", f"proven and its machine {machine.state.value}", "cancel")
-        self._board.change(
-            uuid, lambda stored: replace(advance(stored, JobEvent.CANCEL), keep_target=keep_target)
-        )
+        self._board.cancel(uuid, keep_target=keep_target)
         self._crew.nudge(uuid)
         self._schedule()
 

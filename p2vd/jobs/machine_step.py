@@ -24,9 +24,8 @@ def advance_machine(services: Services, uuid: str) -> None:
     if any(job.stage is not Stage.PROVEN for job in board.machine_jobs(machine)):
         return
     if machine.state is MachineState.COPYING:
-        machine = board.advance_machine(uuid, MachineEvent.ALL_PROVEN)
-    if machine.state is MachineState.READY:
-        machine = board.advance_machine(uuid, MachineEvent.REGISTER)
+        board.advance_machine(uuid, MachineEvent.ALL_PROVEN)
+    machine = board.begin_registration(uuid)
     if machine.state is not MachineState.REGISTERING:
         return
     try:

@@ -30,7 +30,7 @@ _OTHERS_DECIDE = frozenset({Hold.USER, Hold.WINDOW, Hold.SLOT})
 class JobRunner:
     """Drives one job. `on_end` is called on the job's own thread when it has nothing left to do.
 
-    Before that `retire` is asked whether it may end: not where somebody wanted something meanwhile.
+    Last of all `retire` is asked whether the thread may end: not where somebody wanted something meanwhile.
     """
 
     def __init__(
@@ -60,17 +60,21 @@ class JobRunner:
     def _run(self) -> None:
         board = self._services.board
         try:
-            while not self.signals.stopping:
+            while True:
+                # Before anything is looked at: what is wanted later is left for a pause, or for `retire`.
+                self.signals.take_nudge()
+                if self.signals.stopping:
+                    break
                 job = board.job(self._uuid)
                 if job.stage is not Stage.CANCELLING and job.holds & _OTHERS_DECIDE:
                     board.set_activity(self._uuid, Activity.IDLE)
                     self.signals.pause(None)  # whoever decides nudges
                     continue
                 if self._step(job):
-                    # Before: once it has retired, another runner may say what it does.
                     board.set_activity(self._uuid, Activity.IDLE)
+                    self._on_end()
+                    # From here another runner may have the job, and a stop of the daemon waits no longer.
                     if self._retire():
-                        self._on_end()
                         return
             board.set_activity(self._uuid, Activity.IDLE)
         except BaseException:
@@ -85,7 +89,7 @@ class JobRunner:
         try:
             last = self._do(job)
         except Interrupted:
-            self.signals.pause(0)
+            pass  # by what is looked at next
         except MustWait as wait:
             board.set_activity(self._uuid, Activity.IDLE, wait.why)
             board.hold(self._uuid, wait.hold)

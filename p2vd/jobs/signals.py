@@ -49,7 +49,7 @@ class Signals:
             self._nudge.clear()
 
     def take_nudge(self) -> bool:
-        """Whether somebody wanted something since the last pause; asked again, it is forgotten."""
+        """Whether somebody wanted something since this was last asked or a pause was cut short."""
         nudged = self._nudge.is_set()
         self._nudge.clear()
         return nudged

@@ -11,7 +11,6 @@ from p2vd.jobs.board import Board
 from p2vd.jobs.crew import Crew
 from p2vd.jobs.services import Services
 from p2vd.jobs.store import Store
-from p2vd.jobs.transitions import JobEvent, advance
 from p2vd.model.inventory import Inventory
 from p2vd.model.job import Job, Machine, Stage
 from tests.jobs.values import machine_and_job
@@ -45,17 +44,20 @@ class Lab:
         self.crew = Crew(services, self.ends.release)
 
     def cancel(self) -> None:
-        uuid = self.job.uuid
-        self.board.change(uuid, lambda stored: replace(advance(stored, JobEvent.CANCEL), keep_target=True))
-        self.crew.nudge(uuid)
+        self.board.cancel(self.job.uuid, keep_target=True)
+        self.crew.nudge(self.job.uuid)
+
+    def wait_cancelled(self) -> None:
+        """Wait for the end of each look until it is; a runner that would never look again fails the test."""
+        while self.board.job(self.job.uuid).stage is not Stage.CANCELLED:
+            assert self.ends.acquire(timeout=LONG_S), self.board.job(self.job.uuid).stage
 
 
 def test_a_cancel_in_the_last_step_of_a_failed_job_is_carried_out(tmp_path: Path) -> None:
     lab = Lab(tmp_path)
     lab.look.ask = lab.cancel
     lab.crew.nudge(lab.job.uuid)
-    assert lab.ends.acquire(timeout=LONG_S)
-    assert lab.board.job(lab.job.uuid).stage is Stage.CANCELLED
+    lab.wait_cancelled()
 
 
 def test_a_cancel_after_the_end_is_carried_out_by_another_runner(tmp_path: Path) -> None:
@@ -64,8 +66,7 @@ def test_a_cancel_after_the_end_is_carried_out_by_another_runner(tmp_path: Path)
     assert lab.ends.acquire(timeout=LONG_S)
     assert lab.board.job(lab.job.uuid).stage is Stage.FAILED
     lab.cancel()
-    assert lab.ends.acquire(timeout=LONG_S)
-    assert lab.board.job(lab.job.uuid).stage is Stage.CANCELLED
+    lab.wait_cancelled()
 
 
 def test_cancels_at_any_moment_of_the_end_are_carried_out(tmp_path: Path) -> None:
@@ -76,8 +77,7 @@ def test_cancels_at_any_moment_of_the_end_are_carried_out(tmp_path: Path) -> Non
         lab = Lab(directory)
         lab.crew.nudge(lab.job.uuid)
         lab.cancel()
-        while lab.board.job(lab.job.uuid).stage is not Stage.CANCELLED:
-            assert lab.ends.acquire(timeout=LONG_S)
+        lab.wait_cancelled()
 
 
 def test_after_a_stop_no_runner_is_started(tmp_path: Path) -> None:

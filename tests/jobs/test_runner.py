@@ -32,6 +32,23 @@ class Scripted(JobRunner):
         raise self.error
 
 
+class Ending(JobRunner):
+    """A runner with nothing left to do, which writes down what it does."""
+
+    def __init__(self, board: Board, uuid: str) -> None:
+        services = cast(Services, SimpleNamespace(board=board))
+        super().__init__(services, uuid, self.may_end, lambda: self.did.append("end"))
+        self.did: list[str] = []
+
+    def may_end(self) -> bool:
+        self.did.append("retire")
+        return not self.signals.take_nudge()
+
+    def _do(self, job: Job) -> bool:
+        self.did.append("step")
+        return True
+
+
 def step(tmp_path: Path, error: Exception, *, cancelled: bool = False) -> tuple[Job, Activity]:
     machine, job = machine_and_job()
     board = Board(Store(tmp_path / "state.db"))
@@ -57,3 +74,18 @@ def test_an_error_of_the_step_fails_the_job_with_its_name(tmp_path: Path) -> Non
 def test_what_the_host_lacks_for_now_is_tried_again(tmp_path: Path, error: Exception) -> None:
     job, activity = step(tmp_path, error)
     assert (job.stage, activity) == (Stage.COPYING, Activity.STALLED)
+
+
+def test_what_was_wanted_before_the_last_look_does_not_repeat_the_step(tmp_path: Path) -> None:
+    """Of a proven job that would be a second attempt at registering its machine, unasked.
+
+    And it retires last of all: the daemon's stop waits for no runner that has, and closes the store.
+    """
+    machine, job = machine_and_job()
+    board = Board(Store(tmp_path / "state.db"))
+    board.add(machine, (job,))
+    runner = Ending(board, job.uuid)
+    runner.signals.set_bandwidth(1)
+    runner.start()
+    assert runner.join(30.0)
+    assert runner.did == ["step", "end", "retire"]

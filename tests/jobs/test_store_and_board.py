@@ -2,6 +2,8 @@
 
 import os
 import sqlite3
+import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from p2vd.jobs.transitions import JobEvent
 from p2vd.model.copying import Progress
 from p2vd.model.disk import Portal
 from p2vd.model.errors import IllegalTransition, NotFound
-from p2vd.model.job import Activity, Hold, Job, JobError, Stage
+from p2vd.model.job import Activity, Hold, Job, JobError, Machine, MachineState, Stage
 from p2vd.model.portal import Node, PortalRecord
 from tests.jobs.values import machine_and_job, plan
 
@@ -167,3 +169,56 @@ def test_activity_is_told_once(path: Path) -> None:
     board.set_activity(job.uuid, Activity.STALLED, "read at 0")
     assert seen == [JobChanged(job.uuid)]
     assert board.activity(job.uuid) == (Activity.STALLED, "read at 0")
+
+
+class Meanwhile(Store):
+    """A store in which something else is tried right after a machine was read."""
+
+    attempt: Callable[[], object] | None = None
+    other: threading.Thread | None = None
+
+    def machine(self, uuid: str) -> Machine:
+        found = super().machine(uuid)
+        attempt, self.attempt = self.attempt, None
+        if attempt is not None:
+            self.other = threading.Thread(target=attempt)
+            self.other.start()
+            self.other.join(0.3)  # as far as it gets
+        return found
+
+
+def ready_machine(path: Path) -> tuple[Meanwhile, Board, Job]:
+    machine, job = machine_and_job()
+    store = Meanwhile(path)
+    board = Board(store)
+    board.add(replace(machine, state=MachineState.READY), (replace(job, stage=Stage.PROVEN),))
+    return store, board, job
+
+
+def test_a_cancel_comes_first_and_the_machine_is_not_registered(path: Path) -> None:
+    store, board, job = ready_machine(path)
+    store.attempt = lambda: board.begin_registration(job.machine_uuid)
+    board.cancel(job.uuid, keep_target=False)
+    assert store.other is not None
+    store.other.join()
+    assert board.job(job.uuid).stage is Stage.CANCELLING
+    assert board.machine(job.machine_uuid).state is MachineState.READY
+
+
+def test_the_registration_comes_first_and_the_job_cannot_be_cancelled(path: Path) -> None:
+    """Its target would be removed under a defined domain."""
+    store, board, job = ready_machine(path)
+    refusals: list[IllegalTransition] = []
+
+    def cancel() -> None:
+        try:
+            board.cancel(job.uuid, keep_target=False)
+        except IllegalTransition as refusal:
+            refusals.append(refusal)
+
+    store.attempt = cancel
+    assert board.begin_registration(job.machine_uuid).state is MachineState.REGISTERING
+    assert store.other is not None
+    store.other.join()
+    assert "machine registering" in str(refusals[0])
+    assert board.job(job.uuid).stage is Stage.PROVEN
