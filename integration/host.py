@@ -1,7 +1,7 @@
 """The host that p2vd runs on, as a management tool sees it: D-Bus for p2vd, ssh for the rest.
 
-The calls come from this process, by p2vctl's own client: in the guest each would start a program, and on
-the emulated processor half of a test's time went into those.
+The calls come from this process, by p2vctl's own client: in the guest each would start a program, and a fifth
+of what the emulated processor did in a test went into those.
 """
 
 import json
@@ -18,10 +18,11 @@ from p2vd.bus.names import BUS_NAME, OBJECT_MANAGER, PROPERTIES, ROOT
 from p2vd.cli.client import Client, CliError
 
 MANAGER, JOB, MACHINE, SOURCE = (f"org.p2vd1.{name}" for name in ("Manager", "Job", "Machine", "Source"))
-# Looked at again when p2vd says that something changed; in between, what it does not tell, or nobody can.
-# A look at all objects costs the emulated guest a quarter of a second of one processor.
-POLL_S = 3.0
+# What is waited for is looked at again when p2vd has told something, but not at each word of a burst: a look
+# at all objects costs the emulated guest a tenth of a second or two. After a while without a word, too: p2vd
+# does not tell everything.
 BREATH_S = 0.3
+POLL_S = 3.0
 ENDED = ("proven", "failed", "cancelled")
 
 Properties = dict[str, Any]

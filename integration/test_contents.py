@@ -43,8 +43,8 @@ def contents(host: Host, wwid: str) -> Properties:
 
 
 def partitions(found: Properties) -> list[Properties]:
-    partitions: list[Properties] = found["Partitions"]
-    return partitions
+    listed: list[Properties] = found["Partitions"]
+    return listed
 
 
 def devices(vm: Vm) -> str:

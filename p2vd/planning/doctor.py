@@ -115,6 +115,7 @@ def _sessions(facts: HostFacts, inventory: Inventory) -> Iterator[Finding]:
         to = f"The iSCSI {session.name} to {session.target_iqn} at {session.portal}"
         node = f"iscsiadm -m node -T {session.target_iqn} -o update"
         if session.recovery_s < 0 or session.recovery_s > _MAX_RECOVERY_S:
+            # multipathd writes its own into the session's recovery_tmo (libmultipath/discovery.c).
             wait = f"{session.recovery_s} s" if session.recovery_s >= 0 else "for ever"
             yield _finding(
                 Severity.WRONG,
