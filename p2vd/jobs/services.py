@@ -50,6 +50,18 @@ class Hypervisor(Protocol):
         """Define the domain of `xml`, whose UUID is `uuid`; idempotent."""
         ...
 
+    def undefine(self, uuid: str) -> None:
+        """Undefine the domain that was defined as `uuid`; its disks stay. Raises DomainRunning."""
+        ...
+
+    def start(self, uuid: str) -> None:
+        """Start the domain that was defined as `uuid`; idempotent."""
+        ...
+
+    def is_running(self, uuid: str) -> bool:
+        """Whether the domain that was defined as `uuid` runs; False where there is none."""
+        ...
+
 
 def _no_scsi(place: str) -> None:
     raise InvalidArgument(f"place {place!r}", "this p2vd has no SCSI hosts to scan.")

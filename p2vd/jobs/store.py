@@ -1,4 +1,4 @@
-"""The durable memory: plans, jobs, machines and portals in one SQLite file.
+"""The durable memory: plans, jobs, machines, passports and portals in one SQLite file.
 
 Every change is committed with `synchronous=FULL` before the call returns: a transition is durable
 before anyone is told. Values are JSON of the model, so that a daemon of version N reads what
@@ -15,6 +15,7 @@ from typing import ClassVar, TypeVar
 from p2vd.model.codec import from_json, to_json
 from p2vd.model.errors import NotFound, P2vdError
 from p2vd.model.job import Job, Machine
+from p2vd.model.passport import Passport
 from p2vd.model.plan import Plan
 from p2vd.model.portal import PortalRecord
 
@@ -25,7 +26,7 @@ CREATE TABLE record (
 ) STRICT;
 """
 
-T = TypeVar("T", Plan, Machine, Job, PortalRecord)
+T = TypeVar("T", Plan, Machine, Job, PortalRecord, Passport)
 
 
 @dataclass(eq=False)
@@ -41,7 +42,7 @@ class StoreDamaged(P2vdError):
 
 
 class Store:
-    """Plans, jobs, machines and portals by id. Thread-safe."""
+    """Plans, jobs, machines, passports and portals by id. Thread-safe."""
 
     def __init__(self, path: Path) -> None:
         """Open or create `path`. Raises StoreDamaged where its content fails SQLite's own check."""
@@ -49,7 +50,7 @@ class Store:
         self._lock = threading.RLock()
         # What was decoded or written last: this is the file's only writer, and jobs are read many
         # times a second.
-        self._known: dict[tuple[str, str], Plan | Machine | Job | PortalRecord] = {}
+        self._known: dict[tuple[str, str], Plan | Machine | Job | PortalRecord | Passport] = {}
         try:
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode=WAL")
@@ -165,11 +166,29 @@ class Store:
 
     def remove_portal(self, portal_id: str) -> None:
         """Forget a portal; nothing happens where it is not known."""
+        self._remove(PortalRecord, portal_id)
+
+    def passports(self) -> tuple[Passport, ...]:
+        """All imported records of physical machines, in the order of their import."""
+        return self._all(Passport)
+
+    def passport(self, name: str) -> Passport:
+        """The record of the machine of that name. Raises NotFound."""
+        return self._get(Passport, name)
+
+    def put_passport(self, passport: Passport) -> None:
+        """Keep a machine's record, in place of one of the same name."""
+        self._put(Passport, passport.name, passport)
+
+    def remove_passport(self, name: str) -> None:
+        """Forget a machine's record; nothing happens where there is none."""
+        self._remove(Passport, name)
+
+    def _remove(self, cls: type[T], key: str) -> None:
         with self._lock:
-            key = (_kind(PortalRecord), portal_id)
-            self._db.execute("DELETE FROM record WHERE kind = ? AND id = ?", key)
-            self._known.pop(key, None)
+            self._db.execute("DELETE FROM record WHERE kind = ? AND id = ?", (_kind(cls), key))
+            self._known.pop((_kind(cls), key), None)
 
 
-def _kind(cls: type[Plan] | type[Machine] | type[Job] | type[PortalRecord]) -> str:
+def _kind(cls: type[Plan] | type[Machine] | type[Job] | type[PortalRecord] | type[Passport]) -> str:
     return cls.__name__.lower()

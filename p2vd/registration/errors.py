@@ -20,6 +20,18 @@ class DomainNameTaken(P2vdError):
 
 
 @dataclass(eq=False)
+class DomainGone(P2vdError):
+    """The domain that p2vd defined is no longer there."""
+
+    uri: str
+    uuid: str
+    template: ClassVar[str] = (
+        "libvirt ({uri}) has no domain {uuid} any more: somebody undefined it. Its disks are untouched; "
+        "have it defined again: p2vctl retry."
+    )
+
+
+@dataclass(eq=False)
 class DomainNotOurs(P2vdError):
     """The domain with a machine's UUID does not carry p2vd's mark."""
 

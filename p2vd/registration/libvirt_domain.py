@@ -11,6 +11,7 @@ import tenacity
 
 from p2vd.model.errors import P2vdError
 from p2vd.registration.errors import (
+    DomainGone,
     DomainNameTaken,
     DomainNotOurs,
     DomainRunning,
@@ -110,6 +111,38 @@ class Libvirt:
             return domain is not None
 
         return self._run(f"looking for domain {uuid}", attempt)
+
+    def start(self, uuid: str) -> None:
+        """Start the domain that p2vd defined as `uuid`. One that runs already stays as it is.
+
+        Raises DomainGone, DomainNotOurs.
+        """
+
+        def attempt(connection: "libvirt.virConnect") -> None:
+            domain = _find(connection.lookupByUUIDString, uuid)
+            if domain is None:
+                raise DomainGone(self._uri, uuid)
+            self._own(domain)
+            if not domain.isActive():
+                domain.create()
+                log.info("domain %s (%s) was started at %s", domain.name(), uuid, self._uri)
+
+        self._run(f"starting domain {uuid}", attempt)
+
+    def is_running(self, uuid: str) -> bool:
+        """Whether the domain that p2vd defined as `uuid` runs; False where there is none.
+
+        Raises DomainNotOurs.
+        """
+
+        def attempt(connection: "libvirt.virConnect") -> bool:
+            domain = _find(connection.lookupByUUIDString, uuid)
+            if domain is None:
+                return False
+            self._own(domain)
+            return bool(domain.isActive())
+
+        return self._run(f"looking whether domain {uuid} runs", attempt)
 
     def _own(self, domain: "libvirt.virDomain") -> None:
         """Raise DomainNotOurs unless the domain carries p2vd's mark with its own UUID."""

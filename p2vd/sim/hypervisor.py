@@ -1,9 +1,9 @@
-"""The simulated libvirt: domains that are defined, and nothing that runs."""
+"""The simulated libvirt: domains that are defined, and that are said to run; nothing does."""
 
 import logging
 import xml.etree.ElementTree as ET
 
-from p2vd.registration.errors import DomainNameTaken
+from p2vd.registration.errors import DomainGone, DomainNameTaken, DomainRunning
 from p2vd.sim.volumes import Volumes
 
 log = logging.getLogger(__name__)
@@ -27,6 +27,25 @@ class SimLibvirt:
             domains.setdefault(uuid, xml)
             self._volumes.save()
         log.info("simulated domain %s (%s) is defined", name, uuid)
+
+    def undefine(self, uuid: str) -> None:
+        """Undefine a domain; none there: nothing to do. Raises DomainRunning."""
+        with self._volumes.san.lock:
+            if uuid in self._volumes.running:
+                raise DomainRunning(self._uri, _name(self._volumes.domains[uuid]), "runs")
+            self._volumes.domains.pop(uuid, None)
+            self._volumes.save()
+
+    def start(self, uuid: str) -> None:
+        """Start a domain; one that runs stays as it is. Raises DomainGone."""
+        with self._volumes.san.lock:
+            if uuid not in self._volumes.domains:
+                raise DomainGone(self._uri, uuid)
+            self._volumes.running.add(uuid)
+
+    def is_running(self, uuid: str) -> bool:
+        """Whether a domain runs."""
+        return uuid in self._volumes.running
 
 
 def _name(xml: str) -> str:

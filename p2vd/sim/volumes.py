@@ -123,6 +123,8 @@ class Volumes:
         self._saved = _load(state, script)
         self.domains = dict(self._saved.domains)
         """The simulated hypervisor's domains, XML by UUID. After a change call `save`."""
+        self.running: set[str] = set()
+        """Of these, the ones that run: until the simulated host starts anew."""
         for kind in script.volume_groups:
             self._make(kind)
         for luns in script.luns:

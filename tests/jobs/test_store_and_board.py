@@ -17,6 +17,8 @@ from p2vd.model.copying import Progress
 from p2vd.model.disk import Portal
 from p2vd.model.errors import IllegalTransition, NotFound
 from p2vd.model.job import Activity, Hold, Job, JobError, Machine, MachineState, Stage
+from p2vd.model.passport import Cpu, Nic, Passport, PassportDisk
+from p2vd.model.plan import Firmware
 from p2vd.model.portal import Node, PortalRecord
 from tests.jobs.values import machine_and_job, plan
 
@@ -47,6 +49,22 @@ def test_portals_are_remembered_and_forgotten(path: Path) -> None:
     store.remove_portal(record.id)
     store.remove_portal(record.id)
     assert Store(path).portals() == store.portals() == ()
+
+
+def test_passports_are_kept_by_name_and_forgotten(path: Path) -> None:
+    first = Passport("erp1", cpu=Cpu("Xeon", sockets=2), disks=(PassportDisk("sda", 1 << 30, "3600a"),))
+    second = Passport("erp2", nics=(Nic("eno1", mac="52:54:00:00:00:01"),), firmware=Firmware.UEFI)
+    store = Store(path)
+    store.put_passport(first)
+    store.put_passport(second)
+    assert Store(path).passports() == (first, second)
+    store.put_passport(replace(first, memory_bytes=1 << 30))
+    assert Store(path).passport("erp1").memory_bytes == 1 << 30
+    store.remove_passport("erp1")
+    store.remove_passport("erp1")
+    assert Store(path).passports() == (second,)
+    with pytest.raises(NotFound, match="erp1"):
+        store.passport("erp1")
 
 
 def test_what_is_not_there_is_said(path: Path) -> None:

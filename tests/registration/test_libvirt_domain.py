@@ -9,6 +9,7 @@ import pytest
 
 from p2vd.domain.libvirt_xml import NAMESPACE as DOMAIN_NAMESPACE
 from p2vd.registration.errors import (
+    DomainGone,
     DomainNameTaken,
     DomainNotOurs,
     DomainRunning,
@@ -112,6 +113,30 @@ def test_a_saved_domain_is_not_undefined(ours: Libvirt, connection: libvirt.virC
     connection.lookupByUUIDString(UUID).managedSave()
     with pytest.raises(DomainRunning, match="saved state"):
         ours.undefine(UUID)
+
+
+def test_start_starts_once_and_says_what_runs(ours: Libvirt, connection: libvirt.virConnect) -> None:
+    assert not ours.is_running(UUID)
+    ours.define(definition(), UUID)
+    assert not ours.is_running(UUID)
+    ours.start(UUID)
+    ours.start(UUID)
+    assert ours.is_running(UUID)
+    assert connection.lookupByUUIDString(UUID).isActive()
+
+
+def test_a_domain_that_is_gone_is_not_started(ours: Libvirt, connection: libvirt.virConnect) -> None:
+    with pytest.raises(DomainGone, match=UUID):
+        ours.start(UUID)
+
+
+def test_a_domain_that_p2vd_did_not_define_is_not_started(
+    ours: Libvirt, connection: libvirt.virConnect
+) -> None:
+    connection.defineXML(definition(mark=None))
+    with pytest.raises(DomainNotOurs):
+        ours.start(UUID)
+    assert not connection.lookupByUUIDString(UUID).isActive()
 
 
 def test_a_definition_of_another_uuid_is_a_mistake(ours: Libvirt) -> None:
