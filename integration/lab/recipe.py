@@ -16,7 +16,7 @@ SUITE = "bookworm"
 
 SYSTEM = (
     "systemd systemd-sysv libpam-systemd udev dbus polkitd pkexec kmod iproute2 procps util-linux e2fsprogs "
-    "xfsprogs parted gdisk socat strace openssh-server less psmisc busybox-static linux-image-amd64"
+    "xfsprogs parted gdisk socat strace openssh-server less psmisc busybox-static dmidecode linux-image-amd64"
 )
 STORAGE = (
     "lvm2 thin-provisioning-tools dmsetup open-iscsi multipath-tools sg3-utils lsscsi fio nbd-client "
@@ -29,7 +29,8 @@ PYTHON = (
     "python3 python3-dbus python3-gi python3-pyudev python3-pyroute2 python3-tenacity python3-libvirt "
     "python3-cattr python3-rich python3-tomlkit python3-xxhash python3-systemd python3-setuptools"
 )
-HYPERVISOR = "libvirt-daemon-system libvirt-clients qemu-system-x86"
+HYPERVISOR = "libvirt-daemon-system libvirt-clients libxml2-utils qemu-system-x86 ovmf"
+"""`virt-xml-validate` is a script of libvirt-clients around libxml2-utils; ovmf is what a UEFI guest boots by."""
 
 PACKAGES = tuple(f"{SYSTEM} {STORAGE} {HOSTILE} {PYTHON} {HYPERVISOR}".split())
 
