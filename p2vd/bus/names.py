@@ -53,6 +53,7 @@ ERROR_PREFIX: Final = "org.p2vd1.Error."
 
 # Every error a client may meet, by the last part of its name; anything else arrives as `Failed`.
 ERRORS: Final = {
+    "DomainImpossible": "the hypervisor has no such virtual machine as the policy asks for",
     "Failed": "something went wrong that has no name of its own; the sentence says what",
     "Busy": "too many calls are under way; ask again",
     "NotAuthorized": "polkit does not let the caller do this",

@@ -321,6 +321,9 @@ def plan_page(plan: Plan) -> dict[str, Variant]:
         "Cpus": Variant("u", plan.domain.vcpus),
         "Steps": Variant("as", plan.steps),
         "Warnings": Variant("as", plan.warnings),
+        "DomainChoices": Variant(
+            "a(sss)", tuple((one.key, one.value, one.why) for one in plan.domain_choices)
+        ),
     }
 
 

@@ -327,10 +327,23 @@ def plan(page: Mapping[str, Any]) -> str:
     lines = [f"Plan {page['Id']}", ""]
     lines += [f"  {name.ljust(9)}  {value}" for name, value in facts]
     lines += ["", "Steps", *(f"  {number}. {step}" for number, step in enumerate(page["Steps"], 1))]
+    lines += _choices(page.get("DomainChoices", ()))
     if page["Warnings"]:
         lines += ["", "Warnings", *(f"  ! {warning}" for warning in page["Warnings"])]
     lines += ["", "Nothing was written. To run it:", f"  p2vctl migrate {page['Id']} --wait"]
     return "\n".join(lines)
+
+
+def _choices(choices: Sequence[tuple[str, str, str]]) -> list[str]:
+    """How the virtual machine will look, with the reason of each choice; none from an older p2vd."""
+    if not choices:
+        return []
+    width = max(len(key) for key, _, _ in choices)
+    lines = ["", "Virtual machine"]
+    for key, value, why in choices:
+        first, *rest = textwrap.wrap(f"{value}. {why}", _WIDTH - width - 4, break_on_hyphens=False)
+        lines += [f"  {key.ljust(width)}  {first}", *(" " * (width + 4) + line for line in rest)]
+    return lines
 
 
 def _value(name: str, value: Any) -> str:

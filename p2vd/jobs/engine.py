@@ -14,6 +14,7 @@ from p2vd.jobs.contents_keeper import FRESH_S
 from p2vd.jobs.crew import Crew
 from p2vd.jobs.events import Event, InventoryChanged, PolicyErrorsChanged
 from p2vd.jobs.host_maps import maps_in_use, target_maps
+from p2vd.jobs.known_passport import known_passport
 from p2vd.jobs.policies import PolicyKeeper
 from p2vd.jobs.portals import Portals
 from p2vd.jobs.services import Services
@@ -29,6 +30,7 @@ from p2vd.planning.contents import findings, under_examination
 from p2vd.planning.doctor import diagnose
 from p2vd.planning.plan import PlanRequest, make_plan, recheck
 from p2vd.policy.match import first_match
+from p2vd.policy.names import default_machine_name
 from p2vd.system.clock import now_us
 
 log = logging.getLogger(__name__)
@@ -260,7 +262,10 @@ class Engine:
             source_offline=bool(options.get("source-offline", False)),
         )
         self._look_again(request.source_id, request.machine_name)
-        plan = make_plan(request, self.inventory(), self._policies.current())
+        inventory = self.inventory()
+        name = request.machine_name or default_machine_name(inventory.source(request.source_id))
+        passport = known_passport(self._services.store, name)
+        plan = make_plan(request, inventory, self._policies.current(), passport)
         self._refuse_second_job(plan)
         return self._services.store.put_plan(plan)
 
@@ -270,7 +275,8 @@ class Engine:
         self._look_again(plan.source.id, plan.machine_name, FRESH_S)
         with self._lock:
             self._refuse_second_job(plan)
-            recheck(plan, self.inventory(), self._policies.current())
+            passport = known_passport(self._services.store, plan.machine_name)
+            recheck(plan, self.inventory(), self._policies.current(), passport)
             job_uuid = str(uuids.uuid4())
             machine = Machine(str(uuids.uuid4()), plan.machine_name, jobs=(job_uuid,), plan_id=plan.id)
             job = Job(

@@ -3,7 +3,10 @@
 import logging
 from dataclasses import replace
 
-from p2vd.domain.libvirt_xml import DomainDisk, domain_xml
+from p2vd.domain.define import define
+from p2vd.domain.definition import DomainDisk
+from p2vd.domain.libvirt_xml import libvirt_xml
+from p2vd.jobs.known_passport import known_passport
 from p2vd.jobs.services import Services
 from p2vd.jobs.targets import find_target
 from p2vd.jobs.transitions import MachineEvent
@@ -49,7 +52,9 @@ def _define(services: Services, machine: Machine) -> None:
                 serial=job.plan.source.wwid or job.plan.source.id,
                 thin=bool(target.lv.pool),
                 sector_size=job.plan.source.sector_size,
+                size_bytes=job.plan.target.size_bytes,
             )
         )
-    xml = domain_xml(machine.name, machine.uuid, options, tuple(disks))
-    services.libvirt(options.uri).define(xml, machine.uuid)
+    passport = known_passport(services.store, machine.name)
+    definition = define(machine.name, machine.uuid, passport, disks, options)
+    services.libvirt(options.uri).define(libvirt_xml(definition), machine.uuid)

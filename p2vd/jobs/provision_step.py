@@ -4,6 +4,7 @@ import logging
 from dataclasses import replace
 
 from p2vd.jobs.control import Interrupted
+from p2vd.jobs.known_passport import known_passport
 from p2vd.jobs.services import Services
 from p2vd.jobs.signals import Signals
 from p2vd.jobs.targets import devices_of, find_source, read_vg
@@ -30,7 +31,8 @@ def provision(services: Services, signals: Signals, job: Job) -> None:
     vg = read_vg(services, job)
     lv = services.volumes.adopt(job.uuid, vg)
     if lv is None:
-        recheck(job.plan, inventory, services.policies())
+        passport = known_passport(services.store, job.plan.machine_name)
+        recheck(job.plan, inventory, services.policies(), passport)
         target = job.plan.target
         services.volumes.create(job.uuid, target, vg, signals.late(services.board, job.uuid))
         vg = read_vg(services, job)

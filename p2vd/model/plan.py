@@ -5,6 +5,16 @@ from dataclasses import dataclass
 
 from p2vd.model.copying import Verify
 from p2vd.model.disk import Transport
+from p2vd.model.domain import (
+    Conversion,
+    CpuMode,
+    DomainChoice,
+    MacChoice,
+    MachineType,
+    NetworkRule,
+    NicModel,
+    Video,
+)
 
 
 class Provisioning(enum.Enum):
@@ -22,11 +32,14 @@ class Firmware(enum.Enum):
 
 
 class DiskBus(enum.Enum):
-    """Where the guest finds its disk."""
+    """Where the guest finds its disk; `auto`: where its system can, as far as that is known."""
 
     VIRTIO = "virtio"
     SATA = "sata"
     SCSI = "scsi"
+    IDE = "ide"
+    XEN = "xen"
+    AUTO = "auto"
 
 
 class VirtType(enum.Enum):
@@ -80,20 +93,34 @@ class CopyOptions:
 
 @dataclass(frozen=True)
 class DomainOptions:
-    """How the virtual machine looks, as far as policy or the machine's record says.
+    """How the virtual machine shall look, as far as policy or the plan says.
 
-    `logical_block_size`: the sector size the guest sees, that of the source; 0: the hypervisor's
-    default, which is 512.
+    `uri`: a libvirt connection, or `xl`, `proxmox` or `kubevirt`, for which files go into `directory`.
+    `memory_bytes` and `vcpus` 0: as the machine's passport says. `network`: where a NIC goes that no rule in
+    `networks` is for: a network of the hypervisor, or `bridge:NAME`; empty: nowhere. `logical_block_size`:
+    the sector size the guest sees, that of the source; 0: the hypervisor's default, which is 512. `nodes`
+    and `namespace` are Kubernetes's.
     """
 
     uri: str = "qemu:///system"
-    memory_bytes: int = 2 << 30
-    vcpus: int = 2
+    memory_bytes: int = 0
+    vcpus: int = 0
     firmware: Firmware = Firmware.BIOS
-    bus: DiskBus = DiskBus.VIRTIO
+    bus: DiskBus = DiskBus.AUTO
     network: str = ""
     logical_block_size: int = 0
     virt_type: VirtType = VirtType.KVM
+    directory: str = ""
+    machine_type: MachineType = MachineType.AUTO
+    cpu_mode: CpuMode = CpuMode.AUTO
+    nic_model: NicModel = NicModel.AUTO
+    mac: MacChoice = MacChoice.KEEP
+    networks: tuple[NetworkRule, ...] = ()
+    video: Video = Video.AUTO
+    start: bool = False
+    conversion: Conversion = Conversion.NONE
+    nodes: tuple[str, ...] = ()
+    namespace: str = "default"
 
 
 @dataclass(frozen=True)
@@ -101,7 +128,8 @@ class Plan:
     """One disk's way. `id` is a hash of all that must not change before it runs (design: §7).
 
     `digest_parts` is what was hashed, in order, so that a plan that no longer holds can name the
-    difference. `worst_case_bytes`: what the copy may take of its pool or VG at most.
+    difference. `worst_case_bytes`: what the copy may take of its pool or VG at most. `domain`: with what
+    was left to the passport filled in; `domain_choices`: how the virtual machine will look, and why.
     """
 
     id: str
@@ -117,3 +145,4 @@ class Plan:
     digest_parts: tuple[tuple[str, str], ...]
     steps: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    domain_choices: tuple[DomainChoice, ...] = ()

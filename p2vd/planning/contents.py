@@ -13,6 +13,7 @@ from p2vd.model.contents import (
 )
 from p2vd.model.disk import Source
 from p2vd.model.errors import Reason
+from p2vd.model.passport import Passport
 from p2vd.model.plan import DomainOptions, Firmware
 from p2vd.policy.model import FirmwareChoice, Rule
 
@@ -73,15 +74,20 @@ def contents_warnings(source: Source, rule: Rule | None) -> tuple[Reason, ...]:
     return tuple(warnings)
 
 
-def firmware(source: Source, rule: Rule) -> Firmware:
+def firmware(source: Source, rule: Rule, passport: Passport | None = None) -> Firmware:
     """Return what the virtual machine boots by: as the rule says, else as the disk was made for.
+
+    A disk that does not tell is the machine's, and its passport knows.
 
     Where a disk carries loaders for both, that for BIOS is complete in itself; one for UEFI may need
     boot entries, which are kept in the old machine's firmware.
     """
     if rule.firmware is not FirmwareChoice.AUTO:
         return Firmware(rule.firmware.value)
-    uefi = source.contents is not None and source.contents.boot is BootStyle.UEFI
+    style = source.contents.boot if source.contents is not None else BootStyle.NONE
+    if passport is not None and passport.firmware is not None and style in (BootStyle.NONE, BootStyle.BOTH):
+        return passport.firmware
+    uefi = style is BootStyle.UEFI
     return Firmware.UEFI if uefi else Firmware.BIOS
 
 

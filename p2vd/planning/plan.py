@@ -12,8 +12,10 @@ from p2vd.model.copying import Verify
 from p2vd.model.disk import Source
 from p2vd.model.errors import NotFound, PlanOutdated, Reason, Refused
 from p2vd.model.inventory import Inventory
-from p2vd.model.plan import CopyOptions, DomainOptions, Plan, SourceBinding, Target
-from p2vd.planning.contents import boot_warnings, contents_reasons, contents_warnings, firmware
+from p2vd.model.passport import Passport
+from p2vd.model.plan import CopyOptions, Plan, SourceBinding, Target
+from p2vd.planning.contents import boot_warnings, contents_reasons, contents_warnings
+from p2vd.planning.domain import PlannedDomain, plan_domain
 from p2vd.planning.sources import holds_source, sector_sizes, source_reasons
 from p2vd.planning.steps import steps, warnings
 from p2vd.planning.targets import Choice, choose
@@ -46,8 +48,10 @@ class PlanRequest:
     overrides: Overrides = field(default_factory=Overrides)
 
 
-def make_plan(request: PlanRequest, inventory: Inventory, policies: PolicySet) -> Plan:
-    """Return the plan for `request`; equal arguments give equal plans.
+def make_plan(
+    request: PlanRequest, inventory: Inventory, policies: PolicySet, passport: Passport | None = None
+) -> Plan:
+    """Return the plan for `request`; equal arguments give equal plans. `passport`: the machine's.
 
     Raises NotFound if there is no such source, Refused with every reason why it cannot be done.
     """
@@ -59,21 +63,26 @@ def make_plan(request: PlanRequest, inventory: Inventory, policies: PolicySet) -
     if inventory.stale_since_us:
         reasons.append(_stale(inventory))
     choice: Choice | tuple[Reason, ...] = ()
+    domain: PlannedDomain | Reason | None = None
     if rule is None:
         reasons.append(_no_policy(source, policies))
     else:
-        reasons += [*sector_sizes(source, rule.domain.bus), *holds_source(rule, source, inventory)]
+        reasons += [*sector_sizes(source), *holds_source(rule, source, inventory)]
         choice = choose(rule, source, machine_name, inventory)
         if not isinstance(choice, Choice):
             reasons += choice
+        else:
+            domain = plan_domain(rule, source, choice, machine_name, passport)
+            if isinstance(domain, Reason):
+                reasons.append(domain)
     if not (request.source_offline or (rule is not None and rule.source_offline)):
         reasons.append(_not_offline(source, rule))
-    if reasons or rule is None or not isinstance(choice, Choice):
+    if reasons or rule is None or not isinstance(choice, Choice) or not isinstance(domain, PlannedDomain):
         raise Refused(f"Source {source}", tuple(reasons))
-    return _plan(request, source, rule, choice, machine_name)
+    return _plan(request, source, rule, choice, machine_name, domain)
 
 
-def recheck(plan: Plan, inventory: Inventory, policies: PolicySet) -> Plan:
+def recheck(plan: Plan, inventory: Inventory, policies: PolicySet, passport: Passport | None = None) -> Plan:
     """Return the plan as it would be made now, with the pool's present numbers in its warnings.
 
     Raises PlanOutdated that names the difference if it is no longer the plan that was shown.
@@ -81,7 +90,7 @@ def recheck(plan: Plan, inventory: Inventory, policies: PolicySet) -> Plan:
     overrides = Overrides(plan.copy.verify, plan.copy.bandwidth_bytes_per_s)
     request = PlanRequest(plan.source.id, plan.machine_name, plan.source_offline, overrides)
     try:
-        now = make_plan(request, inventory, policies)
+        now = make_plan(request, inventory, policies, passport)
     except NotFound:
         raise PlanOutdated(plan.id, f"the source {plan.source.id} is no longer attached.") from None
     except Refused as refused:
@@ -119,7 +128,14 @@ def _not_offline(source: Source, rule: Rule | None) -> Reason:
     )
 
 
-def _plan(request: PlanRequest, source: Source, rule: Rule, choice: Choice, machine_name: str) -> Plan:
+def _plan(
+    request: PlanRequest,
+    source: Source,
+    rule: Rule,
+    choice: Choice,
+    machine_name: str,
+    planned: PlannedDomain,
+) -> Plan:
     asked = request.overrides
     copy = replace(
         rule.copy,
@@ -130,11 +146,9 @@ def _plan(request: PlanRequest, source: Source, rule: Rule, choice: Choice, mach
             else asked.bandwidth_bytes_per_s
         ),
     )
-    domain = replace(
-        rule.domain, logical_block_size=choice.logical_block_size, firmware=firmware(source, rule)
-    )
+    domain = planned.options
     target = _target(rule, choice)
-    parts = _digest_parts(source, rule, target, copy, domain, machine_name)
+    parts = _digest_parts(source, rule, target, copy, planned, machine_name)
     return Plan(
         id=_digest(parts),
         machine_name=machine_name,
@@ -149,12 +163,14 @@ def _plan(request: PlanRequest, source: Source, rule: Rule, choice: Choice, mach
         source_offline=True,
         worst_case_bytes=choice.worst_case_bytes,
         digest_parts=parts,
-        steps=tuple(steps(source, choice, copy, domain, machine_name)),
+        steps=tuple(steps(source, choice, copy, planned.definition, domain, machine_name)),
         warnings=(
             *(warning.text for warning in (*source.warnings, *contents_warnings(source, rule))),
             *boot_warnings(source, rule, domain),
             *warnings(rule, source, choice, copy, domain),
+            *planned.definition.warnings,
         ),
+        domain_choices=planned.definition.choices,
     )
 
 
@@ -178,7 +194,7 @@ def _digest_parts(
     rule: Rule,
     target: Target,
     copy: CopyOptions,
-    domain: DomainOptions,
+    domain: PlannedDomain,
     machine_name: str,
 ) -> tuple[tuple[str, str], ...]:
     return (
@@ -199,7 +215,7 @@ def _digest_parts(
         ("target's sector size", str(target.sector_size)),
         ("verification", copy.verify.value),
         ("bandwidth", str(copy.bandwidth_bytes_per_s)),
-        ("virtual machine's firmware", domain.firmware.value),
+        *((f"virtual machine's {one.key}", one.value) for one in domain.definition.choices),
     )
 
 

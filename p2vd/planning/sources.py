@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from p2vd.model.disk import Source
 from p2vd.model.errors import Reason
 from p2vd.model.inventory import Inventory
-from p2vd.model.plan import DiskBus
 from p2vd.model.size import MIB, format_size
 from p2vd.planning.targets import find_groups
 from p2vd.policy.model import Rule
@@ -47,17 +46,11 @@ def holds_source(rule: Rule, source: Source, inventory: Inventory) -> tuple[Reas
     return tuple(reasons.values())
 
 
-def sector_sizes(source: Source, bus: DiskBus) -> Iterator[Reason]:
+def sector_sizes(source: Source) -> Iterator[Reason]:
     """Yield why the source's sectors cannot be shown to a guest at all."""
     if source.sector_size not in (512, 4096):
         yield Reason(
             "sector-size", f"{source} has sectors of {source.sector_size} bytes; only 512 and 4096 can be."
-        )
-    elif source.sector_size != 512 and bus is DiskBus.SATA:
-        yield Reason(
-            "sector-size-bus",
-            f"{source} has sectors of {source.sector_size} bytes, and QEMU's SATA disks have 512 only. "
-            'Set domain.bus = "virtio" or "scsi" in the policy.',
         )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from p2vd.domain.definition import Definition
 from p2vd.model.copying import Verify
 from p2vd.model.disk import Source, Transport
 from p2vd.model.plan import CopyOptions, DomainOptions, Firmware, Provisioning
@@ -18,7 +19,12 @@ _VERIFY_STEPS = {
 
 
 def steps(
-    source: Source, choice: Choice, copy: CopyOptions, domain: DomainOptions, machine_name: str
+    source: Source,
+    choice: Choice,
+    copy: CopyOptions,
+    definition: Definition,
+    domain: DomainOptions,
+    machine_name: str,
 ) -> list[str]:
     """Return what would be done, in order, with every number that matters."""
     path = f"{choice.vg.name}/{choice.lv_name}"
@@ -37,7 +43,7 @@ def steps(
         _VERIFY_STEPS[copy.verify],
         f"Define the virtual machine {machine_name} at {domain.uri}: {format_size(domain.memory_bytes)} of "
         f"memory, {domain.vcpus} CPUs, {domain.firmware.value}, its disk on {domain.bus.value}{sectors}, "
-        f"{f'a NIC on the network {domain.network}' if domain.network else 'no network'}.",
+        f"{_nics(definition)}.",
     ]
 
 
@@ -68,6 +74,14 @@ def warnings(
             )
     if rule.target.single_host:
         yield f"No other host may use the volume group {choice.vg.name}: the policy says single_host = true."
+
+
+def _nics(definition: Definition) -> str:
+    if not definition.nics:
+        return "no network"
+    networks = dict.fromkeys(f"the {nic.kind.value} {nic.network}" for nic in definition.nics)
+    count = f"{len(definition.nics)} NICs" if len(definition.nics) > 1 else "a NIC"
+    return f"{count} on {', '.join(networks)}"
 
 
 def _paths(source: Source) -> str:

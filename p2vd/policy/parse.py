@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from p2vd.model.copying import MAX_BAD_SECTORS, MAX_QUEUE_DEPTH
 from p2vd.model.disk import Transport
 from p2vd.model.fc import plain_wwn
-from p2vd.model.plan import CopyOptions, DomainOptions, Provisioning
+from p2vd.model.plan import CopyOptions, Provisioning
+from p2vd.policy.domain import domain_options
 from p2vd.policy.model import (
     FirmwareChoice,
     Match,
@@ -21,10 +22,8 @@ from p2vd.policy.names import template_problem
 from p2vd.policy.toml import Document, FileError, Table
 
 MAX_OVER_COMMIT = 1000.0
-_PIB = 1 << 50
 _WWN_DIGITS = 16
 _WWN_GLOB = re.compile(r"[0-9a-f*?!\[\]-]+")
-_HYPERVISORS = ("qemu:///system",)
 
 
 def load(texts: Sequence[PolicyText]) -> PolicySet:
@@ -74,7 +73,7 @@ def _rule(table: Table, path: str) -> Rule:
     source.finish()
     domain_table = table.table("domain")
     firmware = domain_table.choice("firmware", FirmwareChoice.AUTO)
-    domain = _domain(domain_table)
+    domain = domain_options(domain_table)
     table.later("auto", "warm", "window")
     table.finish()
     return Rule(
@@ -171,23 +170,3 @@ def _copy(table: Table, pool: Table) -> CopyOptions:
     table.later("latency")
     table.finish()
     return copy
-
-
-def _domain(table: Table) -> DomainOptions:
-    uri = table.text("hypervisor", DomainOptions.uri)
-    if uri not in _HYPERVISORS:
-        table.error("hypervisor", f"must be {' or '.join(_HYPERVISORS)} in this version, not {uri!r}")
-    memory = table.size("memory", DomainOptions.memory_bytes)
-    if not 1 << 20 <= memory <= _PIB:
-        table.error("memory", "must be from 1 MiB to 1 PiB")
-    network = table.text("network")
-    domain = DomainOptions(
-        uri=uri,
-        memory_bytes=memory,
-        vcpus=table.integer("vcpus", DomainOptions.vcpus, 1, 4096),
-        bus=table.choice("bus", DomainOptions.bus),
-        network=network,
-        virt_type=table.choice("type", DomainOptions.virt_type),
-    )
-    table.finish()
-    return domain

@@ -66,7 +66,7 @@ def test_thin_plan() -> None:
         "Read the whole target again and compare it with the digests of what was copied; read the first and "
         "last MiB and 1024 random MiB of the source again.",
         "Define the virtual machine p2v-b8c9aaaabbbb at qemu:///system: 2 GiB of memory, 2 CPUs, bios, "
-        "its disk on virtio, no network.",
+        "its disk on sata, no network.",
     )
     assert len(plan.id) == 16
     assert from_json(Plan, to_json(plan)) == plan
@@ -310,7 +310,7 @@ def test_the_machine_sees_the_sources_sectors(source_sector: int, vg_sector: int
 
 def test_sata_has_no_large_sectors() -> None:
     policies = thin_with(REMEDY + '[rule.domain]\nbus = "sata"\n')
-    assert list(refusal(make_inventory(make_source(sector_size=4096)), policies)) == ["sector-size-bus"]
+    assert list(refusal(make_inventory(make_source(sector_size=4096)), policies)) == ["domain-bus"]
     assert make_plan(REQUEST, make_inventory(), make_policies(policies))
 
 

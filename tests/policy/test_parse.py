@@ -201,7 +201,7 @@ def test_an_empty_rule_lacks_everything_at_once() -> None:
         (
             '"qemu:///system"',
             '"xen:///"',
-            "33: rule.domain.hypervisor: must be qemu:///system in this version",
+            '33: rule.domain.hypervisor: must be "qemu:///system" or "xen:///system" or "xl" or "proxmox"',
         ),
         ('type = "qemu"', 'type = "xen"', '34: rule.domain.type: must be "kvm" or "qemu"'),
         ('"4 GiB"', '"4"', "35: rule.domain.memory: must be from 1 MiB to 1 PiB"),

@@ -206,10 +206,13 @@ def test_nothing_is_printed(ours: Libvirt, capfd: pytest.CaptureFixture[str]) ->
 
 
 def test_the_definition_of_the_domain_package_is_taken(connection: libvirt.virConnect, ours: Libvirt) -> None:
-    from p2vd.domain.libvirt_xml import DomainDisk, domain_xml
+    from p2vd.domain.define import define
+    from p2vd.domain.definition import DomainDisk
+    from p2vd.domain.libvirt_xml import libvirt_xml
     from p2vd.model.plan import DomainOptions
 
-    xml = domain_xml("web1", UUID, DomainOptions(), (DomainDisk("/dev/san/web1", "36001405a9"),))
+    disks = (DomainDisk("/dev/san/web1", "36001405a9"),)
+    xml = libvirt_xml(define("web1", UUID, None, disks, DomainOptions()))
     root = ET.fromstring(xml)
     root.set("type", "test")  # the driver knows no kvm, nor its machine types
     kind = root.find("os/type")

@@ -1,0 +1,191 @@
+"""The guest's disks: where it finds them, in which order, by which name."""
+
+import re
+from collections.abc import Sequence
+
+from p2vd.domain.definition import Chosen, DefinedDisk, DomainDisk, Hypervisor, chosen
+from p2vd.domain.errors import DomainImpossible
+from p2vd.domain.guest import Guest
+from p2vd.domain.limits import LIMITS
+from p2vd.model.domain import Conversion
+from p2vd.model.passport import Passport, PassportDisk
+from p2vd.model.plan import DiskBus, DomainOptions
+
+SERIAL_LENGTH = 20
+"""A virtio disk's serial number has 20 bytes (VIRTIO_BLK_ID_BYTES)."""
+
+_SMALL_SECTOR = 512
+_NOT_IN_SERIAL = re.compile(r"[^A-Za-z0-9_.+-]")
+_PREFIX = {
+    DiskBus.VIRTIO: "vd",
+    DiskBus.SATA: "sd",
+    DiskBus.SCSI: "sd",
+    DiskBus.IDE: "hd",
+    DiskBus.XEN: "xvd",
+}
+_DRIVERS = (
+    (DiskBus.VIRTIO, "virtio_blk"),
+    (DiskBus.SCSI, "virtio_scsi"),
+    (DiskBus.SATA, "ahci"),
+    (DiskBus.IDE, "ata_piix"),
+)
+"""By which driver the guest finds a disk; the better bus first."""
+
+_WWID_PREFIX = re.compile(r"^(naa\.|eui\.|0x|t10\.|[123](?=[0-9a-f]{16}))")
+
+
+def disk_serial(wwid: str) -> str:
+    """Return the serial number by which the guest knows the disk: the end of its WWID."""
+    return _NOT_IN_SERIAL.sub("_", wwid)[-SERIAL_LENGTH:]
+
+
+def sector_size(disk: DomainDisk, options: DomainOptions) -> int:
+    """Return the sector size that the guest is to see where it is not 512, else 0."""
+    size = disk.sector_size or options.logical_block_size
+    return size if size != _SMALL_SECTOR else 0
+
+
+def bus(
+    name: str, hypervisor: Hypervisor, guest: Guest, disks: Sequence[DomainDisk], options: DomainOptions
+) -> Chosen[DiskBus]:
+    """Return where the guest finds its disks. Raises DomainImpossible.
+
+    By itself only what the guest is known to boot from, else what every system can: no disk of an unconverted
+    guest goes where its system may not find it.
+    """
+    limits = LIMITS[hypervisor]
+    large = any(sector_size(disk, options) for disk in disks)
+    if large and not limits.large_sectors:
+        raise DomainImpossible(
+            name, "hypervisor", f"{limits.label} shows sectors of 512 bytes only, and the source has 4096."
+        )
+    if options.bus is not DiskBus.AUTO:
+        _refuse(name, hypervisor, options.bus, len(disks), large)
+        return chosen("disk-bus", options.bus, "The policy says so.")
+    if hypervisor.is_xen:
+        why = "A guest without Xen's drivers finds four disks on IDE; one with them uses those instead."
+        return chosen("disk-bus", DiskBus.IDE, why)
+    found = _auto(guest, large, options)
+    _refuse(name, hypervisor, found.value, len(disks), large)
+    return found
+
+
+def _auto(guest: Guest, large: bool, options: DomainOptions) -> Chosen[DiskBus]:
+    if options.conversion is Conversion.VIRT_V2V:
+        return chosen("disk-bus", DiskBus.VIRTIO, "virt-v2v-in-place gives the guest virtio drivers.")
+    for candidate, driver in _DRIVERS:
+        if driver in guest.boot_drivers and not (large and candidate in (DiskBus.SATA, DiskBus.IDE)):
+            return chosen("disk-bus", candidate, f"{guest.label} has {driver} when it looks for its root.")
+    if large:
+        why = "Only virtio disks have sectors of 4096 bytes; whether the guest has the driver is not known."
+        return chosen("disk-bus", DiskBus.VIRTIO, why)
+    if guest.windows and guest.older_than(6, 0):
+        return chosen("disk-bus", DiskBus.IDE, f"{guest.label} has drivers for IDE only, of its own.")
+    if guest.windows:
+        return chosen("disk-bus", DiskBus.SATA, f"{guest.label} has no virtio drivers, as far as is known.")
+    if "virtio_blk" in guest.drivers:
+        why = f"{guest.label} has virtio drivers, but whether when it looks for its root is not known."
+        return chosen("disk-bus", DiskBus.SATA, why)
+    return chosen("disk-bus", DiskBus.SATA, "Nothing is known of virtio drivers in the guest.")
+
+
+def missing_driver(guest: Guest, where: DiskBus, conversion: Conversion) -> str:
+    """Return what to tell where the guest is known to lack the driver for its disks; "" else."""
+    driver = dict(_DRIVERS).get(where, "")
+    known = guest.boot_drivers or (guest.windows and where is not DiskBus.SATA)
+    if conversion is not Conversion.NONE or not (driver and known) or driver in guest.drivers:
+        return ""
+    return (
+        f"{guest.label} is not known to have a driver for {where.value} disks ({driver}) when it starts: it "
+        "may not find its root. Add it in the old machine (Linux: to the initramfs), or have the guest "
+        'converted: domain.conversion = "virt-v2v-in-place".'
+    )
+
+
+def _refuse(name: str, hypervisor: Hypervisor, wanted: DiskBus, count: int, large: bool) -> None:
+    limits = LIMITS[hypervisor]
+    if wanted not in limits.buses:
+        others = ", ".join(f'"{one.value}"' for one in limits.buses)
+        raise DomainImpossible(
+            name, "bus", f'{limits.label} has no "{wanted.value}" disks; it has {others}, or write "auto".'
+        )
+    spills = hypervisor.is_xen and wanted is DiskBus.IDE
+    if count > limits.buses[wanted] and not spills:
+        raise DomainImpossible(
+            name,
+            "bus",
+            f"{limits.label} takes {limits.buses[wanted]} {wanted.value} disks, the machine has {count}. "
+            'Convert the guest to virtio drivers and write "scsi".',
+        )
+    if large and wanted not in limits.large_sectors:
+        raise DomainImpossible(
+            name,
+            "bus",
+            f"{wanted.value} disks have sectors of 512 bytes, and the source has 4096. Write "
+            f"{' or '.join(one.value for one in limits.large_sectors)}.",
+        )
+
+
+def ordered(disks: Sequence[DomainDisk], passport: Passport | None) -> Chosen[tuple[DomainDisk, ...]]:
+    """Return the disks as the guest finds them: the one it boots from, then as the old machine had them."""
+    given = tuple(disks)
+    records = passport.disks if passport is not None else ()
+    places = {_plain(record.wwid): (not record.boots, n) for n, record in enumerate(records) if record.wwid}
+    last = (True, len(records))
+    result = tuple(sorted(given, key=lambda disk: places.get(_plain(disk.serial), last)))
+    unknown = sum(_plain(disk.serial) not in places for disk in given)
+    if not records or unknown == len(given):
+        why = "As they were given: no passport names them."
+    else:
+        boots = any(record.boots for record in records)
+        why = "As in the old machine, by its passport"
+        why += ", the one that it boots from first." if boots else "; which it boots from is not known."
+        if unknown:
+            why += f" {unknown} that the passport does not name come last."
+    return chosen("disk-order", result, why, ", ".join(disk.devnode for disk in result))
+
+
+def unmatched(disks: Sequence[DomainDisk], passport: Passport | None) -> tuple[PassportDisk, ...]:
+    """Return the old machine's disks, as far as they have a WWID, that the new one does not get."""
+    given = {_plain(disk.serial) for disk in disks}
+    records = passport.disks if passport is not None else ()
+    return tuple(record for record in records if record.wwid and _plain(record.wwid) not in given)
+
+
+def _plain(wwid: str) -> str:
+    """A WWID without the words in which sysfs, udev and multipath each put it."""
+    return _WWID_PREFIX.sub("", wwid.strip().lower())
+
+
+def device(where: DiskBus, index: int) -> str:
+    """`vda` ... `vdz`, `vdaa`, as the kernel counts."""
+    letters = ""
+    index += 1
+    while index:
+        index, digit = divmod(index - 1, 26)
+        letters = chr(ord("a") + digit) + letters
+    return _PREFIX[where] + letters
+
+
+def defined(
+    disks: Sequence[DomainDisk], where: DiskBus, hypervisor: Hypervisor, options: DomainOptions
+) -> tuple[DefinedDisk, ...]:
+    """Return the disks with their places. On Xen those that IDE does not take are Xen's own."""
+    made = []
+    for index, disk in enumerate(disks):
+        beyond = hypervisor.is_xen and where is DiskBus.IDE and index >= LIMITS[hypervisor].buses[DiskBus.IDE]
+        own = DiskBus.XEN if beyond else where
+        made.append(
+            DefinedDisk(
+                devnode=disk.devnode,
+                kind=disk.kind,
+                bus=own,
+                target=device(own, index),
+                serial=disk_serial(disk.serial),
+                discard=disk.thin,
+                sector_size=sector_size(disk, options),
+                size_bytes=disk.size_bytes,
+                boot_order=index + 1,
+            )
+        )
+    return tuple(made)

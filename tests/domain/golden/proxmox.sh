@@ -1,0 +1,50 @@
+#!/bin/sh
+# Written by p2vd: registers the machine web_1 on the Proxmox VE host on which it is to run.
+#
+#   web_1-register.sh [--storage STORAGE] [--import] [VMID]
+#
+# The machine's volumes are used where they are, so this host must see them and have them active; with
+# --import they are copied into STORAGE. Else no STORAGE is needed.
+# Without VMID the cluster's next free one is taken; a machine that has the number is not touched.
+set -eu
+conf=$(dirname "$0")/web_1.conf
+vmid='' storage='' import=''
+while [ $# -gt 0 ]; do
+    case $1 in
+        --storage) storage=${2:?--storage needs a name}; shift ;;
+        --import) import=yes ;;
+        [1-9]*) vmid=$1 ;;
+        *) echo "$0: $1 is not understood; see the head of this file" >&2; exit 2 ;;
+    esac
+    shift
+done
+if [ -n "$import" ] && [ -z "$storage" ]; then
+    echo "$0: --storage STORAGE is missing" >&2
+    exit 2
+fi
+for disk in /dev/vg_san/web_1 /dev/vg_san/web_1-2; do
+    if [ ! -e "$disk" ]; then
+        echo "$0: this host does not see $disk: activate it (lvchange -ay)" >&2
+        exit 1
+    fi
+done
+if [ -z "$vmid" ]; then vmid=$(pvesh get /cluster/nextid); fi
+if [ -e "/etc/pve/qemu-server/$vmid.conf" ] || qm status "$vmid" > /dev/null 2>&1; then
+    echo "$0: $vmid is taken; name another VMID" >&2
+    exit 1
+fi
+unfinished() {
+    echo "$0: not finished; before another attempt: rm /etc/pve/qemu-server/$vmid.conf" >&2
+}
+trap unfinished EXIT
+set -C
+if [ -n "$import" ]; then
+    grep -Ev '^(ide|sata|scsi|virtio)[0-9]+:' "$conf" > "/etc/pve/qemu-server/$vmid.conf"
+    qm set "$vmid" --scsi0 "$storage:0,"import-from=/dev/vg_san/web_1,aio=native,cache=none,discard=on,serial=6508937515eb84cf0001
+    qm set "$vmid" --scsi1 "$storage:0,"import-from=/dev/vg_san/web_1-2,aio=native,cache=none,discard=ignore,serial=6508937515eb84cf0002
+    qm set "$vmid" --boot 'order=scsi0;scsi1'
+else
+    cat "$conf" > "/etc/pve/qemu-server/$vmid.conf"
+fi
+trap - EXIT
+echo "web_1 is $vmid. Start it: qm start $vmid"
