@@ -110,7 +110,7 @@ def _network_rule(table: Table) -> NetworkRule:
     )
     if not rule.network:
         table.error("network", 'is missing: the name of a network, or "bridge:NAME"')
-    if rule == NetworkRule(rule.network):
+    if rule == NetworkRule(rule.network) and "vlan" not in table:
         table.error("", "needs nic, mac, prefix or vlan; for all NICs there is domain.network")
     if rule.mac and not _MAC_GLOB.fullmatch(rule.mac):
         table.error("mac", f"{rule.mac!r} can match no address: hexadecimal digits, colons and * only")

@@ -1,0 +1,85 @@
+"""The virtual machine on a plan's page."""
+
+from dataclasses import replace
+
+import pytest
+
+from p2vd.model.contents import BootStyle, Contents, Table
+from p2vd.model.errors import PlanOutdated, Refused
+from p2vd.model.passport import Cpu, GuestSystem, Nic, Passport
+from p2vd.model.plan import DiskBus, Firmware
+from p2vd.model.size import GIB
+from p2vd.planning.contents import firmware
+from p2vd.planning.plan import PlanRequest, make_plan, recheck
+from tests.planning.builders import SOURCE, THIN, WWID, make_inventory, make_policies, make_source
+
+REQUEST = PlanRequest(WWID, "web1", source_offline=True)
+PASSPORT = Passport(
+    "web1",
+    cpu=Cpu(sockets=2, cores=4, threads=1),
+    memory_bytes=32 * GIB,
+    firmware=Firmware.UEFI,
+    nics=(Nic("eth0", mac="00:25:90:ab:cd:01", addresses=("10.1.2.3/24",)),),
+    system=GuestSystem(id="debian", drivers=("virtio_blk", "virtio_net"), boot_drivers=("virtio_blk",)),
+)
+LAN = THIN + '[rule.domain]\nnetwork = "lan"\n'
+
+
+def test_a_plan_explains_the_machine_and_keeps_what_it_showed() -> None:
+    plan = make_plan(REQUEST, make_inventory(), make_policies(LAN), PASSPORT)
+    assert plan.domain.memory_bytes == 32 * GIB
+    assert (plan.domain.vcpus, plan.domain.bus) == (8, DiskBus.VIRTIO)
+    choices = {choice.key: choice for choice in plan.domain_choices}
+    assert choices["memory"].value == "32 GiB"
+    assert choices["nic eth0"].value == "lan, 00:25:90:ab:cd:01"
+    assert choices["disk-bus"].why == "debian has virtio_blk when it looks for its root."
+    assert plan.steps[4] == (
+        "Define the virtual machine web1 at qemu:///system: 32 GiB of memory, 8 CPUs, uefi, its disk on "
+        "virtio, a NIC on the network lan."
+    )
+
+
+def test_a_passport_that_says_something_else_outdates_the_plan() -> None:
+    inventory, policies = make_inventory(), make_policies(LAN)
+    plan = make_plan(REQUEST, inventory, policies, PASSPORT)
+    assert recheck(plan, inventory, policies, PASSPORT) == plan
+    with pytest.raises(PlanOutdated, match="the virtual machine's memory is now '64 GiB', was '32 GiB'"):
+        recheck(plan, inventory, policies, replace(PASSPORT, memory_bytes=64 * GIB))
+
+
+def test_what_may_keep_the_guest_from_starting_is_a_warning() -> None:
+    lacking = replace(PASSPORT, system=GuestSystem(id="x", boot_drivers=("megaraid_sas",)))
+    plan = make_plan(REQUEST, make_inventory(), make_policies(LAN), lacking)
+    assert any("may not find its root" in warning for warning in plan.warnings)
+
+
+def test_a_machine_that_the_hypervisor_cannot_give_refuses_the_plan() -> None:
+    policies = make_policies(THIN + "[rule.domain]\nvcpus = 300\n")
+    with pytest.raises(Refused) as caught:
+        make_plan(REQUEST, make_inventory(), policies)
+    (reason,) = caught.value.reasons
+    assert reason.code == "domain-vcpus"
+    assert "QEMU gives a guest 255 CPUs at most" in reason.text
+
+
+@pytest.mark.parametrize(
+    ("style", "known", "chosen"),
+    [
+        (BootStyle.NONE, Firmware.UEFI, Firmware.UEFI),
+        (BootStyle.BOTH, Firmware.UEFI, Firmware.UEFI),
+        (BootStyle.BIOS, Firmware.UEFI, Firmware.BIOS),
+        (BootStyle.UEFI, Firmware.BIOS, Firmware.UEFI),
+        (BootStyle.BOTH, None, Firmware.BIOS),
+    ],
+)
+def test_where_the_disk_does_not_tell_the_passport_does(
+    style: BootStyle, known: Firmware | None, chosen: Firmware
+) -> None:
+    (rule,) = make_policies(THIN).rules
+    source = make_source(contents=Contents(table=Table.GPT, boot=style, physical_sector_size=512))
+    assert firmware(source, rule, replace(PASSPORT, firmware=known)) is chosen
+
+
+def test_a_disk_that_was_not_examined_boots_as_its_machine_did() -> None:
+    (rule,) = make_policies(THIN).rules
+    assert firmware(SOURCE, rule, PASSPORT) is Firmware.UEFI
