@@ -25,7 +25,7 @@ def memory(
     """Return the memory in bytes, in whole MiB. Raises DomainImpossible."""
     limits = LIMITS[hypervisor]
     if options.memory_bytes:
-        size, why = options.memory_bytes, "The policy or the plan says so."
+        size, why = options.memory_bytes, "The policy says so."
     elif passport is not None and passport.memory_bytes:
         size, why = passport.memory_bytes, "As much as the old machine had, by its passport."
     else:
@@ -65,7 +65,7 @@ def topology(
             why = "Sockets, cores and threads of the old machine, by its passport."
     else:
         vcpus = options.vcpus or DEFAULT_VCPUS
-        said = "The policy or the plan says" if options.vcpus else "Neither policy nor passport says:"
+        said = "The policy says" if options.vcpus else "Neither policy nor passport says:"
         core = Topology(1, cpu.cores, cpu.threads) if cpu is not None else Topology(1, 1, 1)
         if core.count > 1 and vcpus % core.count == 0:
             made = Topology(vcpus // core.count, core.cores, core.threads)

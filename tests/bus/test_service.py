@@ -73,6 +73,8 @@ def test_plan_hands_over_options_and_returns_the_page(client: Client, face: Face
     assert plan_id == values.PLAN_ID
     assert page["Steps"] == list(values.PLAN.steps)
     assert page["TargetSize"] == 10 << 30
+    (choice,) = values.PLAN.domain_choices
+    assert [tuple(one) for one in page["DomainChoices"]] == [(choice.key, choice.value, choice.why)]
     asked = face.tell("what_was_asked")
     assert asked == [["plan", [values.WWID], {"source-offline": True, "name": "erp1"}, 1234]]
 

@@ -3,6 +3,7 @@
 from p2vd.model.contents import BootStyle, Contents, Examination, Partition, Signature, Table
 from p2vd.model.copying import Progress
 from p2vd.model.disk import PathState, Portal, ScsiPath, Source, Transport
+from p2vd.model.domain import DomainChoice
 from p2vd.model.errors import Reason
 from p2vd.model.fc import Hba, RemotePort
 from p2vd.model.inventory import Inventory
@@ -148,7 +149,7 @@ PLAN = Plan(
     source=SourceBinding(WWID, WWID, Transport.ISCSI, 10 * GIB, 512),
     target=Target(VG_UUID, "vg_san", "erp1-disk0", Provisioning.THIN, 10 * GIB, 512, "pool-uuid", "pool0"),
     copy=CopyOptions(),
-    domain=DomainOptions(),
+    domain=DomainOptions(memory_bytes=2 * GIB, vcpus=2),
     policy="lab",
     policy_file="/etc/p2vd/policy.d/50-lab.toml",
     source_offline=True,
@@ -156,6 +157,7 @@ PLAN = Plan(
     digest_parts=(("source", WWID),),
     steps=("Create the thin volume vg_san/erp1-disk0.", "Copy 10 GiB and read it back."),
     warnings=("Only 1 of 2 paths answers.",),
+    domain_choices=(DomainChoice("disk-bus", "sata", "Nothing is known of virtio drivers in the guest."),),
 )
 
 PORTAL = PortalView(

@@ -22,10 +22,11 @@ from p2vd.jobs.services import Services
 from p2vd.jobs.store import Store
 from p2vd.model.contents import BootStyle, Examination, Reservation
 from p2vd.model.doctor import HostFacts
-from p2vd.model.errors import NotFound, P2vdError, Reason, Refused
+from p2vd.model.errors import NotFound, P2vdError, PlanOutdated, Reason, Refused
 from p2vd.model.inventory import Difference, Inventory
 from p2vd.model.job import Caller, Stage
 from p2vd.model.lvm import ThinPool, Vg
+from p2vd.model.passport import Passport
 from p2vd.model.plan import Plan
 from p2vd.model.size import GIB
 from p2vd.policy.model import PolicyText
@@ -189,6 +190,18 @@ def test_a_jobs_source_is_not_looked_at(lab: Lab, stage: Stage) -> None:
     with pytest.raises(Refused, match="has it already"):
         lab.plan()
     assert lab.disks.asked == []
+
+
+def test_a_plan_is_for_the_machine_of_the_passport_of_that_name(lab: Lab) -> None:
+    lab.start()
+    lab.until(Examination.DONE)
+    assert lab.plan().domain.memory_bytes == 2 * GIB
+    lab.services.store.put_passport(Passport("erp1", memory_bytes=96 * GIB))
+    plan = lab.plan()
+    assert plan.domain.memory_bytes == 96 * GIB
+    lab.services.store.remove_passport("erp1")
+    with pytest.raises(PlanOutdated, match="memory is now '2 GiB', was '96 GiB'"):
+        lab.engine.migrate(plan.id, {}, Caller())
 
 
 def test_a_plan_reads_it_again_and_says_what_follows(lab: Lab) -> None:
