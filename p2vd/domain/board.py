@@ -105,6 +105,8 @@ def hyperv(hypervisor: Hypervisor, guest: Guest, options: DomainOptions) -> Chos
     """Return whether the guest sees Hyper-V's interfaces."""
     if not guest.windows:
         return chosen("hyper-v", False, "They are for Windows.", "off")
+    if guest.older_than(*_WINDOWS_VISTA):
+        return chosen("hyper-v", False, f"{guest.label} knows nothing of them.", "off")
     if hypervisor is Hypervisor.QEMU and options.virt_type is VirtType.QEMU:
         return chosen("hyper-v", False, "QEMU has them with KVM only.", "off")
     return chosen("hyper-v", True, "Windows spins and counts time less where it sees Hyper-V.", "on")

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from p2vd.domain import board, nics, processor
 from p2vd.domain import disks as storage
 from p2vd.domain.definition import Definition, DomainDisk, Hypervisor
-from p2vd.domain.errors import DomainImpossible
 from p2vd.domain.guest import Guest, guest_of
 from p2vd.domain.limits import LIMITS
 from p2vd.model.domain import DomainChoice
@@ -177,6 +176,3 @@ def _warnings(
         yield "If BitLocker is on, have its recovery key at hand: the new machine has no TPM."
     if passport.clock is ClockOffset.LOCAL and not LIMITS[hypervisor].local_clock:
         yield f"The clock of the old machine ran in local time; {label} gives the guest UTC."
-
-
-__all__ = ["DomainDisk", "DomainImpossible", "define", "hypervisor_of"]

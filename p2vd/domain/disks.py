@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from p2vd.domain.definition import Chosen, DefinedDisk, DomainDisk, Hypervisor, chosen
 from p2vd.domain.errors import DomainImpossible
 from p2vd.domain.guest import Guest
-from p2vd.domain.limits import LIMITS
+from p2vd.domain.limits import LIMITS, Limits
 from p2vd.model.domain import Conversion
 from p2vd.model.passport import Passport, PassportDisk
 from p2vd.model.plan import DiskBus, DomainOptions
@@ -23,6 +23,8 @@ _PREFIX = {
     DiskBus.IDE: "hd",
     DiskBus.XEN: "xvd",
 }
+_WINDOWS_8 = (6, 2)
+
 _DRIVERS = (
     (DiskBus.VIRTIO, "virtio_blk"),
     (DiskBus.SCSI, "virtio_scsi"),
@@ -65,22 +67,24 @@ def bus(
     if hypervisor.is_xen:
         why = "A guest without Xen's drivers finds four disks on IDE; one with them uses those instead."
         return chosen("disk-bus", DiskBus.IDE, why)
-    found = _auto(guest, large, options)
+    found = _auto(limits, guest, len(disks), large, options)
     _refuse(name, hypervisor, found.value, len(disks), large)
     return found
 
 
-def _auto(guest: Guest, large: bool, options: DomainOptions) -> Chosen[DiskBus]:
+def _auto(limits: Limits, guest: Guest, count: int, large: bool, options: DomainOptions) -> Chosen[DiskBus]:
     if options.conversion is Conversion.VIRT_V2V:
         return chosen("disk-bus", DiskBus.VIRTIO, "virt-v2v-in-place gives the guest virtio drivers.")
     for candidate, driver in _DRIVERS:
-        if driver in guest.boot_drivers and not (large and candidate in (DiskBus.SATA, DiskBus.IDE)):
+        takes = candidate in (limits.large_sectors if large else limits.buses)
+        if driver in guest.boot_drivers and takes and count <= limits.buses[candidate]:
             return chosen("disk-bus", candidate, f"{guest.label} has {driver} when it looks for its root.")
     if large:
         why = "Only virtio disks have sectors of 4096 bytes; whether the guest has the driver is not known."
         return chosen("disk-bus", DiskBus.VIRTIO, why)
-    if guest.windows and guest.older_than(6, 0):
-        return chosen("disk-bus", DiskBus.IDE, f"{guest.label} has drivers for IDE only, of its own.")
+    if guest.windows and guest.older_than(*_WINDOWS_8) and count <= limits.buses.get(DiskBus.IDE, 0):
+        why = f"{guest.label} finds IDE disks by itself, and SATA disks only if it was installed on them."
+        return chosen("disk-bus", DiskBus.IDE, why)
     if guest.windows:
         return chosen("disk-bus", DiskBus.SATA, f"{guest.label} has no virtio drivers, as far as is known.")
     if "virtio_blk" in guest.drivers:
@@ -92,8 +96,12 @@ def _auto(guest: Guest, large: bool, options: DomainOptions) -> Chosen[DiskBus]:
 def missing_driver(guest: Guest, where: DiskBus, conversion: Conversion) -> str:
     """Return what to tell where the guest is known to lack the driver for its disks; "" else."""
     driver = dict(_DRIVERS).get(where, "")
-    known = guest.boot_drivers or (guest.windows and where is not DiskBus.SATA)
-    if conversion is not Conversion.NONE or not (driver and known) or driver in guest.drivers:
+    known = guest.boot_drivers or (guest.windows and where in (DiskBus.VIRTIO, DiskBus.SCSI))
+    if (
+        conversion is not Conversion.NONE
+        or not (driver and known)
+        or driver in (guest.boot_drivers or guest.drivers)
+    ):
         return ""
     return (
         f"{guest.label} is not known to have a driver for {where.value} disks ({driver}) when it starts: it "

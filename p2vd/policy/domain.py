@@ -138,6 +138,3 @@ def _contradictions(table: Table, domain: DomainOptions) -> None:
         )
     if domain.conversion is Conversion.VIRT_V2V and domain.uri != _QEMU:
         table.error("conversion", f'virt-v2v-in-place makes guests fit for "{_QEMU}" only')
-
-
-__all__ = ["domain_options"]

@@ -181,7 +181,8 @@ def test_a_processor_that_is_not_there() -> None:
         (GuestSystem(id="x", drivers=("virtio-blk",)), DiskBus.SATA, "but whether when it looks"),
         (WINDOWS_2019, DiskBus.SATA, "no virtio drivers"),
         (replace(WINDOWS_2019, boot_drivers=("viostor",)), DiskBus.VIRTIO, "virtio_blk"),
-        (GuestSystem(id="windows", name="Windows XP"), DiskBus.IDE, "IDE only"),
+        (GuestSystem(id="windows", name="Windows XP"), DiskBus.IDE, "finds IDE disks by itself"),
+        (GuestSystem(id="windows", name="Windows Server 2008 R2"), DiskBus.IDE, "finds IDE disks by itself"),
     ],
 )
 def test_disk_bus_by_what_the_guest_can(system: GuestSystem, bus: DiskBus, why: str) -> None:
@@ -222,8 +223,18 @@ def test_large_sectors_go_where_they_can_be_shown() -> None:
 def test_more_disks_than_the_bus_takes() -> None:
     seven = tuple(disk(f"d{n}", n) for n in range(7))
     assert "6 sata disks" in str(refusal(None, *seven, base=DomainOptions("proxmox")))
-    assert "4 ide disks" in str(refusal(Passport("x", system=CENTOS_5), *seven))
+    assert "4 ide disks" in str(refusal(None, *seven, bus=DiskBus.IDE))
     assert refusal(base=XEN, bus=DiskBus.VIRTIO).key == "bus"
+
+
+def test_where_a_bus_is_not_there_or_too_small_the_next_is_taken() -> None:
+    seven = tuple(disk(f"d{n}", n) for n in range(7))
+    old = Passport("x", system=CENTOS_5)
+    for definition in (made(old, *seven), made(old, base=DomainOptions("kubevirt"))):
+        assert {one.bus for one in definition.disks} == {DiskBus.SATA}
+        assert "driver for sata disks (ahci)" in definition.warnings[0]
+    windows = made(guest(id="windows", name="Windows Server 2008 R2"), *seven)
+    assert {one.bus for one in windows.disks} == {DiskBus.SATA}
 
 
 def test_xen_has_four_disks_on_ide_and_more_of_its_own() -> None:
@@ -335,6 +346,7 @@ def test_small_devices_where_the_guest_has_use_for_them() -> None:
     assert (unknown.rng, unknown.guest_agent, unknown.hyperv) == (False, False, False)
     assert made(WINDOWS).hyperv
     assert not made(WINDOWS, virt_type=VirtType.QEMU).hyperv
+    assert not made(guest(id="windows", name="Windows Server 2003")).hyperv
     xen = made(WEB, base=XEN)
     assert (xen.rng, xen.guest_agent) == (False, False)
 
