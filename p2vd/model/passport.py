@@ -59,7 +59,8 @@ class Dmi:
 class PassportDisk:
     """A disk. `name` is the machine's own of that moment (`sda`); the WWID tells which LUN it is.
 
-    `boots`: the machine's /boot, ESP or root lies on it.
+    `boots`: the machine's /boot, ESP or root lies on it. `partition_table`: in the words of
+    model.contents.Table (`gpt`, `mbr`), "" for not known.
     """
 
     name: str
@@ -70,6 +71,12 @@ class PassportDisk:
     transport: str = ""
     sector_size: int = 512
     boots: bool = False
+    partition_table: str = ""
+
+    @property
+    def identity(self) -> str:
+        """What tells it from the machine's other disks, as far as is known."""
+        return self.wwid or self.serial or self.name
 
 
 @dataclass(frozen=True)
@@ -141,3 +148,11 @@ class Passport:
     dns: tuple[str, ...] = ()
     clock: ClockOffset = ClockOffset.UTC
     system: GuestSystem = field(default_factory=GuestSystem)
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A record as far as the machine's disks tell; in `notes` what they do not, a sentence each."""
+
+    passport: Passport
+    notes: tuple[str, ...]

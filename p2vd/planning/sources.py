@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from p2vd.model.disk import Source
 from p2vd.model.errors import Reason
 from p2vd.model.inventory import Inventory
+from p2vd.model.names import machine_name_problem
 from p2vd.model.size import MIB, format_size
 from p2vd.planning.targets import find_groups
 from p2vd.policy.model import Rule
-from p2vd.policy.names import machine_name_problem
 
 _MIN_SOURCE_BYTES = MIB
 """A disk is bound by its first and last MiB (design: §3)."""

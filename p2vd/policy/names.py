@@ -5,9 +5,6 @@ import string
 
 from p2vd.model.disk import Source
 
-MACHINE_NAME_LENGTH = 63
-"""How long a machine's name may be: a host name's label, and far below libvirt's file name limits."""
-
 _DM_NAME_LENGTH = 127
 """libdm's DM_NAME_LEN less the NUL: what `VG-LV` may take, with each dash within a name doubled."""
 
@@ -20,24 +17,11 @@ _RESERVED_PARTS = (
 
 _TEMPLATE_FIELDS = ("machine", "wwid")
 _FOREIGN = re.compile(r"[^A-Za-z0-9+_.-]")
-_MACHINE = re.compile(r"[A-Za-z0-9][A-Za-z0-9+_.-]*")
 
 
 def default_machine_name(source: Source) -> str:
     """Return the name of a machine that nobody named: `p2v-` and the end of its disk's WWID."""
     return "p2v-" + _FOREIGN.sub("_", source.wwid or source.id)[-12:].lstrip("-._+")
-
-
-def machine_name_problem(name: str) -> str:
-    """Return why `name` cannot be a machine's name, which is the libvirt domain's; "" if it can."""
-    if not _MACHINE.fullmatch(name):
-        return (
-            f"{name!r} cannot name a machine: use letters, digits and + _ . - only, "
-            "beginning with a letter or a digit."
-        )
-    if len(name) > MACHINE_NAME_LENGTH:
-        return f"{name!r} is longer than {MACHINE_NAME_LENGTH} characters."
-    return ""
 
 
 def template_problem(template: str) -> str:

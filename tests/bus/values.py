@@ -9,7 +9,8 @@ from p2vd.model.fc import Hba, RemotePort
 from p2vd.model.inventory import Inventory
 from p2vd.model.job import Caller, Job, Machine
 from p2vd.model.lvm import Lv, Pv, ThinPool, Vg
-from p2vd.model.plan import CopyOptions, DomainOptions, Plan, Provisioning, SourceBinding, Target
+from p2vd.model.passport import Cpu, GuestSystem, IpRoute, Nic, Passport, PassportDisk
+from p2vd.model.plan import CopyOptions, DomainOptions, Firmware, Plan, Provisioning, SourceBinding, Target
 from p2vd.model.portal import PortalRecord, PortalSession, PortalState, PortalView
 from p2vd.model.size import GIB, MIB
 
@@ -168,6 +169,25 @@ PORTAL = PortalView(
     nic="ens4",
     source_address="10.98.1.9",
     mtu_bytes=9000,
+)
+
+
+PASSPORT = Passport(
+    "erp1",
+    collected_us=1_700_000_000_000_000,
+    cpu=Cpu(
+        "Intel(R) Xeon(R) Gold 6130", "GenuineIntel", sockets=2, cores=16, threads=2, flags=("avx2", "vmx")
+    ),
+    memory_bytes=256 * GIB,
+    firmware=Firmware.UEFI,
+    disks=(
+        PassportDisk("mpatha", 10 * GIB, WWID, "d2f5c1d3", "LIO-ORG i0", "iscsi", boots=True),
+        PassportDisk("sdc", 2000 * GIB, "35000c500a1b2c3d4", "ZC1234", "SEAGATE ST2000", "sas", 4096),
+    ),
+    nics=(Nic("ens1f0", mac="3c:fd:fe:00:00:01", driver="i40e", addresses=("10.1.2.3/24",)),),
+    routes=(IpRoute("default", "ens1f0", "10.1.2.1"),),
+    dns=("10.1.0.53",),
+    system=GuestSystem("debian", "Debian GNU/Linux 12 (bookworm)", "12", "6.1.0-18-amd64"),
 )
 
 
