@@ -72,6 +72,21 @@ RENAMED = {
     "units/p2vd.tmpfiles": "usr/lib/tmpfiles.d/p2vd.conf",
 }
 
+# What p2vd-collect is joined from, each after what it needs.
+COLLECTOR = Path("usr/share/p2vd/p2vd-collect")
+CARRIED = (
+    "model/inquiry.py",
+    "discovery/identity.py",
+    *(
+        f"discovery/passport/{name}.py"
+        for name in ("reading", "hardware", "disks", "network", "system", "collect")
+    ),
+)
+COLLECTOR_HEAD = """#!/usr/bin/env python3
+# p2vd-collect of p2vd {version}: writes down what a physical machine is. It needs nothing but Python 3.6.
+# Carry it there, or: ssh root@MACHINE python3 - < p2vd-collect > MACHINE.json
+"""
+
 SCRIPT = """#!/usr/bin/python3 -I
 import sys
 
@@ -96,7 +111,21 @@ def host_files() -> dict[Path, bytes]:
             files[Path(directory) / source.name] = source.read_bytes()
     for source_name, destination in RENAMED.items():
         files[Path(destination)] = (HERE / source_name).read_bytes()
+    files[COLLECTOR] = collector()
     return files
+
+
+def collector() -> bytes:
+    """Return p2vd-collect: the collector's modules as one text that stands alone."""
+    parts = [COLLECTOR_HEAD.format(version=version())]
+    for name in CARRIED:
+        text = (HERE / "p2vd" / name).read_text()
+        lines = text.splitlines(keepends=True)
+        for node in ast.parse(text).body:
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("p2vd."):
+                lines[node.lineno - 1 : node.end_lineno] = [""] * ((node.end_lineno or 0) - node.lineno + 1)
+        parts.append("".join(lines))
+    return "\n\n".join(parts).encode()
 
 
 def package_files() -> dict[Path, bytes]:
@@ -186,7 +215,7 @@ class Tree:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f".{target.name}.p2vd-partial")
         partial.write_bytes(data)
-        partial.chmod(0o755 if path.parts[:2] == ("usr", "bin") else 0o644)
+        partial.chmod(0o755 if path.parts[:2] == ("usr", "bin") or path == COLLECTOR else 0o644)
         partial.rename(target)
 
 

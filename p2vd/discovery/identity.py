@@ -1,4 +1,7 @@
-"""What names a disk: WWIDs as multipath writes them, serials from INQUIRY. Pure."""
+"""What names a disk: WWIDs as multipath writes them, serials from INQUIRY. Pure.
+
+Grammar of Python 3.6: p2vd-collect has it too.
+"""
 
 import re
 
@@ -19,9 +22,9 @@ def scsi_wwid(sysfs_wwid: str) -> str:
     text = sysfs_wwid.strip(" \n\0")
     for prefix, digit in _SCSI_PREFIXES.items():
         if text.startswith(prefix):
-            return digit + text.removeprefix(prefix)
+            return digit + text[len(prefix) :]
     if text.startswith("t10."):
-        words = clean_inquiry(text.removeprefix("t10.")).split()
+        words = clean_inquiry(text[len("t10.") :]).split()
         return "1" + _NOT_PLAIN.sub("_", "_".join(words))
     return ""
 

@@ -1,0 +1,140 @@
+"""The machine's operating system: what it is, what virtual hardware it can drive, how it keeps its clock."""
+
+import re
+from typing import Any, Dict, List, Set, Tuple
+
+from p2vd.discovery.passport.reading import Host, fields
+from p2vd.model.inquiry import clean_inquiry
+
+_LIVE_ROOTS = ("overlay", "aufs", "tmpfs", "ramfs", "rootfs", "squashfs")
+
+# Of the hardware that hypervisors offer, as modules are called.
+_DRIVERS = {
+    *(
+        "virtio_pci",
+        "virtio_blk",
+        "virtio_scsi",
+        "virtio_net",
+        "virtio_console",
+        "virtio_balloon",
+        "virtio_rng",
+    ),
+    *("ahci", "ata_piix", "nvme", "sym53c8xx", "mptspi", "mptsas", "megaraid_sas", "BusLogic"),
+    *("e1000", "e1000e", "8139cp", "8139too", "igb", "vmxnet3", "vmw_pvscsi", "usb_storage"),
+    *("xen_blkfront", "xen_netfront", "hv_vmbus", "hv_storvsc", "hv_netvsc"),
+}
+_AGENTS = {
+    "qemu-ga": "qemu-ga",
+    "vmtoolsd": "open-vm-tools",
+    "hv_kvp_daemon": "hyperv-daemons",
+    "hypervkvpd": "hyperv-daemons",
+    "xe-daemon": "xe-guest-utilities",
+    "xe-linux-distribution": "xe-guest-utilities",
+    "VBoxService": "virtualbox-guest-utils",
+    "spice-vdagentd": "spice-vdagent",
+}
+_PROGRAMS = ("/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/local/bin", "/usr/local/sbin", "/opt/bin")
+_INITRAMFS = ("/boot/initrd.img-{}", "/boot/initramfs-{}.img", "/boot/initrd-{}", "/boot/initramfs-{}")
+
+
+def is_live(host: Host) -> bool:
+    """Whether this is a rescue or live system with nothing of the machine's own said to be mounted."""
+    if host.system_root != host.root:
+        return False
+    roots = [line.split(" ") for line in host.text("/proc/self/mountinfo").splitlines()]
+    kinds = [words[words.index("-") + 1] for words in roots if len(words) > 9 and words[4] == "/"]
+    return bool(kinds) and kinds[-1] in _LIVE_ROOTS
+
+
+def system(host: Host) -> Dict[str, Any]:
+    """Return the record's table `system`."""
+    release = fields(host.own_text("/etc/os-release") or host.own_text("/usr/lib/os-release"), "=")
+    if not release:
+        release = _old_release(host)
+    kernel = _kernel(host)
+    drivers, builtin = _modules(host, kernel)
+    return {
+        "id": release.get("ID", ""),
+        "name": clean_inquiry(release.get("PRETTY_NAME") or release.get("NAME") or ""),
+        "version": release.get("VERSION_ID", ""),
+        "kernel": kernel,
+        "drivers": sorted(drivers),
+        "boot_drivers": sorted(builtin | _initramfs(host, kernel)) if drivers else [],
+        "agents": sorted(
+            {_AGENTS[name] for place in _PROGRAMS for name in host.own_names(place) if name in _AGENTS}
+        ),
+    }
+
+
+def _old_release(host: Host) -> Dict[str, str]:
+    """Return what systems before os-release(5) say of themselves: `CentOS release 6.10 (Final)`."""
+    text = host.own_text("/etc/redhat-release")
+    version = re.search(r"\d+(\.\d+)?", text)
+    if not text:
+        host.problem("Which operating system this is, is not known: there is no /etc/os-release.")
+        return {}
+    name = text.split(" ")[0].lower()
+    return {
+        "ID": "rhel" if name == "red" else name,
+        "NAME": text,
+        "VERSION_ID": version.group() if version else "",
+    }
+
+
+def _kernel(host: Host) -> str:
+    """Return the kernel that runs; in a rescue system the newest that the machine has installed."""
+    if host.system_root == host.root:
+        return host.text("/proc/sys/kernel/osrelease")
+    names = host.own_names("/lib/modules")
+    return max(names, key=_version, default="")
+
+
+def _version(text: str) -> List[int]:
+    return [int(part) for part in re.findall(r"\d+", text)]
+
+
+def _modules(host: Host, kernel: str) -> Tuple[Set[str], Set[str]]:
+    """Return which of _DRIVERS the kernel has, and which of these are built in."""
+    builtin = _known(host.own_text(f"/lib/modules/{kernel}/modules.builtin"))
+    loadable = _known(host.own_text(f"/lib/modules/{kernel}/modules.dep"))
+    if not host.own_names(f"/lib/modules/{kernel}"):
+        host.problem(f"Which drivers the system has, is not known: there is no /lib/modules/{kernel}.")
+    return builtin | loadable, builtin
+
+
+def _initramfs(host: Host, kernel: str) -> Set[str]:
+    """Return which of _DRIVERS the initramfs has. Its own tools list it: it may be packed in many ways."""
+    found = filter(None, (host.own_path(name.format(kernel)) for name in _INITRAMFS))
+    path = next(found, "")
+    if not path:
+        return set()
+    why = []
+    for tool in ("lsinitramfs", "lsinitrd"):
+        listing, problem = host.run([tool, path])
+        if not problem:
+            return _known(listing)
+        why.append(f"{tool}: {problem}")
+    host.problem(
+        f"Which drivers the system has when it starts, is not known: {path} cannot be listed "
+        f"({'; '.join(why)})."
+    )
+    return set()
+
+
+def _known(listing: str) -> Set[str]:
+    """Return which of _DRIVERS a list of module files names."""
+    names = re.findall(r"([^/\s]+)\.ko(?:\.[a-z0-9]+)?(?=:|\s|$)", listing)
+    return {name.replace("-", "_") for name in names} & _DRIVERS
+
+
+def clock(host: Host) -> str:
+    """Return the record's key `clock`: hwclock(8) and systemd take UTC where no file says otherwise."""
+    lines = host.own_text("/etc/adjtime").splitlines()
+    return "local" if len(lines) > 2 and lines[2].strip() == "LOCAL" else "utc"
+
+
+def own_name(host: Host) -> str:
+    """Return what the machine calls itself, without its domain."""
+    if host.system_root != host.root:
+        return host.own_text("/etc/hostname").split(".")[0]
+    return host.text("/proc/sys/kernel/hostname").split(".")[0]
