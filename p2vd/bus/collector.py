@@ -12,7 +12,19 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from p2vd.bus import views
-from p2vd.bus.names import JOB, KIND, MACHINE, MANAGER, PORTAL, ROOT, SOURCE, VOLUME_GROUP, object_path
+from p2vd.bus.names import (
+    JOB,
+    KIND,
+    MACHINE,
+    MANAGER,
+    PASSPORT,
+    PORTAL,
+    ROOT,
+    SOURCE,
+    VOLUME_GROUP,
+    object_path,
+)
+from p2vd.bus.passports import passport as passport_view
 from p2vd.bus.port import EnginePort
 from p2vd.bus.tree import Interfaces
 from p2vd.jobs.events import (
@@ -23,6 +35,7 @@ from p2vd.jobs.events import (
     JobRemoved,
     MachineAdded,
     MachineChanged,
+    PassportChanged,
     PolicyErrorsChanged,
     PortalChanged,
 )
@@ -37,7 +50,7 @@ log = logging.getLogger(__name__)
 Topic = tuple[str, str]
 
 EVERYTHING: frozenset[Topic] = frozenset(
-    {(MANAGER, ""), (SOURCE, ""), (VOLUME_GROUP, ""), (MACHINE, ""), (JOB, ""), (PORTAL, "")}
+    {(MANAGER, ""), (SOURCE, ""), (VOLUME_GROUP, ""), (MACHINE, ""), (JOB, ""), (PORTAL, ""), (PASSPORT, "")}
 )
 INVENTORY: frozenset[Topic] = frozenset({(MANAGER, ""), (SOURCE, ""), (VOLUME_GROUP, ""), (PORTAL, "")})
 WORK: frozenset[Topic] = frozenset({(MACHINE, ""), (JOB, ""), (VOLUME_GROUP, "")})
@@ -231,6 +244,17 @@ class Collector:
         if not portal_id:
             picture.complete.add(KIND[PORTAL])
 
+    def _read_passports(self, picture: Picture, name: str) -> None:
+        try:
+            found = (self._engine.passports.get(name),) if name else self._engine.passports.all()
+        except NotFound:
+            picture.gone.add(object_path(PASSPORT, name))
+            return
+        for passport in found:
+            picture.objects[object_path(PASSPORT, passport.name)] = {PASSPORT: passport_view(passport)}
+        if not name:
+            picture.complete.add(KIND[PASSPORT])
+
     def _job(self, job: Job) -> views.Properties:
         activity, stalled = self._engine.activity(job.uuid), self._engine.stalled(job.uuid)
         return views.job(job, activity, stalled, time.time_ns() // 1000)
@@ -249,6 +273,7 @@ _READERS: Mapping[str, Callable[[Collector, Picture, str], None]] = {
     MACHINE: Collector._read_machines,
     JOB: Collector._read_jobs,
     PORTAL: Collector._read_portals,
+    PASSPORT: Collector._read_passports,
 }
 
 
@@ -271,3 +296,5 @@ def topics_of(event: Event) -> Collection[Topic]:
             return ((MACHINE, uuid),)
         case PortalChanged(portal_id):
             return ((PORTAL, portal_id),)
+        case PassportChanged(name):
+            return ((PASSPORT, name),)

@@ -14,6 +14,7 @@ from p2vd.bus.names import (
     JOB,
     MACHINE,
     MANAGER,
+    PASSPORT,
     PORTAL,
     SOURCE,
     VOLUME_GROUP,
@@ -21,6 +22,7 @@ from p2vd.bus.names import (
 )
 from p2vd.bus.port import EnginePort
 from p2vd.jobs.portal_request import PortalRequest
+from p2vd.model.codec import to_json
 from p2vd.model.errors import IllegalTransition, InvalidArgument, P2vdError
 from p2vd.model.job import Caller, Job, Stage
 
@@ -34,6 +36,7 @@ AFTER_FAILURE: Mapping[str, Collection[Topic]] = {
     MACHINE: WORK,
     JOB: WORK,
     PORTAL: ((PORTAL, ""),),
+    PASSPORT: ((PASSPORT, ""),),
 }
 
 _ENDED = frozenset({Stage.PROVEN, Stage.FAILED, Stage.CANCELLING, Stage.CANCELLED})
@@ -80,7 +83,11 @@ class Methods:
             (MANAGER, "Doctor"): self._doctor,
             (MANAGER, "AddPortal"): self._add_portal,
             (MANAGER, "RemovePortal"): self._remove_portal,
+            (MANAGER, "ImportMachine"): self._import_machine,
+            (MANAGER, "GuessMachine"): self._guess_machine,
             (PORTAL, "Rescan"): self._rescan_portal,
+            (PASSPORT, "GetRecord"): self._record,
+            (PASSPORT, "Remove"): self._remove_passport,
             (SOURCE, "GetPaths"): self._paths,
             (VOLUME_GROUP, "GetVolumes"): self._volumes,
             (MACHINE, "Pause"): self._machine_pause,
@@ -116,10 +123,7 @@ class Methods:
 
     def _plan(self, call: Call) -> Answer:
         (sources,) = call.arguments
-        ids = tuple(str(item) for item in sources) if isinstance(sources, list) else ()
-        if not ids:
-            raise InvalidArgument("sources", "name at least one source; Source objects have an Id.")
-        plan = self._engine.plan(ids, call.options, call.caller)
+        plan = self._engine.plan(_source_ids(sources), call.options, call.caller)
         return Answer((plan.id, views.plan_page(plan)))
 
     def _migrate(self, call: Call) -> Answer:
@@ -150,6 +154,27 @@ class Methods:
         )
         portal_id = self._engine.portals.add(request)
         return Answer((object_path(PORTAL, portal_id),), ((PORTAL, portal_id),))
+
+    def _import_machine(self, call: Call) -> Answer:
+        (record,) = call.arguments
+        fd = _descriptor(record)
+        if fd is None:
+            raise InvalidArgument("record", "it is no descriptor.")
+        name, replace = str(call.options.get("name", "")), bool(call.options.get("replace", False))
+        passport = self._engine.passports.take_in(fd, name, replace=replace)
+        return Answer((object_path(PASSPORT, passport.name),), ((PASSPORT, passport.name),))
+
+    def _guess_machine(self, call: Call) -> Answer:
+        (sources,) = call.arguments
+        guess = self._engine.passports.guess(_source_ids(sources), str(call.options.get("name", "")))
+        return Answer((to_json(guess.passport), guess.notes))
+
+    def _record(self, call: Call) -> Answer:
+        return Answer((to_json(self._engine.passports.get(call.object_id)),))
+
+    def _remove_passport(self, call: Call) -> Answer:
+        self._engine.passports.remove(call.object_id)
+        return Answer(changed=((PASSPORT, call.object_id),))
 
     def _remove_portal(self, call: Call) -> Answer:
         (portal,) = call.arguments
@@ -251,6 +276,13 @@ def _descriptor(value: object) -> int | None:
     """Take over a descriptor that came as an option."""
     take = getattr(value, "take", None)
     return int(take()) if take is not None else None
+
+
+def _source_ids(value: object) -> tuple[str, ...]:
+    ids = tuple(str(item) for item in value) if isinstance(value, list) else ()
+    if not ids:
+        raise InvalidArgument("sources", "name at least one source; Source objects have an Id.")
+    return ids
 
 
 def _strings(value: object) -> tuple[str, ...]:

@@ -12,7 +12,8 @@ VOLUME_GROUP: Final = "org.p2vd1.VolumeGroup"
 MACHINE: Final = "org.p2vd1.Machine"
 JOB: Final = "org.p2vd1.Job"
 PORTAL: Final = "org.p2vd1.Portal"
-INTERFACES: Final = (MANAGER, SOURCE, VOLUME_GROUP, MACHINE, JOB, PORTAL)
+PASSPORT: Final = "org.p2vd1.Passport"
+INTERFACES: Final = (MANAGER, SOURCE, VOLUME_GROUP, MACHINE, JOB, PORTAL, PASSPORT)
 
 PROPERTIES: Final = "org.freedesktop.DBus.Properties"
 INTROSPECTABLE: Final = "org.freedesktop.DBus.Introspectable"
@@ -25,6 +26,7 @@ KIND: Final = {
     MACHINE: "machine",
     JOB: "job",
     PORTAL: "portal",
+    PASSPORT: "passport",
 }
 
 ACTION_MIGRATE: Final = "org.p2vd1.migrate"
@@ -61,7 +63,7 @@ ERRORS: Final = {
     "PolicyInvalid": "policy files have errors; the policies read before stay in force",
     "InvalidArgument": "an argument or an option's value is wrong",
     "StillLooking": "the answer takes longer than a call may; ask again",
-    "NotFound": "there is no such source, plan, job, machine or portal",
+    "NotFound": "there is no such source, plan, job, machine, record or portal",
     "Refused": "the disk may not be copied as asked; all reasons are in the sentence",
     "IllegalTransition": "the job or machine is not in a state in which this can happen",
     "PlanOutdated": "what the plan was made from has changed",
@@ -93,6 +95,8 @@ ERRORS: Final = {
     "PortalInUse": "disks behind the portal are in use, so its sessions stay",
     "PortalFault": "p2vd failed at a portal for a reason of its own",
     "NoRoute": "no interface of this host reaches the portal",
+    "PassportInvalid": "the record of a machine has mistakes; each is named with its place",
+    "PassportExists": "there is another record of that machine, and nobody said to replace it",
     "MarkerUnwritable": "a quarantine marker could not be written",
     "StoreDamaged": "the job store cannot be trusted",
     "ConfigInvalid": "a settings file has errors",

@@ -12,6 +12,7 @@ from p2vd.model.doctor import Finding
 from p2vd.model.errors import P2vdError
 from p2vd.model.inventory import Inventory
 from p2vd.model.job import Activity, Caller, Job, Machine
+from p2vd.model.passport import Guess, Passport
 from p2vd.model.plan import Plan
 from p2vd.model.portal import PortalView
 
@@ -40,6 +41,30 @@ class PortalsPort(Protocol):
         ...
 
 
+class PassportsPort(Protocol):
+    """The records of physical machines as the bus sees them. Called on threads of the bus."""
+
+    def all(self) -> tuple[Passport, ...]:
+        """Every record."""
+        ...
+
+    def get(self, name: str, /) -> Passport:
+        """The record of a machine. Raises NotFound."""
+        ...
+
+    def take_in(self, fd: int, name: str, *, replace: bool) -> Passport:
+        """Keep the record that a descriptor holds, and return it; the descriptor becomes theirs."""
+        ...
+
+    def remove(self, name: str, /) -> None:
+        """Forget a record. Raises NotFound."""
+        ...
+
+    def guess(self, source_ids: Sequence[str], name: str, /) -> Guess:
+        """The record that disks speak for. Raises NotFound, Refused, InvalidArgument, StillLooking."""
+        ...
+
+
 class EnginePort(Protocol):
     """The engine as the bus sees it. Called on threads of the bus, never on the GLib thread.
 
@@ -49,6 +74,11 @@ class EnginePort(Protocol):
     @property
     def portals(self) -> PortalsPort:
         """The iSCSI portals."""
+        ...
+
+    @property
+    def passports(self) -> PassportsPort:
+        """The records of physical machines."""
         ...
 
     def inventory(self) -> Inventory:

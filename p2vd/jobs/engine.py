@@ -15,6 +15,7 @@ from p2vd.jobs.crew import Crew
 from p2vd.jobs.events import Event, InventoryChanged, PolicyErrorsChanged
 from p2vd.jobs.host_maps import maps_in_use, target_maps
 from p2vd.jobs.known_passport import known_passport
+from p2vd.jobs.passports import Passports
 from p2vd.jobs.policies import PolicyKeeper
 from p2vd.jobs.portals import Portals
 from p2vd.jobs.services import Services
@@ -45,6 +46,7 @@ class Engine:
 
     def __init__(self, services: Services, policies: PolicyKeeper, portals: Portals) -> None:
         self.portals = portals
+        self.passports = Passports(services.store, services.board.publish, self.inventory)
         self._services = services
         self._board = services.board
         self._policies = policies

@@ -60,6 +60,13 @@ class PortalChanged:
     id: str
 
 
+@dataclass(frozen=True)
+class PassportChanged:
+    """The record of a physical machine came, went, or is another."""
+
+    name: str
+
+
 Event = (
     InventoryChanged
     | PolicyErrorsChanged
@@ -69,4 +76,5 @@ Event = (
     | MachineAdded
     | MachineChanged
     | PortalChanged
+    | PassportChanged
 )

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from p2vd.jobs.events import (
     Event,
@@ -16,7 +17,9 @@ from p2vd.jobs.events import (
     PortalChanged,
 )
 from p2vd.jobs.lun_use import PortalInUse
+from p2vd.jobs.passports import Passports
 from p2vd.jobs.portal_request import PortalRequest
+from p2vd.jobs.store import Store
 from p2vd.model.contents import UNDER_EXAMINATION, Findings
 from p2vd.model.copying import Progress
 from p2vd.model.disk import Source
@@ -97,6 +100,7 @@ class FakeEngine:
         self._looks_left = 0
         self._findings: tuple[Finding, ...] = ()
         self.portals = FakePortals(self)
+        self.passports = Passports(Store(Path(":memory:")), self.tell, self.inventory)
 
     def inventory(self) -> Inventory:
         return self._inventory

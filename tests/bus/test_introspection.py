@@ -11,7 +11,19 @@ from p2vd.bus.collector import Collector
 from p2vd.bus.fabric import fabric
 from p2vd.bus.introspection import interfaces
 from p2vd.bus.methods import Methods
-from p2vd.bus.names import ACTIONS, INTERFACES, JOB, MACHINE, MANAGER, PORTAL, ROOT, SOURCE, VOLUME_GROUP
+from p2vd.bus.names import (
+    ACTIONS,
+    INTERFACES,
+    JOB,
+    MACHINE,
+    MANAGER,
+    PASSPORT,
+    PORTAL,
+    ROOT,
+    SOURCE,
+    VOLUME_GROUP,
+)
+from p2vd.bus.passports import passport
 from p2vd.bus.tree import append
 from p2vd.bus.wire import Variant, encode_properties
 from p2vd.model.contents import Findings
@@ -32,6 +44,7 @@ VIEWS: dict[str, views.Properties] = {
     MACHINE: views.machine(values.machine()),
     JOB: views.job(values.job(), Activity.RUNNING, "", 0),
     PORTAL: views.portal(values.PORTAL),
+    PASSPORT: passport(values.PASSPORT),
 }
 GROUP = VIEWS[VOLUME_GROUP]
 (FABRIC,) = fabric(replace(values.INVENTORY, sources=(values.FC_SOURCE,)))

@@ -83,6 +83,8 @@ def test_errors_outside_the_table_arrive_as_failed() -> None:
         "p2vd.jobs.inventory_keeper",
         "p2vd.jobs.lun_use",
         "p2vd.jobs.portal_live",
+        "p2vd.jobs.passports",
+        "p2vd.model.passport_record",
     ],
 )
 def test_every_error_has_a_name_in_the_table(module: str) -> None:
