@@ -4,6 +4,7 @@ import enum
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeVar
 
 import dbus
@@ -71,10 +72,15 @@ class Client:
     """One connection to the bus."""
 
     def __init__(self, address: str = "") -> None:
-        """Connect to the system bus, or to the bus at `address`. Raises CliError."""
-        loop = DBusGMainLoop()
+        """On the system bus, or on the bus at `address`."""
+        self._address = address
+
+    @cached_property
+    def connection(self) -> Any:
+        """The connection, made when it is first used: some commands need no bus. Raises CliError."""
+        loop, address = DBusGMainLoop(), self._address
         try:
-            self.connection: Any = (
+            connection = (
                 dbus.bus.BusConnection(address, mainloop=loop)
                 if address
                 else dbus.SystemBus(private=True, mainloop=loop)
@@ -82,7 +88,8 @@ class Client:
         except dbus.DBusException as error:
             where = f"the bus at {address}" if address else "the system bus; see: systemctl status dbus"
             raise CliError(f"Cannot connect to {where} ({error}).", Exit.NO_DAEMON) from error
-        self.connection.set_exit_on_disconnect(False)
+        connection.set_exit_on_disconnect(False)
+        return connection
 
     def is_running(self) -> bool:
         """Whether p2vd is on the bus; starts nothing."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from p2vd.bus.names import JOB, MACHINE, PORTAL, SOURCE, VOLUME_GROUP
+from p2vd.bus.names import JOB, MACHINE, PASSPORT, PORTAL, SOURCE, VOLUME_GROUP
 from p2vd.cli.client import CliError, Object
 
 _LISTS = {
@@ -11,9 +11,10 @@ _LISTS = {
     SOURCE: "p2vctl sources",
     VOLUME_GROUP: "p2vctl vgs",
     PORTAL: "p2vctl portals list",
+    PASSPORT: "p2vctl machine list",
 }
 
-_KINDS = {VOLUME_GROUP: "volume group"}
+_KINDS = {VOLUME_GROUP: "volume group", PASSPORT: "record of a machine"}
 
 
 def find(text: str, objects: Iterable[Object], interfaces: Sequence[str]) -> Object:
@@ -47,6 +48,8 @@ def source_id(text: str, objects: Iterable[Object]) -> str:
 
 def identity(item: Object) -> str:
     """The id that an object is found by."""
+    if item.interface == PASSPORT:
+        return str(item["Name"])
     return str(item["Id"] if item.interface in (SOURCE, PORTAL) else item["Uuid"])
 
 

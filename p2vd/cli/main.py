@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from p2vd import __version__
-from p2vd.cli import commands, portals
+from p2vd.cli import commands, machine, portals
 from p2vd.cli.client import Client, CliError, Exit
 from p2vd.cli.filters import parse_filter
 
@@ -71,6 +71,8 @@ def build_parser() -> argparse.ArgumentParser:
     verb("reload", commands.reload)
     text = "The iSCSI portals that p2vd logs this host in to."
     portals.add_parsers(verbs.add_parser("portals", help=text, description=text))
+    text = "The records of physical machines: what they are, before they are moved."
+    machine.add_parsers(verbs.add_parser("machine", help=text, description=text))
     one = verb("rescan", commands.rescan)
     one.add_argument(
         "place",
