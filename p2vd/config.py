@@ -13,9 +13,9 @@ from p2vd.model.errors import P2vdError
 from p2vd.policy.model import PolicyText
 from p2vd.policy.toml import Document, FileError, Table
 
+DEFAULT_PATH = Path("/etc/p2vd/p2vd.toml")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
-_NULL = Path("/dev/null")
 _PRIVATE = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108  (refused, not used)
 _MAX_WAIT_S = 86400.0
 
@@ -65,7 +65,7 @@ def load(path: Path) -> Config:
     """
     if not os.path.lexists(path):
         return Config()
-    text = _read(path)
+    text = read_file(path)
     if text.problem:
         raise ConfigInvalid((FileError(str(path), 0, "", text.problem),))
     document = Document(str(path), text.text)
@@ -99,8 +99,19 @@ def policy_texts(config: Config) -> tuple[PolicyText, ...]:
             continue
         for name in names:
             chosen.setdefault(name, directory / name)
-    files = [path for _, path in sorted(chosen.items()) if path.resolve() != _NULL]
-    return (*problems, *(_read(path) for path in files))
+    # Not Path.resolve(), which raises where a link leads to itself.
+    files = [path for _, path in sorted(chosen.items()) if os.path.realpath(path) != os.devnull]
+    return (*problems, *(read_file(path) for path in files))
+
+
+def read_file(path: Path) -> PolicyText:
+    """Return what a file says; of one that cannot be read, why not."""
+    try:
+        return PolicyText(str(path), path.read_text(encoding="utf-8"))
+    except OSError as error:
+        return PolicyText(str(path), "", f"cannot be read: {error.strerror}")
+    except UnicodeDecodeError as error:
+        return PolicyText(str(path), "", f"is not UTF-8 at byte {error.start}")
 
 
 def _config(table: Table) -> Config:
@@ -151,15 +162,6 @@ def _absolute(table: Table, key: str, paths: tuple[Path, ...]) -> tuple[Path, ..
 
 def _is_policy(name: str) -> bool:
     return name.endswith(".toml") and not name.startswith(".")
-
-
-def _read(path: Path) -> PolicyText:
-    try:
-        return PolicyText(str(path), path.read_text(encoding="utf-8"))
-    except OSError as error:
-        return PolicyText(str(path), "", f"cannot be read: {error.strerror}")
-    except UnicodeDecodeError as error:
-        return PolicyText(str(path), "", f"is not UTF-8 at byte {error.start}")
 
 
 def _toml(value: object) -> str:

@@ -22,7 +22,7 @@ from p2vd import __version__
 from p2vd.bus.polkit import Polkit
 from p2vd.bus.port import Authority
 from p2vd.bus.service import Service
-from p2vd.config import Config, load, policy_texts, show
+from p2vd.config import DEFAULT_PATH, Config, load, policy_texts, show
 from p2vd.discovery.dm import open_counts
 from p2vd.discovery.iscsi import Session, list_sessions
 from p2vd.discovery.iscsiadm import Iscsiadm
@@ -47,6 +47,7 @@ from p2vd.model.disk import Portal
 from p2vd.model.errors import P2vdError
 from p2vd.model.inventory import Inventory
 from p2vd.model.portal import Route
+from p2vd.policy.parse import load as load_policies
 from p2vd.provisioning.lvm import Volumes
 from p2vd.provisioning.quarantine import Quarantine
 from p2vd.system import notify
@@ -59,7 +60,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-DEFAULT_CONFIG = Path("/etc/p2vd/p2vd.toml")
 _FIRST_SCAN_S = 20
 
 
@@ -83,7 +83,7 @@ class Doors:
 def main() -> int:
     """Run `p2vd`; returns the exit status: 0 stopped, 1 could not start."""
     parser = argparse.ArgumentParser(prog="p2vd", description=__doc__)
-    parser.add_argument("--config", type=Path, help=f"configuration file, not {DEFAULT_CONFIG}")
+    parser.add_argument("--config", type=Path, help=f"configuration file, not {DEFAULT_PATH}")
     parser.add_argument("--show-config", action="store_true", help="print what is in force and exit")
     parser.add_argument("--check-config", action="store_true", help="check configuration and policies, exit")
     parser.add_argument("--version", action="version", version=f"p2vd {__version__}")
@@ -103,7 +103,7 @@ def main() -> int:
             "or DBUS_SYSTEM_BUS_ADDRESS in the environment"
         )
     try:
-        config = load(options.config or (DEFAULT_CONFIG if options.sim is None else Path(os.devnull)))
+        config = load(options.config or (DEFAULT_PATH if options.sim is None else Path(os.devnull)))
         if options.show_config:
             print(show(config), end="")
             return 0
@@ -126,7 +126,7 @@ def main() -> int:
 
 
 def _check(config: Config) -> int:
-    errors = PolicyKeeper(lambda: policy_texts(config)).reload()
+    errors = load_policies(policy_texts(config)).errors
     for error in errors:
         print(error, file=sys.stderr)
     return 1 if errors else 0

@@ -151,10 +151,12 @@ def test_what_cannot_be_read_is_a_problem(directories: Config, tmp_path: Path) -
     (directories.policy_dirs[0] / "10-a.toml").symlink_to(tmp_path / "none")
     (directories.policy_dirs[0] / "20-b.toml").mkdir()
     (directories.policy_dirs[0] / "30-c.toml").write_bytes(b"\xff")
+    (directories.policy_dirs[0] / "40-d.toml").symlink_to("40-d.toml")
     assert [text.problem for text in policy_texts(directories)] == [
         f"cannot be read: {os.strerror(2)}",
         f"cannot be read: {os.strerror(21)}",
         "is not UTF-8 at byte 0",
+        f"cannot be read: {os.strerror(40)}",
     ]
 
 

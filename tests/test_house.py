@@ -37,6 +37,12 @@ ROOMS: dict[str, set[str]] = {
     "sim": {"model", "policy", "system", "copying", "registration", "bus.port", "discovery.examining"},
 }
 
+# Module -> the modules that it may import besides what its room may, each for a reason.
+EXCEPTIONS: dict[str, set[str]] = {
+    # Checks policy files where no daemon is: with the very code by which the daemon reads them.
+    "cli.policy_check": {"config", "policy.model", "policy.parse"},
+}
+
 PURE_ROOMS = ("model", "policy", "domain", "planning")
 PURE_MODULES = (
     *("jobs.transitions", "copying.protocol", "copying.terms", "copying.opening"),
@@ -101,7 +107,7 @@ MODULES = load()
 
 def wrong_rooms(module: Module) -> set[str]:
     """Return what a module imports from rooms that its own may not know."""
-    allowed = {module.room, *ROOMS[module.room]}
+    allowed = {module.room, *ROOMS[module.room], *EXCEPTIONS.get(module.name, ())}
     wrong = set()
     for name in module.imports():
         if not name.startswith("p2vd."):
@@ -187,6 +193,9 @@ def test_every_module_says_what_it_is() -> None:
         ),
         ("jobs.engine", "from p2vd.bus.service import Service", {"bus.service", "bus.service.Service"}),
         ("cli.main", "from p2vd.bus import names, service", {"bus.service"}),
+        ("cli.main", "from p2vd.config import load", {"config", "config.load"}),
+        ("cli.policy_check", "from p2vd.config import load\nfrom p2vd.policy.parse import load as l", set()),
+        ("cli.policy_check", "from p2vd.policy import match", {"policy.match"}),
         ("cli.main", "from p2vd.bus.names import JOB\nfrom p2vd.model.size import MIB\nimport json", set()),
     ],
 )

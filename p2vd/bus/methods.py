@@ -20,6 +20,7 @@ from p2vd.bus.names import (
     VOLUME_GROUP,
     object_path,
 )
+from p2vd.bus.policies import rule_match, rule_view
 from p2vd.bus.port import EnginePort
 from p2vd.jobs.portal_request import PortalRequest
 from p2vd.model.codec import to_json
@@ -81,6 +82,8 @@ class Methods:
             (MANAGER, "Migrate"): self._migrate,
             (MANAGER, "Reload"): self._reload,
             (MANAGER, "Doctor"): self._doctor,
+            (MANAGER, "GetPolicy"): self._policy,
+            (MANAGER, "GetPolicyMatches"): self._policy_matches,
             (MANAGER, "AddPortal"): self._add_portal,
             (MANAGER, "RemovePortal"): self._remove_portal,
             (MANAGER, "ImportMachine"): self._import_machine,
@@ -139,6 +142,14 @@ class Methods:
 
     def _doctor(self, _: Call) -> Answer:
         return Answer((tuple(views.finding(finding) for finding in self._engine.doctor()),))
+
+    def _policy(self, _: Call) -> Answer:
+        return Answer((tuple(rule_view(rule) for rule in self._engine.policy_rules()),))
+
+    def _policy_matches(self, call: Call) -> Answer:
+        (source,) = call.arguments
+        found = self._engine.explain_policy(str(source), str(call.options.get("name", "")))
+        return Answer((tuple(rule_match(match) for match in found),))
 
     def _add_portal(self, call: Call) -> Answer:
         (portal,) = call.arguments

@@ -15,6 +15,7 @@ from p2vd.model.job import Activity, Caller, Job, Machine
 from p2vd.model.passport import Guess, Passport
 from p2vd.model.plan import Plan
 from p2vd.model.portal import PortalView
+from p2vd.model.rule import RuleMatch, RuleView
 
 
 class PortalsPort(Protocol):
@@ -95,6 +96,14 @@ class EnginePort(Protocol):
 
     def policy_errors(self) -> tuple[str, ...]:
         """What is wrong in policy files."""
+        ...
+
+    def policy_rules(self) -> tuple[RuleView, ...]:
+        """The rules in force, in the order in which they are asked."""
+        ...
+
+    def explain_policy(self, source_id: str, machine_name: str, /) -> tuple[RuleMatch, ...]:
+        """What every rule says to a source; an empty `machine_name`: the default one. Raises NotFound."""
         ...
 
     def pool_reserved(self, vg_uuid: str, pool: str, /) -> int:

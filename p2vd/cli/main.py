@@ -6,11 +6,12 @@ import sys
 from collections.abc import Callable, Sequence
 
 from p2vd import __version__
-from p2vd.cli import commands, machine, portals
+from p2vd.cli import commands, machine, policy, portals
 from p2vd.cli.client import Client, CliError, Exit
 from p2vd.cli.filters import parse_filter
 
 Command = Callable[[Client, argparse.Namespace], Exit]
+LocalCommand = Callable[[argparse.Namespace], Exit]
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -73,6 +74,8 @@ def build_parser() -> argparse.ArgumentParser:
     portals.add_parsers(verbs.add_parser("portals", help=text, description=text))
     text = "The records of physical machines: what they are, before they are moved."
     machine.add_parsers(verbs.add_parser("machine", help=text, description=text))
+    text = "The rules by which p2vd decides: are they right, and which one is for a disk?"
+    policy.add_parsers(verbs.add_parser("policy", help=text, description=text))
     one = verb("rescan", commands.rescan)
     one.add_argument(
         "place",
@@ -87,9 +90,10 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run p2vctl and return its exit status."""
     parsed = build_parser().parse_args(arguments)
-    command: Command = parsed.command
+    # What needs no daemon needs no bus either.
+    local: LocalCommand | None = getattr(parsed, "local", None)
     try:
-        status = command(Client(parsed.bus), parsed)
+        status = local(parsed) if local else parsed.command(Client(parsed.bus), parsed)
         sys.stdout.flush()
     except CliError as error:
         print(f"p2vctl: {error}", file=sys.stderr)

@@ -27,6 +27,7 @@ from p2vd.model.errors import IllegalTransition, InvalidArgument, NotFound, P2vd
 from p2vd.model.inventory import Difference, Inventory
 from p2vd.model.job import Activity, Caller, Hold, Job, Machine, MachineState, Stage
 from p2vd.model.plan import Plan
+from p2vd.model.rule import RuleMatch, RuleView
 from p2vd.planning.contents import findings, under_examination
 from p2vd.planning.doctor import diagnose
 from p2vd.planning.plan import PlanRequest, make_plan, recheck
@@ -119,6 +120,14 @@ class Engine:
     def policy_errors(self) -> tuple[str, ...]:
         """What is wrong with the policy files; the old policies stay in force meanwhile."""
         return self._policies.errors()
+
+    def policy_rules(self) -> tuple[RuleView, ...]:
+        """The rules in force, in the order in which they are asked."""
+        return self._policies.rules()
+
+    def explain_policy(self, source_id: str, machine_name: str) -> tuple[RuleMatch, ...]:
+        """What every rule in force says to a source. Raises NotFound, and Refused for one path of a LUN."""
+        return self._policies.explain(self._services.inventory.current().source(source_id), machine_name)
 
     def jobs(self) -> tuple[Job, ...]:
         """All jobs, oldest first."""

@@ -4,6 +4,10 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 
+from p2vd.model.disk import Source
+from p2vd.model.rule import RuleMatch, RuleView
+from p2vd.policy.describe import describe
+from p2vd.policy.match import explain
 from p2vd.policy.model import PolicySet, PolicyText
 from p2vd.policy.parse import load
 
@@ -27,6 +31,17 @@ class PolicyKeeper:
     def errors(self) -> tuple[str, ...]:
         """What is wrong with the files as they were read last."""
         return self._errors
+
+    def rules(self) -> tuple[RuleView, ...]:
+        """The rules in force in words, in the order in which they are asked."""
+        return tuple(describe(rule) for rule in self._current.rules)
+
+    def explain(self, source: Source, machine_name: str = "") -> tuple[RuleMatch, ...]:
+        """What every rule in force says to `source`, in their order."""
+        return tuple(
+            RuleMatch(said.rule.name, said.rule.path, said.rule.line, said.failed, said.chosen)
+            for said in explain(self._current, source, machine_name)
+        )
 
     def reload(self) -> tuple[str, ...]:
         """Read the files; return their errors, each with file, line and key."""

@@ -37,6 +37,7 @@ from p2vd.model.inventory import Inventory
 from p2vd.model.job import Activity, Caller, Hold, Job, JobError, Machine, MachineState, Stage
 from p2vd.model.plan import Plan
 from p2vd.model.portal import PortalState, PortalView, RescanReport
+from p2vd.model.rule import RuleMatch, RuleView
 from tests.bus import values
 
 _ENDED = (Stage.PROVEN, Stage.FAILED, Stage.CANCELLED)
@@ -99,6 +100,7 @@ class FakeEngine:
         self.asked: list[list[object]] = []
         self._looks_left = 0
         self._findings: tuple[Finding, ...] = ()
+        self._rules: tuple[RuleView, ...] = values.RULES
         self.portals = FakePortals(self)
         self.passports = Passports(Store(Path(":memory:")), self.tell, self.inventory)
 
@@ -113,6 +115,19 @@ class FakeEngine:
 
     def policy_errors(self) -> tuple[str, ...]:
         return self._errors
+
+    def policy_rules(self) -> tuple[RuleView, ...]:
+        return self._rules
+
+    def explain_policy(self, source_id: str, machine_name: str) -> tuple[RuleMatch, ...]:
+        self.asked.append(["explain_policy", source_id, machine_name])
+        source = self._inventory.source(source_id)
+        lab, other = values.RULES
+        failed = () if self.matched_policy(source) else ("wwid is unknown, which does not fit 3600*",)
+        return (
+            RuleMatch(other.name, other.path, other.line, ("transport is iscsi, not fc",), chosen=False),
+            RuleMatch(lab.name, lab.path, lab.line, failed, chosen=not failed),
+        )
 
     def pool_reserved(self, vg_uuid: str, pool: str) -> int:
         return 4096
@@ -257,6 +272,9 @@ class FakeEngine:
     def lose_portal(self, portal_id: str) -> None:
         del self.portals.portals[portal_id]
         self.tell(PortalChanged(portal_id))
+
+    def no_rules(self) -> None:
+        self._rules = ()
 
     def break_policies(self, *errors: str) -> None:
         self._errors = errors

@@ -24,10 +24,12 @@ from p2vd.bus.names import (
     VOLUME_GROUP,
 )
 from p2vd.bus.passports import passport
+from p2vd.bus.policies import rule_match, rule_view
 from p2vd.bus.tree import append
 from p2vd.bus.wire import Variant, encode_properties
 from p2vd.model.contents import Findings
 from p2vd.model.job import Activity, JobError
+from p2vd.model.rule import RuleMatch
 from tests.bus import values
 from tests.bus.fake_engine import FakeEngine
 
@@ -87,6 +89,9 @@ def test_every_method_takes_options_last_and_names_a_known_action() -> None:
         (MANAGER, FABRIC),
         (MANAGER, FABRIC["RemotePorts"].value[0]),  # type: ignore[index]  # a list
         (MANAGER, FABRIC["RemotePorts"].value[0]["Luns"].value[0]),  # type: ignore[index]  # a list
+        (MANAGER, rule_view(values.RULES[0])),
+        (MANAGER, rule_view(values.RULES[0])["Settings"].value[0]),  # type: ignore[index]  # a tuple
+        (MANAGER, rule_match(RuleMatch("lab", "/f", 1, (), chosen=True))),
         (PORTAL, views.portal(values.PORTAL)["Sessions"][0]),  # type: ignore[index]  # a tuple
         (PORTAL, views.portal(values.PORTAL)["LastRescan"]),
     ],

@@ -12,6 +12,7 @@ from p2vd.model.lvm import Lv, Pv, ThinPool, Vg
 from p2vd.model.passport import Cpu, GuestSystem, IpRoute, Nic, Passport, PassportDisk
 from p2vd.model.plan import CopyOptions, DomainOptions, Firmware, Plan, Provisioning, SourceBinding, Target
 from p2vd.model.portal import PortalRecord, PortalSession, PortalState, PortalView
+from p2vd.model.rule import RuleView, Setting
 from p2vd.model.size import GIB, MIB
 
 WWID = "36001405a9e26254e651465c89ff715d5"
@@ -205,3 +206,17 @@ def job(uuid: str = JOB_UUID, machine_uuid: str = MACHINE_UUID, caller: Caller |
 
 def machine(uuid: str = MACHINE_UUID, jobs: tuple[str, ...] = (JOB_UUID,)) -> Machine:
     return Machine(uuid, "erp1", jobs=jobs, plan_id=PLAN_ID)
+
+
+RULES = (
+    RuleView(
+        "lab",
+        "/etc/p2vd/policy.d/50-lab.toml",
+        1,
+        (
+            Setting("match", "wwid", "3600*", is_default=False),
+            Setting("target", "name", "{machine}", is_default=True),
+        ),
+    ),
+    RuleView("fc", "/etc/p2vd/policy.d/50-lab.toml", 9, (Setting("match", "transport", "fc", False),)),
+)

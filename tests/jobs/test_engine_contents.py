@@ -226,6 +226,15 @@ def test_a_plan_of_a_disk_that_is_still_looked_at_is_refused_and_serves_after(la
     assert lab.plan().warnings == ()
 
 
+def test_the_rules_are_explained_for_a_source_by_its_name_of_now(lab: Lab) -> None:
+    lab.start()
+    (match,) = lab.engine.explain_policy("mpatha", "erp1")
+    assert (match.name, match.chosen, match.failed) == ("lab", True, ())
+    assert [rule.name for rule in lab.engine.policy_rules()] == ["lab"]
+    with pytest.raises(NotFound):
+        lab.engine.explain_policy("nothing", "")
+
+
 def test_the_doctor_judges_what_it_read(lab: Lab) -> None:
     lab.start()
     codes = [finding.reason.code for finding in lab.engine.doctor()]

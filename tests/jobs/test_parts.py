@@ -21,6 +21,7 @@ from p2vd.model.errors import IdentityChanged, NotFound, P2vdError, Reason, Refu
 from p2vd.model.inventory import Difference, Inventory, difference
 from p2vd.model.job import Hold
 from p2vd.model.lvm import Pv, ThinPool, Vg
+from p2vd.model.rule import RuleMatch
 from p2vd.model.size import GIB, MIB
 from p2vd.policy.model import PolicyText
 from p2vd.policy.parse import load
@@ -326,6 +327,17 @@ def test_policies_with_an_error_leave_the_old_ones_in_force() -> None:
     assert "colour" in error
     assert keeper.current() == before
     assert keeper.errors() == (error,)
+
+
+def test_the_rules_in_force_are_told_and_explained() -> None:
+    texts = [PolicyText("a.toml", GOOD.replace('"iscsi"', '"fc"') + GOOD.replace('"all"', '"rest"'))]
+    keeper = PolicyKeeper(lambda: texts)
+    keeper.reload()
+    assert [(rule.name, rule.line) for rule in keeper.rules()] == [("all", 2), ("rest", 8)]
+    assert keeper.explain(source()) == (
+        RuleMatch("all", "a.toml", 2, ("transport is iscsi, not fc",), chosen=False),
+        RuleMatch("rest", "a.toml", 8, (), chosen=True),
+    )
 
 
 def test_an_unreadable_policy_file_is_an_error_too() -> None:
