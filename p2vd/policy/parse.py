@@ -24,6 +24,7 @@ from p2vd.policy.toml import Document, FileError, Table
 MAX_OVER_COMMIT = 1000.0
 _WWN_DIGITS = 16
 _WWN_GLOB = re.compile(r"[0-9a-f*?!\[\]-]+")
+_OTHER_TARGETS = ("lun", "directory")
 
 
 def load(texts: Sequence[PolicyText]) -> PolicySet:
@@ -133,11 +134,13 @@ def _wwpns(table: Table) -> tuple[str, ...]:
 
 
 def _target(table: Table) -> TargetRule:
+    # Where one of these stands, it is what is wrong, and not that there is no volume group beside it.
+    elsewhere = any(table.data.get(key, False) is not False for key in _OTHER_TARGETS)
     groups = table.texts("volume_groups")
-    if "volume_groups" not in table:
+    if "volume_groups" not in table and not elsewhere:
         table.error("volume_groups", 'is missing: a list of names or "@tags" of volume groups')
     provisioning = table.choice("provisioning", Provisioning.THIN)
-    if "provisioning" not in table:
+    if "provisioning" not in table and not elsewhere:
         table.error("provisioning", 'is missing: "thin" or "thick"')
     thin_pool = table.text("thin_pool")
     if provisioning is Provisioning.THICK and thin_pool:
@@ -154,7 +157,7 @@ def _target(table: Table) -> TargetRule:
         autoactivate=table.flag("autoactivate", TargetRule.autoactivate),
         sector_size_remedy=table.choice("sector_size_remedy", SectorSizeRemedy.NONE),
     )
-    table.later("lun", "directory")
+    table.later(*_OTHER_TARGETS)
     table.finish()
     return target
 
