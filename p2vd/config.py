@@ -4,12 +4,13 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from pathlib import Path
 from typing import ClassVar
 
 from p2vd.model.errors import P2vdError
+from p2vd.model.limits import Limits
 from p2vd.policy.model import PolicyText
 from p2vd.policy.toml import Document, FileError, Table
 
@@ -18,6 +19,8 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
 _PRIVATE = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108  (refused, not used)
 _MAX_WAIT_S = 86400.0
+_MAX_JOBS = 256
+_LIMITS = ("per_volume_group", "per_array", "per_portal")
 
 
 class QuarantineMode(Enum):
@@ -56,6 +59,12 @@ class Config:
     commit_interval_s: float = 1.0
     stop_timeout_s: float = 7.0
     log_level: str = "info"
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def all_limits(self) -> Limits:
+        """`limits` with that of all jobs together, `max_jobs`."""
+        return replace(self.limits, in_all=self.max_jobs)
 
 
 def load(path: Path) -> Config:
@@ -77,8 +86,10 @@ def load(path: Path) -> Config:
 
 def show(config: Config) -> str:
     """Return `config` as a file that says the same."""
-    lines = [f"{setting.name} = {_toml(getattr(config, setting.name))}" for setting in fields(config)]
-    return "\n".join(lines) + "\n"
+    names = [setting.name for setting in fields(config) if setting.name != "limits"]
+    lines = [f"{name} = {_toml(getattr(config, name))}" for name in names]
+    limits = [f"{name} = {_toml(getattr(config.limits, name))}" for name in _LIMITS]
+    return "\n".join([*lines, "[limits]", *limits]) + "\n"
 
 
 def policy_texts(config: Config) -> tuple[PolicyText, ...]:
@@ -122,10 +133,11 @@ def _config(table: Table) -> Config:
         quarantine=table.choice("quarantine", Config.quarantine),
         quarantine_dir=_path(table, "quarantine_dir", Config.quarantine_dir),
         worker_user=table.text("worker_user", Config.worker_user),
-        max_jobs=table.integer("max_jobs", Config.max_jobs, 1, 256),
+        max_jobs=table.integer("max_jobs", Config.max_jobs, 1, _MAX_JOBS),
         commit_interval_s=table.number("commit_interval_s", Config.commit_interval_s, 0.1, 60),
         stop_timeout_s=table.number("stop_timeout_s", Config.stop_timeout_s, 1, _MAX_WAIT_S),
         log_level=table.text("log_level", Config.log_level),
+        limits=_limits(table.table("limits")),
     )
     if not _USER.fullmatch(config.worker_user):
         table.error("worker_user", f"must be the name of a user, not {config.worker_user!r}")
@@ -135,6 +147,12 @@ def _config(table: Table) -> Config:
         table.error("log_level", f"must be {' or '.join(LOG_LEVELS)}, not {config.log_level!r}")
     table.finish()
     return config
+
+
+def _limits(table: Table) -> Limits:
+    limits = Limits(**{name: table.integer(name, 0, 0, _MAX_JOBS) for name in _LIMITS})
+    table.finish()
+    return limits
 
 
 def _path(table: Table, key: str, default: Path) -> Path:

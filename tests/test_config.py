@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from p2vd.config import Config, ConfigInvalid, QuarantineMode, load, policy_texts, show
+from p2vd.model.limits import Limits
 from p2vd.policy.model import PolicyText
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -30,13 +31,16 @@ def test_the_shipped_file_says_nothing() -> None:
 
 def test_the_shipped_file_shows_every_default(tmp_path: Path) -> None:
     lines = (CONF / "p2vd.toml").read_text().splitlines()
-    settings = [line[1:] for line in lines if line.startswith("#") and line[1:2].isalpha()]
+    settings = [
+        line[1:] for line in lines if line.startswith("#") and (line[1:2].isalpha() or line[1:2] == "[")
+    ]
     assert "\n".join(settings) + "\n" == show(Config())
 
 
 def test_the_manual_tells_of_every_setting() -> None:
     text = (CONF / "p2vd.toml.5.md").read_text()
     shown = tomllib.loads(show(Config()))
+    shown |= shown.pop("limits")
     for name, value in shown.items():
         entry = next(line for line in text.splitlines() if line.startswith(f"`{name}` ("))
         default = entry.partition("default `")[2].removesuffix("`)")
@@ -55,6 +59,7 @@ def test_every_setting_can_be_said_and_shown(tmp_path: Path) -> None:
         commit_interval_s=2.5,
         stop_timeout_s=3,
         log_level="debug",
+        limits=Limits(per_volume_group=1, per_array=2, per_portal=3),
     )
     default = Config()
     assert all(getattr(config, f.name) != getattr(default, f.name) for f in fields(Config))
@@ -77,6 +82,11 @@ def test_every_setting_can_be_said_and_shown(tmp_path: Path) -> None:
         ("worker_user = 'a b'", ":1: worker_user: must be the name of a user, not 'a b'"),
         ("worker_user = 'root'", ":1: worker_user: must not be root"),
         ("max_jobs = 0", ":1: max_jobs: must be a whole number from 1 to 256, not 0"),
+        ("limits.per_array = -1", ":1: limits.per_array: must be a whole number from 0 to 256, not -1"),
+        (
+            "[limits]\nper_pool = 1",
+            ":2: limits.per_pool: there is no such key; allowed here: per_array, per_portal, per_vol",
+        ),
         ("log_level = 'loud'", ":1: log_level: must be debug or info or warning or error, not 'loud'"),
         ("max_jobs = ", ":1: not TOML: Invalid value"),
     ],
@@ -86,6 +96,11 @@ def test_errors_name_line_and_key(tmp_path: Path, text: str, error: str) -> None
     with pytest.raises(ConfigInvalid) as caught:
         load(path)
     assert f"\n{path}{error}" in str(caught.value)
+
+
+def test_the_limit_of_all_jobs_is_one_of_the_limits(tmp_path: Path) -> None:
+    config = load(written(tmp_path, "max_jobs = 7\n[limits]\nper_array = 2\n"))
+    assert config.all_limits == Limits(in_all=7, per_array=2)
 
 
 def test_all_errors_are_told(tmp_path: Path) -> None:

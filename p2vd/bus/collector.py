@@ -257,7 +257,8 @@ class Collector:
 
     def _job(self, job: Job) -> views.Properties:
         activity, stalled = self._engine.activity(job.uuid), self._engine.stalled(job.uuid)
-        return views.job(job, activity, stalled, time.time_ns() // 1000)
+        waiting = self._engine.waiting(job.uuid)
+        return views.job(job, activity, stalled, time.time_ns() // 1000, waiting)
 
 
 def _staleness(inventory: Inventory) -> Iterator[str]:

@@ -13,6 +13,7 @@ from p2vd.model.errors import P2vdError
 from p2vd.model.inventory import Inventory
 from p2vd.model.job import Activity, Caller, Job, Machine
 from p2vd.model.passport import Guess, Passport
+from p2vd.model.limits import Waiting
 from p2vd.model.plan import Plan
 from p2vd.model.portal import PortalView
 from p2vd.model.rule import RuleMatch, RuleView
@@ -147,6 +148,10 @@ class EnginePort(Protocol):
 
     def stalled(self, job_uuid: str, /) -> str:
         """Where and since when a job is stalled, or ""."""
+        ...
+
+    def waiting(self, job_uuid: str, /) -> Waiting:
+        """What a job waits for and its place in the queue; an empty reason: it does not."""
         ...
 
     def machines(self) -> tuple[Machine, ...]:

@@ -12,6 +12,7 @@ from p2vd.model.copying import Verify
 from p2vd.model.disk import ScsiPath, Source
 from p2vd.model.doctor import Finding
 from p2vd.model.job import Activity, Job, JobError, Machine, Stage
+from p2vd.model.limits import Waiting
 from p2vd.model.lvm import Lv, Pv, ThinPool, Vg
 from p2vd.model.plan import Plan
 from p2vd.model.portal import PortalSession, PortalView, RescanReport
@@ -195,8 +196,10 @@ def machine(value: Machine) -> Properties:
     }
 
 
-def job(value: Job, activity: Activity, stalled: str, now_us: int) -> Properties:
-    """Properties of org.p2vd1.Job at the moment `now_us`."""
+def job(
+    value: Job, activity: Activity, stalled: str, now_us: int, waiting: Waiting | None = None
+) -> Properties:
+    """Properties of org.p2vd1.Job at the moment `now_us`; `waiting`: what for, where it does."""
     progress, plan = value.progress, value.plan
     running = activity is Activity.RUNNING
     return {
@@ -207,6 +210,8 @@ def job(value: Job, activity: Activity, stalled: str, now_us: int) -> Properties
         "Holds": tuple(sorted(hold.value for hold in value.holds)),
         "Activity": activity.value,
         "Stalled": stalled,
+        "Waiting": waiting.reason if waiting else "",
+        "QueuePlace": waiting.place if waiting else 0,
         "Machine": object_path(MACHINE, value.machine_uuid),
         "Source": object_path(SOURCE, plan.source.id),
         "SourceId": plan.source.id,

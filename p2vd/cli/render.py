@@ -70,28 +70,32 @@ def sources(objects: Sequence[Object]) -> str:
         for item in objects
     ]
     head = ("ID", "NAME", "SIZE", "SECTOR", "TRANSPORT", "PATHS", "POLICY", "USABLE")
-    told: dict[str, list[Object]] = {}
-    for item in objects:
-        for reason in item["Reasons"]:
-            told.setdefault(reason, []).append(item)
-    reasons = [_shared(reason, unusable) for reason, unusable in told.items()]
+    told = _by_reason((reason, item["Id"], item["Name"]) for item in objects for reason in item["Reasons"])
+    reasons = [_shared(reason, named, "sources") for reason, named in told.items()]
     return "\n".join([table(head, rows), *([""] if reasons else []), *reasons])
 
 
-def _shared(reason: str, unusable: Sequence[Object]) -> str:
-    """A reason with the source, or the sources, that it stands against."""
-    if len(unusable) == 1:
-        return f"{unusable[0]['Id']}: {reason}"
-    names = ", ".join(item["Name"] or item["Id"] for item in unusable)
+def _by_reason(said: Iterable[tuple[str, str, str]]) -> dict[str, list[tuple[str, str]]]:
+    """Reasons, each with the ids and names of all that it stands against."""
+    told: dict[str, list[tuple[str, str]]] = {}
+    for reason, identity, name in said:
+        told.setdefault(reason, []).append((identity, name or identity))
+    return told
+
+
+def _shared(reason: str, named: Sequence[tuple[str, str]], what: str) -> str:
+    """A reason with the one thing, or the things, that it stands against."""
+    if len(named) == 1:
+        return f"{named[0][0]}: {reason}"
     lines = textwrap.wrap(
-        names,
+        ", ".join(name for _, name in named),
         _WIDTH,
         initial_indent="  ",
         subsequent_indent="  ",
         break_long_words=False,
         break_on_hyphens=False,
     )
-    return "\n".join((f"{len(unusable)} sources: {reason}", *lines))
+    return "\n".join((f"{len(named)} {what}: {reason}", *lines))
 
 
 def _usable(source: Object) -> str:
@@ -200,8 +204,10 @@ def logical_volumes(found: Sequence[Mapping[str, Any]]) -> str:
 
 
 def jobs(objects: Sequence[Object]) -> str:
-    """One line a job; below, why some failed."""
-    found = [item for item in objects if item.interface == JOB]
+    """One line a job, those that wait in the order in which they start; below, why some failed or wait."""
+    found = sorted(
+        (item for item in objects if item.interface == JOB), key=lambda item: int(item["QueuePlace"])
+    )
     rows = [
         (
             item["Uuid"][:SHORT_ID],
@@ -217,8 +223,10 @@ def jobs(objects: Sequence[Object]) -> str:
         for item in found
     ]
     head = ("JOB", "MACHINE", "SOURCE", "TARGET", "STAGE", "STATE", "DONE", "RATE", "LEFT")
-    errors = [f"{item['Uuid'][:SHORT_ID]}: {item['Error'][1]}" for item in found if item["Error"][1]]
-    return "\n".join([table(head, rows), *([""] if errors else []), *errors])
+    said = [f"{item['Uuid'][:SHORT_ID]}: {item['Error'][1]}" for item in found if item["Error"][1]]
+    waiting = _by_reason((item["Waiting"], item["Uuid"][:SHORT_ID], "") for item in found if item["Waiting"])
+    said += [_shared(reason, named, "jobs wait") for reason, named in waiting.items()]
+    return "\n".join([table(head, rows), *([""] if said else []), *said])
 
 
 def portals(objects: Sequence[Object]) -> str:
@@ -269,9 +277,10 @@ def _sessions_up(item: Object) -> int:
 
 
 def state(job: Object) -> str:
-    """What a job does now: why it is held, else its activity."""
+    """What a job does now: why it is held and its place in the queue, else its activity."""
     if job["Holds"]:
-        return "held: " + ", ".join(job["Holds"])
+        place = f" (number {job['QueuePlace']})" if job["QueuePlace"] else ""
+        return "held: " + ", ".join(job["Holds"]) + place
     return str(job["Activity"])
 
 

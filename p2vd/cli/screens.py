@@ -33,7 +33,8 @@ class Lines:
     def show(self, jobs: Sequence[Object], objects: Sequence[Object]) -> None:
         """See Screen."""
         for job in jobs:
-            news = (job["Stage"], state(job), job["Stalled"], int(job["Progress"] * 10))
+            # Not its place in the queue: with every job that ends it is another one for all behind.
+            news = (job["Stage"], job["Holds"], job["Activity"], _why(job), int(job["Progress"] * 10))
             if self._said.get(job.path) != news:
                 self._said[job.path] = news
                 print(_sentence(job, objects), flush=True)
@@ -74,8 +75,8 @@ class Bars:
             grid.add_row(self._bar(total=1.0, completed=job["Progress"]))
             grid.add_row(self._text(_pace(job)))
             grid.add_row(self._text(_amounts(job)))
-            if job["Stalled"] or job["Error"][1]:
-                grid.add_row(self._text(job["Stalled"] or job["Error"][1], style="yellow"))
+            if why := _why(job):
+                grid.add_row(self._text(why, style="yellow"))
         self._live.update(grid if jobs else self._text("There are no jobs."), refresh=True)
 
     def note(self, sentence: str) -> None:
@@ -111,7 +112,12 @@ def _amounts(job: Object) -> str:
 
 def _sentence(job: Object, objects: Sequence[Object]) -> str:
     name = f"{machine_name(job, objects)} {job['Uuid'][:SHORT_ID]}:"
-    return "  ".join(filter(None, (name, _pace(job), _amounts(job), job["Stalled"] or job["Error"][1])))
+    return "  ".join(filter(None, (name, _pace(job), _amounts(job), _why(job))))
+
+
+def _why(job: Object) -> str:
+    """Where a job is stalled, why it failed or what it waits for; "" where all is well."""
+    return str(job["Stalled"] or job["Error"][1] or job["Waiting"])
 
 
 def _age(time_us: int) -> str:

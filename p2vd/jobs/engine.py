@@ -18,6 +18,7 @@ from p2vd.jobs.known_passport import known_passport
 from p2vd.jobs.passports import Passports
 from p2vd.jobs.policies import PolicyKeeper
 from p2vd.jobs.portals import Portals
+from p2vd.jobs.scheduler import Scheduler
 from p2vd.jobs.services import Services
 from p2vd.jobs.transitions import TERMINAL, JobEvent
 from p2vd.model.contents import Findings
@@ -26,6 +27,7 @@ from p2vd.model.doctor import Finding
 from p2vd.model.errors import IllegalTransition, InvalidArgument, NotFound, P2vdError, Reason, Refused
 from p2vd.model.inventory import Difference, Inventory
 from p2vd.model.job import Activity, Caller, Hold, Job, Machine, MachineState, Stage
+from p2vd.model.limits import Waiting
 from p2vd.model.plan import Plan
 from p2vd.model.rule import RuleMatch, RuleView
 from p2vd.planning.contents import findings, under_examination
@@ -53,6 +55,10 @@ class Engine:
         self._policies = policies
         self._lock = threading.RLock()
         self._crew = Crew(services, self._schedule)
+        self._scheduler = Scheduler(
+            services.board, services.inventory, services.config.all_limits, self._crew.nudge
+        )
+        self._board.subscribe(self._scheduler.hear)
         self._overlooked = False
         self._checkup = Checkup(services.host.host_facts)
 
@@ -62,11 +68,11 @@ class Engine:
         """Look at the host, and go on with every job that was running, without being asked."""
         self._services.inventory.start()
         self.portals.start()
+        self._schedule()
         for job in self._board.jobs():
             if job.stage not in TERMINAL or self._unfinished(job):
                 log.info("job %s: resumed in stage %s", job.uuid, job.stage.value)
                 self._crew.nudge(job.uuid)
-        self._schedule()
 
     def _unfinished(self, job: Job) -> bool:
         if job.stage is not Stage.PROVEN:
@@ -85,18 +91,8 @@ class Engine:
         self._crew.stop(self._services.config.stop_timeout_s)
 
     def _schedule(self) -> None:
-        """Let at most `max_jobs` jobs work; the others wait with the hold `slot`, oldest first."""
-        with self._lock:
-            waiting = [job for job in self._board.jobs() if job.stage not in TERMINAL]
-            ready = [job for job in waiting if not job.holds - {Hold.SLOT}]
-            busy = {job.uuid for job in ready[: self._services.config.max_jobs]}
-            for job in ready:
-                if job.uuid in busy and Hold.SLOT in job.holds:
-                    self._board.release(job.uuid, Hold.SLOT)
-                    self._crew.nudge(job.uuid)
-                elif job.uuid not in busy and Hold.SLOT not in job.holds:
-                    self._board.hold(job.uuid, Hold.SLOT)
-                    self._crew.nudge(job.uuid)
+        """Let as many jobs work as the limits allow; the others wait with the hold `slot`."""
+        self._scheduler.decide()
 
     # -- what there is -------------------------------------------------------------------------
 
@@ -144,6 +140,10 @@ class Engine:
     def stalled(self, uuid: str) -> str:
         """Why and since when a job waits or is stalled; empty when it is well."""
         return self._board.activity(uuid)[1]
+
+    def waiting(self, uuid: str) -> Waiting:
+        """What a job waits for that could work otherwise, and its place in the queue; empty: it does not."""
+        return self._scheduler.waiting(uuid) or Waiting(uuid, 0, "")
 
     def machines(self) -> tuple[Machine, ...]:
         """All machines, oldest first."""

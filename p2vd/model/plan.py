@@ -79,9 +79,10 @@ class Target:
 
 @dataclass(frozen=True)
 class CopyOptions:
-    """How the bytes are moved. `bandwidth_bytes_per_s` 0: as fast as it goes.
+    """How the bytes are moved, and when. `bandwidth_bytes_per_s` 0: as fast as it goes.
 
-    `bad_sectors`: how many of the source may be unreadable.
+    `bad_sectors`: how many of the source may be unreadable. `priority`: of the jobs that wait, those of
+    the higher one come first.
     """
 
     verify: Verify = Verify.READ_BACK
@@ -89,6 +90,7 @@ class CopyOptions:
     bandwidth_bytes_per_s: int = 0
     pool_reserve_percent: int = 5
     bad_sectors: int = 0
+    priority: int = 0
 
 
 @dataclass(frozen=True)

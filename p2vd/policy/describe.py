@@ -28,6 +28,7 @@ class _Writer:
 
     def settings(self) -> Iterator[Setting]:
         yield from self._match(self.rule.match)
+        yield self._say("", "priority", f"{self.rule.copy.priority}")
         yield from self._target()
         yield from self._source()
         yield from self._copy()

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from p2vd.model.copying import MAX_BAD_SECTORS, MAX_QUEUE_DEPTH
 from p2vd.model.disk import Transport
@@ -22,6 +23,7 @@ from p2vd.policy.names import template_problem
 from p2vd.policy.toml import Document, FileError, Table
 
 MAX_OVER_COMMIT = 1000.0
+MAX_PRIORITY = 1000
 _WWN_DIGITS = 16
 _WWN_GLOB = re.compile(r"[0-9a-f*?!\[\]-]+")
 _OTHER_TARGETS = ("lun", "directory")
@@ -62,7 +64,10 @@ def _rule(table: Table, path: str) -> Rule:
     match = _match(table.table("match"))
     target = _target(table.table("target"))
     pool = table.table("pool")
-    copy = _copy(table.table("copy"), pool)
+    copy = replace(
+        _copy(table.table("copy"), pool),
+        priority=table.integer("priority", CopyOptions.priority, -MAX_PRIORITY, MAX_PRIORITY),
+    )
     over_commit = pool.number("over_commit", Rule.over_commit, 0.01, MAX_OVER_COMMIT)
     pool.later("extend")
     pool.finish()

@@ -35,6 +35,7 @@ from p2vd.model.errors import (
 )
 from p2vd.model.inventory import Inventory
 from p2vd.model.job import Activity, Caller, Hold, Job, JobError, Machine, MachineState, Stage
+from p2vd.model.limits import Waiting
 from p2vd.model.plan import Plan
 from p2vd.model.portal import PortalState, PortalView, RescanReport
 from p2vd.model.rule import RuleMatch, RuleView
@@ -91,6 +92,7 @@ class FakeEngine:
         self._jobs: dict[str, Job] = {}
         self._machines: dict[str, Machine] = {}
         self._activity: dict[str, tuple[Activity, str]] = {}
+        self._waiting: dict[str, Waiting] = {}
         self._errors: tuple[str, ...] = ()
         self._listeners: list[Callable[[Event], None]] = []
         self._scans: list[Callable[[P2vdError | None], None]] = []
@@ -186,6 +188,9 @@ class FakeEngine:
     def stalled(self, job_uuid: str) -> str:
         return self._activity.get(job_uuid, (Activity.IDLE, ""))[1]
 
+    def waiting(self, job_uuid: str) -> Waiting:
+        return self._waiting.get(job_uuid, Waiting(job_uuid, 0, ""))
+
     def machines(self) -> tuple[Machine, ...]:
         return tuple(self._machines.values())
 
@@ -246,6 +251,11 @@ class FakeEngine:
     def stall(self, job_uuid: str, where: str) -> None:
         self._activity[job_uuid] = (Activity.STALLED, where)
         self.tell(JobChanged(job_uuid))
+
+    def make_wait(self, job_uuid: str, place: int, reason: str) -> None:
+        self._waiting[job_uuid] = Waiting(job_uuid, place, reason)
+        job = self.job(job_uuid)
+        self._change(replace(job, holds=job.holds | {Hold.SLOT}))
 
     def forget(self, job_uuid: str) -> None:
         del self._jobs[job_uuid]

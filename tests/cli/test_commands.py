@@ -290,3 +290,21 @@ def test_sources_are_filtered(p2vctl: Run) -> None:
     with pytest.raises(SystemExit) as wrong:
         p2vctl("sources", "--filter", "colour=red")
     assert wrong.value.code == 2
+
+
+def test_jobs_that_wait_stand_in_the_order_of_the_queue_and_say_what_for(p2vctl: Run, face: Face) -> None:
+    uuids = [f"{number}{values.JOB_UUID[1:]}" for number in (1, 2, 3)]
+    for number, uuid in enumerate(uuids):
+        face.tell("add", uuid, f"{number}{values.MACHINE_UUID[1:]}")
+    reason = "4 jobs work already (max_jobs = 4)."
+    face.tell("make_wait", uuids[0], 2, reason)
+    face.tell("make_wait", uuids[2], 1, reason)
+    status, out, _ = p2vctl("jobs")
+    assert status == 0
+    lines = out.splitlines()
+    assert [line[:8] for line in lines[1:4]] == ["2c9e6679", "3c9e6679", "1c9e6679"]
+    assert "held: slot (number 1)" in lines[2]
+    assert lines[-2:] == [f"2 jobs wait: {reason}", "  3c9e6679, 1c9e6679"]
+    face.tell("make_wait", uuids[0], 2, "The array iqn.a has 1 at work already (limits.per_array = 1).")
+    assert f"3c9e6679: {reason}" in p2vctl("jobs")[1]
+    assert json.loads(p2vctl("show", uuids[2], "--json")[1])["QueuePlace"] == 1

@@ -23,9 +23,10 @@ def by_key(view: RuleView) -> dict[str, tuple[str, bool]]:
 
 
 def keys_of(table: dict[str, Any]) -> set[str]:
-    """All keys that a rule's tables say."""
+    """All keys that a rule says; its name is its title, and `auto` of a later version."""
     tables = {name: value for name, value in table.items() if isinstance(value, dict)}
-    return {f"{name}.{key}" for name, values in tables.items() for key in values}
+    own = {f".{name}" for name in table.keys() - tables.keys() - {"name", "auto"}}
+    return own | {f"{name}.{key}" for name, values in tables.items() for key in values}
 
 
 def test_everything_that_is_written_is_shown_and_no_default() -> None:

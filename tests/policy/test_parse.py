@@ -15,6 +15,7 @@ FULL = """\
 [[rule]]
 name = "all of it"
 auto = false
+priority = 5
 [rule.match]
 transport = ["iscsi", "fc"]
 wwid = "3600*"
@@ -89,7 +90,7 @@ def test_every_key() -> None:
     assert rule.target == TargetRule(
         ("vg_a", "@tag"), Provisioning.THIN, "pool0", "p2v_{machine}", True, False, SectorSizeRemedy.DOMAIN
     )
-    assert rule.copy == CopyOptions(Verify.BOTH, 16, 100 * MIB, 10)
+    assert rule.copy == CopyOptions(Verify.BOTH, 16, 100 * MIB, 10, priority=5)
     assert (rule.over_commit, rule.source_offline, rule.allow_hibernated) == (2.0, True, True)
     assert rule.firmware is FirmwareChoice.UEFI
     assert rule.domain == DomainOptions(
@@ -146,65 +147,65 @@ def test_an_empty_rule_lacks_everything_at_once() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "error"),
     [
-        ('"3600*"', "3600", "6: rule.match.wwid: must be a string or a list of strings"),
+        ('"3600*"', "3600", "7: rule.match.wwid: must be a string or a list of strings"),
         (
             '"fc"]',
             '"scsi"]',
-            '5: rule.match.transport: there is no transport \'scsi\'; allowed: "iscsi", "fc"',
+            '6: rule.match.transport: there is no transport \'scsi\'; allowed: "iscsi", "fc"',
         ),
-        ('max = "2 TiB"', 'max = "1 MiB"', "13: rule.match.size.max: must not be less than min, nor zero"),
+        ('max = "2 TiB"', 'max = "1 MiB"', "14: rule.match.size.max: must not be less than min, nor zero"),
         (
             'max = "2 TiB"',
             'most = "2 TiB"',
-            "13: rule.match.size.most: there is no such key; allowed here: max, min",
+            "14: rule.match.size.most: there is no such key; allowed here: max, min",
         ),
-        ("serial =", 'wwpn = "50:06:01" #', "9: rule.match.wwpn: '500601' can match no WWPN: it has 16 hex"),
-        ("serial =", 'wwpn = "iqn.*" #', "9: rule.match.wwpn: 'iqn.*' can match no WWPN: those have hex"),
-        ('["vg_a", "@tag"]', "[]", "15: rule.target.volume_groups: must be a string or a list"),
-        ('"thin"', '"thick"', "17: rule.target.thin_pool: a thick volume has no pool; remove the key"),
-        ('"p2v_{machine}"', '"disk"', "18: rule.target.name: must name {machine} or {wwid}"),
+        ("serial =", 'wwpn = "50:06:01" #', "10: rule.match.wwpn: '500601' can match no WWPN: it has 16 hex"),
+        ("serial =", 'wwpn = "iqn.*" #', "10: rule.match.wwpn: 'iqn.*' can match no WWPN: those have hex"),
+        ('["vg_a", "@tag"]', "[]", "16: rule.target.volume_groups: must be a string or a list"),
+        ('"thin"', '"thick"', "18: rule.target.thin_pool: a thick volume has no pool; remove the key"),
+        ('"p2v_{machine}"', '"disk"', "19: rule.target.name: must name {machine} or {wwid}"),
         (
             "single_host",
             "single_hots",
-            "19: rule.target.single_hots: there is no such key; allowed here: autoact",
+            "20: rule.target.single_hots: there is no such key; allowed here: autoact",
         ),
-        ('"domain"', '"guess"', '21: rule.target.sector_size_remedy: must be "none" or "domain"'),
-        ("thin_pool = ", "lun = ", "17: rule.target.lun: this version of p2vd cannot do that yet"),
-        ('"both"', '"half"', '23: rule.copy.verify: must be "read-back" or "both" or "none"'),
+        ('"domain"', '"guess"', '22: rule.target.sector_size_remedy: must be "none" or "domain"'),
+        ("thin_pool = ", "lun = ", "18: rule.target.lun: this version of p2vd cannot do that yet"),
+        ('"both"', '"half"', '24: rule.copy.verify: must be "read-back" or "both" or "none"'),
         (
             "queue_depth = 16",
             "queue_depth = 0",
-            "24: rule.copy.queue_depth: must be a whole number from 1 to 64",
+            "25: rule.copy.queue_depth: must be a whole number from 1 to 64",
         ),
         (
             "queue_depth = 16",
             "bad_sectors = 100001",
-            "24: rule.copy.bad_sectors: must be a whole number from 0 to 100000",
+            "25: rule.copy.bad_sectors: must be a whole number from 0 to 100000",
         ),
-        ('"100 MiB"', '"fast"', "25: rule.copy.bandwidth: 'fast' is not a size"),
+        ('"100 MiB"', '"fast"', "26: rule.copy.bandwidth: 'fast' is not a size"),
         (
             "bandwidth = ",
             "latency = ",
-            "25: rule.copy.latency: this version of p2vd cannot do that yet",
+            "26: rule.copy.latency: this version of p2vd cannot do that yet",
         ),
-        ("= 10\n", "= 91\n", "27: rule.pool.reserve_percent: must be a whole number from 0 to 90"),
+        ("= 10\n", "= 91\n", "28: rule.pool.reserve_percent: must be a whole number from 0 to 90"),
         (
             "over_commit = 2",
             "over_commit = 0",
-            "28: rule.pool.over_commit: must be a number from 0.01 to 1000",
+            "29: rule.pool.over_commit: must be a number from 0.01 to 1000",
         ),
         (
             "offline = true",
             "online = true",
-            "30: rule.source.online: there is no such key; allowed here: allow_hibernated, offline",
+            "31: rule.source.online: there is no such key; allowed here: allow_hibernated, offline",
         ),
         (
             '"qemu:///system"',
             '"xen:///"',
-            '33: rule.domain.hypervisor: must be "qemu:///system" or "xen:///system" or "xl" or "proxmox"',
+            '34: rule.domain.hypervisor: must be "qemu:///system" or "xen:///system" or "xl" or "proxmox"',
         ),
-        ('type = "qemu"', 'type = "xen"', '34: rule.domain.type: must be "kvm" or "qemu"'),
-        ('"4 GiB"', '"4"', "35: rule.domain.memory: must be from 1 MiB to 1 PiB"),
+        ('type = "qemu"', 'type = "xen"', '35: rule.domain.type: must be "kvm" or "qemu"'),
+        ('"4 GiB"', '"4"', "36: rule.domain.memory: must be from 1 MiB to 1 PiB"),
         (
             "auto = false",
             "auto = true",
@@ -217,6 +218,7 @@ def test_an_empty_rule_lacks_everything_at_once() -> None:
             "colour = 1",
             "3: rule.colour: there is no such key; allowed here: copy, domain, match",
         ),
+        ("priority = 5", "priority = 1001", "4: rule.priority: must be a whole number from -1000 to 1000"),
     ],
 )
 def test_errors_name_line_key_and_what_is_allowed(old: str, new: str, error: str) -> None:

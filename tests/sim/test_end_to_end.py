@@ -251,3 +251,25 @@ def test_another_script_is_refused_on_the_same_state(start: Start, tmp_path: Pat
     with other:
         assert other.wait() != 0
     assert "it is of another script" in other.log.read_text()
+
+
+def test_more_jobs_than_may_work_wait_in_order_and_say_what_for(
+    start: Start, bus_address: str, client: Client
+) -> None:
+    start(SLOW.replace("count = 3", "count = 6"))
+    moves = [migrate(client, source, f"m{number}") for number, source in enumerate(usable(client))]
+    jobs = [job for _, job in moves]
+    for place, job in enumerate(jobs[4:], 1):
+        await_(client, job, JOB, "QueuePlace", str(place))
+        assert list(client.get(job, JOB, "Holds")) == ["slot"]
+        assert client.get(job, JOB, "Waiting") == "4 jobs work already (max_jobs = 4)."
+        assert client.get(job, JOB, "Stage") == "planned"
+    assert "2 jobs wait: 4 jobs work already (max_jobs = 4)." in ctl(bus_address, "jobs")
+    client.call(jobs[0], JOB, "Pause", "a{sv}", NONE)
+    await_(client, jobs[4], JOB, "Activity", "running")
+    await_(client, jobs[5], JOB, "QueuePlace", "1")
+    client.call(jobs[0], JOB, "Resume", "a{sv}", NONE)
+    await_(client, jobs[0], JOB, "QueuePlace", "1")
+    for machine, _ in moves:
+        await_(client, machine, MACHINE, "State", "registered")
+    assert {str(client.get(job, JOB, "Waiting")) for job in jobs} == {""}

@@ -1,0 +1,134 @@
+"""Lets as many jobs work as the limits allow: the others have the hold `slot`, and are told why."""
+
+import threading
+from collections.abc import Callable, Iterable
+
+from p2vd.jobs.board import Board
+from p2vd.jobs.events import Event, InventoryChanged, JobAdded, JobChanged
+from p2vd.jobs.inventory_keeper import InventoryKeeper
+from p2vd.jobs.transitions import TERMINAL
+from p2vd.model.disk import Source
+from p2vd.model.job import Hold, Job, Stage
+from p2vd.model.limits import Limits, Waiting
+from p2vd.planning.schedule import Kind, Resource, Work, schedule
+
+_NOT_MINE = TERMINAL | {Stage.CANCELLING}
+_BEFORE_SCAN = "This host has not been looked at yet."
+
+
+class Scheduler:
+    """Hears the board; decides again whenever a job comes, ends, or gets or loses a hold. Thread-safe.
+
+    A job without holds works; which ones do is so in the store, and a restart changes nothing. What a
+    job uses is looked up until it works, and stays the same while it does: paths that come and go
+    stop nobody.
+    """
+
+    def __init__(
+        self, board: Board, inventory: InventoryKeeper, limits: Limits, nudge: Callable[[str], None]
+    ) -> None:
+        """`nudge` has a job look at its holds."""
+        self._board = board
+        self._inventory = inventory
+        self._limits = limits
+        self._nudge = nudge
+        self._lock = threading.RLock()
+        self._deciding = False
+        self._again = False
+        self._seen: dict[str, tuple[Stage, frozenset[Hold]]] = {}
+        self._uses: dict[str, frozenset[Resource]] = {}
+        self._working: frozenset[str] | None = None
+        self._waiting: dict[str, Waiting] = {}
+
+    def hear(self, event: Event) -> None:
+        """Decide again where `event` may change something: cheap where it does not."""
+        match event:
+            case JobChanged(uuid):
+                job = self._board.job(uuid)
+                if self._seen.get(uuid) != (job.stage, job.holds):
+                    self.decide()
+            case JobAdded():
+                self.decide()
+            case InventoryChanged() if self._waiting or self._working is None:
+                self.decide()
+
+    def decide(self) -> None:
+        """Hold those that must wait, and let the others work."""
+        with self._lock:
+            if self._deciding:  # by what this very decision changes
+                self._again = True
+                return
+            self._deciding = True
+            try:
+                self._again = True
+                while self._again:
+                    self._again = False
+                    self._decide()
+            finally:
+                self._deciding = False
+
+    def waiting(self, uuid: str) -> Waiting | None:
+        """What a job waits for that has nothing against it but the limits; None: it does not."""
+        return self._waiting.get(uuid)
+
+    def _decide(self) -> None:
+        jobs = self._board.jobs()
+        self._seen = {job.uuid: (job.stage, job.holds) for job in jobs}
+        ready = [job for job in jobs if job.stage not in _NOT_MINE and not job.holds - {Hold.SLOT}]
+        if not self._inventory.scanned:
+            # What jobs use is not known: those that worked go on, and nobody is let in.
+            held = [job for job in ready if Hold.SLOT in job.holds]
+            self._tell({job.uuid: Waiting(job.uuid, 0, _BEFORE_SCAN) for job in held})
+            return
+        if self._working is None:  # the first time: who worked when the daemon stopped
+            self._working = frozenset(job.uuid for job in ready if Hold.SLOT not in job.holds)
+        self._look_up(ready)
+        works = [self._work(job) for job in ready]
+        decided = schedule(
+            [work for work in works if work.job in self._working],
+            [work for work in works if work.job not in self._working],
+            self._limits,
+        )
+        self._working = frozenset(decided.running)
+        self._tell({each.job: each for each in decided.waiting})
+        for job in ready:
+            self._hold(job, held=job.uuid not in self._working)
+
+    def _hold(self, job: Job, *, held: bool) -> None:
+        if (Hold.SLOT in job.holds) is held:
+            return
+        self._seen[job.uuid] = (job.stage, job.holds ^ {Hold.SLOT})
+        self._board.settle_hold(job.uuid, Hold.SLOT, lambda now: held and now.stage not in _NOT_MINE)
+        self._nudge(job.uuid)
+
+    def _tell(self, waiting: dict[str, Waiting]) -> None:
+        before, self._waiting = self._waiting, waiting
+        for uuid in before.keys() | waiting.keys():
+            if before.get(uuid) != waiting.get(uuid):
+                self._board.publish(JobChanged(uuid))
+
+    def _look_up(self, ready: Iterable[Job]) -> None:
+        known = self._uses
+        self._uses = {}
+        for job in ready:
+            source = self._inventory.current().by_id.get(job.plan.source.id)
+            working = self._working is not None and job.uuid in self._working
+            if job.uuid in known and (working or source is None):
+                self._uses[job.uuid] = known[job.uuid]
+            else:
+                self._uses[job.uuid] = uses(job, source)
+
+    def _work(self, job: Job) -> Work:
+        return Work(job.uuid, self._uses[job.uuid], job.plan.copy.priority)
+
+
+def uses(job: Job, source: Source | None) -> frozenset[Resource]:
+    """Return what is limited of what a job uses; of a source that is not there nothing is known."""
+    target = job.plan.target
+    found = {Resource(Kind.VOLUME_GROUP, target.vg_uuid, target.vg_name)}
+    for path in source.paths if source else ():
+        if array := path.target_iqn or path.target_wwnn:
+            found.add(Resource(Kind.ARRAY, array))
+        if portal := str(path.portal or path.target_wwpn):
+            found.add(Resource(Kind.PORTAL, portal))
+    return frozenset(found)
