@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,7 +51,7 @@ from p2vd.policy.parse import load as load_policies
 from p2vd.provisioning.lvm import Volumes
 from p2vd.provisioning.quarantine import Quarantine
 from p2vd.system import notify
-from p2vd.system.clock import boot_id
+from p2vd.system.clock import Clock, SystemClock, boot_id
 from p2vd.system.command import Commands, SystemCommands
 from p2vd.system.process import Spawn, spawn
 
@@ -78,6 +78,7 @@ class Doors:
     route_to: Callable[[Portal, str], Route]
     version: str = __version__
     root: Path = Path("/")
+    clock: Clock = field(default_factory=SystemClock)
 
 
 def main() -> int:
@@ -232,6 +233,7 @@ def build(config: Config, doors: Doors) -> tuple[Engine, Services]:
         spawn=doors.spawn,
         sysfs=sysfs,
         look_for_luns=partial(look_for_luns, commands, sysfs=sysfs),
+        clock=doors.clock,
     )
     engine = Engine(services, policies, _portals(services, doors))
     return engine, services

@@ -131,19 +131,24 @@ class Board:
         log.info("job %s: no longer held (%s)", uuid, hold.value)
         return self.change(uuid, lambda job: replace(job, holds=job.holds - {hold}))
 
-    def settle_hold(self, uuid: str, hold: Hold, wanted: Callable[[Job], bool]) -> None:
-        """Have `hold` be there just where `wanted` says so of the job, asked at the moment of the change."""
+    def settle_hold(self, uuid: str, hold: Hold, wanted: Callable[[Job], bool]) -> bool:
+        """Have `hold` be there just where `wanted` says so of the job, asked at the moment of the change.
+
+        Returns whether that changed anything.
+        """
 
         def settled(job: Job) -> Job:
             return replace(job, holds=job.holds | {hold} if wanted(job) else job.holds - {hold})
 
         before = self._store.job(uuid)
         if settled(before).holds == before.holds:
-            return
+            return False
         after = self.change(uuid, settled)
-        if after.holds != before.holds:
+        changed = (hold in after.holds) is not (hold in before.holds)
+        if changed:
             held = "held" if hold in after.holds else "no longer held"
             log.info("job %s: %s (%s)", uuid, held, hold.value)
+        return changed
 
     def progress(self, uuid: str, progress: Progress) -> None:
         """Note the counters of this moment."""

@@ -21,6 +21,7 @@ from p2vd.jobs.portals import Portals
 from p2vd.jobs.scheduler import Scheduler
 from p2vd.jobs.services import Services
 from p2vd.jobs.transitions import TERMINAL, JobEvent
+from p2vd.jobs.windows import WindowKeeper
 from p2vd.model.contents import Findings
 from p2vd.model.disk import Source
 from p2vd.model.doctor import Finding
@@ -58,6 +59,9 @@ class Engine:
         self._scheduler = Scheduler(
             services.board, services.inventory, services.config.all_limits, self._crew.nudge
         )
+        self._windows = WindowKeeper(services.board, services.clock, self._crew.nudge)
+        # In this order: a job that comes outside its window never takes a place.
+        self._board.subscribe(self._windows.hear)
         self._board.subscribe(self._scheduler.hear)
         self._overlooked = False
         self._checkup = Checkup(services.host.host_facts)
@@ -68,6 +72,7 @@ class Engine:
         """Look at the host, and go on with every job that was running, without being asked."""
         self._services.inventory.start()
         self.portals.start()
+        self._windows.start()
         self._schedule()
         for job in self._board.jobs():
             if job.stage not in TERMINAL or self._unfinished(job):
@@ -88,6 +93,7 @@ class Engine:
         self._services.inventory.stop()
         self._services.contents.stop()
         self.portals.stop()
+        self._windows.stop()
         self._crew.stop(self._services.config.stop_timeout_s)
 
     def _schedule(self) -> None:
@@ -143,7 +149,8 @@ class Engine:
 
     def waiting(self, uuid: str) -> Waiting:
         """What a job waits for that could work otherwise, and its place in the queue; empty: it does not."""
-        return self._scheduler.waiting(uuid) or Waiting(uuid, 0, "")
+        window = self._windows.waiting(self._board.job(uuid))
+        return self._scheduler.waiting(uuid) or Waiting(uuid, 0, window)
 
     def machines(self) -> tuple[Machine, ...]:
         """All machines, oldest first."""

@@ -98,8 +98,8 @@ class Scheduler:
         if (Hold.SLOT in job.holds) is held:
             return
         self._seen[job.uuid] = (job.stage, job.holds ^ {Hold.SLOT})
-        self._board.settle_hold(job.uuid, Hold.SLOT, lambda now: held and now.stage not in _NOT_MINE)
-        self._nudge(job.uuid)
+        if self._board.settle_hold(job.uuid, Hold.SLOT, lambda now: held and now.stage not in _NOT_MINE):
+            self._nudge(job.uuid)
 
     def _tell(self, waiting: dict[str, Waiting]) -> None:
         before, self._waiting = self._waiting, waiting

@@ -1,7 +1,7 @@
 """What a job needs from the other rooms, gathered once by the daemon."""
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +19,7 @@ from p2vd.model.lvm import Vg
 from p2vd.policy.model import PolicySet
 from p2vd.provisioning.lvm import Volumes
 from p2vd.provisioning.quarantine import Quarantine
+from p2vd.system.clock import Clock, SystemClock
 from p2vd.system.command import Commands
 from p2vd.system.process import Spawn
 
@@ -87,6 +88,7 @@ class Services:
     spawn: Spawn
     sysfs: Path = Path("/sys")
     look_for_luns: Callable[[str], None] = _no_scsi
+    clock: Clock = field(default_factory=SystemClock)
 
     def job_directory(self, job: Job) -> Path:
         """Where a job keeps its checkpoint and its receipt."""

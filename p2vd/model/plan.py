@@ -15,6 +15,7 @@ from p2vd.model.domain import (
     NicModel,
     Video,
 )
+from p2vd.model.window import Window
 
 
 class Provisioning(enum.Enum):
@@ -82,7 +83,7 @@ class CopyOptions:
     """How the bytes are moved, and when. `bandwidth_bytes_per_s` 0: as fast as it goes.
 
     `bad_sectors`: how many of the source may be unreadable. `priority`: of the jobs that wait, those of
-    the higher one come first.
+    the higher one come first. `windows`: it runs only while one of them is open; none: at any time.
     """
 
     verify: Verify = Verify.READ_BACK
@@ -91,6 +92,7 @@ class CopyOptions:
     pool_reserve_percent: int = 5
     bad_sectors: int = 0
     priority: int = 0
+    windows: tuple[Window, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from p2vd.model.plan import CopyOptions, DomainOptions, Firmware, Provisioning
 from p2vd.model.size import format_size
 from p2vd.planning.targets import Choice
 from p2vd.policy.model import Rule
+from p2vd.policy.window import window_text
 
 _VERIFY_STEPS = {
     Verify.READ_BACK: "Read the whole target again and compare it with the digests of what was copied; "
@@ -33,13 +34,15 @@ def steps(
         f", at most {format_size(copy.bandwidth_bytes_per_s)} a second" if copy.bandwidth_bytes_per_s else ""
     )
     bad = f" Up to {copy.bad_sectors} sectors that cannot be read become zeros." if copy.bad_sectors else ""
+    windows = " or ".join(window_text(window) for window in copy.windows)
+    when = f" It is done only {windows}." if windows else ""
     sectors = f", in sectors of {domain.logical_block_size} bytes" if domain.logical_block_size else ""
     return [
         f"Set the source {source} read-only and open it exclusively: {source.transport.value}, "
         f"{_paths(source)}{size}, sectors of {source.sector_size} bytes.",
         _volume(path, choice, source),
         f"Copy {size}, {copy.queue_depth} requests at a time{limit}, with a checkpoint of what is durable."
-        f"{bad}",
+        f"{bad}{when}",
         _VERIFY_STEPS[copy.verify],
         f"Define the virtual machine {machine_name} at {domain.uri}: {format_size(domain.memory_bytes)} of "
         f"memory, {domain.vcpus} CPUs, {domain.firmware.value}, its disk on {domain.bus.value}{sectors}, "

@@ -10,6 +10,7 @@ from p2vd.model.plan import DomainOptions, Provisioning
 from p2vd.model.rule import RuleView, Setting
 from p2vd.model.size import format_size
 from p2vd.policy.model import Match, Rule
+from p2vd.policy.window import window_text
 
 # How fields of DomainOptions are called in policy files, where it is not the same.
 _DOMAIN_KEYS = {"uri": "hypervisor", "virt_type": "type", "memory_bytes": "memory"}
@@ -29,6 +30,8 @@ class _Writer:
     def settings(self) -> Iterator[Setting]:
         yield from self._match(self.rule.match)
         yield self._say("", "priority", f"{self.rule.copy.priority}")
+        windows = " or ".join(window_text(window) for window in self.rule.copy.windows)
+        yield self._say("", "window", windows or "any time")
         yield from self._target()
         yield from self._source()
         yield from self._copy()

@@ -21,6 +21,7 @@ from p2vd.policy.model import (
 )
 from p2vd.policy.names import template_problem
 from p2vd.policy.toml import Document, FileError, Table
+from p2vd.policy.window_table import windows_of
 
 MAX_OVER_COMMIT = 1000.0
 MAX_PRIORITY = 1000
@@ -67,6 +68,7 @@ def _rule(table: Table, path: str) -> Rule:
     copy = replace(
         _copy(table.table("copy"), pool),
         priority=table.integer("priority", CopyOptions.priority, -MAX_PRIORITY, MAX_PRIORITY),
+        windows=windows_of(table),
     )
     over_commit = pool.number("over_commit", Rule.over_commit, 0.01, MAX_OVER_COMMIT)
     pool.later("extend")
@@ -80,7 +82,7 @@ def _rule(table: Table, path: str) -> Rule:
     domain_table = table.table("domain")
     firmware = domain_table.choice("firmware", FirmwareChoice.AUTO)
     domain = domain_options(domain_table)
-    table.later("auto", "warm", "window")
+    table.later("auto", "warm")
     table.finish()
     return Rule(
         name=name,

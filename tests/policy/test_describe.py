@@ -43,6 +43,7 @@ def test_values_are_in_words() -> None:
     assert found["target.single_host"][0] == "yes"
     assert found["copy.bandwidth"][0] == "at most 100 MiB/s"
     assert found["pool.over_commit"][0] == "promises at most 2 times its size"
+    assert found[".window"][0] == "mon-fri 22:00-05:00 Europe/Berlin"
     assert found["domain.memory"][0] == "4 GiB"
     assert found["domain.type"][0] == "qemu"
     assert found["domain.firmware"][0] == "uefi"
@@ -58,6 +59,7 @@ def test_what_is_not_written_is_a_default() -> None:
         "target.provisioning",
     }
     assert found["copy.bandwidth"] == ("no limit", True)
+    assert found[".window"] == ("any time", True)
     assert found["copy.bad_sectors"] == ("none may be unreadable", True)
     assert found["source.offline"] == ("no: each plan needs --source-offline", True)
     assert found["domain.hypervisor"] == ("qemu:///system", True)

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from p2vd.discovery.scanner import Discovery
 from p2vd.model.inventory import Inventory
 from p2vd.sim.script import Luns
 from p2vd.sim.world import World
+from p2vd.system.clock import SystemClock
 
 
 class Counting(Discovery):
@@ -41,6 +43,30 @@ class Counting(Discovery):
             Counting.looking -= 1
 
 
+class TestClock(SystemClock):
+    """The wall clock as far as windows go: that of this host until a test sets it, also over a restart."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._path = state_dir / "clock"
+        self._sleepers: set[threading.Event] = set()
+        self._offset_us = 0
+        if self._path.exists():
+            self._offset_us = int(self._path.read_text()) - super().now_us()
+
+    def now_us(self) -> int:
+        return super().now_us() + self._offset_us
+
+    def sleep(self, seconds: float, until: threading.Event) -> bool:
+        self._sleepers.add(until)
+        return until.wait(seconds)
+
+    def set(self, time_us: int) -> None:
+        self._path.write_text(str(time_us))
+        self._offset_us = time_us - super().now_us()
+        for event in self._sleepers:
+            event.set()
+
+
 class Ready(logging.Handler):
     """Notes when the daemon says that it is ready: its first inventory is on the bus then."""
 
@@ -57,9 +83,13 @@ class Ready(logging.Handler):
 class Steering:
     """What a test may do to the SAN, and ask of the daemon."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, clock: TestClock) -> None:
         self._world = world
+        self._clock = clock
         self._san = world.san
+
+    def set_clock(self, time_us: int) -> None:
+        self._clock.set(time_us)
 
     def times(self) -> dict[str, float]:
         return Ready.times
@@ -132,7 +162,9 @@ def main(address: str, state_dir: str, script: str) -> int:
     vars(daemon)["Discovery"] = Counting
     config = Config(policy_dirs=(Path(state_dir) / "policy.d",))
     config, doors, world = daemon.simulation(config, Path(script), Path(state_dir), address)
-    threading.Thread(target=steer, args=(Steering(world),), daemon=True).start()
+    clock = TestClock(Path(state_dir))
+    doors = replace(doors, clock=clock)
+    threading.Thread(target=steer, args=(Steering(world, clock),), daemon=True).start()
     Ready.times |= {"began": time.monotonic(), "began_cpu": time.process_time()}
     return daemon.serve(config, doors)
 
