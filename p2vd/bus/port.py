@@ -12,8 +12,8 @@ from p2vd.model.doctor import Finding
 from p2vd.model.errors import P2vdError
 from p2vd.model.inventory import Inventory
 from p2vd.model.job import Activity, Caller, Job, Machine
-from p2vd.model.passport import Guess, Passport
 from p2vd.model.limits import Waiting
+from p2vd.model.passport import Guess, Passport
 from p2vd.model.plan import Plan
 from p2vd.model.portal import PortalView
 from p2vd.model.rule import RuleMatch, RuleView
