@@ -4,6 +4,7 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from p2vd.jobs.events import Event, JobAdded, JobChanged, MachineAdded, MachineChanged
 from p2vd.jobs.store import Store
@@ -91,6 +92,8 @@ class Board:
             return replace(after, end_time_us=now_us()) if after.stage in TERMINAL else after
 
         job = self.change(uuid, step)
+        if Stage.FAILED in (job.stage, before.stage) or job.stage is Stage.CANCELLED:
+            self.publish(MachineChanged(job.machine_uuid))  # it shows why it does not go on
         if job.stage is not before.stage:
             if error is None:
                 log.info("job %s: %s", uuid, job.stage.value)
@@ -158,23 +161,38 @@ class Board:
         self.publish(MachineChanged(uuid))
         return machine
 
-    def begin_registration(self, uuid: str) -> Machine:
-        """Have a machine that is ready registered, if all its disks still are proven; return it."""
+    def begin_registration(self, uuid: str, *, start: bool = False) -> Machine:
+        """Have a machine that is ready registered, if all its disks still are proven; return it.
+
+        `start`: the domain is to be started, too.
+        """
         with self._lock:  # as `cancel` has it: one of the two comes first
             machine = self._store.machine(uuid)
             jobs = [self._store.job(job_uuid) for job_uuid in machine.jobs]
             if machine.state is not MachineState.READY or any(job.stage is not Stage.PROVEN for job in jobs):
                 return machine
             machine = self._store.change_machine(
-                uuid, lambda stored: advance_machine(stored, MachineEvent.REGISTER)
+                uuid,
+                lambda stored: replace(
+                    advance_machine(stored, MachineEvent.REGISTER),
+                    handed_over=True,
+                    start=start or stored.start,
+                ),
             )
         log.info("machine %s: %s", machine.name, machine.state.value)
         self.publish(MachineChanged(uuid))
         return machine
 
-    def advance_machine(self, uuid: str, event: MachineEvent, error: JobError | None = None) -> Machine:
-        """Make a transition of a machine. Raises IllegalTransition; then nothing has changed."""
-        machine = self.change_machine(uuid, lambda machine: advance_machine(machine, event, error))
+    def advance_machine(
+        self, uuid: str, event: MachineEvent, error: JobError | None = None, **also: Any
+    ) -> Machine:
+        """Make a transition of a machine, and with it `also` change fields that go along with it.
+
+        Raises IllegalTransition; then nothing has changed.
+        """
+        machine = self.change_machine(
+            uuid, lambda stored: replace(advance_machine(stored, event, error), **also)
+        )
         if error is None:
             log.info("machine %s: %s", machine.name, machine.state.value)
         else:

@@ -12,6 +12,7 @@ from p2vd.jobs.checkup import Checkup
 from p2vd.jobs.crew import Crew
 from p2vd.jobs.events import Event, InventoryChanged, PolicyErrorsChanged
 from p2vd.jobs.host_maps import maps_in_use, target_maps
+from p2vd.jobs.machine_desk import MachineDesk
 from p2vd.jobs.planner import Planner
 from p2vd.jobs.policies import PolicyKeeper
 from p2vd.jobs.portals import Portals
@@ -33,6 +34,8 @@ log = logging.getLogger(__name__)
 # A call is answered within a second.
 _DOCTOR_S = 0.9
 
+_DESK_STOP_S = 0.5
+
 
 class Engine:
     """Plans, starts and steers jobs. Thread-safe."""
@@ -44,7 +47,8 @@ class Engine:
         self._policies = policies
         self._lock = threading.RLock()
         self._planner = Planner(services, self._lock)
-        self._crew = Crew(services, self._schedule)
+        self._desk = MachineDesk(services)
+        self._crew = Crew(services, self._job_ended)
         self._overlooked = False
         self._checkup = Checkup(services.host.host_facts)
 
@@ -58,23 +62,28 @@ class Engine:
             if job.stage not in TERMINAL or self._unfinished(job):
                 log.info("job %s: resumed in stage %s", job.uuid, job.stage.value)
                 self._crew.nudge(job.uuid)
+        self._desk.start()
         self._schedule()
 
     def _unfinished(self, job: Job) -> bool:
         if job.stage is not Stage.PROVEN:
             return bool(job.source_set_read_only)
-        state = self._board.machine(job.machine_uuid).state
-        return state in (MachineState.COPYING, MachineState.READY, MachineState.REGISTERING)
+        return not job.finished and self._board.machine(job.machine_uuid).state is MachineState.COPYING
+
+    def _job_ended(self, uuid: str) -> None:
+        self._desk.job_ended(uuid)
+        self._schedule()
 
     def stop(self) -> None:
         """Have every worker commit a checkpoint and end; give up on those stuck in the kernel.
 
-        Returns within the configured stop timeout and a second.
+        Returns within the configured stop timeout and two seconds.
         """
         self._services.inventory.stop()
         self._services.contents.stop()
         self.portals.stop()
         self._crew.stop(self._services.config.stop_timeout_s)
+        self._desk.stop(_DESK_STOP_S)
 
     def _schedule(self) -> None:
         """Let at most `max_jobs` jobs work; the others wait with the hold `slot`, oldest first."""
@@ -131,11 +140,11 @@ class Engine:
 
     def machines(self) -> tuple[Machine, ...]:
         """All machines, oldest first."""
-        return self._board.machines()
+        return tuple(self._desk.shown(machine) for machine in self._board.machines())
 
     def machine(self, uuid: str) -> Machine:
-        """One machine. Raises NotFound."""
-        return self._board.machine(uuid)
+        """One machine, with what keeps it from going on. Raises NotFound."""
+        return self._desk.shown(self._board.machine(uuid))
 
     def pool_reserved(self, vg_uuid: str, pool: str) -> int:
         """Bytes of a pool that running jobs have been granted and not used yet."""
@@ -257,7 +266,7 @@ class Engine:
         """Re-enter the stage that failed, or a failed registration. Raises NotFound, IllegalTransition."""
         job = self._board.job(uuid)
         machine = self._board.machine(job.machine_uuid)
-        if not (job.stage is Stage.PROVEN and machine.state is MachineState.READY):
+        if not (job.stage is Stage.PROVEN and self._desk.retry(machine)):
             self._board.advance(uuid, JobEvent.RETRY)
         self._schedule()
         self._crew.nudge(uuid)
@@ -267,6 +276,18 @@ class Engine:
         self._board.cancel(uuid, keep_target=keep_target)
         self._crew.nudge(uuid)
         self._schedule()
+
+    def cutover(self, machine_uuid: str, start: bool, caller: Caller) -> None:
+        """Register a machine that is ready; `start`: its domain, too. Raises NotFound, IllegalTransition."""
+        self._desk.cutover(machine_uuid, start, caller)
+
+    def rollback(self, machine_uuid: str, caller: Caller) -> None:
+        """Take a registered machine back from the hypervisor. Raises NotFound, IllegalTransition."""
+        self._desk.rollback(machine_uuid, caller)
+
+    def accept(self, machine_uuid: str, caller: Caller) -> None:
+        """End a registered machine's way back. Raises NotFound, IllegalTransition."""
+        self._desk.accept(machine_uuid, caller)
 
     def set_bandwidth(self, uuid: str, bytes_per_s: int) -> None:
         """Limit a running copy, 0: not at all. Lasts until the daemon restarts. Raises NotFound."""

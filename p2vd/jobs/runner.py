@@ -9,7 +9,7 @@ from p2vd.jobs import source_guard
 from p2vd.jobs.control import Interrupted, MustWait, TryAgain
 from p2vd.jobs.copy_step import copy
 from p2vd.jobs.inventory_keeper import ScanFailed
-from p2vd.jobs.machine_step import advance_machine
+from p2vd.jobs.machine_step import withdraw
 from p2vd.jobs.provision_step import finish, provision, remove_target
 from p2vd.jobs.services import Services
 from p2vd.jobs.signals import Signals
@@ -28,13 +28,13 @@ _OTHERS_DECIDE = frozenset({Hold.USER, Hold.WINDOW, Hold.SLOT})
 
 
 class JobRunner:
-    """Drives one job. `on_end` is called on the job's own thread when it has nothing left to do.
+    """Drives one job. `on_end` is called with its UUID, on its own thread, when it has nothing left to do.
 
     Last of all `retire` is asked whether the thread may end: not where somebody wanted something meanwhile.
     """
 
     def __init__(
-        self, services: Services, uuid: str, retire: Callable[[], bool], on_end: Callable[[], None]
+        self, services: Services, uuid: str, retire: Callable[[], bool], on_end: Callable[[str], None]
     ) -> None:
         self._services = services
         self._uuid = uuid
@@ -72,7 +72,7 @@ class JobRunner:
                     continue
                 if self._step(job):
                     board.set_activity(self._uuid, Activity.IDLE)
-                    self._on_end()
+                    self._on_end(self._uuid)
                     # From here another runner may have the job, and a stop of the daemon waits no longer.
                     if self._retire():
                         return
@@ -128,12 +128,13 @@ class JobRunner:
                 self._release_source(job)
                 write_receipt(services.board.job(job.uuid), services.job_directory(job))
                 self._clear_holds(job)
-                advance_machine(services, job.machine_uuid)
+                services.board.change(job.uuid, lambda stored: replace(stored, finished=True))
                 return True
             case Stage.FAILED:
                 self._release_source(job)
                 return True
             case Stage.CANCELLING:
+                withdraw(services, services.board.machine(job.machine_uuid))
                 if not job.keep_target:
                     remove_target(services, signals, job)
                 self._release_source(job)

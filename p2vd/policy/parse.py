@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from p2vd.model.copying import MAX_BAD_SECTORS, MAX_QUEUE_DEPTH
 from p2vd.model.disk import Transport
 from p2vd.model.fc import plain_wwn
-from p2vd.model.plan import CopyOptions, DomainOptions, Provisioning
+from p2vd.model.plan import CopyOptions, Cutover, DomainOptions, Provisioning
 from p2vd.policy.model import (
     FirmwareChoice,
     Match,
@@ -75,6 +75,7 @@ def _rule(table: Table, path: str) -> Rule:
     domain_table = table.table("domain")
     firmware = domain_table.choice("firmware", FirmwareChoice.AUTO)
     domain = _domain(domain_table)
+    cutover = table.choice("cutover", Cutover.AUTO)
     table.later("auto", "warm", "window")
     table.finish()
     return Rule(
@@ -90,6 +91,7 @@ def _rule(table: Table, path: str) -> Rule:
         source_offline=offline,
         firmware=firmware,
         allow_hibernated=allow_hibernated,
+        cutover=cutover,
     )
 
 
@@ -144,7 +146,7 @@ def _target(table: Table) -> TargetRule:
     if provisioning is Provisioning.THICK and thin_pool:
         table.error("thin_pool", 'a thick volume has no pool; remove the key or write provisioning = "thin"')
     name = table.text("name", TargetRule.name)
-    if problem := template_problem(name):
+    if "name" in table and (problem := template_problem(name)):
         table.error("name", problem)
     target = TargetRule(
         volume_groups=groups,

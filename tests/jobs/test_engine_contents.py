@@ -158,7 +158,7 @@ def test_of_a_stale_inventory_nothing_follows_until_it_is_current_again(lab: Lab
     lab.until(Examination.DONE)
     assert lab.disks.asked == [NODE]
     assert len(list(lab.services.config.quarantine_dir.glob("*"))) > 0
-    assert lab.plan().source.id == WWID
+    assert lab.plan().disks[0].source.id == WWID
 
 
 def test_a_source_that_no_policy_matches_is_never_touched(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_a_jobs_source_is_not_looked_at(lab: Lab, stage: Stage) -> None:
     machine, job = machine_and_job()
     lab.board.add(machine, (replace(job, stage=stage),))
     lab.start()
-    with pytest.raises(Refused, match="has it already"):
+    with pytest.raises(Refused, match=f"has {WWID} already"):
         lab.plan()
     assert lab.disks.asked == []
 
