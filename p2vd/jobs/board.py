@@ -161,6 +161,26 @@ class Board:
         self.publish(MachineChanged(uuid))
         return machine
 
+    def start_machine(self, uuid: str) -> None:
+        """Have a machine on its way, with the first of its jobs that is; idempotent."""
+        self._advance_once(uuid, MachineEvent.START, lambda machine: machine.state is MachineState.PLANNED)
+
+    def cancel_machine(self, uuid: str) -> None:
+        """End a machine, with the last of its jobs that is cancelled; idempotent."""
+
+        def is_over(machine: Machine) -> bool:
+            jobs = [self._store.job(job_uuid) for job_uuid in machine.jobs]
+            over = all(job.stage is Stage.CANCELLED for job in jobs)
+            return over and machine.state is not MachineState.CANCELLED
+
+        self._advance_once(uuid, MachineEvent.CANCELLED, is_over)
+
+    def _advance_once(self, uuid: str, event: MachineEvent, due: Callable[[Machine], bool]) -> None:
+        """Make a transition where it is due: several jobs of a machine may think of it at once."""
+        with self._lock:
+            if due(self._store.machine(uuid)):
+                self.advance_machine(uuid, event)
+
     def begin_registration(self, uuid: str, *, start: bool = False) -> Machine:
         """Have a machine that is ready registered, if all its disks still are proven; return it.
 

@@ -13,10 +13,10 @@ from p2vd.jobs.machine_step import withdraw
 from p2vd.jobs.provision_step import finish, provision, remove_target
 from p2vd.jobs.services import Services
 from p2vd.jobs.signals import Signals
-from p2vd.jobs.transitions import JobEvent, MachineEvent
+from p2vd.jobs.transitions import JobEvent
 from p2vd.model.disk import Source
 from p2vd.model.errors import P2vdError
-from p2vd.model.job import Activity, Hold, Job, JobError, MachineState, Stage
+from p2vd.model.job import Activity, Hold, Job, JobError, Stage
 from p2vd.records.receipt import write_receipt
 from p2vd.system.command import ChangeUnknown, CommandTimedOut
 
@@ -116,8 +116,7 @@ class JobRunner:
         match job.stage:
             case Stage.PLANNED:
                 services.board.advance(job.uuid, JobEvent.START)
-                if services.board.machine(job.machine_uuid).state is MachineState.PLANNED:
-                    services.board.advance_machine(job.machine_uuid, MachineEvent.START)
+                services.board.start_machine(job.machine_uuid)
             case Stage.PROVISIONING:
                 services.board.set_activity(job.uuid, Activity.RUNNING)
                 provision(services, signals, job)
@@ -140,7 +139,7 @@ class JobRunner:
                 self._release_source(job)
                 self._clear_holds(job)
                 services.board.advance(job.uuid, JobEvent.CANCELLED)
-                self._cancel_machine(job)
+                services.board.cancel_machine(job.machine_uuid)
                 return True
             case Stage.CANCELLED:
                 return True
@@ -154,9 +153,3 @@ class JobRunner:
     def _clear_holds(self, job: Job) -> None:
         if self._services.board.job(job.uuid).holds:
             self._services.board.change(job.uuid, lambda stored: replace(stored, holds=frozenset()))
-
-    def _cancel_machine(self, job: Job) -> None:
-        board = self._services.board
-        machine = board.machine(job.machine_uuid)
-        if all(each.stage is Stage.CANCELLED for each in board.machine_jobs(machine)):
-            board.advance_machine(machine.uuid, MachineEvent.CANCELLED)

@@ -249,6 +249,45 @@ def ready_machine(path: Path) -> tuple[Meanwhile, Board, Job]:
     return store, board, job
 
 
+def together(store: Meanwhile, first: Callable[[], object]) -> None:
+    """Two threads do the same; the other one begins when the first has read the machine."""
+    store.attempt = first
+    first()
+    assert store.other is not None
+    store.other.join()
+
+
+def test_of_two_jobs_that_start_at_once_one_starts_the_machine(path: Path) -> None:
+    """The other one was failed by that: the machine was copying already."""
+    machine, job = machine_and_job()
+    store = Meanwhile(path)
+    board = Board(store)
+    board.add(machine, (job,))
+    errors: list[IllegalTransition] = []
+
+    def start() -> None:
+        try:
+            board.start_machine(machine.uuid)
+        except IllegalTransition as error:
+            errors.append(error)
+
+    together(store, start)
+    assert (errors, board.machine(machine.uuid).state) == ([], MachineState.COPYING)
+
+
+def test_of_two_jobs_that_end_cancelled_at_once_one_ends_the_machine(path: Path) -> None:
+    machine, job = machine_and_job()
+    store = Meanwhile(path)
+    board = Board(store)
+    second = replace(job, uuid="second", stage=Stage.CANCELLED)
+    board.add(replace(machine, jobs=(job.uuid, "second"), state=MachineState.COPYING), (job, second))
+    board.cancel_machine(machine.uuid)
+    assert board.machine(machine.uuid).state is MachineState.COPYING
+    board.change(job.uuid, lambda one: replace(one, stage=Stage.CANCELLED))
+    together(store, lambda: board.cancel_machine(machine.uuid))
+    assert board.machine(machine.uuid).state is MachineState.CANCELLED
+
+
 def test_a_cancel_comes_first_and_the_machine_is_not_registered(path: Path) -> None:
     store, board, job = ready_machine(path)
     store.attempt = lambda: board.begin_registration(job.machine_uuid)
