@@ -243,7 +243,7 @@ def test_a_starter_policy_is_written_once(world: World, tmp_path: Path) -> None:
 
 
 def test_a_luns_map_is_flushed_and_its_paths_are_forgotten(world: World, discovery: Discovery) -> None:
-    lun = next(iter(world.san.luns.values()))
+    *_, lun = world.san.luns.values()
     paths = lun.path_names
     flush_map(world.commands, lun.map_name)
     with pytest.raises(CommandFailed, match="no such map"):
