@@ -181,27 +181,28 @@ class Board:
             if due(self._store.machine(uuid)):
                 self.advance_machine(uuid, event)
 
-    def begin_registration(self, uuid: str, *, start: bool = False) -> Machine:
-        """Have a machine that is ready registered, if all its disks still are proven; return it.
+    def begin_registration(self, uuid: str) -> Machine:
+        """Have a machine that is ready registered, if all its disks still are proven; return it."""
+        return self._hand_over(uuid) or self._store.machine(uuid)
 
-        `start`: the domain is to be started, too.
+    def cutover(self, uuid: str, *, start: bool) -> Machine:
+        """Have a machine registered because the administrator says so; `start`: its domain started, too.
+
+        Raises NotFound, and IllegalTransition where the machine is not ready, or a disk no longer proven.
         """
+        machine = self._hand_over(uuid, start=start)
+        if machine is None:
+            now = self._store.machine(uuid)
+            raise IllegalTransition(f"Machine {now.name}", now.state.value, "cutover")
+        return machine
+
+    def _hand_over(self, uuid: str, **also: bool) -> Machine | None:
         with self._lock:  # as `cancel` has it: one of the two comes first
             machine = self._store.machine(uuid)
             jobs = [self._store.job(job_uuid) for job_uuid in machine.jobs]
             if machine.state is not MachineState.READY or any(job.stage is not Stage.PROVEN for job in jobs):
-                return machine
-            machine = self._store.change_machine(
-                uuid,
-                lambda stored: replace(
-                    advance_machine(stored, MachineEvent.REGISTER),
-                    handed_over=True,
-                    start=start or stored.start,
-                ),
-            )
-        log.info("machine %s: %s", machine.name, machine.state.value)
-        self.publish(MachineChanged(uuid))
-        return machine
+                return None
+            return self.advance_machine(uuid, MachineEvent.REGISTER, None, handed_over=True, **also)
 
     def advance_machine(
         self, uuid: str, event: MachineEvent, error: JobError | None = None, **also: Any

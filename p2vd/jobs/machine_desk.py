@@ -99,10 +99,7 @@ class MachineDesk:
 
     def cutover(self, uuid: str, start: bool, caller: Caller) -> None:
         """Register a machine that is ready, and start it if asked. Raises NotFound, IllegalTransition."""
-        machine = self._board.begin_registration(uuid, start=start)
-        if machine.state is not MachineState.REGISTERING:
-            raise IllegalTransition(f"Machine {machine.name}", machine.state.value, "cutover")
-        self._go(machine, "cutover", caller)
+        self._go(self._board.cutover(uuid, start=start), "cutover", caller)
 
     def rollback(self, uuid: str, caller: Caller) -> None:
         """Undefine a registered machine; its volumes stay. Raises NotFound, IllegalTransition."""

@@ -129,10 +129,28 @@ def test_a_cutover_before_all_is_copied_is_refused(tmp_path: Path) -> None:
     assert lab.machine.start is False
 
 
+def test_a_second_cutover_while_the_first_is_under_way_is_refused(tmp_path: Path) -> None:
+    lab = MachineLab(tmp_path, state=S.READY, cutover=Cutover.MANUAL)
+    lab.board.cutover(MACHINE, start=True)
+    with pytest.raises(IllegalTransition, match="registering: cutover is not possible"):
+        lab.board.cutover(MACHINE, start=False)
+    assert lab.machine.start
+
+
+def test_the_last_cutover_says_whether_the_domain_is_started(tmp_path: Path) -> None:
+    lab = MachineLab(tmp_path, state=S.READY, cutover=Cutover.MANUAL)
+    lab.board.cutover(MACHINE, start=True)
+    lab.hypervisor.refuses.append(REFUSAL)
+    go_on(lab.services, MACHINE)
+    lab.board.cutover(MACHINE, start=False)
+    go_on(lab.services, MACHINE)
+    assert lab.hypervisor.asked == ["define", "define"]
+
+
 def test_a_domain_that_does_not_start_is_registered_all_the_same(tmp_path: Path) -> None:
     lab = MachineLab(tmp_path, cutover=Cutover.MANUAL)
     go_on(lab.services, MACHINE)
-    lab.board.begin_registration(MACHINE, start=True)
+    lab.board.cutover(MACHINE, start=True)
     define = lab.hypervisor.define
 
     def define_then_refuse(xml: str, uuid: str) -> None:
@@ -402,7 +420,7 @@ def test_a_registration_that_died_anywhere_leaves_one_domain(tmp_path: Path) -> 
 
 def test_a_cutover_that_died_anywhere_has_one_domain_that_runs(tmp_path: Path) -> None:
     def begin(lab: MachineLab) -> None:
-        lab.board.begin_registration(MACHINE, start=True)
+        lab.board.cutover(MACHINE, start=True)
 
     for lab in crash_everywhere(tmp_path, begin, S.READY, S.REGISTERED, Cutover.MANUAL):
         assert list(lab.hypervisor.domains) == [MACHINE]
