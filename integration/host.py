@@ -6,7 +6,7 @@ of what the emulated processor did in a test went into those.
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 from gi.repository import GLib
@@ -187,6 +187,40 @@ class Host:
         (machine,) = self.call_until_looked_at("Migrate", "sa{sv}", plan_id, {})
         (path,) = (entry for entry in self.objects()[machine][MACHINE]["Jobs"])
         return self.at(path)
+
+    def migrate_machine(self, source_ids: Sequence[str], name: str) -> Properties:
+        """Plan a machine of several disks, in that order, and start it; return the machine."""
+        for source_id in source_ids:
+            self.source(source_id)
+        options = {"source-offline": True, "name": name}
+        plan_id, _ = self.call_until_looked_at("Plan", "asa{sv}", list(source_ids), options)
+        (path,) = self.call_until_looked_at("Migrate", "sa{sv}", plan_id, {})
+        return self.machine_at(path)
+
+    def machine_at(self, path: str) -> Properties:
+        """Return the machine at `path`."""
+        (properties,) = self.call(path, PROPERTIES, "GetAll", "s", MACHINE)
+        return {**properties, "path": path}
+
+    def machine_verb(self, machine: Properties, method: str, **options: object) -> None:
+        """Call a verb of a machine."""
+        self.call(machine["path"], MACHINE, method, "a{sv}", options)
+
+    def wait_machine(
+        self, machine: Properties, what: str, until: Callable[[Properties], bool], timeout_s: float = 240.0
+    ) -> Properties:
+        """Wait until a machine is so."""
+
+        def probe() -> Properties | None:
+            now = self.machine_at(machine["path"])
+            return now if until(now) else None
+
+        found: Properties = self.wait(probe, what, timeout_s)
+        return found
+
+    def wait_state(self, machine: Properties, state: str, timeout_s: float = 240.0) -> Properties:
+        """Wait until a machine is in `state`."""
+        return self.wait_machine(machine, f"state {state}", lambda now: now["State"] == state, timeout_s)
 
     def at(self, path: str) -> Properties:
         """Return the job at `path`."""

@@ -96,6 +96,9 @@ class Methods:
             (MACHINE, "Pause"): self._machine_pause,
             (MACHINE, "Resume"): self._machine_resume,
             (MACHINE, "Cancel"): self._machine_cancel,
+            (MACHINE, "Cutover"): self._machine_cutover,
+            (MACHINE, "Rollback"): self._machine_rollback,
+            (MACHINE, "Accept"): self._machine_accept,
             (JOB, "Pause"): self._job_pause,
             (JOB, "Resume"): self._job_resume,
             (JOB, "Retry"): self._job_retry,
@@ -126,7 +129,12 @@ class Methods:
 
     def _plan(self, call: Call) -> Answer:
         (sources,) = call.arguments
-        plan = self._engine.plan(_source_ids(sources), call.options, call.caller)
+        ids = tuple(str(item) for item in sources) if isinstance(sources, list) else ()
+        if not ids and not call.options.get("machine"):
+            raise InvalidArgument(
+                "sources", "name at least one source (Source objects have an Id), or a record by `machine`."
+            )
+        plan = self._engine.plan(ids, call.options, call.caller)
         return Answer((plan.id, views.plan_page(plan)))
 
     def _migrate(self, call: Call) -> Answer:
@@ -261,6 +269,18 @@ class Methods:
         keep = _keep_target(call)
         jobs = self._jobs(call, "cancel", lambda job: job.stage not in (Stage.CANCELLING, Stage.CANCELLED))
         return self._each(jobs, lambda job: self._engine.cancel(job.uuid, keep, call.caller))
+
+    def _machine_cutover(self, call: Call) -> Answer:
+        self._engine.cutover(call.object_id, bool(call.options.get("start", False)), call.caller)
+        return Answer(changed=((MACHINE, call.object_id),))
+
+    def _machine_rollback(self, call: Call) -> Answer:
+        self._engine.rollback(call.object_id, call.caller)
+        return Answer(changed=((MACHINE, call.object_id),))
+
+    def _machine_accept(self, call: Call) -> Answer:
+        self._engine.accept(call.object_id, call.caller)
+        return Answer(changed=((MACHINE, call.object_id),))
 
     def _jobs(self, call: Call, verb: str, wanted: Callable[[Job], bool]) -> tuple[Job, ...]:
         machine = self._engine.machine(call.object_id)

@@ -35,12 +35,9 @@ ACTION_MANAGE_JOBS: Final = "org.p2vd1.manage-jobs"
 ACTION_REMOVE_TARGET: Final = "org.p2vd1.remove-target"
 ACTION_RELOAD: Final = "org.p2vd1.reload"
 ACTION_MANAGE_PORTALS: Final = "org.p2vd1.manage-portals"
-# Declared in conf/polkit for verbs whose methods come later.
-ACTIONS_RESERVED: Final = (
-    "org.p2vd1.cutover",
-    "org.p2vd1.rollback",
-    "org.p2vd1.accept",
-)
+ACTION_CUTOVER: Final = "org.p2vd1.cutover"
+ACTION_ROLLBACK: Final = "org.p2vd1.rollback"
+ACTION_ACCEPT: Final = "org.p2vd1.accept"
 ACTIONS: Final = (
     ACTION_INSPECT,
     ACTION_MIGRATE,
@@ -48,7 +45,9 @@ ACTIONS: Final = (
     ACTION_REMOVE_TARGET,
     ACTION_RELOAD,
     ACTION_MANAGE_PORTALS,
-    *ACTIONS_RESERVED,
+    ACTION_CUTOVER,
+    ACTION_ROLLBACK,
+    ACTION_ACCEPT,
 )
 
 ERROR_PREFIX: Final = "org.p2vd1.Error."

@@ -127,7 +127,7 @@ class EnginePort(Protocol):
         ...
 
     def plan(self, source_ids: Sequence[str], options: Mapping[str, object], caller: Caller, /) -> Plan:
-        """Make a plan and remember it. Options: `source-offline` (bool), `name` (str)."""
+        """Make a plan and remember it. Options: `source-offline` (bool), `name`, `machine` (str)."""
         ...
 
     def migrate(self, plan_id: str, options: Mapping[str, object], caller: Caller, /) -> Machine:
@@ -176,6 +176,18 @@ class EnginePort(Protocol):
 
     def cancel(self, job_uuid: str, keep_target: bool, caller: Caller, /) -> None:
         """Give a job up."""
+        ...
+
+    def cutover(self, machine_uuid: str, start: bool, caller: Caller, /) -> None:
+        """Register a machine that is ready; `start`: its domain, too."""
+        ...
+
+    def rollback(self, machine_uuid: str, caller: Caller, /) -> None:
+        """Take a registered machine back from the hypervisor."""
+        ...
+
+    def accept(self, machine_uuid: str, caller: Caller, /) -> None:
+        """End a registered machine's way back."""
         ...
 
     def set_bandwidth(self, job_uuid: str, bytes_per_s: int, /) -> None:

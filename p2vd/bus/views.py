@@ -14,7 +14,7 @@ from p2vd.model.doctor import Finding
 from p2vd.model.job import Activity, Job, JobError, Machine, Stage
 from p2vd.model.limits import Waiting
 from p2vd.model.lvm import Lv, Pv, ThinPool, Vg
-from p2vd.model.plan import Plan
+from p2vd.model.plan import DiskPlan, Plan
 from p2vd.model.portal import PortalSession, PortalView, RescanReport
 
 Properties = dict[str, object]
@@ -192,6 +192,8 @@ def machine(value: Machine) -> Properties:
         "Jobs": tuple(object_path(JOB, uuid) for uuid in value.jobs),
         "Plan": value.plan_id,
         "Domain": value.domain_uuid,
+        "CutoverMode": value.cutover.value,
+        "Unmap": value.unmap,
         "Error": _error(value.error),
     }
 
@@ -215,6 +217,7 @@ def job(
         "Machine": object_path(MACHINE, value.machine_uuid),
         "Source": object_path(SOURCE, plan.source.id),
         "SourceId": plan.source.id,
+        "Disk": plan.number,
         "Target": f"/dev/{plan.target.vg_name}/{plan.target.lv_name}",
         "TargetUuid": value.lv_uuid,
         "Progress": round(fraction_done(value), 4),
@@ -300,35 +303,44 @@ COUNTERS = frozenset(
 
 
 def plan_page(plan: Plan) -> dict[str, Variant]:
-    """What Manager.Plan returns beside the id."""
+    """What Manager.Plan returns beside the id; what is said of a disk is the first one's, `Disks` has all."""
     return {
         "Id": Variant("s", plan.id),
         "MachineName": Variant("s", plan.machine_name),
-        "SourceId": Variant("s", plan.source.id),
-        "SourceSize": Variant("t", plan.source.size_bytes),
-        "SourceSectorSize": Variant("u", plan.source.sector_size),
-        "Transport": Variant("s", plan.source.transport.value),
-        "VolumeGroup": Variant("s", plan.target.vg_name),
-        "VolumeGroupUuid": Variant("s", plan.target.vg_uuid),
-        "LogicalVolume": Variant("s", plan.target.lv_name),
-        "Provisioning": Variant("s", plan.target.provisioning.value),
-        "Pool": Variant("s", plan.target.pool_name),
-        "TargetSize": Variant("t", plan.target.size_bytes),
-        "WorstCaseBytes": Variant("t", plan.worst_case_bytes),
-        "Policy": Variant("s", plan.policy),
-        "PolicyFile": Variant("s", plan.policy_file),
-        "Verify": Variant("s", plan.copy.verify.value),
-        "Bandwidth": Variant("t", plan.copy.bandwidth_bytes_per_s),
-        "SourceOffline": Variant("b", plan.source_offline),
+        "Record": Variant("s", plan.passport),
+        **_disk_plan(plan.disks[0]),
+        "Disks": Variant("aa{sv}", tuple(_disk_plan(disk) for disk in plan.disks)),
         "Hypervisor": Variant("s", plan.domain.uri),
         "Firmware": Variant("s", plan.domain.firmware.value),
         "Memory": Variant("t", plan.domain.memory_bytes),
         "Cpus": Variant("u", plan.domain.vcpus),
+        "Cutover": Variant("s", plan.cutover.value),
         "Steps": Variant("as", plan.steps),
         "Warnings": Variant("as", plan.warnings),
         "DomainChoices": Variant(
             "a(sss)", tuple((one.key, one.value, one.why) for one in plan.domain_choices)
         ),
+    }
+
+
+def _disk_plan(disk: DiskPlan) -> dict[str, Variant]:
+    return {
+        "SourceId": Variant("s", disk.source.id),
+        "SourceSize": Variant("t", disk.source.size_bytes),
+        "SourceSectorSize": Variant("u", disk.source.sector_size),
+        "Transport": Variant("s", disk.source.transport.value),
+        "VolumeGroup": Variant("s", disk.target.vg_name),
+        "VolumeGroupUuid": Variant("s", disk.target.vg_uuid),
+        "LogicalVolume": Variant("s", disk.target.lv_name),
+        "Provisioning": Variant("s", disk.target.provisioning.value),
+        "Pool": Variant("s", disk.target.pool_name),
+        "TargetSize": Variant("t", disk.target.size_bytes),
+        "WorstCaseBytes": Variant("t", disk.worst_case_bytes),
+        "Policy": Variant("s", disk.policy),
+        "PolicyFile": Variant("s", disk.policy_file),
+        "Verify": Variant("s", disk.copy.verify.value),
+        "Bandwidth": Variant("t", disk.copy.bandwidth_bytes_per_s),
+        "SourceOffline": Variant("b", disk.source_offline),
     }
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from p2vd.bus.names import JOB, MACHINE, MANAGER, ROOT, SOURCE, VOLUME_GROUP
-from p2vd.cli import render
+from p2vd.cli import plan_page, render
 from p2vd.cli.client import Client, CliError, Exit, Object, make_options, repeated
 from p2vd.cli.contents import contents
 from p2vd.cli.lookup import find, identity, jobs_of, source_id
@@ -46,19 +46,24 @@ def fabric(client: Client, arguments: Arguments) -> Exit:
 
 
 def plan(client: Client, arguments: Arguments) -> Exit:
-    """Say what would be done to a source."""
-    source = source_id(arguments.source, client.objects())
+    """Say what would be done to the disks of a machine."""
+    if not arguments.sources and not arguments.machine:
+        raise CliError("Name a source, or a machine's record with --machine. See: p2vctl sources", Exit.USAGE)
+    objects = client.objects() if arguments.sources else ()
+    named = [source_id(text, objects) for text in arguments.sources]
     options: dict[str, object] = {}
     if arguments.source_offline:
         options["source-offline"] = True
     if arguments.name:
         options["name"] = arguments.name
+    if arguments.machine:
+        options["machine"] = arguments.machine
     _, page = repeated(
-        lambda: client.call(ROOT, MANAGER, "Plan", "asa{sv}", [source], make_options(options)),
+        lambda: client.call(ROOT, MANAGER, "Plan", "asa{sv}", named, make_options(options)),
         lambda error: UNDER_EXAMINATION in str(error),
     )
     if not _print_json(arguments, page):
-        print(render.plan(page))
+        print(plan_page.plan(page))
     return Exit.OK
 
 
@@ -69,10 +74,12 @@ def migrate(client: Client, arguments: Arguments) -> Exit:
         lambda error: UNDER_EXAMINATION in str(error),
     )
     machine = Object(path, MACHINE, client.properties(path, MACHINE))
-    jobs = " ".join(item["Uuid"][:SHORT_ID] for item in jobs_of(machine, client.objects()))
+    shorts = [item["Uuid"][:SHORT_ID] for item in jobs_of(machine, client.objects())]
+    word, jobs = ("job", shorts[0]) if len(shorts) == 1 else ("jobs", " ".join(shorts))
+    watched = jobs if len(shorts) == 1 else machine["Uuid"][:SHORT_ID]
     if not arguments.wait:
         if not _print_json(arguments, render.as_dicts([machine])[0]):
-            print(f"{machine['Name']} is on its way: job {jobs}. Watch it: p2vctl watch {jobs}")
+            print(f"{machine['Name']} is on its way: {word} {jobs}. Watch it: p2vctl watch {watched}")
         return Exit.OK
     from p2vd.cli.watch import watch  # its libraries are slow to import
 
@@ -80,7 +87,7 @@ def migrate(client: Client, arguments: Arguments) -> Exit:
         outcome = watch(client, [path], quiet=arguments.json)
     except KeyboardInterrupt:
         raise CliError(
-            f"No longer watching; the migration goes on. Watch it again: p2vctl watch {jobs}",
+            f"No longer watching; the migration goes on. Watch it again: p2vctl watch {watched}",
             Exit.INTERRUPTED,
         ) from None
     if arguments.json:
@@ -103,7 +110,8 @@ def jobs(client: Client, arguments: Arguments) -> Exit:
 
 def show(client: Client, arguments: Arguments) -> Exit:
     """Show everything about one job, machine, source or volume group."""
-    item = find(arguments.object, client.objects(), (JOB, MACHINE, SOURCE, VOLUME_GROUP))
+    objects = client.objects()
+    item = find(arguments.object, objects, (JOB, MACHINE, SOURCE, VOLUME_GROUP))
     parts: dict[str, list[Any]] = {}
     if item.interface == SOURCE:
         (parts["Paths"],) = client.act(item.path, SOURCE, "GetPaths")
@@ -118,6 +126,8 @@ def show(client: Client, arguments: Arguments) -> Exit:
     for name, rows in parts.items():
         if rows:
             print("\n" + tables[name](rows))
+    if item.interface == MACHINE:
+        print("\n" + render.jobs([item, *jobs_of(item, objects)]))
     if item.interface == SOURCE:
         print("\n" + contents(item["Contents"]))
     return Exit.OK

@@ -65,10 +65,11 @@ def _names(item: Object) -> tuple[str, ...]:
 
 
 def jobs_of(item: Object, objects: Iterable[Object]) -> list[Object]:
-    """The jobs of a machine, or the job itself."""
+    """The jobs of a machine in the order of its disks, or the job itself."""
     if item.interface == JOB:
         return [item]
-    return [other for other in objects if other.path in item["Jobs"]]
+    by_path = {other.path: other for other in objects}
+    return [by_path[path] for path in item["Jobs"] if path in by_path]
 
 
 def machine_name(job: Object, objects: Iterable[Object]) -> str:

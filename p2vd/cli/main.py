@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from p2vd import __version__
-from p2vd.cli import commands, machine, policy, portals
+from p2vd.cli import commands, handover, machine, policy, portals
 from p2vd.cli.client import Client, CliError, Exit
 from p2vd.cli.filters import parse_filter
 
@@ -46,7 +46,13 @@ def build_parser() -> argparse.ArgumentParser:
     verb("vgs", commands.vgs, prints_json=True)
     verb("fabric", commands.fabric, prints_json=True)
     one = verb("plan", commands.plan, prints_json=True)
-    one.add_argument("source", metavar="SOURCE", help="the disk's id (its WWID), or its name of now")
+    one.add_argument(
+        "sources",
+        nargs="*",
+        metavar="SOURCE",
+        help="the machine's disks in its order: ids (WWIDs), or names of now; the first one boots",
+    )
+    one.add_argument("--machine", default="", metavar="RECORD", help="take the disks of a machine's record")
     one.add_argument(
         "--source-offline",
         action="store_true",
@@ -68,6 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
     target = one.add_mutually_exclusive_group(required=True)
     target.add_argument("--remove-target", action="store_true", help="remove the volume the job made")
     target.add_argument("--keep-target", action="store_true", help="keep the volume as it is")
+    handover.add_parsers(verb)
     verb("doctor", commands.doctor, prints_json=True)
     verb("reload", commands.reload)
     text = "The iSCSI portals that p2vd logs this host in to."

@@ -43,6 +43,11 @@ def of_machine(machine: Object, jobs: Sequence[Object]) -> Outcome | None:
         return Outcome(f"{name} is registered. See it: virsh dominfo {machine['Domain']}", Exit.OK)
     if machine["State"] in ("cancelled", "rolled-back"):
         return Outcome(f"{name} is {machine['State']}.", Exit.JOB_FAILED)
+    if machine["State"] == "ready" and machine["CutoverMode"] == "manual" and not machine["Error"][1]:
+        short = machine["Uuid"][:SHORT_ID]
+        return Outcome(
+            f"{name} is ready: all of it is copied. To register it: p2vctl cutover {short}", Exit.OK
+        )
     ended = of_jobs(jobs)
     if ended is not None and ended.status is not Exit.OK:
         return ended

@@ -307,54 +307,6 @@ def details(item: Object) -> str:
     return "\n\n".join(filter(None, (text, _next_step(item))))
 
 
-def plan(page: Mapping[str, Any]) -> str:
-    """A plan as one reads it before it runs."""
-    thin = f"thin in {page['Pool']}" if page["Pool"] else page["Provisioning"]
-    limit = f"{format_size(page['Bandwidth'])}/s" if page["Bandwidth"] else "no limit"
-    facts = (
-        ("Machine", page["MachineName"]),
-        (
-            "Source",
-            f"{page['SourceId']} ({format_size(page['SourceSize'])}, "
-            f"{page['SourceSectorSize']}-byte sectors, {page['Transport']})",
-        ),
-        ("Offline", "declared" if page["SourceOffline"] else "not declared"),
-        (
-            "Target",
-            f"{page['VolumeGroup']}/{page['LogicalVolume']}, {thin}, {format_size(page['TargetSize'])}",
-        ),
-        ("Space", f"up to {format_size(page['WorstCaseBytes'])} of {page['Pool'] or page['VolumeGroup']}"),
-        ("Policy", f"{page['Policy']} ({page['PolicyFile']})"),
-        ("Verify", page["Verify"]),
-        ("Bandwidth", limit),
-        (
-            "Domain",
-            f"{page['Hypervisor']}, {page['Cpus']} CPUs, {format_size(page['Memory'])} memory, "
-            f"{page['Firmware']}",
-        ),
-    )
-    lines = [f"Plan {page['Id']}", ""]
-    lines += [f"  {name.ljust(9)}  {value}" for name, value in facts]
-    lines += ["", "Steps", *(f"  {number}. {step}" for number, step in enumerate(page["Steps"], 1))]
-    lines += _choices(page.get("DomainChoices", ()))
-    if page["Warnings"]:
-        lines += ["", "Warnings", *(f"  ! {warning}" for warning in page["Warnings"])]
-    lines += ["", "Nothing was written. To run it:", f"  p2vctl migrate {page['Id']} --wait"]
-    return "\n".join(lines)
-
-
-def _choices(choices: Sequence[tuple[str, str, str]]) -> list[str]:
-    """How the virtual machine will look, with the reason of each choice; none from an older p2vd."""
-    if not choices:
-        return []
-    width = max(len(key) for key, _, _ in choices)
-    lines = ["", "Virtual machine"]
-    for key, value, why in choices:
-        first, *rest = textwrap.wrap(f"{value}. {why}", _WIDTH - width - 4, break_on_hyphens=False)
-        lines += [f"  {key.ljust(width)}  {first}", *(" " * (width + 4) + line for line in rest)]
-    return lines
-
-
 def _value(name: str, value: Any) -> str:
     if name in _SIZES:
         return f"{format_size(value)} ({value})" if value >= 1024 else str(value)
@@ -383,6 +335,21 @@ def _next_step(item: Object) -> str:
         return f"To go on: p2vctl retry {short}\nTo give up: p2vctl cancel {short} --remove-target"
     if item.interface == JOB and "user" in item["Holds"]:
         return f"To go on: p2vctl resume {item['Uuid'][:SHORT_ID]}"
-    if item.interface == MACHINE and item["Domain"]:
-        return f"The virtual machine: virsh dominfo {item['Domain']}"
+    if item.interface == MACHINE:
+        return _machine_next_step(item)
+    return ""
+
+
+def _machine_next_step(machine: Object) -> str:
+    short = machine["Uuid"][:SHORT_ID]
+    if machine["State"] == "ready" and machine["CutoverMode"] == "manual" and not machine["Error"][1]:
+        return f"To register it: p2vctl cutover {short}"
+    if machine["State"] == "registered":
+        return (
+            f"The virtual machine: virsh dominfo {machine['Domain']}\n"
+            f"To take it back: p2vctl rollback {short}\n"
+            f"To keep it for good, and remove its sources from this host: p2vctl accept {short}"
+        )
+    if machine["Domain"]:
+        return f"The virtual machine: virsh dominfo {machine['Domain']}"
     return ""

@@ -4,6 +4,7 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from p2vd.jobs.events import Event, JobAdded, JobChanged, MachineAdded, MachineChanged
 from p2vd.jobs.store import Store
@@ -91,6 +92,8 @@ class Board:
             return replace(after, end_time_us=now_us()) if after.stage in TERMINAL else after
 
         job = self.change(uuid, step)
+        if Stage.FAILED in (job.stage, before.stage) or job.stage is Stage.CANCELLED:
+            self.publish(MachineChanged(job.machine_uuid))  # it shows why it does not go on
         if job.stage is not before.stage:
             if error is None:
                 log.info("job %s: %s", uuid, job.stage.value)
@@ -177,23 +180,59 @@ class Board:
         self.publish(MachineChanged(uuid))
         return machine
 
+    def start_machine(self, uuid: str) -> None:
+        """Have a machine on its way, with the first of its jobs that is; idempotent."""
+        self._advance_once(uuid, MachineEvent.START, lambda machine: machine.state is MachineState.PLANNED)
+
+    def cancel_machine(self, uuid: str) -> None:
+        """End a machine, with the last of its jobs that is cancelled; idempotent."""
+
+        def is_over(machine: Machine) -> bool:
+            jobs = [self._store.job(job_uuid) for job_uuid in machine.jobs]
+            over = all(job.stage is Stage.CANCELLED for job in jobs)
+            return over and machine.state is not MachineState.CANCELLED
+
+        self._advance_once(uuid, MachineEvent.CANCELLED, is_over)
+
+    def _advance_once(self, uuid: str, event: MachineEvent, due: Callable[[Machine], bool]) -> None:
+        """Make a transition where it is due: several jobs of a machine may think of it at once."""
+        with self._lock:
+            if due(self._store.machine(uuid)):
+                self.advance_machine(uuid, event)
+
     def begin_registration(self, uuid: str) -> Machine:
         """Have a machine that is ready registered, if all its disks still are proven; return it."""
+        return self._hand_over(uuid) or self._store.machine(uuid)
+
+    def cutover(self, uuid: str, *, start: bool) -> Machine:
+        """Have a machine registered because the administrator says so; `start`: its domain started, too.
+
+        Raises NotFound, and IllegalTransition where the machine is not ready, or a disk no longer proven.
+        """
+        machine = self._hand_over(uuid, start=start)
+        if machine is None:
+            now = self._store.machine(uuid)
+            raise IllegalTransition(f"Machine {now.name}", now.state.value, "cutover")
+        return machine
+
+    def _hand_over(self, uuid: str, **also: bool) -> Machine | None:
         with self._lock:  # as `cancel` has it: one of the two comes first
             machine = self._store.machine(uuid)
             jobs = [self._store.job(job_uuid) for job_uuid in machine.jobs]
             if machine.state is not MachineState.READY or any(job.stage is not Stage.PROVEN for job in jobs):
-                return machine
-            machine = self._store.change_machine(
-                uuid, lambda stored: advance_machine(stored, MachineEvent.REGISTER)
-            )
-        log.info("machine %s: %s", machine.name, machine.state.value)
-        self.publish(MachineChanged(uuid))
-        return machine
+                return None
+            return self.advance_machine(uuid, MachineEvent.REGISTER, None, handed_over=True, **also)
 
-    def advance_machine(self, uuid: str, event: MachineEvent, error: JobError | None = None) -> Machine:
-        """Make a transition of a machine. Raises IllegalTransition; then nothing has changed."""
-        machine = self.change_machine(uuid, lambda machine: advance_machine(machine, event, error))
+    def advance_machine(
+        self, uuid: str, event: MachineEvent, error: JobError | None = None, **also: Any
+    ) -> Machine:
+        """Make a transition of a machine, and with it `also` change fields that go along with it.
+
+        Raises IllegalTransition; then nothing has changed.
+        """
+        machine = self.change_machine(
+            uuid, lambda stored: replace(advance_machine(stored, event, error), **also)
+        )
         if error is None:
             log.info("machine %s: %s", machine.name, machine.state.value)
         else:

@@ -11,8 +11,8 @@ from p2vd.jobs.services import Services
 class Crew:
     """Thread-safe."""
 
-    def __init__(self, services: Services, on_end: Callable[[], None]) -> None:
-        """`on_end` is called on a job's own thread when the job has nothing left to do."""
+    def __init__(self, services: Services, on_end: Callable[[str], None]) -> None:
+        """`on_end` is called with a job's UUID, on its own thread, when it has nothing left to do."""
         self._services = services
         self._on_end = on_end
         self._lock = threading.Lock()

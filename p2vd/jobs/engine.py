@@ -5,17 +5,16 @@ Each call returns at once: work happens on the jobs' own threads and on the scan
 
 import logging
 import threading
-import uuid as uuids
 from collections.abc import Callable, Mapping, Sequence
 
 from p2vd.config import QuarantineMode
 from p2vd.jobs.checkup import Checkup
-from p2vd.jobs.contents_keeper import FRESH_S
 from p2vd.jobs.crew import Crew
 from p2vd.jobs.events import Event, InventoryChanged, PolicyErrorsChanged
 from p2vd.jobs.host_maps import maps_in_use, target_maps
-from p2vd.jobs.known_passport import known_passport
+from p2vd.jobs.machine_desk import MachineDesk
 from p2vd.jobs.passports import Passports
+from p2vd.jobs.planner import Planner
 from p2vd.jobs.policies import PolicyKeeper
 from p2vd.jobs.portals import Portals
 from p2vd.jobs.scheduler import Scheduler
@@ -25,24 +24,22 @@ from p2vd.jobs.windows import WindowKeeper
 from p2vd.model.contents import Findings
 from p2vd.model.disk import Source
 from p2vd.model.doctor import Finding
-from p2vd.model.errors import IllegalTransition, InvalidArgument, NotFound, P2vdError, Reason, Refused
+from p2vd.model.errors import IllegalTransition, InvalidArgument, NotFound, P2vdError
 from p2vd.model.inventory import Difference, Inventory
 from p2vd.model.job import Activity, Caller, Hold, Job, Machine, MachineState, Stage
 from p2vd.model.limits import Waiting
 from p2vd.model.plan import Plan
 from p2vd.model.rule import RuleMatch, RuleView
-from p2vd.planning.contents import findings, under_examination
+from p2vd.planning.contents import findings
 from p2vd.planning.doctor import diagnose
-from p2vd.planning.plan import PlanRequest, make_plan, recheck
 from p2vd.policy.match import first_match
-from p2vd.policy.names import default_machine_name
-from p2vd.system.clock import now_us
 
 log = logging.getLogger(__name__)
 
 # A call is answered within a second.
-_LOOK_AGAIN_S = 0.8
 _DOCTOR_S = 0.9
+
+_DESK_STOP_S = 0.5
 
 
 class Engine:
@@ -55,7 +52,9 @@ class Engine:
         self._board = services.board
         self._policies = policies
         self._lock = threading.RLock()
-        self._crew = Crew(services, self._schedule)
+        self._planner = Planner(services, self._lock)
+        self._desk = MachineDesk(services)
+        self._crew = Crew(services, self._job_ended)
         self._scheduler = Scheduler(
             services.board, services.inventory, services.config.all_limits, self._crew.nudge
         )
@@ -78,23 +77,28 @@ class Engine:
             if job.stage not in TERMINAL or self._unfinished(job):
                 log.info("job %s: resumed in stage %s", job.uuid, job.stage.value)
                 self._crew.nudge(job.uuid)
+        self._desk.start()
 
     def _unfinished(self, job: Job) -> bool:
         if job.stage is not Stage.PROVEN:
             return bool(job.source_set_read_only)
-        state = self._board.machine(job.machine_uuid).state
-        return state in (MachineState.COPYING, MachineState.READY, MachineState.REGISTERING)
+        return not job.finished and self._board.machine(job.machine_uuid).state is MachineState.COPYING
+
+    def _job_ended(self, uuid: str) -> None:
+        self._desk.job_ended(uuid)
+        self._schedule()
 
     def stop(self) -> None:
         """Have every worker commit a checkpoint and end; give up on those stuck in the kernel.
 
-        Returns within the configured stop timeout and a second.
+        Returns within the configured stop timeout and two seconds.
         """
         self._services.inventory.stop()
         self._services.contents.stop()
         self.portals.stop()
         self._windows.stop()
         self._crew.stop(self._services.config.stop_timeout_s)
+        self._desk.stop(_DESK_STOP_S)
 
     def _schedule(self) -> None:
         """Let as many jobs work as the limits allow; the others wait with the hold `slot`."""
@@ -108,7 +112,7 @@ class Engine:
 
     def inventory(self) -> Inventory:
         """What the last scan saw, with what is known of the disks' contents."""
-        return self._services.contents.attach(self._services.inventory.current())
+        return self._planner.inventory()
 
     def matched_policy(self, source: Source) -> str:
         """The name of the first policy rule that matches, or an empty string."""
@@ -154,11 +158,11 @@ class Engine:
 
     def machines(self) -> tuple[Machine, ...]:
         """All machines, oldest first."""
-        return self._board.machines()
+        return tuple(self._desk.shown(machine) for machine in self._board.machines())
 
     def machine(self, uuid: str) -> Machine:
-        """One machine. Raises NotFound."""
-        return self._board.machine(uuid)
+        """One machine, with what keeps it from going on. Raises NotFound."""
+        return self._desk.shown(self._board.machine(uuid))
 
     def pool_reserved(self, vg_uuid: str, pool: str) -> int:
         """Bytes of a pool that running jobs have been granted and not used yet."""
@@ -223,41 +227,16 @@ class Engine:
     def _act_on(self, inventory: Inventory, changed: Difference | None) -> None:
         self._keep_unknown(inventory)
         sources = [s for s in inventory.sources if changed is None or s.id in changed.sources]
-        matched = [source for source in sources if self._may_touch(source)]
+        matched = [source for source in sources if self._planner.may_touch(source)]
         self._services.quarantine.add_sources(matched)
         with self._lock:  # no job shall begin in between: its source is its own
-            held = self._held_sources()
+            held = self._planner.held_sources()
             wanted = [source for source in matched if source.id not in held]
             self._services.contents.want(wanted, held, None if changed is None else changed.sources)
 
     def contents_changed(self, source_ids: frozenset[str]) -> None:
         """Tell the subscribers that more is known of what is on these sources."""
         self._board.publish(InventoryChanged(Difference(sources=source_ids)))
-
-    def _may_touch(self, source: Source, machine_name: str = "") -> bool:
-        """Whether a policy matches a source that nobody uses: any other is never touched."""
-        return not source.reasons and first_match(self._policies.current(), source, machine_name) is not None
-
-    def _held_sources(self) -> frozenset[str]:
-        """The ids of the sources that jobs have."""
-        ended = (Stage.PROVEN, Stage.CANCELLED)
-        return frozenset(job.plan.source.id for job in self._board.jobs() if job.stage not in ended)
-
-    def _look_again(self, source_id: str, machine_name: str, max_age_s: float = 0.0) -> None:
-        """Have the source's contents read anew unless they just were. Raises Refused while that lasts.
-
-        Not where the inventory is stale: then it is not known who uses the source, and no plan is made.
-        """
-        inventory = self._services.inventory.current()
-        try:
-            source = inventory.source(source_id)
-        except NotFound:
-            return
-        touchable = not inventory.stale_since_us and self._may_touch(source, machine_name)
-        if source.id in self._held_sources() or not touchable:
-            return
-        if not self._services.contents.refresh(source, _LOOK_AGAIN_S, max_age_s):
-            raise Refused(f"Source {source}", (under_examination(source),))
 
     def _keep_unknown(self, inventory: Inventory) -> None:
         quarantine = self._services.quarantine
@@ -272,58 +251,15 @@ class Engine:
 
     def plan(self, source_ids: Sequence[str], options: Mapping[str, object], caller: Caller) -> Plan:
         """Return what would be done, and keep it. Raises InvalidArgument, NotFound, Refused."""
-        if len(source_ids) != 1:
-            raise InvalidArgument("sources", "name exactly one source: machines of many disks come later")
-        request = PlanRequest(
-            source_id=source_ids[0],
-            machine_name=str(options.get("name", "")),
-            source_offline=bool(options.get("source-offline", False)),
-        )
-        self._look_again(request.source_id, request.machine_name)
-        inventory = self.inventory()
-        name = request.machine_name or default_machine_name(inventory.source(request.source_id))
-        passport = known_passport(self._services.store, name)
-        plan = make_plan(request, inventory, self._policies.current(), passport)
-        self._refuse_second_job(plan)
-        return self._services.store.put_plan(plan)
+        return self._planner.plan(source_ids, options)
 
     def migrate(self, plan_id: str, options: Mapping[str, object], caller: Caller) -> Machine:
         """Start what the plan says. Raises NotFound, PlanOutdated, Refused."""
-        plan = self._services.store.plan(plan_id)
-        self._look_again(plan.source.id, plan.machine_name, FRESH_S)
-        with self._lock:
-            self._refuse_second_job(plan)
-            passport = known_passport(self._services.store, plan.machine_name)
-            recheck(plan, self.inventory(), self._policies.current(), passport)
-            job_uuid = str(uuids.uuid4())
-            machine = Machine(str(uuids.uuid4()), plan.machine_name, jobs=(job_uuid,), plan_id=plan.id)
-            job = Job(
-                job_uuid,
-                machine.uuid,
-                plan,
-                started_by=caller,
-                offline_declared_us=now_us() if plan.source_offline else 0,
-                start_time_us=now_us(),
-            )
-            self._services.contents.release(plan.source.id)
-            self._board.add(machine, (job,))
+        machine = self._planner.make_machine(plan_id, caller)
+        for job_uuid in machine.jobs:
             self._crew.nudge(job_uuid)
         self._schedule()
         return machine
-
-    def _refuse_second_job(self, plan: Plan) -> None:
-        for job in self._board.jobs():
-            if job.plan.source.id == plan.source.id and job.stage not in (Stage.PROVEN, Stage.CANCELLED):
-                raise Refused(
-                    f"Source {plan.source.id}",
-                    (
-                        Reason(
-                            "job-exists",
-                            f"Job {job.uuid} has it already and is {job.stage.value}: "
-                            f"retry it or cancel it (p2vctl cancel {job.uuid}).",
-                        ),
-                    ),
-                )
 
     def pause(self, uuid: str, caller: Caller) -> None:
         """Hold the job until `resume`, also over a restart. Raises NotFound, IllegalTransition."""
@@ -348,7 +284,7 @@ class Engine:
         """Re-enter the stage that failed, or a failed registration. Raises NotFound, IllegalTransition."""
         job = self._board.job(uuid)
         machine = self._board.machine(job.machine_uuid)
-        if not (job.stage is Stage.PROVEN and machine.state is MachineState.READY):
+        if not (job.stage is Stage.PROVEN and self._desk.retry(machine)):
             self._board.advance(uuid, JobEvent.RETRY)
         self._schedule()
         self._crew.nudge(uuid)
@@ -358,6 +294,18 @@ class Engine:
         self._board.cancel(uuid, keep_target=keep_target)
         self._crew.nudge(uuid)
         self._schedule()
+
+    def cutover(self, machine_uuid: str, start: bool, caller: Caller) -> None:
+        """Register a machine that is ready; `start`: its domain, too. Raises NotFound, IllegalTransition."""
+        self._desk.cutover(machine_uuid, start, caller)
+
+    def rollback(self, machine_uuid: str, caller: Caller) -> None:
+        """Take a registered machine back from the hypervisor. Raises NotFound, IllegalTransition."""
+        self._desk.rollback(machine_uuid, caller)
+
+    def accept(self, machine_uuid: str, caller: Caller) -> None:
+        """End a registered machine's way back. Raises NotFound, IllegalTransition."""
+        self._desk.accept(machine_uuid, caller)
 
     def set_bandwidth(self, uuid: str, bytes_per_s: int) -> None:
         """Limit a running copy, 0: not at all. Lasts until the daemon restarts. Raises NotFound."""

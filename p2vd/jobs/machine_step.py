@@ -1,4 +1,7 @@
-"""From the last proven disk to the registered machine: once, all or nothing (design: §5)."""
+"""A machine from its last proven disk on: registered once, all or nothing; taken back, accepted (design: §5).
+
+Each step may be cut off at any line and done again: what it is about is durable before it begins.
+"""
 
 import logging
 from dataclasses import replace
@@ -6,55 +9,145 @@ from dataclasses import replace
 from p2vd.domain.define import define
 from p2vd.domain.definition import DomainDisk
 from p2vd.domain.libvirt_xml import libvirt_xml
-from p2vd.jobs.known_passport import known_passport
-from p2vd.jobs.services import Services
+from p2vd.jobs.accept_step import remove_sources
+from p2vd.jobs.control import MustWait, TryAgain
+from p2vd.jobs.inventory_keeper import ScanFailed
+from p2vd.jobs.services import Hypervisor, Services
 from p2vd.jobs.targets import find_target
 from p2vd.jobs.transitions import MachineEvent
 from p2vd.model.errors import P2vdError
-from p2vd.model.job import JobError, Machine, MachineState, Stage
+from p2vd.model.job import Job, JobError, Machine, MachineState, Stage
+from p2vd.model.plan import Cutover
+from p2vd.registration.errors import LibvirtUnreachable
+from p2vd.system.command import CommandTimedOut
 
 log = logging.getLogger(__name__)
 
+PASSING = (LibvirtUnreachable, MustWait, TryAgain, ScanFailed, CommandTimedOut)
+"""What goes by without the administrator's doing, at least not at p2vd: it is tried again."""
 
-def advance_machine(services: Services, uuid: str) -> None:
-    """Register the machine if all its disks are proven. Idempotent; a failure is noted in the machine.
 
-    A definition that failed never repeats a copy: the machine goes back to `ready` with the cause,
-    and is registered at the next start of the daemon or by `Retry`.
+def go_on(services: Services, uuid: str) -> None:
+    """Do what the machine's state asks for. Idempotent; a failure is noted in the machine.
+
+    Raises what is PASSING, after it was noted: then this is to be called again.
+    """
+    match services.board.machine(uuid).state:
+        case MachineState.COPYING | MachineState.READY | MachineState.REGISTERING:
+            _register(services, uuid)
+        case MachineState.ROLLING_BACK:
+            _roll_back(services, uuid)
+        case MachineState.ACCEPTING:
+            _accept(services, uuid)
+
+
+def waits_for_cutover(machine: Machine) -> bool:
+    """Whether a machine that is ready is registered only when the administrator says so."""
+    return machine.cutover is Cutover.MANUAL and not machine.handed_over
+
+
+def withdraw(services: Services, machine: Machine) -> None:
+    """Before a disk of an unregistered machine is given up: undefine what a cut-off registration left.
+
+    Raises DomainRunning, and whatever else undefining raises.
+    """
+    if machine.handed_over:
+        _hypervisor(services, machine).undefine(machine.uuid)
+
+
+def _register(services: Services, uuid: str) -> None:
+    """Register the machine if all its disks are proven.
+
+    A definition that failed never repeats a copy: the machine goes back to `ready` with the cause. What
+    is not PASSING waits there for `Retry`, `Cutover` or the next start of the daemon.
     """
     board = services.board
     machine = board.machine(uuid)
-    if any(job.stage is not Stage.PROVEN for job in board.machine_jobs(machine)):
-        return
     if machine.state is MachineState.COPYING:
-        board.advance_machine(uuid, MachineEvent.ALL_PROVEN)
-    machine = board.begin_registration(uuid)
+        if not all(job.stage is Stage.PROVEN and job.finished for job in board.machine_jobs(machine)):
+            return
+        machine = board.advance_machine(uuid, MachineEvent.ALL_PROVEN)
+    if machine.state is MachineState.READY and not waits_for_cutover(machine):
+        machine = board.begin_registration(uuid)
     if machine.state is not MachineState.REGISTERING:
         return
     try:
         _define(services, machine)
-    except P2vdError as error:
-        board.advance_machine(uuid, MachineEvent.REGISTRATION_FAILED, JobError(error.name, str(error)))
-    else:
         board.change_machine(uuid, lambda stored: replace(stored, domain_uuid=stored.uuid))
-        board.advance_machine(uuid, MachineEvent.REGISTERED)
+        problem = _start(services, machine)
+    except P2vdError as error:
+        board.advance_machine(uuid, MachineEvent.REGISTRATION_FAILED, _cause(error), domain_uuid="")
+        if isinstance(error, PASSING):
+            raise
+    else:
+        board.advance_machine(uuid, MachineEvent.REGISTERED, problem)
 
 
 def _define(services: Services, machine: Machine) -> None:
-    jobs = services.board.machine_jobs(machine)
-    options = jobs[0].plan.domain
-    disks = []
-    for job in jobs:
-        target = find_target(services, job)
-        disks.append(
-            DomainDisk(
-                devnode=f"/dev/{target.vg.name}/{target.lv.name}",
-                serial=job.plan.source.wwid or job.plan.source.id,
-                thin=bool(target.lv.pool),
-                sector_size=job.plan.source.sector_size,
-                size_bytes=job.plan.target.size_bytes,
-            )
-        )
-    passport = known_passport(services.store, machine.name)
-    definition = define(machine.name, machine.uuid, passport, disks, options)
-    services.libvirt(options.uri).define(libvirt_xml(definition), machine.uuid)
+    plan = services.store.plan(machine.plan_id)
+    disks = tuple(_disk(services, job) for job in services.board.machine_jobs(machine))
+    definition = define(machine.name, machine.uuid, machine.hardware, disks, plan.domain)
+    services.libvirt(plan.domain.uri).define(libvirt_xml(definition), machine.uuid)
+
+
+def _disk(services: Services, job: Job) -> DomainDisk:
+    target, source = find_target(services, job), job.plan.source
+    return DomainDisk(
+        devnode=f"/dev/{target.vg.name}/{target.lv.name}",
+        serial=source.wwid or source.id,
+        thin=bool(target.lv.pool),
+        sector_size=source.sector_size,
+        size_bytes=job.plan.target.size_bytes,
+    )
+
+
+def _start(services: Services, machine: Machine) -> JobError | None:
+    """Start the domain if that was asked for; a domain that does not start is registered all the same."""
+    if not machine.start:
+        return None
+    try:
+        _hypervisor(services, machine).start(machine.uuid)
+    except PASSING:
+        raise
+    except P2vdError as error:
+        return JobError(error.name, f"It is registered, but was not started. {error}")
+    return None
+
+
+def _roll_back(services: Services, uuid: str) -> None:
+    board = services.board
+    machine = board.machine(uuid)
+    try:
+        _hypervisor(services, machine).undefine(machine.uuid)
+    except PASSING as error:
+        _note(services, uuid, error)
+        raise
+    except P2vdError as error:
+        board.advance_machine(uuid, MachineEvent.ROLLBACK_FAILED, _cause(error))
+    else:
+        board.advance_machine(uuid, MachineEvent.ROLLED_BACK, domain_uuid="", handed_over=False)
+
+
+def _accept(services: Services, uuid: str) -> None:
+    board = services.board
+    try:
+        unmap = remove_sources(services, board.machine(uuid))
+    except PASSING as error:
+        _note(services, uuid, error)
+        raise
+    except P2vdError as error:
+        board.advance_machine(uuid, MachineEvent.ACCEPTANCE_FAILED, _cause(error))
+    else:
+        board.advance_machine(uuid, MachineEvent.ACCEPTED, unmap=unmap)
+
+
+def _hypervisor(services: Services, machine: Machine) -> Hypervisor:
+    return services.libvirt(services.store.plan(machine.plan_id).domain.uri)
+
+
+def _note(services: Services, uuid: str, error: P2vdError) -> None:
+    services.board.change_machine(uuid, lambda stored: replace(stored, error=_cause(error)))
+
+
+def _cause(error: P2vdError) -> JobError:
+    return JobError(error.name, str(error))

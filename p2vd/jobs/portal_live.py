@@ -1,23 +1,19 @@
-"""A portal of this moment, what is done for it, and how it looks to others."""
+"""A portal of this moment, and how it looks to others."""
 
-import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-import tenacity
-
 from p2vd.discovery.iscsi import Session
 from p2vd.discovery.iscsiadm import Iscsiadm
 from p2vd.jobs.lun_rescan import LunRescan
 from p2vd.jobs.portal_remove import PortalRemoval
+from p2vd.jobs.task import Task
 from p2vd.model.disk import Portal
 from p2vd.model.errors import P2vdError
 from p2vd.model.inventory import Inventory
 from p2vd.model.portal import Node, PortalRecord, PortalSession, PortalState, PortalView, RescanReport, Route
-
-_LONGEST_WAIT_S = 60.0
 
 
 @dataclass(eq=False)
@@ -29,41 +25,6 @@ class PortalFault(P2vdError):
     template: ClassVar[str] = (
         "p2vd has a fault at the portal {portal} ({problem}). The log says more: journalctl -u p2vd"
     )
-
-
-@dataclass
-class Task:
-    """What is done for a portal now, on a thread of its own. `cancel` ends its waits."""
-
-    cancel: threading.Event = field(default_factory=threading.Event)
-    thread: threading.Thread | None = None
-
-    def repeat(
-        self,
-        step: Callable[[], None],
-        passing: tuple[type[P2vdError], ...],
-        on_wait: Callable[[BaseException | None], None],
-        first_wait_s: float,
-    ) -> None:
-        """Repeat `step` while it fails with what is `passing`, with growing pauses, until cancelled.
-
-        Raises what `step` raised last.
-        """
-        retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(passing),
-            wait=tenacity.wait_exponential(multiplier=first_wait_s, max=_LONGEST_WAIT_S),
-            stop=tenacity.stop_when_event_set(self.cancel),
-            sleep=tenacity.sleep_using_event(self.cancel),
-            before_sleep=lambda state: on_wait(state.outcome.exception() if state.outcome else None),
-            reraise=True,
-        )
-        retrying(step)
-
-    def end(self) -> None:
-        """Cancel, and wait until it is over: at most for the command under way."""
-        self.cancel.set()
-        if self.thread is not None:
-            self.thread.join()
 
 
 @dataclass

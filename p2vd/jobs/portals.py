@@ -18,9 +18,10 @@ from p2vd.discovery.iscsi import Session
 from p2vd.discovery.iscsi_errors import IscsiTransient, LoginRejected, PortalUnreachable
 from p2vd.jobs.events import Event, PortalChanged
 from p2vd.jobs.portal_connect import Connector
-from p2vd.jobs.portal_live import Live, PortalFault, PortalTools, Task, by_hosts
+from p2vd.jobs.portal_live import Live, PortalFault, PortalTools, by_hosts
 from p2vd.jobs.portal_request import PortalRequest
 from p2vd.jobs.store import Store
+from p2vd.jobs.task import Task
 from p2vd.model.errors import IllegalTransition, InvalidArgument, NotFound, P2vdError
 from p2vd.model.portal import PortalRecord, PortalState, PortalView, parse_portal
 

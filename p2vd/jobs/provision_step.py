@@ -4,7 +4,6 @@ import logging
 from dataclasses import replace
 
 from p2vd.jobs.control import Interrupted
-from p2vd.jobs.known_passport import known_passport
 from p2vd.jobs.services import Services
 from p2vd.jobs.signals import Signals
 from p2vd.jobs.targets import devices_of, find_source, read_vg
@@ -12,7 +11,7 @@ from p2vd.jobs.transitions import JobEvent
 from p2vd.model.errors import PlanOutdated
 from p2vd.model.job import Activity, Job
 from p2vd.model.lvm import Lv, Vg
-from p2vd.planning.plan import recheck
+from p2vd.planning.plan import recheck_disk
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +30,7 @@ def provision(services: Services, signals: Signals, job: Job) -> None:
     vg = read_vg(services, job)
     lv = services.volumes.adopt(job.uuid, vg)
     if lv is None:
-        passport = known_passport(services.store, job.plan.machine_name)
-        recheck(job.plan, inventory, services.policies(), passport)
+        recheck_disk(job.plan, inventory, services.policies())
         target = job.plan.target
         services.volumes.create(job.uuid, target, vg, signals.late(services.board, job.uuid))
         vg = read_vg(services, job)

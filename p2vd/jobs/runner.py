@@ -9,14 +9,14 @@ from p2vd.jobs import source_guard
 from p2vd.jobs.control import Interrupted, MustWait, TryAgain
 from p2vd.jobs.copy_step import copy
 from p2vd.jobs.inventory_keeper import ScanFailed
-from p2vd.jobs.machine_step import advance_machine
+from p2vd.jobs.machine_step import withdraw
 from p2vd.jobs.provision_step import finish, provision, remove_target
 from p2vd.jobs.services import Services
 from p2vd.jobs.signals import Signals
-from p2vd.jobs.transitions import JobEvent, MachineEvent
+from p2vd.jobs.transitions import JobEvent
 from p2vd.model.disk import Source
 from p2vd.model.errors import P2vdError
-from p2vd.model.job import Activity, Hold, Job, JobError, MachineState, Stage
+from p2vd.model.job import Activity, Hold, Job, JobError, Stage
 from p2vd.records.receipt import write_receipt
 from p2vd.system.command import ChangeUnknown, CommandTimedOut
 
@@ -28,13 +28,13 @@ _OTHERS_DECIDE = frozenset({Hold.USER, Hold.WINDOW, Hold.SLOT})
 
 
 class JobRunner:
-    """Drives one job. `on_end` is called on the job's own thread when it has nothing left to do.
+    """Drives one job. `on_end` is called with its UUID, on its own thread, when it has nothing left to do.
 
     Last of all `retire` is asked whether the thread may end: not where somebody wanted something meanwhile.
     """
 
     def __init__(
-        self, services: Services, uuid: str, retire: Callable[[], bool], on_end: Callable[[], None]
+        self, services: Services, uuid: str, retire: Callable[[], bool], on_end: Callable[[str], None]
     ) -> None:
         self._services = services
         self._uuid = uuid
@@ -72,7 +72,7 @@ class JobRunner:
                     continue
                 if self._step(job):
                     board.set_activity(self._uuid, Activity.IDLE)
-                    self._on_end()
+                    self._on_end(self._uuid)
                     # From here another runner may have the job, and a stop of the daemon waits no longer.
                     if self._retire():
                         return
@@ -116,8 +116,7 @@ class JobRunner:
         match job.stage:
             case Stage.PLANNED:
                 services.board.advance(job.uuid, JobEvent.START)
-                if services.board.machine(job.machine_uuid).state is MachineState.PLANNED:
-                    services.board.advance_machine(job.machine_uuid, MachineEvent.START)
+                services.board.start_machine(job.machine_uuid)
             case Stage.PROVISIONING:
                 services.board.set_activity(job.uuid, Activity.RUNNING)
                 provision(services, signals, job)
@@ -128,18 +127,19 @@ class JobRunner:
                 self._release_source(job)
                 write_receipt(services.board.job(job.uuid), services.job_directory(job))
                 self._clear_holds(job)
-                advance_machine(services, job.machine_uuid)
+                services.board.change(job.uuid, lambda stored: replace(stored, finished=True))
                 return True
             case Stage.FAILED:
                 self._release_source(job)
                 return True
             case Stage.CANCELLING:
+                withdraw(services, services.board.machine(job.machine_uuid))
                 if not job.keep_target:
                     remove_target(services, signals, job)
                 self._release_source(job)
                 self._clear_holds(job)
                 services.board.advance(job.uuid, JobEvent.CANCELLED)
-                self._cancel_machine(job)
+                services.board.cancel_machine(job.machine_uuid)
                 return True
             case Stage.CANCELLED:
                 return True
@@ -153,9 +153,3 @@ class JobRunner:
     def _clear_holds(self, job: Job) -> None:
         if self._services.board.job(job.uuid).holds:
             self._services.board.change(job.uuid, lambda stored: replace(stored, holds=frozenset()))
-
-    def _cancel_machine(self, job: Job) -> None:
-        board = self._services.board
-        machine = board.machine(job.machine_uuid)
-        if all(each.stage is Stage.CANCELLED for each in board.machine_jobs(machine)):
-            board.advance_machine(machine.uuid, MachineEvent.CANCELLED)

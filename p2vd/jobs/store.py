@@ -5,6 +5,7 @@ before anyone is told. Values are JSON of the model, so that a daemon of version
 version N-1 left; `user_version` guards against a newer file.
 """
 
+import json
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from p2vd.model.passport import Passport
 from p2vd.model.plan import Plan
 from p2vd.model.portal import PortalRecord
 
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = """
 CREATE TABLE record (
     number INTEGER PRIMARY KEY, kind TEXT NOT NULL, id TEXT NOT NULL, value TEXT NOT NULL, UNIQUE (kind, id)
@@ -65,6 +66,25 @@ class Store:
             raise StoreDamaged(str(path), f"it was written by a newer p2vd (format {version})")
         if version == 0:
             self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={_VERSION}; COMMIT;")
+        elif version == 1:
+            self._from_version_1()
+
+    def _from_version_1(self) -> None:
+        """A plan was one disk's then; jobs read as they are. Raises StoreDamaged, with nothing changed."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            for key, text in self._db.execute("SELECT id, value FROM record WHERE kind = 'plan'").fetchall():
+                disk = json.loads(text)
+                keys = ("id", "machine_name", "domain", "digest_parts", "steps", "warnings")
+                plan = {name: disk[name] for name in keys} | {"disks": [disk]}
+                self._db.execute(
+                    "UPDATE record SET value = ? WHERE kind = 'plan' AND id = ?", (json.dumps(plan), key)
+                )
+            self._db.execute(f"PRAGMA user_version={_VERSION}")
+        except (ValueError, KeyError, TypeError) as error:
+            self._db.execute("ROLLBACK")
+            raise StoreDamaged(str(self._path), f"a plan of format 1: {error!r}") from error
+        self._db.execute("COMMIT")
 
     def close(self) -> None:
         """Close the file; the store is of no use afterwards."""

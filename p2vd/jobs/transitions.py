@@ -35,6 +35,12 @@ class MachineEvent(enum.Enum):
     REGISTERED = "end of registration"
     REGISTRATION_FAILED = "failed registration"
     CANCELLED = "cancellation of all disks"
+    ROLL_BACK = "rollback"
+    ROLLED_BACK = "end of rollback"
+    ROLLBACK_FAILED = "failed rollback"
+    ACCEPT = "acceptance"
+    ACCEPTED = "end of acceptance"
+    ACCEPTANCE_FAILED = "failed acceptance"
 
 
 _S, _E = Stage, JobEvent
@@ -71,6 +77,12 @@ _MACHINE: dict[tuple[MachineState, MachineEvent], MachineState] = {
     (_MS.READY, _ME.CANCELLED): _MS.CANCELLED,
     (_MS.REGISTERING, _ME.REGISTERED): _MS.REGISTERED,
     (_MS.REGISTERING, _ME.REGISTRATION_FAILED): _MS.READY,
+    (_MS.REGISTERED, _ME.ROLL_BACK): _MS.ROLLING_BACK,
+    (_MS.ROLLING_BACK, _ME.ROLLED_BACK): _MS.ROLLED_BACK,
+    (_MS.ROLLING_BACK, _ME.ROLLBACK_FAILED): _MS.REGISTERED,
+    (_MS.REGISTERED, _ME.ACCEPT): _MS.ACCEPTING,
+    (_MS.ACCEPTING, _ME.ACCEPTED): _MS.ACCEPTED,
+    (_MS.ACCEPTING, _ME.ACCEPTANCE_FAILED): _MS.REGISTERED,
 }
 
 TERMINAL = frozenset({Stage.PROVEN, Stage.FAILED, Stage.CANCELLED})

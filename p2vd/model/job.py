@@ -4,7 +4,8 @@ import enum
 from dataclasses import dataclass, field
 
 from p2vd.model.copying import Progress
-from p2vd.model.plan import Plan
+from p2vd.model.passport import Passport
+from p2vd.model.plan import Cutover, DiskPlan
 
 
 class Stage(enum.Enum):
@@ -49,6 +50,8 @@ class MachineState(enum.Enum):
     READY = "ready"
     REGISTERING = "registering"
     REGISTERED = "registered"
+    ROLLING_BACK = "rolling-back"
+    ACCEPTING = "accepting"
     ACCEPTED = "accepted"
     ROLLED_BACK = "rolled-back"
     CANCELLED = "cancelled"
@@ -77,12 +80,13 @@ class Job:
     `checkpoint_begun`: a worker has committed to the checkpoint, so a missing one was lost.
     `bad_ranges`: byte offset and length of what could not be read of the source, and is zero.
     `fruitless_exits` counts workers in a row that ended without progress. `source_set_read_only`
-    names the devices that this job set read-only and has to set back.
+    names the devices that this job set read-only and has to set back. `finished`: it is proven, its
+    volume is released, its source set back, and its receipt written.
     """
 
     uuid: str
     machine_uuid: str
-    plan: Plan
+    plan: DiskPlan
     stage: Stage = Stage.PLANNED
     holds: frozenset[Hold] = frozenset()
     failed_stage: Stage | None = None
@@ -101,16 +105,28 @@ class Job:
     offline_declared_us: int = 0
     start_time_us: int = 0
     end_time_us: int = 0
+    finished: bool = False
 
 
 @dataclass(frozen=True)
 class Machine:
-    """A physical machine on its way to a virtual one: its jobs, and the domain that was defined."""
+    """A physical machine on its way to a virtual one: its jobs in the order of its disks, and the domain.
+
+    `hardware`: what the physical machine was, as the plan saw it, so that what was shown is defined
+    whatever is imported meanwhile. `handed_over`: its registration was begun, by itself or by `Cutover`,
+    and there may be a domain. `start`: the domain is to be started once it is registered. `unmap`: WWIDs of
+    sources whose paths were removed from this host: the array may unmap them.
+    """
 
     uuid: str
     name: str
     state: MachineState = MachineState.PLANNED
     jobs: tuple[str, ...] = ()
     plan_id: str = ""
+    hardware: Passport | None = None
     domain_uuid: str = ""
     error: JobError | None = None
+    cutover: Cutover = Cutover.AUTO
+    handed_over: bool = False
+    start: bool = False
+    unmap: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""A plan: what would be done to one disk, and for which virtual machine."""
+"""A plan: what would be done to the disks of a machine, and for which virtual machine."""
 
 import enum
 from dataclasses import dataclass
@@ -48,6 +48,13 @@ class VirtType(enum.Enum):
 
     KVM = "kvm"
     QEMU = "qemu"
+
+
+class Cutover(enum.Enum):
+    """When a machine whose disks are proven is registered: by itself, or when the administrator says so."""
+
+    AUTO = "auto"
+    MANUAL = "manual"
 
 
 @dataclass(frozen=True)
@@ -128,12 +135,12 @@ class DomainOptions:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """One disk's way. `id` is a hash of all that must not change before it runs (design: §7).
+class DiskPlan:
+    """One disk's way; it is disk `number` (from 1) `of` so many. `id` is that of the plan it is a part of.
 
-    `digest_parts` is what was hashed, in order, so that a plan that no longer holds can name the
-    difference. `worst_case_bytes`: what the copy may take of its pool or VG at most. `domain`: with what
-    was left to the passport filled in; `domain_choices`: how the virtual machine will look, and why.
+    `digest_parts` is what of this disk must not change before it is made, in order, so that a plan that
+    no longer holds can name the difference. `worst_case_bytes`: what the copy may take of its pool or
+    VG at most.
     """
 
     id: str
@@ -141,12 +148,34 @@ class Plan:
     source: SourceBinding
     target: Target
     copy: CopyOptions
-    domain: DomainOptions
     policy: str
     policy_file: str
     source_offline: bool
     worst_case_bytes: int
     digest_parts: tuple[tuple[str, str], ...]
+    number: int = 1
+    of: int = 1
+    steps: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A machine's way: its disks in the order in which the virtual machine finds them.
+
+    `id` is a hash of `digest_parts`, of all that must not change before it runs (design: §7). `domain`:
+    with what was left to the passport filled in; `domain_choices`: how the virtual machine will look, and
+    why. `passport`: the name of the record that named the disks, empty where the caller did. `steps`
+    and `warnings` are those of the disks too.
+    """
+
+    id: str
+    machine_name: str
+    disks: tuple[DiskPlan, ...]
+    domain: DomainOptions
+    digest_parts: tuple[tuple[str, str], ...]
+    cutover: Cutover = Cutover.AUTO
+    passport: str = ""
     steps: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     domain_choices: tuple[DomainChoice, ...] = ()

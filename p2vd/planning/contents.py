@@ -100,7 +100,7 @@ def boot_warnings(source: Source, rule: Rule, domain: DomainOptions) -> Iterator
     if style is BootStyle.NONE:
         yield (
             f"Nothing on {source} is made to boot from: neither boot code with a partition to start, nor an "
-            "EFI system partition. As the only disk of a machine it will not boot."
+            "EFI system partition. As the first disk of a machine it will not boot."
         )
     elif style is BootStyle.BOTH and rule.firmware is FirmwareChoice.AUTO:
         yield (

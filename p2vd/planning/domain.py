@@ -1,5 +1,6 @@
 """The virtual machine of a plan: how it will look, or why it cannot be. Pure."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from p2vd.domain.define import define
@@ -10,8 +11,8 @@ from p2vd.model.errors import Reason
 from p2vd.model.passport import Passport
 from p2vd.model.plan import DiskBus, DomainOptions
 from p2vd.planning.contents import firmware
+from p2vd.planning.disk import Draft
 from p2vd.planning.targets import Choice
-from p2vd.policy.model import Rule
 
 
 @dataclass(frozen=True)
@@ -23,26 +24,43 @@ class PlannedDomain:
 
 
 def plan_domain(
-    rule: Rule, source: Source, choice: Choice, machine_name: str, passport: Passport | None
-) -> PlannedDomain | Reason:
-    """Return the machine with everything filled in that was left open, or why there can be none."""
-    options = replace(
-        rule.domain,
-        logical_block_size=choice.logical_block_size,
-        firmware=firmware(source, rule, passport),
+    drafts: Sequence[Draft], machine_name: str, passport: Passport | None
+) -> PlannedDomain | Reason | None:
+    """Return the machine with everything filled in that was left open, or why there can be none.
+
+    The rule of the first disk, the one that it boots from, says how it looks. None where it is not known
+    yet which disks it would have: each draft says why.
+    """
+    disks = [_disk(each.source, each.choice) for each in drafts if each.choice is not None]
+    options = options_of(drafts[0], passport)
+    if options is None or len(disks) < len(drafts):
+        return None
+    try:
+        definition = define(machine_name, "", passport, disks, options)
+    except DomainImpossible as error:
+        return Reason(f"domain-{error.key.replace('_', '-')}", str(error))
+    return PlannedDomain(resolved(options, definition), definition)
+
+
+def options_of(first: Draft, passport: Passport | None) -> DomainOptions | None:
+    """Return how the machine of that first disk shall look, as far as its rule says; None without one."""
+    if first.rule is None or first.choice is None:
+        return None
+    return replace(
+        first.rule.domain,
+        logical_block_size=first.choice.logical_block_size,
+        firmware=firmware(first.source, first.rule, passport),
     )
-    disk = DomainDisk(
+
+
+def _disk(source: Source, choice: Choice) -> DomainDisk:
+    return DomainDisk(
         devnode=f"/dev/{choice.vg.name}/{choice.lv_name}",
         serial=source.wwid or source.id,
         thin=choice.pool is not None,
         sector_size=choice.logical_block_size,
         size_bytes=choice.size_bytes,
     )
-    try:
-        definition = define(machine_name, "", passport, (disk,), options)
-    except DomainImpossible as error:
-        return Reason(f"domain-{error.key.replace('_', '-')}", str(error))
-    return PlannedDomain(resolved(options, definition), definition)
 
 
 def resolved(options: DomainOptions, definition: Definition) -> DomainOptions:

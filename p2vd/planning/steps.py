@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from p2vd.domain.definition import Definition
 from p2vd.model.copying import Verify
 from p2vd.model.disk import Source, Transport
-from p2vd.model.plan import CopyOptions, DomainOptions, Firmware, Provisioning
+from p2vd.model.plan import CopyOptions, Cutover, DomainOptions, Firmware, Provisioning
 from p2vd.model.size import format_size
 from p2vd.planning.targets import Choice
 from p2vd.policy.model import Rule
@@ -19,15 +19,8 @@ _VERIFY_STEPS = {
 }
 
 
-def steps(
-    source: Source,
-    choice: Choice,
-    copy: CopyOptions,
-    definition: Definition,
-    domain: DomainOptions,
-    machine_name: str,
-) -> list[str]:
-    """Return what would be done, in order, with every number that matters."""
+def disk_steps(source: Source, choice: Choice, copy: CopyOptions) -> list[str]:
+    """Return what would be done with a disk, in order, with every number that matters."""
     path = f"{choice.vg.name}/{choice.lv_name}"
     size = format_size(source.size_bytes)
     limit = (
@@ -36,7 +29,6 @@ def steps(
     bad = f" Up to {copy.bad_sectors} sectors that cannot be read become zeros." if copy.bad_sectors else ""
     windows = " or ".join(window_text(window) for window in copy.windows)
     when = f" It is done only {windows}." if windows else ""
-    sectors = f", in sectors of {domain.logical_block_size} bytes" if domain.logical_block_size else ""
     return [
         f"Set the source {source} read-only and open it exclusively: {source.transport.value}, "
         f"{_paths(source)}{size}, sectors of {source.sector_size} bytes.",
@@ -44,10 +36,20 @@ def steps(
         f"Copy {size}, {copy.queue_depth} requests at a time{limit}, with a checkpoint of what is durable."
         f"{bad}{when}",
         _VERIFY_STEPS[copy.verify],
-        f"Define the virtual machine {machine_name} at {domain.uri}: {format_size(domain.memory_bytes)} of "
-        f"memory, {domain.vcpus} CPUs, {domain.firmware.value}, its disk on {domain.bus.value}{sectors}, "
-        f"{_nics(definition)}.",
     ]
+
+
+def define_step(domain: DomainOptions, definition: Definition, cutover: Cutover) -> str:
+    """Return what is done when all disks of a machine are proven."""
+    machine_name, disks = definition.name, len(definition.disks)
+    sectors = f", in sectors of {domain.logical_block_size} bytes" if domain.logical_block_size else ""
+    when = f"When told to (p2vctl cutover {machine_name}), define" if cutover is Cutover.MANUAL else "Define"
+    return (
+        f"{when} the virtual machine {machine_name} at {domain.uri}: {format_size(domain.memory_bytes)} of "
+        f"memory, {domain.vcpus} CPUs, {domain.firmware.value}, "
+        f"{'its disk' if disks == 1 else f'its {disks} disks'} on {domain.bus.value}{sectors}, "
+        f"{_nics(definition)}."
+    )
 
 
 def warnings(

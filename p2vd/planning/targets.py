@@ -1,17 +1,18 @@
 """Which volume group of a rule takes the disk: the first that can, or every reason why none can."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from p2vd.model.disk import Source
 from p2vd.model.errors import Reason
 from p2vd.model.inventory import Inventory
-from p2vd.model.lvm import ThinPool, Vg
+from p2vd.model.lvm import Lv, ThinPool, Vg
 from p2vd.model.plan import Provisioning
 from p2vd.model.size import format_size, round_up
 from p2vd.policy.model import Rule, SectorSizeRemedy
 from p2vd.policy.names import lv_name, lv_name_problem
 
+_JOB_TAG = "p2vd.job="
 _POOL_REMEDIES = {
     "failed": "Repair it: lvconvert --repair {pool}.",
     "out_of_data": "Extend it: lvextend -L +SIZE {pool}.",
@@ -19,6 +20,15 @@ _POOL_REMEDIES = {
     "needs_check": "Deactivate its volumes, then repair it: lvconvert --repair {pool}.",
 }
 """By LVM's `lv_health_status`; `needs_check` by the kernel's status line."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A disk's place in its machine: `number` (from 1) `of` so many."""
+
+    machine_name: str
+    number: int = 1
+    of: int = 1
 
 
 @dataclass(frozen=True)
@@ -38,9 +48,12 @@ class Choice:
 
 
 def choose(
-    rule: Rule, source: Source, machine_name: str, inventory: Inventory
+    rule: Rule, source: Source, place: Place, inventory: Inventory, vg_uuid: str = ""
 ) -> Choice | tuple[Reason, ...]:
-    """Return the first fitting volume group's choice, else what is wrong with each of them."""
+    """Return the first fitting volume group's choice, else what is wrong with each of them.
+
+    `vg_uuid`: no other volume group of the rule is asked.
+    """
     reasons: list[Reason] = []
     tried: set[str] = set()
     for wanted in rule.target.volume_groups:
@@ -49,15 +62,39 @@ def choose(
             reasons.append(found)
             continue
         for vg in found:
-            if vg.uuid in tried:
+            if vg.uuid in tried or vg_uuid not in ("", vg.uuid):
                 continue
             tried.add(vg.uuid)
-            choice = _choice(rule, source, machine_name, vg)
+            choice = _choice(rule, source, place, vg)
             problems = [*_access(rule, vg, inventory.system_id), *_fit(rule, source, choice)]
             if not problems:
                 return choice
             reasons += problems
+    if vg_uuid and not tried:
+        reasons.append(Reason("vg-not-found", f"None of the rule's volume groups is {vg_uuid} any more."))
     return tuple(reasons)
+
+
+def reserve(inventory: Inventory, choice: Choice) -> Inventory:
+    """Return the inventory as the machine's next disk shall find it: with this one's volume made and full.
+
+    A volume that is only planned has no UUID yet.
+    """
+    pool = choice.pool
+    planned = Lv("", choice.lv_name, choice.size_bytes, pool=pool.name if pool else "")
+    vg = replace(choice.vg, lvs=(*choice.vg.lvs, planned))
+    if pool is None:
+        vg = replace(vg, free_bytes=vg.free_bytes - choice.size_bytes)
+    else:
+        more = choice.worst_case_bytes * 100 / pool.size_bytes if pool.size_bytes else 0.0
+        fuller = replace(
+            pool,
+            virtual_size_bytes=pool.virtual_size_bytes + choice.size_bytes,
+            data_percent=pool.data_percent + more,
+        )
+        vg = replace(vg, thin_pools=tuple(fuller if one == pool else one for one in vg.thin_pools))
+    groups = tuple(vg if one.uuid == vg.uuid else one for one in inventory.volume_groups)
+    return replace(inventory, volume_groups=groups)
 
 
 def find_groups(wanted: str, inventory: Inventory) -> tuple[Vg, ...] | Reason:
@@ -81,14 +118,14 @@ def find_groups(wanted: str, inventory: Inventory) -> tuple[Vg, ...] | Reason:
     return named
 
 
-def _choice(rule: Rule, source: Source, machine_name: str, vg: Vg) -> Choice:
+def _choice(rule: Rule, source: Source, place: Place, vg: Vg) -> Choice:
     pool = _pool(rule, vg) if rule.target.provisioning is Provisioning.THIN else None
     size = round_up(source.size_bytes, vg.extent_size_bytes)
     unlike = source.sector_size != vg.sector_size or source.sector_size != 512
     return Choice(
         vg=vg,
         pool=pool,
-        lv_name=lv_name(rule.target.name, machine_name, source),
+        lv_name=lv_name(rule.target.name, place.machine_name, source, place.number, place.of),
         size_bytes=size,
         worst_case_bytes=round_up(size, pool.chunk_size_bytes) if pool else size,
         logical_block_size=source.sector_size if unlike else 0,
@@ -119,12 +156,7 @@ def _fit(rule: Rule, source: Source, choice: Choice) -> Iterator[Reason]:
     problem = lv_name_problem(vg.name, choice.lv_name)
     if problem:
         yield Reason("lv-name", f"{problem} Change target.name in the policy, or name the machine otherwise.")
-    if choice.lv_name in {lv.name for lv in vg.lvs} | {pool.name for pool in vg.thin_pools}:
-        yield Reason(
-            "lv-name-taken",
-            f"{vg.name}/{choice.lv_name} is there already. Name the machine otherwise, or remove that volume "
-            "if it is not needed.",
-        )
+    yield from _taken(choice)
     if source.sector_size != vg.sector_size and rule.target.sector_size_remedy is SectorSizeRemedy.NONE:
         yield Reason(
             "sector-sizes-differ",
@@ -138,12 +170,43 @@ def _fit(rule: Rule, source: Source, choice: Choice) -> Iterator[Reason]:
             yield Reason(
                 "vg-too-small",
                 f"{source} needs {format_size(choice.size_bytes)}, the volume group {vg.name} has "
-                f"{format_size(vg.free_bytes)} free. Add a PV (vgextend) or name another volume group.",
+                f"{format_size(vg.free_bytes)} free{_beside_others(vg)}. Add a PV (vgextend) or name another "
+                "volume group.",
             )
     elif choice.pool is None:
         yield _no_pool(rule, vg)
     else:
         yield from _pool_fit(rule, choice, choice.pool)
+
+
+def _taken(choice: Choice) -> Iterator[Reason]:
+    vg, path = choice.vg, f"{choice.vg.name}/{choice.lv_name}"
+    if any(lv.name == choice.lv_name and not lv.uuid for lv in vg.lvs):
+        yield Reason(
+            "lv-name-twice",
+            f"Two disks of the machine would be named {path}: put {{disk}} or {{wwid}} into target.name in "
+            "the policy.",
+        )
+        return
+    lv = next((lv for lv in vg.lvs if lv.name == choice.lv_name), None)
+    made = next((tag for tag in sorted(lv.tags) if tag.startswith(_JOB_TAG)), "") if lv else ""
+    if made:
+        yield Reason(
+            "lv-name-taken",
+            f"{path} is there already: it is what the job {made.removeprefix(_JOB_TAG)} copied. Name the "
+            f"machine otherwise, or remove that volume if it is not needed any more: lvremove {path}.",
+        )
+    elif lv or any(pool.name == choice.lv_name for pool in vg.thin_pools):
+        yield Reason(
+            "lv-name-taken",
+            f"{path} is there already. Name the machine otherwise, or remove that volume if it is not "
+            "needed.",
+        )
+
+
+def _beside_others(vg: Vg) -> str:
+    others = sum(lv.size_bytes for lv in vg.lvs if not lv.uuid and not lv.pool)
+    return f" beside {format_size(others)} for other disks of the machine" if others else ""
 
 
 def _no_pool(rule: Rule, vg: Vg) -> Reason:
@@ -167,7 +230,7 @@ def _pool_fit(rule: Rule, choice: Choice, pool: ThinPool) -> Iterator[Reason]:
     if promised > pool.size_bytes * rule.over_commit:
         yield Reason(
             "pool-over-commit",
-            f"With this volume the thin pool {path} of {format_size(pool.size_bytes)} would promise "
+            f"With {choice.lv_name} the thin pool {path} of {format_size(pool.size_bytes)} would promise "
             f'{format_size(promised)}; the policy "{rule.name}" allows {rule.over_commit:g} times its size. '
             "Extend the pool, or raise pool.over_commit if it is watched.",
         )

@@ -4,7 +4,7 @@ import enum
 from dataclasses import dataclass, field
 
 from p2vd.model.disk import Transport
-from p2vd.model.plan import CopyOptions, DomainOptions, Provisioning
+from p2vd.model.plan import CopyOptions, Cutover, DomainOptions, Provisioning
 from p2vd.policy.toml import FileError
 
 
@@ -58,13 +58,13 @@ class Match:
 class TargetRule:
     """Where disks go: volume groups by name or `@tag`, in order of preference.
 
-    `thin_pool` empty: the volume group's only one.
+    `thin_pool` empty: the volume group's only one. `name` empty: the default (`policy.names.lv_name`).
     """
 
     volume_groups: tuple[str, ...]
     provisioning: Provisioning
     thin_pool: str = ""
-    name: str = "{machine}"
+    name: str = ""
     single_host: bool = False
     autoactivate: bool = True
     sector_size_remedy: SectorSizeRemedy = SectorSizeRemedy.NONE
@@ -76,6 +76,7 @@ class Rule:
 
     `over_commit` is how many times its size a pool may promise to thin LVs. `firmware` decides that
     of `domain`. `allow_hibernated`: a machine's memory on the disk does not forbid its migration.
+    `cutover`: when its machine is registered.
     """
 
     name: str
@@ -90,6 +91,7 @@ class Rule:
     source_offline: bool = False
     firmware: FirmwareChoice = FirmwareChoice.AUTO
     allow_hibernated: bool = False
+    cutover: Cutover = Cutover.AUTO
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,10 @@ _RESERVED_PARTS = (
 )
 """Of lvm(8), VALID NAMES, and of LVM's lib/misc/lvm-string.c, which knows more."""
 
-_TEMPLATE_FIELDS = ("machine", "wwid")
+_IDENTIFYING = ("machine", "wwid")
+_TEMPLATE_FIELDS = (*_IDENTIFYING, "disk")
+_DEFAULT = "{machine}"
+_DEFAULT_OF_MANY = "{machine}-{disk}"
 _FOREIGN = re.compile(r"[^A-Za-z0-9+_.-]")
 
 
@@ -34,15 +37,20 @@ def template_problem(template: str) -> str:
         return f"is not a template: {error}"
     for field, spec, conversion in fields:
         if field not in _TEMPLATE_FIELDS or spec or conversion:
-            return f"may name {{machine}} and {{wwid}} only, not {{{field}}}"
-    if not fields:
+            return f"may name {{machine}}, {{wwid}} and {{disk}} only, not {{{field}}}"
+    if not any(field in _IDENTIFYING for field, _, _ in fields):
         return "must name {machine} or {wwid}: an LV's name is taken once"
     return ""
 
 
-def lv_name(template: str, machine_name: str, source: Source) -> str:
-    """Return the LV's name, with every character that LVM refuses replaced by `_`."""
-    name = _FOREIGN.sub("_", template.format(machine=machine_name, wwid=source.wwid or source.id))
+def lv_name(template: str, machine_name: str, source: Source, number: int = 1, of: int = 1) -> str:
+    """Return the name of the LV for disk `number` (from 1) `of` so many; what LVM refuses becomes `_`.
+
+    An empty `template`: `{machine}`, and `{machine}-{disk}` for a machine of several disks.
+    """
+    template = template or (_DEFAULT if of == 1 else _DEFAULT_OF_MANY)
+    filled = template.format(machine=machine_name, wwid=source.wwid or source.id, disk=number)
+    name = _FOREIGN.sub("_", filled)
     return "_" + name[1:] if name.startswith("-") else name
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from p2vd.model.copying import MAX_BAD_SECTORS, MAX_QUEUE_DEPTH
 from p2vd.model.disk import Transport
 from p2vd.model.fc import plain_wwn
-from p2vd.model.plan import CopyOptions, Provisioning
+from p2vd.model.plan import CopyOptions, Cutover, Provisioning
 from p2vd.policy.domain import domain_options
 from p2vd.policy.model import (
     FirmwareChoice,
@@ -82,6 +82,7 @@ def _rule(table: Table, path: str) -> Rule:
     domain_table = table.table("domain")
     firmware = domain_table.choice("firmware", FirmwareChoice.AUTO)
     domain = domain_options(domain_table)
+    cutover = table.choice("cutover", Cutover.AUTO)
     table.later("auto", "warm")
     table.finish()
     return Rule(
@@ -97,6 +98,7 @@ def _rule(table: Table, path: str) -> Rule:
         source_offline=offline,
         firmware=firmware,
         allow_hibernated=allow_hibernated,
+        cutover=cutover,
     )
 
 
@@ -153,7 +155,7 @@ def _target(table: Table) -> TargetRule:
     if provisioning is Provisioning.THICK and thin_pool:
         table.error("thin_pool", 'a thick volume has no pool; remove the key or write provisioning = "thin"')
     name = table.text("name", TargetRule.name)
-    if problem := template_problem(name):
+    if "name" in table and (problem := template_problem(name)):
         table.error("name", problem)
     target = TargetRule(
         volume_groups=groups,

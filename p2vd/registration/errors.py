@@ -64,7 +64,8 @@ class LibvirtUnreachable(P2vdError):
     uri: str
     message: str
     template: ClassVar[str] = (
-        "libvirt ({uri}) cannot be reached: {message}. Start it (systemctl start libvirtd), then retry."
+        "libvirt ({uri}) cannot be reached: {message}. Start it (systemctl start libvirtd): "
+        "what was to be done there is tried again by itself."
     )
 
 

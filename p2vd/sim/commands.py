@@ -7,6 +7,7 @@ from pathlib import Path
 
 from p2vd.sim.iscsi import Iscsi
 from p2vd.sim.lvm import Answered, Lvm
+from p2vd.sim.multipath import Multipath
 from p2vd.sim.san import IQN, Lun, SimPath
 from p2vd.sim.volumes import Volumes
 from p2vd.system.command import CommandFailed, Result, command_line, log_late
@@ -24,7 +25,13 @@ class SimCommands:
         self._san = volumes.san
         self._lvm = Lvm(volumes)
         self._iscsi = Iscsi(volumes.san)
-        self._changes = {**self._lvm.commands, "iscsiadm": self._iscsi.iscsiadm}
+        multipath = Multipath(volumes.san, volumes.mapper)
+        self._changes = {
+            **self._lvm.commands,
+            "iscsiadm": self._iscsi.iscsiadm,
+            "multipath": multipath.multipath,
+            "sh": multipath.delete,
+        }
         self.counts: dict[str, int] = {}
         self._queries: dict[tuple[str, ...], Callable[[Sequence[str]], str]] = {
             ("multipathd", "show", "maps", "json"): self._maps,

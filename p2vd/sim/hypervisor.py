@@ -3,7 +3,7 @@
 import logging
 import xml.etree.ElementTree as ET
 
-from p2vd.registration.errors import DomainGone, DomainNameTaken, DomainRunning
+from p2vd.registration.errors import DomainGone, DomainNameTaken, DomainRunning, LibvirtUnreachable
 from p2vd.sim.volumes import Volumes
 
 log = logging.getLogger(__name__)
@@ -16,8 +16,13 @@ class SimLibvirt:
         self._uri = uri
         self._volumes = volumes
 
+    def _expect_reachable(self) -> None:
+        if self._volumes.libvirt_down:
+            raise LibvirtUnreachable(self._uri, "the simulated libvirtd is stopped")
+
     def define(self, xml: str, uuid: str) -> None:
         """Define the domain of `xml`. One defined before stays as it is. Raises DomainNameTaken."""
+        self._expect_reachable()
         name = _name(xml)
         with self._volumes.san.lock:
             domains = self._volumes.domains
@@ -30,6 +35,7 @@ class SimLibvirt:
 
     def undefine(self, uuid: str) -> None:
         """Undefine a domain; none there: nothing to do. Raises DomainRunning."""
+        self._expect_reachable()
         with self._volumes.san.lock:
             if uuid in self._volumes.running:
                 raise DomainRunning(self._uri, _name(self._volumes.domains[uuid]), "runs")
@@ -38,6 +44,7 @@ class SimLibvirt:
 
     def start(self, uuid: str) -> None:
         """Start a domain; one that runs stays as it is. Raises DomainGone."""
+        self._expect_reachable()
         with self._volumes.san.lock:
             if uuid not in self._volumes.domains:
                 raise DomainGone(self._uri, uuid)
@@ -45,6 +52,7 @@ class SimLibvirt:
 
     def is_running(self, uuid: str) -> bool:
         """Whether a domain runs."""
+        self._expect_reachable()
         return uuid in self._volumes.running
 
 

@@ -124,6 +124,7 @@ class Volumes:
         self.domains = dict(self._saved.domains)
         """The simulated hypervisor's domains, XML by UUID. After a change call `save`."""
         self.running: set[str] = set()
+        self.libvirt_down = False
         """Of these, the ones that run: until the simulated host starts anew."""
         for kind in script.volume_groups:
             self._make(kind)

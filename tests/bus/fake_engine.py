@@ -101,6 +101,7 @@ class FakeEngine:
         self._free.set()
         self.asked: list[list[object]] = []
         self._looks_left = 0
+        self._ends: tuple[str, str, str] | None = None
         self._findings: tuple[Finding, ...] = ()
         self._rules: tuple[RuleView, ...] = values.RULES
         self.portals = FakePortals(self)
@@ -155,13 +156,13 @@ class FakeEngine:
     def plan(self, source_ids: Sequence[str], options: Mapping[str, object], caller: Caller) -> Plan:
         self._free.wait()
         self.asked.append(["plan", list(source_ids), dict(options), caller.uid])
-        source = self._inventory.source(source_ids[0])
+        source = self._inventory.source(source_ids[0] if source_ids else values.WWID)
         if self._looks_left:
             self._looks_left -= 1
             raise Refused(f"Source {source.id}", (Reason("under-examination", f"It {UNDER_EXAMINATION}."),))
         if source.reasons:
             raise Refused(f"Source {source.id}", source.reasons)
-        if source_ids[0] == values.LOCAL_SOURCE.id:
+        if source.id == values.LOCAL_SOURCE.id:
             raise RuntimeError("a fault\0of the engine")
         return values.PLAN
 
@@ -222,6 +223,24 @@ class FakeEngine:
         self.asked.append(["cancel", job_uuid, keep_target])
         self._change(replace(self.job(job_uuid), stage=Stage.CANCELLED))
 
+    def cutover(self, machine_uuid: str, start: bool, caller: Caller) -> None:
+        self._verb(["cutover", machine_uuid, start], "ready", MachineState.REGISTERING)
+
+    def rollback(self, machine_uuid: str, caller: Caller) -> None:
+        self._verb(["rollback", machine_uuid], "registered", MachineState.ROLLING_BACK)
+
+    def accept(self, machine_uuid: str, caller: Caller) -> None:
+        self._verb(["accept", machine_uuid], "registered", MachineState.ACCEPTING)
+
+    def _verb(self, asked: list[object], before: str, under_way: MachineState) -> None:
+        self.asked.append(asked)
+        machine = self.machine(str(asked[1]))
+        if machine.state.value != before:
+            raise IllegalTransition(f"Machine {machine.name}", machine.state.value, str(asked[0]))
+        self.machine_state(machine.uuid, under_way.value)
+        if self._ends is not None:
+            self.machine_state(machine.uuid, *self._ends)
+
     def set_bandwidth(self, job_uuid: str, bytes_per_s: int) -> None:
         self.asked.append(["set_bandwidth", job_uuid, bytes_per_s])
         self.job(job_uuid)
@@ -260,6 +279,10 @@ class FakeEngine:
     def forget(self, job_uuid: str) -> None:
         del self._jobs[job_uuid]
         self.tell(JobRemoved(job_uuid, "done"))
+
+    def end_verbs(self, state: str, domain: str = "", error: str = "") -> None:
+        """What the next cutover, rollback or accept comes to."""
+        self._ends = (state, domain, error)
 
     def machine_state(self, uuid: str, state: str, domain: str = "", error: str = "") -> None:
         failure = JobError("RegistrationFailed", error) if error else None

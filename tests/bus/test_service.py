@@ -341,3 +341,50 @@ def test_a_second_daemon_is_turned_away(client: Client, bus_address: str, face: 
     with pytest.raises(AssertionError):
         Face(bus_address)
     assert client.get(ROOT, MANAGER, "Version") == "1.2.3"
+
+
+# ---- machines as a whole -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "before", "after", "action", "asked"),
+    [
+        ("Cutover", "ready", "registering", "org.p2vd1.cutover", ["cutover", values.MACHINE_UUID, True]),
+        ("Rollback", "registered", "rolling-back", "org.p2vd1.rollback", ["rollback", values.MACHINE_UUID]),
+        ("Accept", "registered", "accepting", "org.p2vd1.accept", ["accept", values.MACHINE_UUID]),
+    ],
+)
+def test_a_verb_of_a_machine_returns_at_once_and_its_state_is_there(
+    client: Client, face: Face, method: str, before: str, after: str, action: str, asked: list[object]
+) -> None:
+    migrate(client)
+    options = dbus.Dictionary({"start": True} if method == "Cutover" else {}, signature="sv")
+    name, _ = error_of(client.call, MACHINE_PATH, MACHINE, method, "a{sv}", options)
+    assert name == "org.p2vd1.Error.IllegalTransition"
+    face.tell("machine_state", values.MACHINE_UUID, before)
+    client.call(MACHINE_PATH, MACHINE, method, "a{sv}", options)
+    assert client.get(MACHINE_PATH, MACHINE, "State") == after
+    assert face.tell("what_was_asked")[-1] == asked
+    assert face.tell("what_was_decided")[-1][0] == action
+
+
+def test_who_may_not_accept_is_refused(client: Client, face: Face) -> None:
+    migrate(client)
+    face.tell("machine_state", values.MACHINE_UUID, "registered")
+    face.tell("deny", "org.p2vd1.accept")
+    name, _ = error_of(client.call, MACHINE_PATH, MACHINE, "Accept", "a{sv}", NONE)
+    assert name == "org.p2vd1.Error.NotAuthorized"
+    assert client.get(MACHINE_PATH, MACHINE, "State") == "registered"
+
+
+def test_a_plan_may_name_a_record_and_no_source(client: Client, face: Face) -> None:
+    options = dbus.Dictionary({"machine": "erp1"}, signature="sv")
+    nobody = dbus.Array([], signature="s")
+    _, page = client.manager("Plan", "asa{sv}", nobody, options)
+    assert face.tell("what_was_asked") == [["plan", [], {"machine": "erp1"}, 1234]]
+    (disk,) = page["Disks"]
+    assert (disk["SourceId"], disk["LogicalVolume"]) == (values.WWID, "erp1-disk0")
+    assert isinstance(disk["TargetSize"], dbus.UInt64)
+    assert (page["Cutover"], page["Record"], page["SourceId"]) == ("auto", "", values.WWID)
+    name, _ = error_of(client.manager, "Plan", "asa{sv}", nobody, NONE)
+    assert name == "org.p2vd1.Error.InvalidArgument"

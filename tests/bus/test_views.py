@@ -20,7 +20,7 @@ from tests.bus.fake_engine import FakeEngine
 
 
 def job(progress: Progress, stage: Stage = Stage.COPYING, verify: Verify = Verify.READ_BACK) -> Job:
-    plan = replace(values.PLAN, copy=CopyOptions(verify=verify))
+    plan = replace(values.DISK_PLAN, copy=CopyOptions(verify=verify))
     return replace(values.job(), stage=stage, progress=progress, plan=plan)
 
 

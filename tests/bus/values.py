@@ -10,7 +10,16 @@ from p2vd.model.inventory import Inventory
 from p2vd.model.job import Caller, Job, Machine
 from p2vd.model.lvm import Lv, Pv, ThinPool, Vg
 from p2vd.model.passport import Cpu, GuestSystem, IpRoute, Nic, Passport, PassportDisk
-from p2vd.model.plan import CopyOptions, DomainOptions, Firmware, Plan, Provisioning, SourceBinding, Target
+from p2vd.model.plan import (
+    CopyOptions,
+    DiskPlan,
+    DomainOptions,
+    Firmware,
+    Plan,
+    Provisioning,
+    SourceBinding,
+    Target,
+)
 from p2vd.model.portal import PortalRecord, PortalSession, PortalState, PortalView
 from p2vd.model.rule import RuleView, Setting
 from p2vd.model.size import GIB, MIB
@@ -145,17 +154,23 @@ INVENTORY = Inventory(
     volume_groups=(VG,),
     exposures=(Reason("kpartx", "kpartx rules are in force. Install p2vd's rules."),),
 )
-PLAN = Plan(
+DISK_PLAN = DiskPlan(
     id=PLAN_ID,
     machine_name="erp1",
     source=SourceBinding(WWID, WWID, Transport.ISCSI, 10 * GIB, 512),
     target=Target(VG_UUID, "vg_san", "erp1-disk0", Provisioning.THIN, 10 * GIB, 512, "pool-uuid", "pool0"),
     copy=CopyOptions(),
-    domain=DomainOptions(memory_bytes=2 * GIB, vcpus=2),
     policy="lab",
     policy_file="/etc/p2vd/policy.d/50-lab.toml",
     source_offline=True,
     worst_case_bytes=10 * GIB,
+    digest_parts=(("source", WWID),),
+)
+PLAN = Plan(
+    id=PLAN_ID,
+    machine_name="erp1",
+    disks=(DISK_PLAN,),
+    domain=DomainOptions(memory_bytes=2 * GIB, vcpus=2),
     digest_parts=(("source", WWID),),
     steps=("Create the thin volume vg_san/erp1-disk0.", "Copy 10 GiB and read it back."),
     warnings=("Only 1 of 2 paths answers.",),
@@ -196,7 +211,7 @@ def job(uuid: str = JOB_UUID, machine_uuid: str = MACHINE_UUID, caller: Caller |
     return Job(
         uuid,
         machine_uuid,
-        PLAN,
+        DISK_PLAN,
         started_by=caller or Caller(),
         start_time_us=1_700_000_000_000_000,
         lv_uuid=LV_UUID,

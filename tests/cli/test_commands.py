@@ -118,7 +118,9 @@ def test_show_finds_jobs_machines_and_sources(p2vctl: Run, face: Face) -> None:
     p2vctl("migrate", values.PLAN_ID)
     face.tell("stage", values.JOB_UUID, "failed", "The array said no.")
     assert "To go on: p2vctl retry 7c9e6679" in p2vctl("show", "7c9e")[1]
-    assert "State   planned" in p2vctl("show", "erp1")[1]
+    shown = p2vctl("show", "erp1")[1]
+    assert "State        planned" in shown
+    assert "/dev/vg_san/erp1-disk0" in shown
     assert "10.98.2.1:3260" in p2vctl("show", "mpatha")[1]
     assert json.loads(p2vctl("show", "mpatha", "--json")[1])["Paths"][1]["State"] == "faulty"
     status, _, err = p2vctl("show", "nothing")

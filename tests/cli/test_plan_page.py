@@ -2,11 +2,9 @@
 
 from typing import Any
 
-from p2vd.cli import render
+from p2vd.cli import plan_page
 
-PAGE: dict[str, Any] = {
-    "Id": "027f7decd00ae6f6",
-    "MachineName": "erp1",
+DISK: dict[str, Any] = {
     "SourceId": "36001405",
     "SourceSize": 10 << 30,
     "SourceSectorSize": 512,
@@ -22,6 +20,14 @@ PAGE: dict[str, Any] = {
     "Verify": "read-back",
     "Bandwidth": 0,
     "SourceOffline": True,
+}
+PAGE: dict[str, Any] = {
+    "Id": "027f7decd00ae6f6",
+    "MachineName": "erp1",
+    "Record": "",
+    **DISK,
+    "Disks": [DISK],
+    "Cutover": "auto",
     "Hypervisor": "qemu:///system",
     "Firmware": "bios",
     "Memory": 2 << 30,
@@ -41,14 +47,10 @@ CHOICES = [
 
 
 def test_each_choice_has_its_reason_beside_it() -> None:
-    lines = render.plan({**PAGE, "DomainChoices": CHOICES}).splitlines()
+    lines = plan_page.plan({**PAGE, "DomainChoices": CHOICES}).splitlines()
     start = lines.index("Virtual machine")
     assert lines[start + 1 : start + 4] == [
         "  memory     2 GiB. Neither policy nor passport says how much: the default.",
         "  nic bond0  lan, 00:25:90:ab:cd:01. One NIC for the bond of eth0, eth1: the second cable is the",
         "             host's matter now. The bond inside the guest stays, with one card.",
     ]
-
-
-def test_a_page_of_an_older_p2vd_has_none() -> None:
-    assert "Virtual machine" not in render.plan(PAGE)

@@ -41,7 +41,7 @@ class Lab:
         self.look = LastLook()
         self.ends = threading.Semaphore(0)
         services = cast(Services, SimpleNamespace(board=self.board, inventory=self.look))
-        self.crew = Crew(services, self.ends.release)
+        self.crew = Crew(services, lambda _: self.ends.release())
 
     def cancel(self) -> None:
         self.board.cancel(self.job.uuid, keep_target=True)

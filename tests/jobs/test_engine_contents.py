@@ -22,11 +22,11 @@ from p2vd.jobs.services import Services
 from p2vd.jobs.store import Store
 from p2vd.model.contents import BootStyle, Examination, Reservation
 from p2vd.model.doctor import HostFacts
-from p2vd.model.errors import NotFound, P2vdError, PlanOutdated, Reason, Refused
+from p2vd.model.errors import InvalidArgument, NotFound, P2vdError, PlanOutdated, Reason, Refused
 from p2vd.model.inventory import Difference, Inventory
-from p2vd.model.job import Caller, Stage
+from p2vd.model.job import Caller, MachineState, Stage
 from p2vd.model.lvm import ThinPool, Vg
-from p2vd.model.passport import Passport
+from p2vd.model.passport import Passport, PassportDisk
 from p2vd.model.plan import Plan
 from p2vd.model.size import GIB
 from p2vd.policy.model import PolicyText
@@ -159,7 +159,7 @@ def test_of_a_stale_inventory_nothing_follows_until_it_is_current_again(lab: Lab
     lab.until(Examination.DONE)
     assert lab.disks.asked == [NODE]
     assert len(list(lab.services.config.quarantine_dir.glob("*"))) > 0
-    assert lab.plan().source.id == WWID
+    assert lab.plan().disks[0].source.id == WWID
 
 
 def test_a_source_that_no_policy_matches_is_never_touched(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_a_jobs_source_is_not_looked_at(lab: Lab, stage: Stage) -> None:
     machine, job = machine_and_job()
     lab.board.add(machine, (replace(job, stage=stage),))
     lab.start()
-    with pytest.raises(Refused, match="has it already"):
+    with pytest.raises(Refused, match=f"has {WWID} already"):
         lab.plan()
     assert lab.disks.asked == []
 
@@ -247,3 +247,102 @@ def test_a_place_that_is_not_there_is_refused_without_a_look_at_the_host(lab: La
     lab.engine.rescan(answers.put, "host77")
     with pytest.raises(NotFound, match="host77"):
         raise answers.get(timeout=LONG_S) or AssertionError("no error")
+
+
+# ---- machines of several disks -----------------------------------------------------------------
+
+SECOND_WWID = WWID[:-3] + "222"
+
+
+def two_disks(lab: Lab) -> None:
+    """A second LUN, and a rule that matches both."""
+    second = replace(
+        source(), id=SECOND_WWID, wwid=SECOND_WWID, device="dm-1", name="mpathb", dm_uuid="mpath-b", paths=()
+    )
+    lab.host.inventory = replace(lab.host.inventory, sources=(source(), second))
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[Lab]:
+    lab = Lab(tmp_path, WWID[:-3] + "*")
+    two_disks(lab)
+    yield lab
+    lab.disks.gate.set()
+    lab.engine.stop()
+
+
+def plan_both(lab: Lab, **options: object) -> Plan:
+    return lab.engine.plan([SECOND_WWID, WWID], {"source-offline": True, "name": "erp1", **options}, Caller())
+
+
+def looked_at(lab: Lab) -> None:
+    while any(one.examination is not Examination.DONE for one in lab.engine.inventory().sources):
+        assert lab.news.acquire(timeout=LONG_S)
+
+
+def test_a_plan_waits_for_the_look_at_every_disk_and_names_those_not_done(pair: Lab) -> None:
+    pair.disks.gate.clear()
+    pair.start()
+    with pytest.raises(Refused) as caught:
+        plan_both(pair)
+    assert [reason.code for reason in caught.value.reasons] == ["under-examination"] * 2
+    pair.disks.gate.set()
+    looked_at(pair)
+    assert [disk.source.id for disk in plan_both(pair).disks] == [SECOND_WWID, WWID]
+
+
+def test_a_machines_jobs_are_made_together_in_the_order_of_its_disks(pair: Lab) -> None:
+    pair.start()
+    looked_at(pair)
+    plan = plan_both(pair)
+    machine = pair.engine.migrate(plan.id, {}, Caller(7))
+    jobs = [pair.engine.job(uuid) for uuid in machine.jobs]
+    assert [(job.plan.source.id, job.plan.number, job.plan.of) for job in jobs] == [
+        (SECOND_WWID, 1, 2),
+        (WWID, 2, 2),
+    ]
+    assert [job.plan.target.lv_name for job in jobs] == ["erp1-1", "erp1-2"]
+    assert {job.started_by.uid for job in jobs} == {7}
+    with pytest.raises(Refused) as caught:
+        pair.engine.migrate(plan.id, {}, Caller())
+    assert [reason.code for reason in caught.value.reasons] == ["job-exists", "job-exists"]
+
+
+def test_a_record_names_the_disks_and_one_that_is_not_there_is_not_found(pair: Lab) -> None:
+    pair.start()
+    looked_at(pair)
+    disks = (PassportDisk("sda", GIB, WWID), PassportDisk("sdb", GIB, SECOND_WWID))
+    pair.services.store.put_passport(Passport("web7", disks=disks))
+    plan = pair.engine.plan([], {"source-offline": True, "machine": "web7"}, Caller())
+    assert (plan.machine_name, plan.passport) == ("web7", "web7")
+    assert [disk.source.id for disk in plan.disks] == [WWID, SECOND_WWID]
+    with pytest.raises(NotFound, match="web8"):
+        pair.engine.plan([], {"machine": "web8"}, Caller())
+    with pytest.raises(InvalidArgument):
+        pair.engine.plan([], {}, Caller())
+
+
+@pytest.mark.parametrize(
+    ("state", "needed"),
+    [
+        (MachineState.COPYING, True),
+        (MachineState.READY, True),
+        (MachineState.ACCEPTING, True),
+        (MachineState.REGISTERED, False),
+        (MachineState.ROLLED_BACK, False),
+    ],
+)
+def test_a_proven_disk_can_be_planned_again_once_its_machine_is_settled(
+    pair: Lab, state: MachineState, needed: bool
+) -> None:
+    machine, job = machine_and_job()
+    pair.board.add(replace(machine, state=state), (replace(job, stage=Stage.PROVEN),))
+    pair.start()
+    looked_at_all = pair.engine.inventory().sources
+    assert looked_at_all
+    if needed:
+        with pytest.raises(Refused, match=f"its machine {state.value}"):
+            plan_both(pair)
+    else:
+        looked_at(pair)
+        assert len(plan_both(pair).disks) == 2

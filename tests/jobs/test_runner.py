@@ -21,7 +21,7 @@ class Scripted(JobRunner):
     """A runner whose step does as the test says; it waits for nothing."""
 
     def __init__(self, board: Board, uuid: str, error: Exception, *, cancelled: bool) -> None:
-        super().__init__(cast(Services, SimpleNamespace(board=board)), uuid, lambda: True, lambda: None)
+        super().__init__(cast(Services, SimpleNamespace(board=board)), uuid, lambda: True, lambda _: None)
         self.board, self.uuid, self.error, self.cancelled = board, uuid, error, cancelled
 
     def _do(self, job: Job) -> bool:
@@ -37,7 +37,7 @@ class Ending(JobRunner):
 
     def __init__(self, board: Board, uuid: str) -> None:
         services = cast(Services, SimpleNamespace(board=board))
-        super().__init__(services, uuid, self.may_end, lambda: self.did.append("end"))
+        super().__init__(services, uuid, self.may_end, lambda _: self.did.append("end"))
         self.did: list[str] = []
 
     def may_end(self) -> bool:

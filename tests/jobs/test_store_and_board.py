@@ -1,5 +1,6 @@
 """What is durable, and that it is durable before anyone hears of it."""
 
+import json
 import os
 import sqlite3
 import threading
@@ -13,6 +14,7 @@ from p2vd.jobs.board import Board
 from p2vd.jobs.events import Event, JobAdded, JobChanged, MachineAdded
 from p2vd.jobs.store import Store, StoreDamaged
 from p2vd.jobs.transitions import JobEvent
+from p2vd.model.codec import to_dict
 from p2vd.model.copying import Progress
 from p2vd.model.disk import Portal
 from p2vd.model.errors import IllegalTransition, NotFound
@@ -20,7 +22,7 @@ from p2vd.model.job import Activity, Hold, Job, JobError, Machine, MachineState,
 from p2vd.model.passport import Cpu, Nic, Passport, PassportDisk
 from p2vd.model.plan import Firmware
 from p2vd.model.portal import Node, PortalRecord
-from tests.jobs.values import machine_and_job, plan
+from tests.jobs.values import disk_plan, machine_and_job, plan
 
 
 @pytest.fixture
@@ -38,6 +40,40 @@ def test_what_was_put_is_there_for_the_next_daemon(path: Path) -> None:
     assert again.plan(plan().id) == plan()
     assert again.jobs() == (job,)
     assert again.machines() == (machine,)
+
+
+def test_plans_and_jobs_of_format_1_are_read(path: Path) -> None:
+    """A plan was one disk's then, and a job had it whole."""
+    machine, job = machine_and_job()
+    store = Store(path)
+    store.add(machine, (job,))
+    store.close()
+    one = to_dict(disk_plan()) | {"domain": to_dict(plan().domain)}
+    for key in ("number", "of"):
+        del one[key]
+    old_job = to_dict(job) | {"plan": one}
+    del old_job["finished"]
+    db = sqlite3.connect(path)
+    db.execute("INSERT INTO record (kind, id, value) VALUES ('plan', ?, ?)", (job.plan.id, json.dumps(one)))
+    db.execute("UPDATE record SET value = ? WHERE kind = 'job'", (json.dumps(old_job),))
+    db.execute("PRAGMA user_version=1")
+    db.commit()
+    for _ in range(2):
+        store = Store(path)
+        assert store.plan(plan().id) == plan()
+        assert store.jobs() == (job,)
+        store.close()
+
+
+def test_a_plan_of_format_1_that_does_not_fit_is_named_and_nothing_is_changed(path: Path) -> None:
+    Store(path).close()
+    db = sqlite3.connect(path)
+    db.execute("INSERT INTO record (kind, id, value) VALUES ('plan', 'x', '{}')")
+    db.execute("PRAGMA user_version=1")
+    db.commit()
+    with pytest.raises(StoreDamaged, match="a plan of format 1"):
+        Store(path)
+    assert db.execute("PRAGMA user_version").fetchone() == (1,)
 
 
 def test_portals_are_remembered_and_forgotten(path: Path) -> None:
@@ -211,6 +247,45 @@ def ready_machine(path: Path) -> tuple[Meanwhile, Board, Job]:
     board = Board(store)
     board.add(replace(machine, state=MachineState.READY), (replace(job, stage=Stage.PROVEN),))
     return store, board, job
+
+
+def together(store: Meanwhile, first: Callable[[], object]) -> None:
+    """Two threads do the same; the other one begins when the first has read the machine."""
+    store.attempt = first
+    first()
+    assert store.other is not None
+    store.other.join()
+
+
+def test_of_two_jobs_that_start_at_once_one_starts_the_machine(path: Path) -> None:
+    """The other one was failed by that: the machine was copying already."""
+    machine, job = machine_and_job()
+    store = Meanwhile(path)
+    board = Board(store)
+    board.add(machine, (job,))
+    errors: list[IllegalTransition] = []
+
+    def start() -> None:
+        try:
+            board.start_machine(machine.uuid)
+        except IllegalTransition as error:
+            errors.append(error)
+
+    together(store, start)
+    assert (errors, board.machine(machine.uuid).state) == ([], MachineState.COPYING)
+
+
+def test_of_two_jobs_that_end_cancelled_at_once_one_ends_the_machine(path: Path) -> None:
+    machine, job = machine_and_job()
+    store = Meanwhile(path)
+    board = Board(store)
+    second = replace(job, uuid="second", stage=Stage.CANCELLED)
+    board.add(replace(machine, jobs=(job.uuid, "second"), state=MachineState.COPYING), (job, second))
+    board.cancel_machine(machine.uuid)
+    assert board.machine(machine.uuid).state is MachineState.COPYING
+    board.change(job.uuid, lambda one: replace(one, stage=Stage.CANCELLED))
+    together(store, lambda: board.cancel_machine(machine.uuid))
+    assert board.machine(machine.uuid).state is MachineState.CANCELLED
 
 
 def test_a_cancel_comes_first_and_the_machine_is_not_registered(path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from p2vd.model.disk import PathState, Portal, ScsiPath, Source, Transport
 from p2vd.model.job import Job, Machine
-from p2vd.model.plan import CopyOptions, DomainOptions, Plan, Provisioning, SourceBinding, Target
+from p2vd.model.plan import CopyOptions, DiskPlan, DomainOptions, Plan, Provisioning, SourceBinding, Target
 from p2vd.model.size import GIB
 
 WWID = "36001405a9e26254e651465c89ff715d5"
@@ -29,14 +29,13 @@ def source(size_bytes: int = GIB, state: PathState = PathState.READY) -> Source:
     )
 
 
-def plan(plan_id: str = "0123456789abcdef") -> Plan:
-    return Plan(
+def disk_plan(plan_id: str = "0123456789abcdef") -> DiskPlan:
+    return DiskPlan(
         id=plan_id,
         machine_name="erp1",
         source=SourceBinding(WWID, WWID, Transport.ISCSI, GIB, 512),
         target=Target("vg-uuid", "vg_san", "erp1", Provisioning.THIN, GIB, 512, "pool-uuid", "pool0"),
         copy=CopyOptions(),
-        domain=DomainOptions(),
         policy="lab",
         policy_file="/etc/p2vd/policy.d/lab.toml",
         source_offline=True,
@@ -45,6 +44,11 @@ def plan(plan_id: str = "0123456789abcdef") -> Plan:
     )
 
 
+def plan(plan_id: str = "0123456789abcdef") -> Plan:
+    disk = disk_plan(plan_id)
+    return Plan(plan_id, "erp1", (disk,), DomainOptions(), disk.digest_parts)
+
+
 def machine_and_job() -> tuple[Machine, Job]:
-    job = Job("11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222", plan())
+    job = Job("11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222", disk_plan())
     return Machine(job.machine_uuid, "erp1", jobs=(job.uuid,), plan_id=job.plan.id), job

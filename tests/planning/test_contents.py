@@ -38,7 +38,7 @@ def holding(contents: Contents = BIOS, **signature: Any) -> Source:
 
 
 def plan(source: Source, policy: str = "") -> Plan:
-    request = PlanRequest(source.id, "erp1", source_offline=True)
+    request = PlanRequest((source.id,), "erp1", source_offline=True)
     return make_plan(request, make_inventory(source), make_policies(THIN + policy))
 
 

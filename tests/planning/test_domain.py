@@ -13,7 +13,7 @@ from p2vd.planning.contents import firmware
 from p2vd.planning.plan import PlanRequest, make_plan, recheck
 from tests.planning.builders import SOURCE, THIN, WWID, make_inventory, make_policies, make_source
 
-REQUEST = PlanRequest(WWID, "web1", source_offline=True)
+REQUEST = PlanRequest((WWID,), "web1", source_offline=True)
 PASSPORT = Passport(
     "web1",
     cpu=Cpu(sockets=2, cores=4, threads=1),
@@ -26,7 +26,7 @@ LAN = THIN + '[rule.domain]\nnetwork = "lan"\n'
 
 
 def test_a_plan_explains_the_machine_and_keeps_what_it_showed() -> None:
-    plan = make_plan(REQUEST, make_inventory(), make_policies(LAN), PASSPORT)
+    plan = make_plan(REQUEST, make_inventory(), make_policies(LAN), {"web1": PASSPORT})
     assert plan.domain.memory_bytes == 32 * GIB
     assert (plan.domain.vcpus, plan.domain.bus) == (8, DiskBus.VIRTIO)
     choices = {choice.key: choice for choice in plan.domain_choices}
@@ -41,15 +41,15 @@ def test_a_plan_explains_the_machine_and_keeps_what_it_showed() -> None:
 
 def test_a_passport_that_says_something_else_outdates_the_plan() -> None:
     inventory, policies = make_inventory(), make_policies(LAN)
-    plan = make_plan(REQUEST, inventory, policies, PASSPORT)
-    assert recheck(plan, inventory, policies, PASSPORT) == plan
+    plan = make_plan(REQUEST, inventory, policies, {"web1": PASSPORT})
+    assert recheck(plan, inventory, policies, {"web1": PASSPORT}) == plan
     with pytest.raises(PlanOutdated, match="the virtual machine's memory is now '64 GiB', was '32 GiB'"):
-        recheck(plan, inventory, policies, replace(PASSPORT, memory_bytes=64 * GIB))
+        recheck(plan, inventory, policies, {"web1": replace(PASSPORT, memory_bytes=64 * GIB)})
 
 
 def test_what_may_keep_the_guest_from_starting_is_a_warning() -> None:
     lacking = replace(PASSPORT, system=GuestSystem(id="x", boot_drivers=("megaraid_sas",)))
-    plan = make_plan(REQUEST, make_inventory(), make_policies(LAN), lacking)
+    plan = make_plan(REQUEST, make_inventory(), make_policies(LAN), {"web1": lacking})
     assert any("may not find its root" in warning for warning in plan.warnings)
 
 

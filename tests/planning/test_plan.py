@@ -12,7 +12,8 @@ from p2vd.model.inventory import Inventory
 from p2vd.model.lvm import Lv, Pv, Vg
 from p2vd.model.plan import Plan, Provisioning, Target
 from p2vd.model.size import GIB, MIB
-from p2vd.planning.plan import Overrides, PlanRequest, make_plan, recheck
+from p2vd.planning.disk import Overrides
+from p2vd.planning.plan import PlanRequest, make_plan, recheck
 from p2vd.policy.model import PolicySet, PolicyText
 from p2vd.policy.parse import load
 from tests.planning.builders import (
@@ -30,7 +31,7 @@ from tests.planning.builders import (
     with_pool,
 )
 
-REQUEST = PlanRequest(WWID, source_offline=True)
+REQUEST = PlanRequest((WWID,), source_offline=True)
 
 
 def refusal(
@@ -46,17 +47,18 @@ def refusal(
 
 def test_thin_plan() -> None:
     plan = make_plan(REQUEST, make_inventory(), make_policies(THIN))
-    assert plan.target == Target(
+    (disk,) = plan.disks
+    assert disk.target == Target(
         "vg-uuid", "vg_san", "p2v-b8c9aaaabbbb", Provisioning.THIN, 10 * GIB, 512, "pool-uuid", "pool0"
     )
-    assert (plan.source.id, plan.source.wwid, plan.source.size_bytes) == (WWID, WWID, 10 * GIB)
-    assert (plan.source.transport, plan.source.sector_size) == (Transport.ISCSI, 512)
-    assert (plan.machine_name, plan.policy, plan.policy_file) == (
+    assert (disk.source.id, disk.source.wwid, disk.source.size_bytes) == (WWID, WWID, 10 * GIB)
+    assert (disk.source.transport, disk.source.sector_size) == (Transport.ISCSI, 512)
+    assert (plan.machine_name, disk.policy, disk.policy_file) == (
         "p2v-b8c9aaaabbbb",
         "thin",
         "/etc/p2vd/policy.d/0.toml",
     )
-    assert plan.worst_case_bytes == 10 * GIB
+    assert disk.worst_case_bytes == 10 * GIB
     assert plan.warnings == ()
     assert plan.steps == (
         f"Set the source {WWID} (mpatha) read-only and open it exclusively: iscsi, 2 of 2 paths ready, "
@@ -76,8 +78,8 @@ def test_thick_plan_of_an_odd_size_says_how_it_is_rounded() -> None:
     source = make_source(size_bytes=10 * GIB - 3 * MIB, paths=(), transport=Transport.VIRTIO)
     policies = make_policies(THICK + '[rule.copy]\nbandwidth = "100 MiB"\n[rule.domain]\nnetwork = "lan"\n')
     plan = make_plan(replace(REQUEST, machine_name="web1"), make_inventory(source), policies)
-    assert (plan.target.size_bytes, plan.worst_case_bytes) == (10 * GIB, 10 * GIB)
-    assert (plan.target.pool_uuid, plan.target.pool_name) == ("", "")
+    assert (plan.disks[0].target.size_bytes, plan.disks[0].worst_case_bytes) == (10 * GIB, 10 * GIB)
+    assert (plan.disks[0].target.pool_uuid, plan.disks[0].target.pool_name) == ("", "")
     assert plan.steps[0].endswith("exclusively: virtio, 10 GiB, sectors of 512 bytes.")
     assert plan.steps[1] == (
         "Create the thick volume vg_san/web1 of 10 GiB (3 MiB more than the source, to whole extents of "
@@ -90,27 +92,27 @@ def test_thick_plan_of_an_odd_size_says_how_it_is_rounded() -> None:
 def test_worst_case_of_thin_is_in_whole_chunks() -> None:
     vg = with_pool(chunk_size_bytes=3 * MIB)
     plan = make_plan(REQUEST, make_inventory(SOURCE, vg), make_policies(THIN))
-    assert plan.worst_case_bytes % (3 * MIB) == 0
-    assert plan.worst_case_bytes >= plan.target.size_bytes == 10 * GIB
+    assert plan.disks[0].worst_case_bytes % (3 * MIB) == 0
+    assert plan.disks[0].worst_case_bytes >= plan.disks[0].target.size_bytes == 10 * GIB
 
 
 def test_the_only_pool_needs_no_name() -> None:
     policies = make_policies(THIN.replace('thin_pool = "pool0"', ""))
-    assert make_plan(REQUEST, make_inventory(), policies).target.pool_uuid == "pool-uuid"
+    assert make_plan(REQUEST, make_inventory(), policies).disks[0].target.pool_uuid == "pool-uuid"
 
 
 def test_overrides_replace_what_the_policy_says() -> None:
-    request = replace(REQUEST, overrides=Overrides(Verify.BOTH, 5 * MIB))
+    request = replace(REQUEST, overrides=(Overrides(Verify.BOTH, 5 * MIB),))
     plan = make_plan(request, make_inventory(), make_policies(THIN))
-    assert (plan.copy.verify, plan.copy.bandwidth_bytes_per_s) == (Verify.BOTH, 5 * MIB)
+    assert (plan.disks[0].copy.verify, plan.disks[0].copy.bandwidth_bytes_per_s) == (Verify.BOTH, 5 * MIB)
     assert plan.id != make_plan(REQUEST, make_inventory(), make_policies(THIN)).id
 
 
 def test_offline_by_policy() -> None:
     plan = make_plan(
-        PlanRequest(WWID), make_inventory(), make_policies(thin_with("[rule.source]\noffline=true"))
+        PlanRequest((WWID,)), make_inventory(), make_policies(thin_with("[rule.source]\noffline=true"))
     )
-    assert plan.source_offline
+    assert plan.disks[0].source_offline
 
 
 # -- refusals ------------------------------------------------------------------------------------
@@ -118,7 +120,7 @@ def test_offline_by_policy() -> None:
 
 def test_unknown_source() -> None:
     with pytest.raises(NotFound):
-        make_plan(PlanRequest("nobody"), make_inventory(), make_policies(THIN))
+        make_plan(PlanRequest(("nobody",)), make_inventory(), make_policies(THIN))
 
 
 def test_all_reasons_are_told_not_the_first() -> None:
@@ -126,7 +128,7 @@ def test_all_reasons_are_told_not_the_first() -> None:
     inventory = make_inventory(
         source, replace(VG, exported=True), exposures=(Reason("kpartx", "kpartx would map it."),)
     )
-    reasons = refusal(inventory, THIN, PlanRequest(WWID, machine_name="a b"))
+    reasons = refusal(inventory, THIN, PlanRequest((WWID,), machine_name="a b"))
     assert list(reasons) == [
         *("mounted", "kpartx", "machine-name", "source-too-small"),
         *("vg-exported", "not-offline"),
@@ -134,7 +136,7 @@ def test_all_reasons_are_told_not_the_first() -> None:
 
 
 def test_no_policy() -> None:
-    reasons = refusal(make_inventory(), THIN.replace('"*"', '"x"'), PlanRequest(WWID))
+    reasons = refusal(make_inventory(), THIN.replace('"*"', '"x"'), PlanRequest((WWID,)))
     assert list(reasons) == ["no-policy", "not-offline"]
     assert "Write a rule for it" in reasons["no-policy"]
     assert reasons["not-offline"].endswith("write source.offline = true in its policy.")
@@ -146,7 +148,7 @@ def test_policies_with_errors() -> None:
 
 
 def test_not_offline_names_the_policy() -> None:
-    reasons = refusal(make_inventory(), THIN, PlanRequest(WWID))
+    reasons = refusal(make_inventory(), THIN, PlanRequest((WWID,)))
     assert list(reasons) == ["not-offline"]
     assert "--source-offline" in reasons["not-offline"]
     assert reasons["not-offline"].endswith('source.offline = true in the policy "thin".')
@@ -208,8 +210,8 @@ def test_a_foreign_volume_group_is_refused_whatever_the_policy_says() -> None:
 def test_volume_groups_that_are_guarded(vg: Vg, system_id: str, single_host: str) -> None:
     policies = make_policies(thin_with(f"single_host = {single_host}"))
     plan = make_plan(REQUEST, make_inventory(SOURCE, vg, system_id=system_id), policies)
-    assert plan.target.single_host is (single_host == "true")
-    assert any("single_host" in warning for warning in plan.warnings) is plan.target.single_host
+    assert plan.disks[0].target.single_host is (single_host == "true")
+    assert any("single_host" in warning for warning in plan.warnings) is plan.disks[0].target.single_host
 
 
 def test_two_pools_and_none_named() -> None:
@@ -251,9 +253,9 @@ def test_volume_groups_in_order_of_preference() -> None:
     gold2 = replace(VG, uuid="gold2", name="vg_gold2", tags=frozenset({"gold"}))
     gold1 = replace(gold2, uuid="gold1", name="vg_gold1")
     inventory = make_inventory(SOURCE, VG, full, gold2, gold1)
-    assert make_plan(REQUEST, inventory, policies).target.vg_uuid == "gold1"
+    assert make_plan(REQUEST, inventory, policies).disks[0].target.vg_uuid == "gold1"
     inventory = make_inventory(SOURCE, VG, full)
-    assert make_plan(REQUEST, inventory, policies).target.vg_uuid == "vg-uuid"
+    assert make_plan(REQUEST, inventory, policies).disks[0].target.vg_uuid == "vg-uuid"
 
 
 def test_every_candidate_says_why_not() -> None:
@@ -350,7 +352,7 @@ def test_warns_of_a_pool_that_will_fill_up(percent: float, free: str) -> None:
 def test_nothing_is_planned_from_what_is_out_of_date() -> None:
     stale = make_inventory(stale_since_us=1, stale_cause="LVM said nothing.")
     with pytest.raises(Refused) as refused:
-        make_plan(PlanRequest(WWID, source_offline=True), stale, make_policies(THIN))
+        make_plan(PlanRequest((WWID,), source_offline=True), stale, make_policies(THIN))
     (reason,) = refused.value.reasons
     assert reason.code == "inventory-stale"
     assert "LVM said nothing." in reason.text
@@ -361,8 +363,8 @@ def test_an_image_is_bound_to_its_file() -> None:
         transport=Transport.IMAGE, wwid="", id="/srv/a.img", device="", paths=(), file_id="1@2"
     )
     policies = make_policies(THIN.replace('wwid = "*"', 'transport = "image"'))
-    request = PlanRequest("/srv/a.img", "erp1", source_offline=True)
+    request = PlanRequest(("/srv/a.img",), "erp1", source_offline=True)
     plan = make_plan(request, make_inventory(image), policies)
-    assert plan.source.file_id == "1@2"
+    assert plan.disks[0].source.file_id == "1@2"
     with pytest.raises(PlanOutdated, match="source's file is now '3@4', was '1@2'"):
         recheck(plan, make_inventory(replace(image, file_id="3@4")), policies)

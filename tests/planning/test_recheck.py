@@ -10,7 +10,8 @@ from p2vd.model.copying import Verify
 from p2vd.model.errors import PlanOutdated
 from p2vd.model.inventory import Inventory
 from p2vd.model.size import GIB
-from p2vd.planning.plan import Overrides, PlanRequest, make_plan, recheck
+from p2vd.planning.disk import Overrides
+from p2vd.planning.plan import PlanRequest, make_plan, recheck
 from tests.planning.builders import (
     SOURCE,
     THIN,
@@ -23,7 +24,7 @@ from tests.planning.builders import (
     with_pool,
 )
 
-REQUEST = PlanRequest(WWID, source_offline=True)
+REQUEST = PlanRequest((WWID,), source_offline=True)
 
 
 @settings(deadline=None)
@@ -36,7 +37,9 @@ def test_pool_fill_and_names_of_the_moment_are_not_part_of_the_id(percent: int, 
 
 def test_recheck_of_an_unchanged_world() -> None:
     policies = make_policies(THIN)
-    plan = make_plan(PlanRequest(WWID, "web1", True, Overrides(Verify.BOTH)), make_inventory(), policies)
+    plan = make_plan(
+        PlanRequest((WWID,), "web1", True, overrides=(Overrides(Verify.BOTH),)), make_inventory(), policies
+    )
     assert recheck(plan, make_inventory(), policies) == plan
 
 

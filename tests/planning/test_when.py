@@ -14,7 +14,7 @@ window = [
 ]
 [rule.match]""",
 )
-REQUEST = PlanRequest(WWID, source_offline=True)
+REQUEST = PlanRequest((WWID,), source_offline=True)
 
 
 def test_a_plan_says_when_it_is_done() -> None:

@@ -37,10 +37,10 @@ def test_good_templates(template: str) -> None:
     ("template", "problem"),
     [
         ("disk", "must name {machine} or {wwid}: an LV's name is taken once"),
-        ("{size}", "may name {machine} and {wwid} only, not {size}"),
-        ("{}", "may name {machine} and {wwid} only, not {}"),
-        ("{machine!r}", "may name {machine} and {wwid} only, not {machine}"),
-        ("{wwid:>99}", "may name {machine} and {wwid} only, not {wwid}"),
+        ("{size}", "may name {machine}, {wwid} and {disk} only, not {size}"),
+        ("{}", "may name {machine}, {wwid} and {disk} only, not {}"),
+        ("{machine!r}", "may name {machine}, {wwid} and {disk} only, not {machine}"),
+        ("{wwid:>99}", "may name {machine}, {wwid} and {disk} only, not {wwid}"),
         ("{machine", "is not a template: expected '}' before end of string"),
     ],
 )
@@ -59,6 +59,12 @@ def test_bad_templates(template: str, problem: str) -> None:
 )
 def test_lv_names_have_only_characters_that_lvm_takes(template: str, machine: str, name: str) -> None:
     assert names.lv_name(template, machine, make_source(wwid="t10.ATA x")) == name
+
+
+def test_an_lv_of_a_machine_with_several_disks_has_its_number_by_default() -> None:
+    assert names.lv_name("", "web1", make_source()) == "web1"
+    assert names.lv_name("", "web1", make_source(), 2, 6) == "web1-2"
+    assert names.lv_name("{machine}_{disk}", "web1", make_source()) == "web1_1"
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 
 from p2vd.model.copying import Verify
 from p2vd.model.disk import Transport
-from p2vd.model.plan import CopyOptions, DiskBus, DomainOptions, Provisioning, VirtType
+from p2vd.model.plan import CopyOptions, Cutover, DiskBus, DomainOptions, Provisioning, VirtType
 from p2vd.model.size import GIB, MIB, TIB
 from p2vd.model.window import Window
 from p2vd.policy.model import FirmwareChoice, Match, PolicySet, PolicyText, SectorSizeRemedy, TargetRule
@@ -99,6 +99,13 @@ def test_every_key() -> None:
     assert rule.domain == DomainOptions(
         "qemu:///system", 4 * GIB, 3, bus=DiskBus.SCSI, network="default", virt_type=VirtType.QEMU
     )
+
+
+def test_when_a_machine_is_registered() -> None:
+    (rule,) = load([PolicyText("f", SHORT)]).rules
+    assert rule.cutover is Cutover.AUTO
+    (rule,) = load([PolicyText("f", SHORT.replace("[[rule]]\n", '[[rule]]\ncutover = "manual"\n'))]).rules
+    assert rule.cutover is Cutover.MANUAL
 
 
 def test_what_is_not_said_has_its_default() -> None:
@@ -218,7 +225,7 @@ def test_an_empty_rule_lacks_everything_at_once() -> None:
         (
             "auto = false",
             "colour = 1",
-            "3: rule.colour: there is no such key; allowed here: copy, domain, match",
+            "3: rule.colour: there is no such key; allowed here: copy, cutover, domain, match",
         ),
         ("priority = 5", "priority = 1001", "4: rule.priority: must be a whole number from -1000 to 1000"),
     ],

@@ -9,19 +9,18 @@ import pytest
 from p2vd.model.copying import Progress, Verify
 from p2vd.model.disk import Transport
 from p2vd.model.job import Caller, Job, Stage
-from p2vd.model.plan import CopyOptions, DomainOptions, Plan, Provisioning, SourceBinding, Target
+from p2vd.model.plan import CopyOptions, DiskPlan, Provisioning, SourceBinding, Target
 from p2vd.records.receipt import build_receipt, is_whole, write_receipt
 
 JOB = Job(
     uuid="0c3e9cf6-8f3f-4c6e-9a55-3a0f7b6b1c11",
     machine_uuid="7a1c6a0e-40a6-4f7e-8f6c-0f2f4c2d9a01",
-    plan=Plan(
+    plan=DiskPlan(
         id="plan-1",
         machine_name="web1",
         source=SourceBinding("36001405", "36001405", Transport.ISCSI, 10 << 30, 512),
         target=Target("vg-uuid", "san", "web1", Provisioning.THIN, 10 << 30, 512, "pool-uuid", "pool"),
         copy=CopyOptions(verify=Verify.BOTH),
-        domain=DomainOptions(),
         policy="servers",
         policy_file="/etc/p2vd/policy.d/10-servers.toml",
         source_offline=True,

@@ -8,6 +8,7 @@ import logging
 import sys
 import threading
 import time
+import xml.etree.ElementTree as ET
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
@@ -141,6 +142,23 @@ class Steering:
 
     def domains(self) -> list[str]:
         return sorted(self._world.volumes.domains)
+
+    def stop_libvirt(self, down: bool) -> None:
+        self._world.volumes.libvirt_down = down
+
+    def power(self, domain: str, on: bool) -> None:
+        running = self._world.volumes.running
+        running.add(domain) if on else running.discard(domain)
+
+    def disks_of(self, domain: str) -> list[str]:
+        """The volumes in the definition of a domain, in its order."""
+        root = ET.fromstring(self._world.volumes.domains[domain])
+        return [source.attrib["dev"] for source in root.iterfind("devices/disk/source")]
+
+    def read_only(self, wwid: str) -> bool:
+        lun = self._san.luns[wwid]
+        flags = [self._world.root / f"sys/class/block/{name}/ro" for name in (lun.device, *lun.path_names)]
+        return any(flag.read_text().strip() == "1" for flag in flags)
 
     def kill(self, job: str) -> None:
         self._world.processes.workers[job][0].kill()

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from p2vd.discovery.dm import dm_info, lv_dm_name, pool_status
+from p2vd.discovery.luns import flush_map, make_map, remove_path
 from p2vd.discovery.scanner import Discovery
 from p2vd.discovery.scsi_scan import look_for_luns
 from p2vd.model.disk import Transport
@@ -239,3 +240,25 @@ def test_a_starter_policy_is_written_once(world: World, tmp_path: Path) -> None:
     file.unlink()
     world.write_policy(tmp_path / "policy.d")
     assert not file.exists()
+
+
+def test_a_luns_map_is_flushed_and_its_paths_are_forgotten(world: World, discovery: Discovery) -> None:
+    *_, lun = world.san.luns.values()
+    paths = lun.path_names
+    flush_map(world.commands, lun.map_name)
+    with pytest.raises(CommandFailed, match="no such map"):
+        flush_map(world.commands, lun.map_name)
+    make_map(world.commands, paths[0])
+    assert discovery.scan().by_id[lun.wwid].dm_uuid
+    flush_map(world.commands, lun.map_name)
+    for path in paths:
+        remove_path(world.commands, path, world.root / "sys")
+    assert lun.wwid not in discovery.scan().by_id
+    with pytest.raises(CommandFailed, match="No such file"):
+        remove_path(world.commands, paths[0], world.root / "sys")
+
+
+def test_a_map_that_a_volume_group_is_on_is_in_use(world: World) -> None:
+    pv = next(iter(world.volumes.groups.values())).pvs[0]
+    with pytest.raises(CommandFailed, match="map in use"):
+        flush_map(world.commands, pv.lun.map_name)

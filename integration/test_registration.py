@@ -1,0 +1,195 @@
+"""From copied disks to a registered machine, and back: on real storage, with a real libvirtd."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from integration.content import fill_lun, require_same
+from integration.host import Host, Properties
+from integration.lab.san import Lun
+from integration.lab.vm import Vm
+
+pytestmark = pytest.mark.lab
+
+SIZE = "32M"
+LIBVIRTD = "libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket libvirtd.service"
+
+
+def prepare(vm: Vm, disks: int, *, manual: bool = False, bandwidth: str = "1 GiB") -> tuple[Host, list[Lun]]:
+    """p2vd over LUNs of their own contents; the two of the lab are among them."""
+    host = Host(vm)
+    host.policy(bandwidth=bandwidth)
+    if manual:
+        vm.run("sed -i 's/^name = .*/&\\ncutover = \"manual\"/' /etc/p2vd/policy.d/50-lab.toml")
+    for number in range(disks):
+        host.san.add(f"disk{number}", SIZE)
+        fill_lun(host.san, f"disk{number}", number + 1)
+    vm.run("systemctl start p2vd")
+    return host, [host.san[f"disk{number}"] for number in range(disks)]
+
+
+def domains(vm: Vm) -> list[str]:
+    return vm.out("virsh -q list --all --name").split()
+
+
+def volumes(vm: Vm, domain: str) -> list[str]:
+    """The sources of a domain's disks, in its order."""
+    return [line.split()[1] for line in vm.out(f"virsh -q domblklist {domain}").splitlines()]
+
+
+def jobs_of(host: Host, machine: Properties) -> list[Properties]:
+    return [host.at(path) for path in machine["Jobs"]]
+
+
+def wwids(luns: Sequence[Lun]) -> list[str]:
+    return [lun.wwid for lun in luns]
+
+
+# ---- six disks, and the way back -----------------------------------------------------------------
+
+
+def test_six_disks_one_fails_retried_registered_and_rolled_back(vm: Vm) -> None:
+    host, luns = prepare(vm, 6, bandwidth="4 MiB")
+    order = luns[::-1]
+    before = {lun.name: host.san.digest(lun.name) for lun in luns}
+    machine = host.migrate_machine(wwids(order), "erp1")
+    # Four jobs run at a time: the last disk's has not begun, and meanwhile somebody takes its source.
+    victim = order[-1]
+    sectors = victim.size_bytes // 512
+    vm.run(f"dmsetup create taken --table '0 {sectors} linear {victim.device} 0'")
+    *others, job = jobs_of(host, machine)
+    host.wait_stage(job, "failed")
+    for other in others:
+        host.wait_stage(other, "proven")
+    stuck = host.machine_at(machine["path"])
+    assert stuck["State"] == "copying"
+    assert stuck["Error"][1].startswith(f"Disk 6 of 6 ({victim.wwid}) failed:")
+    assert domains(vm) == []
+    vm.run("dmsetup remove taken")
+    host.verb(job, "Retry")
+    done = host.wait_state(machine, "registered")
+    assert domains(vm) == ["erp1"]
+    targets = [each["Target"] for each in jobs_of(host, machine)]
+    assert volumes(vm, "erp1") == targets == [f"/dev/vg_san/erp1-{number}" for number in range(1, 7)]
+    for lun, target in zip(order, targets, strict=True):
+        require_same(vm, lun.backing, target, lun.size_bytes)
+
+    vm.run("virsh start erp1")
+    host.machine_verb(machine, "Rollback")
+    refused = host.wait_machine(machine, "the refusal", lambda now: bool(now["Error"][0]))
+    assert (refused["State"], refused["Error"][0]) == ("registered", "DomainRunning")
+    assert domains(vm) == ["erp1"]
+    vm.run("virsh destroy erp1")
+    assert "is rolled back" in vm.out(f"p2vctl rollback {done['Uuid']}")
+    assert domains(vm) == []
+    kept = vm.out("lvs --noheadings -o lv_name vg_san").split()
+    assert {f"erp1-{number}" for number in range(1, 7)} <= set(kept)
+    for lun in luns:
+        assert host.san.digest(lun.name) == before[lun.name]
+        assert vm.out(f"blockdev --getro {lun.device}") == "0"
+    vm.run(f"dd if=/dev/zero of={luns[0].device} bs=4096 count=1 oflag=direct conv=fsync status=none")
+    again = vm.run(f"p2vctl plan {' '.join(wwids(order))} --source-offline --name erp1", check=False)
+    assert again.returncode == 1
+    assert "vg_san/erp1-1 is there already: it is what the job" in again.stderr
+    assert "lvremove vg_san/erp1-1" in again.stderr
+
+
+# ---- for good ------------------------------------------------------------------------------------
+
+
+def test_accepting_removes_the_sources_cleanly_and_names_them(vm: Vm) -> None:
+    host, luns = prepare(vm, 2)
+    machine = host.migrate_machine(wwids(luns), "erp1")
+    host.wait_state(machine, "registered")
+    paths = [path for lun in luns for path in host.san.paths(lun.name)]
+    assert len(paths) == 4
+    sectors = luns[1].size_bytes // 512
+    vm.run(f"dmsetup create taken --table '0 {sectors} linear {luns[1].device} 0'")
+    host.machine_verb(machine, "Accept")
+    refused = host.wait_machine(machine, "the refusal", lambda now: bool(now["Error"][0]))
+    assert (refused["State"], refused["Error"][0], refused["Unmap"]) == ("registered", "SourcesInUse", [])
+    assert all(vm.run(["test", "-b", f"/dev/{path}"], check=False).returncode == 0 for path in paths)
+    vm.run("dmsetup remove taken; dmesg --clear")
+    said = vm.run("p2vctl accept erp1 < /dev/null", check=False)
+    assert said.returncode == 2
+    said = vm.run("p2vctl accept erp1 --yes", timeout_s=240)
+    assert "The array may unmap:" in said.stdout
+    assert all(lun.wwid in said.stdout for lun in luns)
+    accepted = host.machine_at(machine["path"])
+    assert (accepted["State"], sorted(accepted["Unmap"])) == ("accepted", sorted(wwids(luns)))
+    for path in paths:
+        assert vm.run(["test", "-e", f"/sys/block/{path}"], check=False).returncode == 1
+    left = vm.out("dmsetup ls --target multipath")
+    assert not any(lun.device.rpartition("/")[2] in left.split() for lun in luns)
+    assert "I/O error" not in vm.out("dmesg")
+    # The volumes and the other LUNs are as they were.
+    assert domains(vm) == ["erp1"]
+    assert host.san.paths("boot1")
+    for number, lun in enumerate(luns, 1):
+        require_same(vm, lun.backing, f"/dev/vg_san/erp1-{number}", lun.size_bytes)
+    refused_now = vm.run("p2vctl rollback erp1", check=False)
+    assert refused_now.returncode == 1
+
+
+# ---- libvirtd stopped ----------------------------------------------------------------------------
+
+
+def stop_libvirtd(vm: Vm) -> None:
+    vm.run(f"systemctl stop {LIBVIRTD}")
+
+
+def start_libvirtd(vm: Vm) -> None:
+    vm.run("systemctl start libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket")
+
+
+def pid(vm: Vm) -> str:
+    return vm.out("virsh -q list >/dev/null; systemctl show -P MainPID libvirtd")
+
+
+def test_libvirtd_stopped_at_each_moment_of_a_registration(vm: Vm) -> None:
+    """The machine ends registered without being asked again, with one domain and nothing left over."""
+    host, luns = prepare(vm, 4, manual=True)
+    machines = [host.migrate_machine([lun.wwid], f"m{number}") for number, lun in enumerate(luns)]
+    for machine in machines:
+        ready = host.wait_state(machine, "ready")
+        assert (ready["CutoverMode"], ready["Error"][0]) == ("manual", "")
+    assert domains(vm) == []
+    before, during, restarted, again = machines
+
+    # Stopped before the definition: the machine says so, and is tried again.
+    stop_libvirtd(vm)
+    host.machine_verb(before, "Cutover")
+    host.wait_machine(before, "the error", lambda now: now["Error"][0] == "LibvirtUnreachable")
+    start_libvirtd(vm)
+    host.wait_state(before, "registered")
+
+    # Killed with the call under way: it was asked, and never answers.
+    server = pid(vm)
+    vm.run(f"kill -STOP {server}")
+    host.machine_verb(during, "Cutover")
+    host.wait_state(during, "registering")
+    vm.run(f"kill -KILL {server}")
+    host.wait_state(during, "registered")
+
+    # Stopped, and p2vd restarted meanwhile.
+    stop_libvirtd(vm)
+    host.machine_verb(restarted, "Cutover")
+    host.wait_state(restarted, "registering")
+    vm.run("systemctl restart p2vd")
+    start_libvirtd(vm)
+    host.wait_state(restarted, "registered")
+
+    # Killed again and again, at whatever moment that is.
+    vm.run(
+        "for _ in 1 2 3 4 5 6 7 8; do systemctl kill -s KILL libvirtd; systemctl reset-failed libvirtd; "
+        "sleep 0.5; done >/dev/null 2>&1 &"
+    )
+    host.machine_verb(again, "Cutover")
+    host.wait_state(again, "registered")
+
+    assert sorted(domains(vm)) == ["m0", "m1", "m2", "m3"]
+    for number, machine in enumerate(machines):
+        now = host.machine_at(machine["path"])
+        assert (now["State"], now["Error"][0]) == ("registered", "")
+        assert vm.out(f"virsh domuuid m{number}") == now["Domain"] == now["Uuid"]
+        assert volumes(vm, f"m{number}") == [f"/dev/vg_san/m{number}"]

@@ -1,0 +1,116 @@
+"""p2vctl cutover, rollback and accept: a machine handed to its hypervisor, taken back, or kept for good."""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+from p2vd.bus.names import MACHINE
+from p2vd.cli import render
+from p2vd.cli.client import Client, CliError, Exit, Object
+from p2vd.cli.lookup import find, jobs_of
+
+_UNDER_WAY = ("registering", "rolling-back", "accepting")
+_LOOK_AGAIN_S = 0.3
+
+
+class Command(Protocol):
+    """A command of p2vctl."""
+
+    def __call__(self, client: Client, arguments: argparse.Namespace) -> Exit:
+        """Run it; returns the exit status, raises CliError."""
+        ...
+
+
+class AddVerb(Protocol):
+    """Adds a command to p2vctl's parser."""
+
+    def __call__(self, name: str, command: Command, *, prints_json: bool) -> argparse.ArgumentParser:
+        """Return the command's own parser."""
+        ...
+
+
+def add_parsers(verb: AddVerb) -> None:
+    """Add the three commands."""
+    one = verb("cutover", cutover, prints_json=True)
+    one.add_argument("machine", metavar="MACHINE")
+    one.add_argument("--start", action="store_true", help="start the virtual machine, too")
+    verb("rollback", rollback, prints_json=True).add_argument("machine", metavar="MACHINE")
+    one = verb("accept", accept, prints_json=True)
+    one.add_argument("machine", metavar="MACHINE")
+    one.add_argument("--yes", action="store_true", help="do not ask for the machine's name")
+
+
+def cutover(client: Client, arguments: argparse.Namespace) -> Exit:
+    """Register a machine that is ready with its hypervisor."""
+    machine = find(arguments.machine, client.objects(), (MACHINE,))
+    options = {"start": True} if arguments.start else {}
+    client.act(machine.path, MACHINE, "Cutover", **options)
+    done = _settled(client, machine)
+    if done["State"] != "registered":
+        raise CliError(f"{done['Name']} is {done['State']}. {done['Error'][1]}", Exit.JOB_FAILED)
+    _say(arguments, done, f"{done['Name']} is registered. See it: virsh dominfo {done['Domain']}")
+    if done["Error"][1]:  # registered, and not started
+        raise CliError(done["Error"][1], Exit.JOB_FAILED)
+    return Exit.OK
+
+
+def rollback(client: Client, arguments: argparse.Namespace) -> Exit:
+    """Take a registered machine back from its hypervisor; its volumes stay."""
+    objects = client.objects()
+    machine = find(arguments.machine, objects, (MACHINE,))
+    client.act(machine.path, MACHINE, "Rollback")
+    done = _settled(client, machine)
+    if done["State"] != "rolled-back":
+        raise CliError(f"{done['Name']} is {done['State']}. {done['Error'][1]}", Exit.JOB_FAILED)
+    volumes = ", ".join(job["Target"] for job in jobs_of(machine, objects))
+    _say(arguments, done, f"{done['Name']} is rolled back: its domain is gone, its sources are as they were.")
+    if not arguments.json:
+        print(f"What was copied is kept: {volumes}. To remove it: lvremove")
+    return Exit.OK
+
+
+def accept(client: Client, arguments: argparse.Namespace) -> Exit:
+    """Keep a registered machine for good: remove its sources from this host."""
+    objects = client.objects()
+    machine = find(arguments.machine, objects, (MACHINE,))
+    if not arguments.yes:
+        _confirm(machine, jobs_of(machine, objects))
+    client.act(machine.path, MACHINE, "Accept")
+    done = _settled(client, machine)
+    if done["State"] != "accepted":
+        raise CliError(f"{done['Name']} is {done['State']}. {done['Error'][1]}", Exit.JOB_FAILED)
+    _say(arguments, done, f"{done['Name']} is accepted: there is no way back by p2vd.")
+    if not arguments.json:
+        print(
+            "\n".join(
+                ("The array may unmap:", *done["Unmap"]) if done["Unmap"] else ("No LUN is left over.",)
+            )
+        )
+    return Exit.OK
+
+
+def _confirm(machine: Object, jobs: Sequence[Object]) -> None:
+    if not sys.stdin.isatty():
+        raise CliError(
+            f"To accept {machine['Name']} ends its way back. Run this on a terminal, or say --yes.",
+            Exit.USAGE,
+        )
+    sources = "\n".join(f"  {job['SourceId']}" for job in jobs)
+    print(f"This removes from this host the sources of {machine['Name']}:\n{sources}\nThere is no way back.")
+    if input("Type the machine's name to go on: ").strip() != machine["Name"]:
+        raise CliError("That is not its name. Nothing was done.")
+
+
+def _settled(client: Client, machine: Object) -> Object:
+    """Return the machine when it is done, or as soon as something is in its way that p2vd tries again."""
+    while True:
+        now = Object(machine.path, MACHINE, client.properties(machine.path, MACHINE))
+        if now["State"] not in _UNDER_WAY or now["Error"][1]:
+            return now
+        time.sleep(_LOOK_AGAIN_S)
+
+
+def _say(arguments: argparse.Namespace, machine: Object, sentence: str) -> None:
+    print(render.as_json(render.as_dicts([machine])[0]) if arguments.json else sentence)

@@ -1,0 +1,173 @@
+"""Plans, and what a plan becomes: a machine and its jobs."""
+
+import threading
+import time
+import uuid as uuids
+from collections.abc import Mapping, Sequence
+
+from p2vd.jobs.contents_keeper import FRESH_S
+from p2vd.jobs.services import Services
+from p2vd.model.disk import Source
+from p2vd.model.errors import InvalidArgument, NotFound, Reason, Refused
+from p2vd.model.inventory import Inventory
+from p2vd.model.job import Caller, Job, Machine, MachineState, Stage
+from p2vd.model.passport import Passport
+from p2vd.model.plan import Plan
+from p2vd.planning.contents import under_examination
+from p2vd.planning.plan import PlanRequest, make_plan, recheck
+from p2vd.policy.match import first_match
+from p2vd.policy.names import default_machine_name
+from p2vd.system.clock import now_us
+
+# A call is answered within a second.
+_LOOK_AGAIN_S = 0.8
+
+_UNSETTLED = frozenset(
+    {
+        *(MachineState.PLANNED, MachineState.COPYING, MachineState.READY, MachineState.REGISTERING),
+        *(MachineState.ROLLING_BACK, MachineState.ACCEPTING),
+    }
+)
+
+
+class Planner:
+    """Thread-safe. `lock` is held while a machine is made: no source gets two jobs."""
+
+    def __init__(self, services: Services, lock: threading.RLock) -> None:
+        self._services = services
+        self._board = services.board
+        self._lock = lock
+
+    def inventory(self) -> Inventory:
+        """What the last scan saw, with what is known of the disks' contents."""
+        return self._services.contents.attach(self._services.inventory.current())
+
+    def plan(self, source_ids: Sequence[str], options: Mapping[str, object]) -> Plan:
+        """Return what would be done, and keep it. Raises InvalidArgument, NotFound, Refused.
+
+        The option `machine` names a machine's record, whose disks come before the others of `source_ids`.
+        """
+        record = str(options.get("machine", ""))
+        if not source_ids and not record:
+            raise InvalidArgument("sources", "name at least one source, or a machine's record.")
+        passport = self._services.store.passport(record) if record else None
+        request = PlanRequest(
+            source_ids=tuple(source_ids),
+            machine_name=str(options.get("name", "")),
+            source_offline=bool(options.get("source-offline", False)),
+            passport=passport,
+        )
+        wwids = tuple(disk.wwid for disk in passport.disks if disk.wwid) if passport else ()
+        name = request.machine_name or record
+        ids = (*wwids, *source_ids)
+        # Of one disk nothing older than the call counts. Of many, what was read for the call before is
+        # taken, so that asking again comes to an end.
+        self._look_again(ids, name, 0.0 if len(ids) == 1 else FRESH_S)
+        plan = make_plan(request, self.inventory(), self._services.policies(), self._passports())
+        self._refuse_second_job(plan)
+        return self._services.store.put_plan(plan)
+
+    def make_machine(self, plan_id: str, caller: Caller) -> Machine:
+        """Make the jobs of a plan, all at once and durably. Raises NotFound, PlanOutdated, Refused."""
+        plan = self._services.store.plan(plan_id)
+        self._look_again([disk.source.id for disk in plan.disks], plan.machine_name, FRESH_S)
+        with self._lock:
+            self._refuse_second_job(plan)
+            passports = self._passports()
+            recheck(plan, self.inventory(), self._services.policies(), passports)
+            machine_uuid, now = str(uuids.uuid4()), now_us()
+            jobs = tuple(
+                Job(
+                    str(uuids.uuid4()),
+                    machine_uuid,
+                    disk,
+                    started_by=caller,
+                    offline_declared_us=now if disk.source_offline else 0,
+                    start_time_us=now,
+                )
+                for disk in plan.disks
+            )
+            machine = Machine(
+                machine_uuid,
+                plan.machine_name,
+                jobs=tuple(job.uuid for job in jobs),
+                plan_id=plan.id,
+                hardware=passports.get(plan.passport or plan.machine_name),
+                cutover=plan.cutover,
+            )
+            for disk in plan.disks:
+                self._services.contents.release(disk.source.id)
+            self._board.add(machine, jobs)
+        return machine
+
+    def _passports(self) -> dict[str, Passport]:
+        return {passport.name: passport for passport in self._services.store.passports()}
+
+    def may_touch(self, source: Source, machine_name: str = "") -> bool:
+        """Whether a policy matches a source that nobody uses: any other is never touched."""
+        rule = first_match(self._services.policies(), source, machine_name)
+        return not source.reasons and rule is not None
+
+    def held_sources(self) -> frozenset[str]:
+        """The ids of the sources that jobs have, or that are being removed from this host."""
+        return frozenset(job.plan.source.id for job in self._board.jobs() if self._has(job))
+
+    def _has(self, job: Job) -> bool:
+        if job.stage is Stage.PROVEN:
+            return self._board.machine(job.machine_uuid).state is MachineState.ACCEPTING
+        return job.stage is not Stage.CANCELLED
+
+    def _look_again(self, source_ids: Sequence[str], machine_name: str, max_age_s: float) -> None:
+        """Have the sources' contents read anew unless they just were. Raises Refused while that lasts.
+
+        Not where the inventory is stale: then it is not known who uses a source, and no plan is made.
+        """
+        inventory = self._services.inventory.current()
+        held = self.held_sources()
+        end_s = time.monotonic() + _LOOK_AGAIN_S
+        unread: list[Source] = []
+        for source_id in dict.fromkeys(source_ids):
+            try:
+                source = inventory.source(source_id)
+            except (NotFound, Refused):
+                continue  # the plan says why
+            machine_name = machine_name or default_machine_name(source)
+            touchable = not inventory.stale_since_us and self.may_touch(source, machine_name)
+            if source.id in held or not touchable:
+                continue
+            # A look that is not waited for goes on, and is there when the caller asks again.
+            left_s = max(0.0, end_s - time.monotonic())
+            if not self._services.contents.refresh(source, left_s, max_age_s):
+                unread.append(source)
+        if unread:
+            subject = f"Source {unread[0]}" if len(unread) == 1 else "The plan"
+            raise Refused(subject, tuple(under_examination(source) for source in unread))
+
+    def _refuse_second_job(self, plan: Plan) -> None:
+        wanted = {disk.source.id for disk in plan.disks}
+        reasons = tuple(
+            Reason(
+                "job-exists",
+                f"Job {job.uuid} has {job.plan.source.id} already and is {self._doing(job)}: "
+                f"retry it or cancel it (p2vctl cancel {job.uuid}).",
+            )
+            for job in self._board.jobs()
+            if job.plan.source.id in wanted and self._needed(job)
+        )
+        if reasons:
+            subject = (
+                f"Source {plan.disks[0].source.id}" if len(wanted) == 1 else f"Machine {plan.machine_name}"
+            )
+            raise Refused(subject, reasons)
+
+    def _needed(self, job: Job) -> bool:
+        """Whether a job still has need of its source, or its machine of what was copied from it."""
+        if job.stage is not Stage.PROVEN:
+            return job.stage is not Stage.CANCELLED
+        return self._board.machine(job.machine_uuid).state in _UNSETTLED
+
+    def _doing(self, job: Job) -> str:
+        if job.stage is not Stage.PROVEN:
+            return str(job.stage.value)
+        machine = self._board.machine(job.machine_uuid)
+        return f"{job.stage.value}, its machine {machine.state.value}"

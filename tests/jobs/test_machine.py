@@ -1,0 +1,445 @@
+"""A machine from its last proven disk on: registered once, all or nothing, taken back, accepted."""
+
+import itertools
+import threading
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from p2vd.jobs.events import Event, MachineChanged
+from p2vd.jobs.machine_step import go_on, withdraw
+from p2vd.jobs.transitions import JobEvent
+from p2vd.model.errors import IllegalTransition, Reason
+from p2vd.model.job import Caller, JobError, Machine, MachineState, Stage
+from p2vd.model.plan import Cutover
+from p2vd.registration.errors import DomainNameTaken, DomainRunning, LibvirtFailed, LibvirtUnreachable
+from tests.jobs.machine_lab import MACHINE, PATIENCE_S, Crash, MachineLab, lun, wwid
+
+S = MachineState
+WHO = Caller(1000)
+REFUSAL = DomainNameTaken("qemu:///system", "erp1", "other")
+
+
+def volumes(xml: str) -> list[str]:
+    return [element.attrib["dev"] for element in ET.fromstring(xml).iterfind("devices/disk/source")]
+
+
+def settle(lab: MachineLab, act: Callable[[], object], *states: MachineState) -> None:
+    """Do something, and wait until the machine is in one of the states."""
+    reached = threading.Event()
+
+    def hear(_: Event | None) -> None:
+        if lab.machine.state in states:
+            reached.set()
+
+    lab.board.subscribe(hear)
+    act()
+    hear(None)
+    assert reached.wait(PATIENCE_S), lab.machine
+    lab.desk.stop(PATIENCE_S)
+
+
+# ---- registration ------------------------------------------------------------------------------
+
+
+def test_all_disks_are_registered_once_in_their_order(tmp_path: Path) -> None:
+    lab = MachineLab(tmp_path, disks=6)
+    go_on(lab.services, MACHINE)
+    go_on(lab.services, MACHINE)
+    assert (lab.machine.state, lab.machine.domain_uuid) == (S.REGISTERED, MACHINE)
+    assert volumes(lab.hypervisor.domains[MACHINE]) == [f"/dev/vg_san/erp1-{n}" for n in range(1, 7)]
+    assert lab.hypervisor.asked == ["define"]
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        {"stage": Stage.FAILED, "finished": False},
+        {"stage": Stage.COPYING, "finished": False},
+        {"finished": False},
+    ],
+    ids=["failed", "copying", "proven but not finished"],
+)
+def test_nothing_is_defined_while_one_disk_is_not_done(tmp_path: Path, one: dict[str, object]) -> None:
+    lab = MachineLab(tmp_path)
+    lab.change(1, **one)
+    go_on(lab.services, MACHINE)
+    assert (lab.machine.state, lab.hypervisor.asked) == (S.COPYING, [])
+    lab.change(1, stage=Stage.PROVEN, finished=True)
+    go_on(lab.services, MACHINE)
+    assert lab.machine.state is S.REGISTERED
+    assert volumes(lab.hypervisor.domains[MACHINE]) == [f"/dev/vg_san/erp1-{n}" for n in (1, 2, 3)]
+
+
+def test_a_machine_shows_which_disk_keeps_it_from_going_on(tmp_path: Path) -> None:
+    lab = MachineLab(tmp_path)
+    assert lab.desk.shown(lab.machine).error is None
+    lab.change(1, stage=Stage.FAILED, error=JobError("SourceChanged", "The source is another."))
+    assert lab.desk.shown(lab.machine).error == JobError(
+        "SourceChanged", f"Disk 2 of 3 ({wwid(1)}) failed: The source is another."
+    )
+    lab.change(1, stage=Stage.CANCELLED)
+    shown = lab.desk.shown(lab.machine).error
+    assert shown is not None
+    assert "was cancelled" in shown.message
+    assert lab.machine.error is None
+
+
+def test_the_machine_is_told_of_again_when_one_of_its_disks_fails_and_goes_on(tmp_path: Path) -> None:
+    lab = MachineLab(tmp_path)
+    lab.change(1, stage=Stage.COPYING)
+    told: list[Event] = []
+    lab.board.subscribe(told.append)
+    lab.board.advance(lab.machine.jobs[1], JobEvent.FAIL, JobError("A", "b"))
+    assert told.count(MachineChanged(MACHINE)) == 1
+    lab.board.advance(lab.machine.jobs[1], JobEvent.RETRY)
+    assert told.count(MachineChanged(MACHINE)) == 2
+
+
+def test_a_definition_that_is_refused_waits_to_be_retried(tmp_path: Path) -> None:
+    lab = MachineLab(tmp_path)
+    lab.hypervisor.refuses.append(REFUSAL)
+    go_on(lab.services, MACHINE)
+    assert lab.machine.state is S.READY
+    assert lab.machine.error == JobError("DomainNameTaken", str(REFUSAL))
+    settle(lab, lambda: lab.desk.retry(lab.machine), S.REGISTERED)
+    assert lab.machine.error is None
+
+
+def test_a_manual_machine_waits_for_its_cutover(tmp_path: Path) -> None:
+    lab = MachineLab(tmp_path, cutover=Cutover.MANUAL)
+    go_on(lab.services, MACHINE)
+    assert (lab.machine.state, lab.hypervisor.asked) == (S.READY, [])
+    with pytest.raises(IllegalTransition, match="waits for its cutover"):
+        lab.desk.retry(lab.machine)
+    settle(lab, lambda: lab.desk.cutover(MACHINE, True, WHO), S.REGISTERED)
+    assert lab.hypervisor.asked == ["define", "start"]
+    assert lab.hypervisor.is_running(MACHINE)
+    with pytest.raises(IllegalTransition, match="registered: cutover is not possible"):
+        lab.desk.cutover(MACHINE, False, WHO)
+
+
+def test_a_cutover_before_all_is_copied_is_refused(tmp_path: Path) -> None:
+    lab = MachineLab(tmp_path, cutover=Cutover.MANUAL)
+    with pytest.raises(IllegalTransition, match="copying: cutover is not possible"):
+        lab.desk.cutover(MACHINE, False, WHO)
+    assert lab.machine.start is False
+
+
+def test_a_second_cutover_while_the_first_is_under_way_is_refused(tmp_path: Path) -> None:
+    lab = MachineLab(tmp_path, state=S.READY, cutover=Cutover.MANUAL)
+    lab.board.cutover(MACHINE, start=True)
+    with pytest.raises(IllegalTransition, match="registering: cutover is not possible"):
+        lab.board.cutover(MACHINE, start=False)
+    assert lab.machine.start
+
+
+def test_the_last_cutover_says_whether_the_domain_is_started(tmp_path: Path) -> None:
+    lab = MachineLab(tmp_path, state=S.READY, cutover=Cutover.MANUAL)
+    lab.board.cutover(MACHINE, start=True)
+    lab.hypervisor.refuses.append(REFUSAL)
+    go_on(lab.services, MACHINE)
+    lab.board.cutover(MACHINE, start=False)
+    go_on(lab.services, MACHINE)
+    assert lab.hypervisor.asked == ["define", "define"]
+
+
+def test_a_domain_that_does_not_start_is_registered_all_the_same(tmp_path: Path) -> None:
+    lab = MachineLab(tmp_path, cutover=Cutover.MANUAL)
+    go_on(lab.services, MACHINE)
+    lab.board.cutover(MACHINE, start=True)
+    define = lab.hypervisor.define
+
+    def define_then_refuse(xml: str, uuid: str) -> None:
+        define(xml, uuid)
+        lab.hypervisor.refuses.append(LibvirtFailed("qemu:///system", "starting", "no memory", 1))
+
+    lab.hypervisor.define = define_then_refuse  # type: ignore[method-assign]
+    go_on(lab.services, MACHINE)
+    assert lab.machine.state is S.REGISTERED
+    assert lab.machine.error is not None
+    assert lab.machine.error.message.startswith("It is registered, but was not started.")
+
+
+# ---- libvirtd is away --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("outages", [1, 4])
+@pytest.mark.parametrize("late", [0, 2])
+def test_a_libvirtd_that_is_away_is_waited_for_without_being_asked(
+    tmp_path: Path, outages: int, late: int
+) -> None:
+    lab = MachineLab(tmp_path)
+    lab.hypervisor.outages, lab.hypervisor.late = outages, late
+    settle(lab, lambda: lab.desk.nudge(MACHINE), S.REGISTERED)
+    assert list(lab.hypervisor.domains) == [MACHINE]
+    assert len(lab.hypervisor.asked) == outages + late + 1
+    assert lab.machine.error is None
+
+
+def test_meanwhile_the_machine_is_ready_and_says_why(tmp_path: Path) -> None:
+    lab = MachineLab(tmp_path)
+    lab.hypervisor.outages = 1
+    with pytest.raises(LibvirtUnreachable):
+        go_on(lab.services, MACHINE)
+    assert lab.machine.state is S.READY
+    assert lab.machine.error is not None
+    assert "tried again by itself" in lab.machine.error.message
+    assert lab.desk.shown(lab.machine) == lab.machine
+
+
+def test_a_volume_group_that_is_away_is_waited_for_too(tmp_path: Path) -> None:
+    lab = MachineLab(tmp_path)
+    lab.vg, group = replace(lab.vg, uuid="elsewhere"), lab.vg
+    told = threading.Event()
+    lab.board.subscribe(lambda _: told.set() if lab.machine.error else None)
+    lab.desk.nudge(MACHINE)
+    assert told.wait(PATIENCE_S)
+    settle(lab, lambda: setattr(lab, "vg", group), S.REGISTERED)
+
+
+def test_a_stop_ends_the_waiting_and_the_next_start_goes_on(tmp_path: Path) -> None:
+    lab = MachineLab(tmp_path)
+    lab.hypervisor.outages = 1_000_000
+    told = threading.Event()
+    lab.board.subscribe(lambda _: told.set() if lab.machine.error else None)
+    lab.desk.nudge(MACHINE)
+    assert told.wait(PATIENCE_S)
+    lab.desk.stop(PATIENCE_S)
+    asked = len(lab.hypervisor.asked)
+    lab.desk.nudge(MACHINE)
+    assert len(lab.hypervisor.asked) == asked
+    lab.hypervisor.outages = 0
+    lab.boot()
+    settle(lab, lab.desk.start, S.REGISTERED)
+
+
+def test_a_disk_is_given_up_only_when_no_domain_is_left_that_has_it(tmp_path: Path) -> None:
+    """libvirtd carried out what it could not say any more; then the disk is cancelled."""
+    lab = MachineLab(tmp_path)
+    withdraw(lab.services, lab.machine)
+    assert lab.hypervisor.asked == []
+    lab.hypervisor.late = 1
+    with pytest.raises(LibvirtUnreachable):
+        go_on(lab.services, MACHINE)
+    assert lab.hypervisor.domains
+    lab.board.cancel(lab.machine.jobs[0], keep_target=False)
+    go_on(lab.services, MACHINE)
+    assert lab.machine.state is S.READY
+    withdraw(lab.services, lab.machine)
+    assert lab.hypervisor.domains == {}
+    lab.hypervisor.domains[MACHINE] = "<domain/>"
+    lab.hypervisor.running.add(MACHINE)
+    with pytest.raises(DomainRunning):
+        withdraw(lab.services, lab.machine)
+
+
+# ---- rollback ----------------------------------------------------------------------------------
+
+
+def test_a_rollback_undefines_and_touches_nothing_else(tmp_path: Path) -> None:
+    lab = MachineLab(tmp_path, state=S.REGISTERED)
+    settle(lab, lambda: lab.desk.rollback(MACHINE, WHO), S.ROLLED_BACK)
+    assert lab.hypervisor.domains == {}
+    assert (lab.machine.domain_uuid, lab.machine.error) == ("", None)
+    assert lab.array.calls == []
+    with pytest.raises(IllegalTransition):
+        lab.desk.accept(MACHINE, WHO)
+
+
+def test_a_running_machine_is_not_rolled_back(tmp_path: Path) -> None:
+    lab = MachineLab(tmp_path, state=S.REGISTERED)
+    lab.hypervisor.running.add(MACHINE)
+    settle(lab, lambda: lab.desk.rollback(MACHINE, WHO), S.REGISTERED)
+    assert lab.machine.error is not None
+    assert lab.machine.error.name == "DomainRunning"
+    assert lab.machine.domain_uuid == MACHINE
+    assert list(lab.hypervisor.domains) == [MACHINE]
+
+
+def test_a_rollback_waits_for_libvirtd(tmp_path: Path) -> None:
+    lab = MachineLab(tmp_path, state=S.REGISTERED)
+    lab.hypervisor.outages = 3
+    settle(lab, lambda: lab.desk.rollback(MACHINE, WHO), S.ROLLED_BACK)
+    assert lab.hypervisor.domains == {}
+
+
+@pytest.mark.parametrize("state", [S.COPYING, S.READY, S.ACCEPTED, S.ROLLED_BACK])
+def test_what_is_not_registered_is_neither_rolled_back_nor_accepted(tmp_path: Path, state: S) -> None:
+    lab = MachineLab(tmp_path, state=state)
+    for verb in (lab.desk.rollback, lab.desk.accept):
+        with pytest.raises(IllegalTransition, match=state.value):
+            verb(MACHINE, WHO)
+    assert lab.machine.state is state
+
+
+# ---- accept ------------------------------------------------------------------------------------
+
+
+def accept(lab: MachineLab) -> Machine:
+    settle(lab, lambda: lab.desk.accept(MACHINE, WHO), S.ACCEPTED, S.REGISTERED)
+    return lab.machine
+
+
+def test_accepting_flushes_every_map_then_deletes_the_paths_and_names_the_wwids(tmp_path: Path) -> None:
+    lab = MachineLab(tmp_path, disks=2, state=S.REGISTERED)
+    machine = accept(lab)
+    assert machine.state is S.ACCEPTED
+    assert machine.unmap == (wwid(0), wwid(1))
+    assert lab.array.names() == [
+        "multipath -f mpatha",
+        "multipath -f mpathb",
+        *("forget sdax", "forget sday", "forget sdbx", "forget sdby"),
+    ]
+    assert lab.array.sources == {}
+    assert lab.released == [wwid(0), wwid(1)]
+    assert list(lab.hypervisor.domains) == [MACHINE]
+
+
+def test_other_disks_of_the_host_stay(tmp_path: Path) -> None:
+    lab = MachineLab(tmp_path, disks=2, state=S.REGISTERED)
+    lab.array.attach(lun(7))
+    accept(lab)
+    assert list(lab.array.sources) == [wwid(7)]
+
+
+def in_use(lab: MachineLab, how: str) -> None:
+    disk = lab.array.sources[wwid(1)]
+    if how == "open":
+        lab.array.opens["mpathb"] = 1
+    elif how == "mounted":
+        lab.array.sources[disk.id] = replace(disk, reasons=(Reason("mounted", "It is mounted on /mnt."),))
+    else:
+        _, job, _ = lab.jobs
+        other = replace(job, uuid="other", machine_uuid="other", stage=Stage.COPYING)
+        lab.store.add(Machine("other", "erp2", jobs=("other",)), (other,))
+
+
+@pytest.mark.parametrize("how", ["open", "mounted", "another job"])
+def test_a_source_that_somebody_uses_keeps_all_of_them(tmp_path: Path, how: str) -> None:
+    lab = MachineLab(tmp_path, state=S.REGISTERED)
+    in_use(lab, how)
+    machine = accept(lab)
+    assert (machine.state, machine.unmap) == (S.REGISTERED, ())
+    assert machine.error is not None
+    assert machine.error.name == "SourcesInUse"
+    assert wwid(1) in machine.error.message or "mounted on /mnt" in machine.error.message
+    assert lab.array.changes == []
+
+
+def test_a_map_that_multipath_does_not_give_up_has_the_others_made_again(tmp_path: Path) -> None:
+    """Somebody opened it after it was looked at."""
+    lab = MachineLab(tmp_path, disks=2, state=S.REGISTERED)
+    lab.array.replace("dmsetup info", "0:mpatha\n0:mpathb\n")
+    lab.array.opens["mpathb"] = 1
+    machine = accept(lab)
+    assert machine.state is S.REGISTERED
+    assert machine.error is not None
+    assert "map in use" in machine.error.message
+    assert lab.array.names() == ["multipath -f mpatha", "multipath -f mpathb", "multipath -v1 /dev/sdax"]
+    assert all(disk.dm_uuid for disk in lab.array.sources.values())
+
+
+def test_a_path_that_leads_to_another_lun_is_never_deleted(tmp_path: Path) -> None:
+    lab = MachineLab(tmp_path, disks=2, state=S.REGISTERED)
+    lab.array.replace("/lib/udev/scsi_id -g -u -d /dev/sdby", f"{wwid(9)}\n").on("sg_turs", "")
+    machine = accept(lab)
+    assert machine.state is S.REGISTERED
+    assert machine.error is not None
+    assert machine.error.name == "PathElsewhere"
+    assert lab.array.changes == []
+
+
+def test_a_source_that_comes_back_is_not_to_be_unmapped_yet(tmp_path: Path) -> None:
+    lab = MachineLab(tmp_path, disks=1, state=S.REGISTERED)
+    lab.array.comes_back = True
+    machine = accept(lab)
+    assert (machine.state, machine.unmap) == (S.REGISTERED, ())
+    assert machine.error is not None
+    assert machine.error.name == "SourcesStay"
+    lab.array.comes_back = False
+    lab.array.sources.clear()
+    lab.boot()
+    assert accept(lab).unmap == (wwid(0),)
+
+
+def test_a_source_that_is_away_already_may_be_unmapped(tmp_path: Path) -> None:
+    lab = MachineLab(tmp_path, disks=1, state=S.REGISTERED)
+    lab.array.sources.clear()
+    machine = accept(lab)
+    assert (machine.state, machine.unmap, lab.array.changes) == (S.ACCEPTED, (wwid(0),), [])
+
+
+def test_a_local_disk_is_no_lun_of_an_array(tmp_path: Path) -> None:
+    lab = MachineLab(tmp_path, disks=1, state=S.REGISTERED)
+    (job,) = lab.jobs
+    local = replace(job.plan.source, transport=job.plan.source.transport.__class__.LOCAL)
+    lab.change(0, plan=replace(job.plan, source=local))
+    machine = accept(lab)
+    assert (machine.state, machine.unmap, lab.array.changes) == (S.ACCEPTED, (), [])
+    assert lab.array.sources
+
+
+# ---- whatever line the daemon dies at ----------------------------------------------------------
+
+
+def crash_everywhere(
+    tmp_path: Path, begin: Callable[[MachineLab], object], state: S, end: S, cutover: Cutover = Cutover.AUTO
+) -> list[MachineLab]:
+    """Let the daemon die at each passage of the gate in turn, start it again, and see it end well."""
+    labs = []
+    for fatal in itertools.count():
+        directory = tmp_path / str(fatal)
+        directory.mkdir()
+        lab = MachineLab(directory, state=state, cutover=cutover)
+        begin(lab)
+        lab.gate.fatal = lab.gate.passed + fatal
+        try:
+            go_on(lab.services, MACHINE)
+        except Crash:
+            lab.store.close()
+            lab.boot()
+            settle(lab, lab.desk.start, end)
+        labs.append(lab)
+        assert lab.machine.state is end
+        assert lab.machine.error is None
+        if lab.gate.passed <= lab.gate.fatal:
+            assert fatal >= 4, "the gate was never passed"
+            return labs
+    raise AssertionError
+
+
+def test_a_registration_that_died_anywhere_leaves_one_domain(tmp_path: Path) -> None:
+    for lab in crash_everywhere(tmp_path, lambda _: None, S.COPYING, S.REGISTERED):
+        assert list(lab.hypervisor.domains) == [MACHINE]
+        assert lab.machine.domain_uuid == MACHINE
+
+
+def test_a_cutover_that_died_anywhere_has_one_domain_that_runs(tmp_path: Path) -> None:
+    def begin(lab: MachineLab) -> None:
+        lab.board.cutover(MACHINE, start=True)
+
+    for lab in crash_everywhere(tmp_path, begin, S.READY, S.REGISTERED, Cutover.MANUAL):
+        assert list(lab.hypervisor.domains) == [MACHINE]
+        assert lab.hypervisor.running == {MACHINE}
+
+
+def test_a_rollback_that_died_anywhere_leaves_none(tmp_path: Path) -> None:
+    for lab in crash_everywhere(tmp_path, rolling_back, S.REGISTERED, S.ROLLED_BACK):
+        assert lab.hypervisor.domains == {}
+
+
+def rolling_back(lab: MachineLab) -> None:
+    lab.board.change_machine(MACHINE, lambda machine: replace(machine, state=S.ROLLING_BACK))
+
+
+def test_an_acceptance_that_died_anywhere_leaves_no_source(tmp_path: Path) -> None:
+    def begin(lab: MachineLab) -> None:
+        lab.board.change_machine(MACHINE, lambda machine: replace(machine, state=S.ACCEPTING))
+
+    for lab in crash_everywhere(tmp_path, begin, S.REGISTERED, S.ACCEPTED):
+        assert lab.array.sources == {}
+        assert lab.machine.unmap == (wwid(0), wwid(1), wwid(2))
