@@ -1,68 +1,19 @@
-"""Each choice about a virtual machine, and why."""
+"""Each choice about a virtual machine's board, processors and memory, and why."""
 
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from p2vd.domain.define import define, hypervisor_of
-from p2vd.domain.definition import Definition, DomainDisk, NetworkKind
-from p2vd.domain.errors import DomainImpossible
+from p2vd.domain.define import hypervisor_of
 from p2vd.domain.guest import Family, guest_of
 from p2vd.model.codec import from_json, to_json
-from p2vd.model.domain import (
-    Conversion,
-    CpuMode,
-    DomainChoice,
-    MacChoice,
-    MachineType,
-    NetworkRule,
-    NicModel,
-    Video,
-)
-from p2vd.model.passport import Cpu, GuestSystem, Nic, NicKind, Passport
+from p2vd.model.domain import CpuMode, MachineType, NetworkRule, Video
+from p2vd.model.passport import Cpu, Passport
 from p2vd.model.plan import DiskBus, DomainOptions, Firmware, VirtType
 from p2vd.model.size import GIB, MIB, TIB
-from tests.domain.machines import (
-    BONDED,
-    CENTOS_5,
-    DEBIAN,
-    UUID,
-    WEB,
-    WINDOWS,
-    WINDOWS_2019,
-    disk,
-    record,
-    wwid,
-)
-
-XEN = DomainOptions("xen:///system")
-
-
-def made(
-    passport: Passport | None = None, *disks: DomainDisk, base: DomainOptions | None = None, **options: Any
-) -> Definition:
-    """A machine of one disk, or those given, with these options."""
-    return define(
-        "web1", UUID, passport, disks or (disk("web1"),), replace(base or DomainOptions(), **options)
-    )
-
-
-def guest(**system: Any) -> Passport:
-    """A passport that tells of the system only."""
-    return Passport("web1", system=GuestSystem(**system))
-
-
-def choice(definition: Definition, key: str) -> DomainChoice:
-    (found,) = [one for one in definition.choices if one.key == key]
-    return found
-
-
-def refusal(passport: Passport | None = None, *disks: DomainDisk, **options: Any) -> DomainImpossible:
-    with pytest.raises(DomainImpossible) as caught:
-        made(passport, *disks, **options)
-    assert f"domain.{caught.value.key}" in str(caught.value)
-    return caught.value
+from tests.domain.machines import BONDED, WEB, WINDOWS
+from tests.domain.making import XEN, choice, guest, made, refusal
 
 
 def test_each_choice_says_why_in_a_sentence() -> None:
@@ -167,112 +118,6 @@ def test_a_processor_that_is_not_there() -> None:
     assert refusal(virt_type=VirtType.QEMU, cpu_mode=CpuMode.HOST_PASSTHROUGH).key == "cpu_mode"
 
 
-# ---- disks ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("system", "bus", "why"),
-    [
-        (GuestSystem(), DiskBus.SATA, "Nothing is known of virtio drivers in the guest."),
-        (DEBIAN, DiskBus.VIRTIO, "has virtio_blk when it looks for its root"),
-        (GuestSystem(id="x", boot_drivers=("virtio_scsi", "ahci")), DiskBus.SCSI, "virtio_scsi"),
-        (GuestSystem(id="x", boot_drivers=("ahci", "ata_piix")), DiskBus.SATA, "ahci"),
-        (CENTOS_5, DiskBus.IDE, "ata_piix"),
-        (GuestSystem(id="x", drivers=("virtio-blk",)), DiskBus.SATA, "but whether when it looks"),
-        (WINDOWS_2019, DiskBus.SATA, "no virtio drivers"),
-        (replace(WINDOWS_2019, boot_drivers=("viostor",)), DiskBus.VIRTIO, "virtio_blk"),
-        (GuestSystem(id="windows", name="Windows XP"), DiskBus.IDE, "finds IDE disks by itself"),
-        (GuestSystem(id="windows", name="Windows Server 2008 R2"), DiskBus.IDE, "finds IDE disks by itself"),
-    ],
-)
-def test_disk_bus_by_what_the_guest_can(system: GuestSystem, bus: DiskBus, why: str) -> None:
-    definition = made(Passport("web1", system=system))
-    assert {one.bus for one in definition.disks} == {bus}
-    assert why in choice(definition, "disk-bus").why
-
-
-def test_disk_bus_by_policy_and_conversion() -> None:
-    definition = made(bus=DiskBus.VIRTIO)
-    assert definition.disks[0].bus is DiskBus.VIRTIO
-    assert choice(definition, "disk-bus").why == "The policy says so."
-    converted = made(WINDOWS, conversion=Conversion.VIRT_V2V)
-    assert converted.disks[0].bus is DiskBus.VIRTIO
-    assert "virt-v2v" in choice(converted, "disk-bus").why
-    assert not any("may not find its root" in warning for warning in converted.warnings)
-
-
-def test_a_guest_that_lacks_the_driver_of_its_disks_is_warned_of() -> None:
-    (warning,) = made(guest(id="x", boot_drivers=("megaraid_sas",))).warnings
-    assert "not known to have a driver for sata disks (ahci)" in warning
-    (warning, _) = made(WINDOWS, bus=DiskBus.VIRTIO, network="lan").warnings
-    assert "virt-v2v-in-place" in warning
-    assert made(guest(id="x", boot_drivers=("virtio_blk",))).warnings == ()
-
-
-def test_large_sectors_go_where_they_can_be_shown() -> None:
-    large = disk("web1", sector=4096)
-    definition = made(None, large)
-    assert (definition.disks[0].bus, definition.disks[0].sector_size) == (DiskBus.VIRTIO, 4096)
-    assert "4096" in choice(definition, "disk-bus").why
-    assert choice(definition, "disk-sectors").value == "4096"
-    assert refusal(None, large, bus=DiskBus.SATA).key == "bus"
-    assert refusal(None, large, base=XEN).key == "hypervisor"
-    assert refusal(None, large, base=DomainOptions("proxmox")).key == "hypervisor"
-
-
-def test_more_disks_than_the_bus_takes() -> None:
-    seven = tuple(disk(f"d{n}", n) for n in range(7))
-    assert "6 sata disks" in str(refusal(None, *seven, base=DomainOptions("proxmox")))
-    assert "4 ide disks" in str(refusal(None, *seven, bus=DiskBus.IDE))
-    assert refusal(base=XEN, bus=DiskBus.VIRTIO).key == "bus"
-
-
-def test_where_a_bus_is_not_there_or_too_small_the_next_is_taken() -> None:
-    seven = tuple(disk(f"d{n}", n) for n in range(7))
-    old = Passport("x", system=CENTOS_5)
-    for definition in (made(old, *seven), made(old, base=DomainOptions("kubevirt"))):
-        assert {one.bus for one in definition.disks} == {DiskBus.SATA}
-        assert "driver for sata disks (ahci)" in definition.warnings[0]
-    windows = made(guest(id="windows", name="Windows Server 2008 R2"), *seven)
-    assert {one.bus for one in windows.disks} == {DiskBus.SATA}
-
-
-def test_xen_has_four_disks_on_ide_and_more_of_its_own() -> None:
-    definition = made(None, *(disk(f"d{n}", n) for n in range(6)), base=XEN)
-    assert [one.target for one in definition.disks] == ["hda", "hdb", "hdc", "hdd", "xvde", "xvdf"]
-    assert "from the fifth on" in definition.warnings[0]
-    assert made(base=XEN, bus=DiskBus.XEN).disks[0].target == "xvda"
-
-
-def test_disks_keep_the_old_order_and_the_first_boots() -> None:
-    passport = replace(WEB, disks=(record("sda", 1), record("sdb", 2, boots=True), record("sdc", 3)))
-    given = (disk("c", 3), disk("x", 9), disk("a", 1), disk("b", 2))
-    definition = made(passport, *given)
-    assert [one.devnode[-1] for one in definition.disks] == ["b", "a", "c", "x"]
-    assert [one.boot_order for one in definition.disks] == [1, 2, 3, 4]
-    assert choice(definition, "disk-order").why.endswith("1 that the passport does not name come last.")
-    assert [one.devnode[-1] for one in made(None, *given).disks] == ["c", "x", "a", "b"]
-
-
-def test_a_disk_of_the_old_machine_that_is_not_there() -> None:
-    passport = replace(WEB, disks=(record("sda", 1, boots=True), record("sdb", 2)))
-    (warning,) = made(passport, network="lan").warnings
-    assert warning.startswith("The disk sdb of the old machine (naa.")
-
-
-@pytest.mark.parametrize("written", ["naa." + wwid(1)[1:], wwid(1), wwid(1).upper(), "0x" + wwid(1)[1:]])
-def test_a_wwid_is_the_same_however_it_is_written(written: str) -> None:
-    passport = replace(WEB, disks=(replace(record("sda"), wwid=written),))
-    assert made(passport, network="lan").warnings == ()
-
-
-def test_discard_is_for_thin_volumes() -> None:
-    assert choice(made(), "disk-discard").value == "unmap"
-    thick = made(None, disk("web1", thin=False))
-    assert not thick.disks[0].discard
-    assert "thick" in choice(thick, "disk-discard").why
-
-
 # ---- board ---------------------------------------------------------------------------------------
 
 
@@ -349,103 +194,6 @@ def test_small_devices_where_the_guest_has_use_for_them() -> None:
     assert not made(guest(id="windows", name="Windows Server 2003")).hyperv
     xen = made(WEB, base=XEN)
     assert (xen.rng, xen.guest_agent) == (False, False)
-
-
-# ---- NICs ----------------------------------------------------------------------------------------
-
-
-def test_a_bond_is_one_nic_and_its_vlans_stay_inside() -> None:
-    definition = made(BONDED, network="lan")
-    assert [(nic.old, nic.mac) for nic in definition.nics] == [
-        ("bond0", "00:25:90:ab:cd:01"),
-        ("eth2", "00:25:90:ab:cd:03"),
-    ]
-    why = choice(definition, "nic bond0").why
-    assert "One NIC for the bond of eth0, eth1" in why
-    assert "VLANs 10, 20, 30 stay inside the guest" in why
-    assert "bridge br20 stays" in why
-    assert choice(definition, "nic eth3").value == "none"
-
-
-@pytest.mark.parametrize(
-    ("rule", "networks"),
-    [
-        (NetworkRule("a", nic="eth2"), ["lan", "a"]),
-        (NetworkRule("a", nic="bond0.2?"), ["a", "lan"]),
-        (NetworkRule("a", mac="00:25:90:*:03"), ["lan", "a"]),
-        (NetworkRule("a", prefix="10.20.0.0/16"), ["a", "lan"]),
-        (NetworkRule("a", prefix="192.168.0.0/16", vlan=20), ["lan", "lan"]),
-        (NetworkRule("a", vlan=30), ["a", "lan"]),
-        (NetworkRule("bridge:br7", vlan=30), ["br7", "lan"]),
-    ],
-)
-def test_networks_by_policy(rule: NetworkRule, networks: list[str]) -> None:
-    definition = made(BONDED, network="lan", networks=(rule,))
-    assert [nic.network for nic in definition.nics] == networks
-    bridged = [nic.kind is NetworkKind.BRIDGE for nic in definition.nics]
-    assert bridged == [network == "br7" for network in networks]
-
-
-def test_a_nic_without_a_network_is_left_out_and_told() -> None:
-    definition = made(BONDED, networks=(NetworkRule("lan", nic="eth2"),))
-    assert [nic.old for nic in definition.nics] == ["eth2"]
-    assert "bond0 of the old machine has no counterpart" in definition.warnings[0]
-
-
-def test_addresses_of_cards() -> None:
-    new = made(WEB, network="lan", mac=MacChoice.NEW)
-    assert new.nics[0].mac.startswith("52:54:00:")
-    assert new == made(WEB, network="lan", mac=MacChoice.NEW)
-    assert (
-        define("x", "other", WEB, (disk("x"),), DomainOptions(network="lan", mac=MacChoice.NEW)).nics
-        != new.nics
-    )
-    for mac in ("", "00:00:00:00:00:00", "01:00:5e:00:00:01", "nonsense"):
-        odd = made(replace(WEB, nics=(replace(WEB.nics[0], mac=mac),)), network="lan")
-        assert odd.nics[0].mac.startswith("52:54:00:")
-        assert "gets a new address" in odd.warnings[0]
-
-
-def test_a_plan_does_not_show_an_address_that_is_not_made_yet() -> None:
-    planned = define("x", "", None, (disk("x"),), DomainOptions(network="lan"))
-    assert choice(planned, "nics").value == "lan, a new address"
-
-
-def test_cards_of_a_record_without_links_are_all_kept() -> None:
-    passport = Passport("x", nics=(Nic("a", mac="00:25:90:ab:cd:01"), Nic("b", mac="00:25:90:ab:cd:02")))
-    assert [nic.old for nic in made(passport, network="lan").nics] == ["a", "b"]
-
-
-def test_a_bond_whose_cards_are_not_named() -> None:
-    passport = Passport("x", nics=(Nic("bond0", NicKind.BOND, "00:25:90:ab:cd:01", members=("p1",)),))
-    definition = made(passport, network="lan")
-    assert definition.nics[0].mac == "00:25:90:ab:cd:01"
-    assert "does not name" in choice(definition, "nic bond0").why
-
-
-@pytest.mark.parametrize(
-    ("system", "options", "card"),
-    [
-        (GuestSystem(), {}, NicModel.E1000E),
-        (DEBIAN, {}, NicModel.VIRTIO),
-        (CENTOS_5, {}, NicModel.E1000),
-        (GuestSystem(id="x", drivers=("8139cp",)), {}, NicModel.RTL8139),
-        (WINDOWS_2019, {}, NicModel.E1000E),
-        (GuestSystem(id="windows", name="Windows Server 2008 R2"), {}, NicModel.E1000),
-        (GuestSystem(id="windows", name="Windows Server 2003"), {}, NicModel.RTL8139),
-        (WINDOWS_2019, {"conversion": Conversion.VIRT_V2V}, NicModel.VIRTIO),
-        (DEBIAN, {"nic_model": NicModel.RTL8139}, NicModel.RTL8139),
-        (DEBIAN, {"base": XEN}, NicModel.E1000),
-        (GuestSystem(), {"base": XEN}, NicModel.E1000),
-    ],
-)
-def test_card_by_what_the_guest_can(system: GuestSystem, options: dict[str, Any], card: NicModel) -> None:
-    definition = made(Passport("x", nics=WEB.nics, system=system), network="lan", **options)
-    assert definition.nics[0].model is card
-
-
-def test_a_card_that_is_not_there() -> None:
-    assert refusal(base=XEN, nic_model=NicModel.VIRTIO).key == "nic_model"
 
 
 # ---- the guest -----------------------------------------------------------------------------------
