@@ -1,5 +1,6 @@
 """A machine of several proven disks, its hypervisor and its array, all in memory but the store."""
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -7,6 +8,7 @@ from types import SimpleNamespace
 from typing import cast
 
 from p2vd.jobs.board import Board
+from p2vd.jobs.events import Event
 from p2vd.jobs.machine_desk import MachineDesk
 from p2vd.jobs.services import Services
 from p2vd.jobs.store import Store
@@ -260,3 +262,18 @@ class MachineLab:
 
     def fresh(self) -> Inventory:
         return self.current()
+
+
+def settle(lab: MachineLab, act: Callable[[], object], *states: MachineState) -> None:
+    """Do something, and wait until the machine is in one of the states."""
+    reached = threading.Event()
+
+    def hear(_: Event | None) -> None:
+        if lab.machine.state in states:
+            reached.set()
+
+    lab.board.subscribe(hear)
+    act()
+    hear(None)
+    assert reached.wait(PATIENCE_S), lab.machine
+    lab.desk.stop(PATIENCE_S)

@@ -1,9 +1,7 @@
 """A machine from its last proven disk on: registered once, all or nothing, taken back, accepted."""
 
-import itertools
 import threading
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,11 +10,11 @@ import pytest
 from p2vd.jobs.events import Event, MachineChanged
 from p2vd.jobs.machine_step import go_on, withdraw
 from p2vd.jobs.transitions import JobEvent
-from p2vd.model.errors import IllegalTransition, Reason
-from p2vd.model.job import Caller, JobError, Machine, MachineState, Stage
+from p2vd.model.errors import IllegalTransition
+from p2vd.model.job import Caller, JobError, MachineState, Stage
 from p2vd.model.plan import Cutover
 from p2vd.registration.errors import DomainNameTaken, DomainRunning, LibvirtFailed, LibvirtUnreachable
-from tests.jobs.machine_lab import MACHINE, PATIENCE_S, Crash, MachineLab, lun, wwid
+from tests.jobs.machine_lab import MACHINE, PATIENCE_S, MachineLab, settle, wwid
 
 S = MachineState
 WHO = Caller(1000)
@@ -25,21 +23,6 @@ REFUSAL = DomainNameTaken("qemu:///system", "erp1", "other")
 
 def volumes(xml: str) -> list[str]:
     return [element.attrib["dev"] for element in ET.fromstring(xml).iterfind("devices/disk/source")]
-
-
-def settle(lab: MachineLab, act: Callable[[], object], *states: MachineState) -> None:
-    """Do something, and wait until the machine is in one of the states."""
-    reached = threading.Event()
-
-    def hear(_: Event | None) -> None:
-        if lab.machine.state in states:
-            reached.set()
-
-    lab.board.subscribe(hear)
-    act()
-    hear(None)
-    assert reached.wait(PATIENCE_S), lab.machine
-    lab.desk.stop(PATIENCE_S)
 
 
 # ---- registration ------------------------------------------------------------------------------
@@ -274,172 +257,3 @@ def test_what_is_not_registered_is_neither_rolled_back_nor_accepted(tmp_path: Pa
         with pytest.raises(IllegalTransition, match=state.value):
             verb(MACHINE, WHO)
     assert lab.machine.state is state
-
-
-# ---- accept ------------------------------------------------------------------------------------
-
-
-def accept(lab: MachineLab) -> Machine:
-    settle(lab, lambda: lab.desk.accept(MACHINE, WHO), S.ACCEPTED, S.REGISTERED)
-    return lab.machine
-
-
-def test_accepting_flushes_every_map_then_deletes_the_paths_and_names_the_wwids(tmp_path: Path) -> None:
-    lab = MachineLab(tmp_path, disks=2, state=S.REGISTERED)
-    machine = accept(lab)
-    assert machine.state is S.ACCEPTED
-    assert machine.unmap == (wwid(0), wwid(1))
-    assert lab.array.names() == [
-        "multipath -f mpatha",
-        "multipath -f mpathb",
-        *("forget sdax", "forget sday", "forget sdbx", "forget sdby"),
-    ]
-    assert lab.array.sources == {}
-    assert lab.released == [wwid(0), wwid(1)]
-    assert list(lab.hypervisor.domains) == [MACHINE]
-
-
-def test_other_disks_of_the_host_stay(tmp_path: Path) -> None:
-    lab = MachineLab(tmp_path, disks=2, state=S.REGISTERED)
-    lab.array.attach(lun(7))
-    accept(lab)
-    assert list(lab.array.sources) == [wwid(7)]
-
-
-def in_use(lab: MachineLab, how: str) -> None:
-    disk = lab.array.sources[wwid(1)]
-    if how == "open":
-        lab.array.opens["mpathb"] = 1
-    elif how == "mounted":
-        lab.array.sources[disk.id] = replace(disk, reasons=(Reason("mounted", "It is mounted on /mnt."),))
-    else:
-        _, job, _ = lab.jobs
-        other = replace(job, uuid="other", machine_uuid="other", stage=Stage.COPYING)
-        lab.store.add(Machine("other", "erp2", jobs=("other",)), (other,))
-
-
-@pytest.mark.parametrize("how", ["open", "mounted", "another job"])
-def test_a_source_that_somebody_uses_keeps_all_of_them(tmp_path: Path, how: str) -> None:
-    lab = MachineLab(tmp_path, state=S.REGISTERED)
-    in_use(lab, how)
-    machine = accept(lab)
-    assert (machine.state, machine.unmap) == (S.REGISTERED, ())
-    assert machine.error is not None
-    assert machine.error.name == "SourcesInUse"
-    assert wwid(1) in machine.error.message or "mounted on /mnt" in machine.error.message
-    assert lab.array.changes == []
-
-
-def test_a_map_that_multipath_does_not_give_up_has_the_others_made_again(tmp_path: Path) -> None:
-    """Somebody opened it after it was looked at."""
-    lab = MachineLab(tmp_path, disks=2, state=S.REGISTERED)
-    lab.array.replace("dmsetup info", "0:mpatha\n0:mpathb\n")
-    lab.array.opens["mpathb"] = 1
-    machine = accept(lab)
-    assert machine.state is S.REGISTERED
-    assert machine.error is not None
-    assert "map in use" in machine.error.message
-    assert lab.array.names() == ["multipath -f mpatha", "multipath -f mpathb", "multipath -v1 /dev/sdax"]
-    assert all(disk.dm_uuid for disk in lab.array.sources.values())
-
-
-def test_a_path_that_leads_to_another_lun_is_never_deleted(tmp_path: Path) -> None:
-    lab = MachineLab(tmp_path, disks=2, state=S.REGISTERED)
-    lab.array.replace("/lib/udev/scsi_id -g -u -d /dev/sdby", f"{wwid(9)}\n").on("sg_turs", "")
-    machine = accept(lab)
-    assert machine.state is S.REGISTERED
-    assert machine.error is not None
-    assert machine.error.name == "PathElsewhere"
-    assert lab.array.changes == []
-
-
-def test_a_source_that_comes_back_is_not_to_be_unmapped_yet(tmp_path: Path) -> None:
-    lab = MachineLab(tmp_path, disks=1, state=S.REGISTERED)
-    lab.array.comes_back = True
-    machine = accept(lab)
-    assert (machine.state, machine.unmap) == (S.REGISTERED, ())
-    assert machine.error is not None
-    assert machine.error.name == "SourcesStay"
-    lab.array.comes_back = False
-    lab.array.sources.clear()
-    lab.boot()
-    assert accept(lab).unmap == (wwid(0),)
-
-
-def test_a_source_that_is_away_already_may_be_unmapped(tmp_path: Path) -> None:
-    lab = MachineLab(tmp_path, disks=1, state=S.REGISTERED)
-    lab.array.sources.clear()
-    machine = accept(lab)
-    assert (machine.state, machine.unmap, lab.array.changes) == (S.ACCEPTED, (wwid(0),), [])
-
-
-def test_a_local_disk_is_no_lun_of_an_array(tmp_path: Path) -> None:
-    lab = MachineLab(tmp_path, disks=1, state=S.REGISTERED)
-    (job,) = lab.jobs
-    local = replace(job.plan.source, transport=job.plan.source.transport.__class__.LOCAL)
-    lab.change(0, plan=replace(job.plan, source=local))
-    machine = accept(lab)
-    assert (machine.state, machine.unmap, lab.array.changes) == (S.ACCEPTED, (), [])
-    assert lab.array.sources
-
-
-# ---- whatever line the daemon dies at ----------------------------------------------------------
-
-
-def crash_everywhere(
-    tmp_path: Path, begin: Callable[[MachineLab], object], state: S, end: S, cutover: Cutover = Cutover.AUTO
-) -> list[MachineLab]:
-    """Let the daemon die at each passage of the gate in turn, start it again, and see it end well."""
-    labs = []
-    for fatal in itertools.count():
-        directory = tmp_path / str(fatal)
-        directory.mkdir()
-        lab = MachineLab(directory, state=state, cutover=cutover)
-        begin(lab)
-        lab.gate.fatal = lab.gate.passed + fatal
-        try:
-            go_on(lab.services, MACHINE)
-        except Crash:
-            lab.store.close()
-            lab.boot()
-            settle(lab, lab.desk.start, end)
-        labs.append(lab)
-        assert lab.machine.state is end
-        assert lab.machine.error is None
-        if lab.gate.passed <= lab.gate.fatal:
-            assert fatal >= 4, "the gate was never passed"
-            return labs
-    raise AssertionError
-
-
-def test_a_registration_that_died_anywhere_leaves_one_domain(tmp_path: Path) -> None:
-    for lab in crash_everywhere(tmp_path, lambda _: None, S.COPYING, S.REGISTERED):
-        assert list(lab.hypervisor.domains) == [MACHINE]
-        assert lab.machine.domain_uuid == MACHINE
-
-
-def test_a_cutover_that_died_anywhere_has_one_domain_that_runs(tmp_path: Path) -> None:
-    def begin(lab: MachineLab) -> None:
-        lab.board.cutover(MACHINE, start=True)
-
-    for lab in crash_everywhere(tmp_path, begin, S.READY, S.REGISTERED, Cutover.MANUAL):
-        assert list(lab.hypervisor.domains) == [MACHINE]
-        assert lab.hypervisor.running == {MACHINE}
-
-
-def test_a_rollback_that_died_anywhere_leaves_none(tmp_path: Path) -> None:
-    for lab in crash_everywhere(tmp_path, rolling_back, S.REGISTERED, S.ROLLED_BACK):
-        assert lab.hypervisor.domains == {}
-
-
-def rolling_back(lab: MachineLab) -> None:
-    lab.board.change_machine(MACHINE, lambda machine: replace(machine, state=S.ROLLING_BACK))
-
-
-def test_an_acceptance_that_died_anywhere_leaves_no_source(tmp_path: Path) -> None:
-    def begin(lab: MachineLab) -> None:
-        lab.board.change_machine(MACHINE, lambda machine: replace(machine, state=S.ACCEPTING))
-
-    for lab in crash_everywhere(tmp_path, begin, S.REGISTERED, S.ACCEPTED):
-        assert lab.array.sources == {}
-        assert lab.machine.unmap == (wwid(0), wwid(1), wwid(2))
