@@ -16,7 +16,7 @@ LIBVIRTD = "libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket libvirtd.se
 
 
 def prepare(vm: Vm, disks: int, *, manual: bool = False, bandwidth: str = "1 GiB") -> tuple[Host, list[Lun]]:
-    """p2vd over LUNs of their own contents; the two of the lab are among them."""
+    """p2vd, started, and so many LUNs that differ in every MiB."""
     host = Host(vm)
     host.policy(bandwidth=bandwidth)
     if manual:
