@@ -13,6 +13,7 @@ from types import ModuleType
 import pytest
 
 from p2vd.discovery.passport import collect
+from p2vd.discovery.passport.reading import Host
 from p2vd.model.codec import to_dict
 from p2vd.model.passport import FORMAT
 from p2vd.model.passport_record import parse_passport
@@ -116,3 +117,12 @@ def test_it_is_installed_to_be_run(packaging: ModuleType, tmp_path: Path) -> Non
     installed = tmp_path / "usr/share/p2vd/p2vd-collect"
     assert os.access(installed, os.X_OK)
     assert installed.read_text().startswith("#!/usr/bin/env python3\n")
+
+
+def test_with_a_root_it_says_what_is_the_rescue_systems() -> None:
+    rescue, own = Host("/", "/usr"), Host("/", "/")
+    for one in (rescue, own):
+        collect.record(one, "here", 1)
+    said = "Names of NICs, addresses and routes are those of this rescue system, not the machine's."
+    assert said in rescue.problems
+    assert said not in own.problems

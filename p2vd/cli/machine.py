@@ -14,6 +14,8 @@ from p2vd.cli import render
 from p2vd.cli.client import Client, CliError, Exit, Object, make_options, repeated
 from p2vd.cli.lookup import find, source_id
 from p2vd.cli.passports import passport, passport_differences, passports
+from p2vd.discovery.passport.collect import add_arguments
+from p2vd.discovery.passport.collect import collect as collect_here
 from p2vd.model.codec import to_dict
 from p2vd.model.errors import P2vdError
 from p2vd.model.passport import Passport
@@ -40,15 +42,7 @@ def add_parsers(machine: argparse.ArgumentParser) -> None:
             one.add_argument("--json", action="store_true", help="print JSON, sizes in bytes")
         return one
 
-    one = verb("collect", collect, prints_json=False)
-    one.add_argument("--output", metavar="FILE", help="write there, not to standard output")
-    one.add_argument("--name", default="", metavar="NAME", help="call the machine so, not by its host name")
-    one.add_argument(
-        "--root",
-        default="",
-        metavar="DIR",
-        help="in a rescue system: where the machine's root is mounted",
-    )
+    add_arguments(verb("collect", collect, prints_json=False))
     one = verb("import", take_in, prints_json=False)
     one.add_argument("file", metavar="FILE", help="JSON or TOML, see p2vd-machine(5); - for standard input")
     one.add_argument("--name", default="", metavar="NAME", help="call the machine so, not as the record does")
@@ -69,9 +63,6 @@ _NAME_OR_FILE = "a machine's name, or a file: what has a / in it or ends in .jso
 
 def collect(_: Client, arguments: Arguments) -> Exit:
     """Write down what this machine is, as JSON; to be run on the physical machine, as root."""
-    # Here and not above: it is of no use on the host that p2vd runs on.
-    from p2vd.discovery.passport.collect import collect as collect_here
-
     return Exit(collect_here(arguments.output, arguments.name, arguments.root))
 
 

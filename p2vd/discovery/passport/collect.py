@@ -35,6 +35,10 @@ def record(host: Host, called: str, now_us: int) -> Dict[str, Any]:
             "/boot and /boot/efi read-only and say where: --root DIR. Names of NICs, addresses, routes and "
             "DNS are the rescue system's."
         )
+    elif host.system_root != host.root:
+        host.problem(
+            "Names of NICs, addresses and routes are those of this rescue system, not the machine's."
+        )
     called = called or own_name(host)
     if called in ("", "localhost"):
         host.problem("This machine has no name of its own: give it one with --name.")

@@ -1,10 +1,11 @@
 """The machine's disks: each once, with what names it wherever it is attached."""
 
 import re
+from pathlib import PurePosixPath
 from typing import Any, Dict, Iterable, List, Set, Tuple
 
 from p2vd.discovery.identity import scsi_wwid, vpd_serial
-from p2vd.discovery.passport.reading import Host, fields, number
+from p2vd.discovery.passport.reading import Host, Mount, fields, mounts, number
 from p2vd.model.inquiry import clean_inquiry
 
 # The paths of an NVMe disk with several are named nvme0c0n1, and are no disks of their own.
@@ -73,37 +74,33 @@ def boot_devices(host: Host, live: bool) -> Set[str]:
     found: Set[str] = set()
     prefix = host.system_root[len(host.root) :]
     wanted = {prefix + place if place != "/" else prefix or "/" for place in _BOOT_MOUNTS}
-    for line in host.text("/proc/self/mountinfo").splitlines():
-        words = line.split(" ")
-        if len(words) < 10 or words[4] not in wanted:
+    for mount in mounts(host):
+        # Where systemd mounts at the first look, nothing is mounted before.
+        if mount.place not in wanted or mount.kind == "autofs":
             continue
-        kind, source = words[words.index("-") + 1 :][:2]
-        if kind == "autofs":  # nothing is mounted there until somebody looks
-            continue
-        name = _device(host, words[2], source)
+        name = _device(host, mount)
         if name:
             found |= _under(host, name)
         else:
-            host.problem(f"The disk under {words[4]} is not known: it is on {source}.")
+            host.problem(f"The disk under {mount.place} is not known: it is on {mount.source}.")
     if not found:
         host.problem("The disk that the machine boots from is not known.")
     return found
 
 
-def _device(host: Host, numbers: str, source: str) -> str:
+def _device(host: Host, mount: Mount) -> str:
     """Return the kernel's name of what is mounted."""
-    # btrfs has numbers of its own: then by what it is mounted from.
-    link = host.link(f"/sys/dev/block/{numbers}")
-    if not link and source.startswith("/dev/"):
-        # /dev/mapper/X and /dev/disk/by-id/X are links to ../dm-0.
-        return (host.link(source) or source).rpartition("/")[2]
+    link = host.link(f"/sys/dev/block/{mount.number}")
+    if not link and mount.source.startswith("/dev/"):
+        # btrfs has numbers of its own. /dev/mapper/X and /dev/disk/by-id/X are links to ../dm-0.
+        link = host.link(mount.source) or mount.source
     return link.rpartition("/")[2]
 
 
 def _under(host: Host, name: str) -> Set[str]:
     """Return the disks that a device lies on: itself, or what a partition, volume or array is made of."""
     if host.text(f"/sys/class/block/{name}/partition"):
-        return _under(host, host.link(f"/sys/class/block/{name}").split("/")[-2])
+        return _under(host, PurePosixPath(host.link(f"/sys/class/block/{name}")).parent.name)
     below = host.names(f"/sys/class/block/{name}/slaves")
     if not below or host.text(f"/sys/class/block/{name}/dm/uuid").startswith("mpath-"):
         return {name}

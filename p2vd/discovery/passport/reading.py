@@ -4,7 +4,7 @@ import errno
 import os
 import subprocess
 from pathlib import Path, PurePosixPath
-from typing import Callable, Dict, List, Sequence, Tuple
+from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple
 
 # What reading a file gives that is not there, or an attribute that a device does not have (a NIC without
 # link has no speed). All else is a fact that the machine has and keeps to itself.
@@ -62,7 +62,7 @@ class Host:
 
     def text(self, path: str) -> str:
         """Return a file's text without the blanks around it, likewise."""
-        return self.raw(path).decode("utf-8", "replace").strip()
+        return _plain(self.raw(path))
 
     def names(self, path: str) -> List[str]:
         """Return the sorted names in a directory, none where it is not there."""
@@ -86,7 +86,7 @@ class Host:
 
     def own_text(self, path: str) -> str:
         """Return the text of a file of the machine's own system, as `text` does."""
-        return self._read(self._own(path)).decode("utf-8", "replace").strip()
+        return _plain(self._read(self._own(path)))
 
     def own_names(self, path: str) -> List[str]:
         """Return the sorted names in a directory of the machine's own system."""
@@ -120,6 +120,30 @@ class Host:
     def _note(self, path: str, error: OSError) -> None:
         if error.errno not in _NOT_THERE:
             self.problem(f"{path} cannot be read: {error.strerror}.")
+
+
+def _plain(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace").replace("\0", " ").strip()
+
+
+class Mount(NamedTuple):
+    """A line of mountinfo: device number, mount point, type of filesystem, and what is mounted."""
+
+    number: str
+    place: str
+    kind: str
+    source: str
+
+
+def mounts(host: Host) -> List[Mount]:
+    """Return what is mounted, in the order of its mounting."""
+    found = []
+    for line in host.text("/proc/self/mountinfo").splitlines():
+        before, _, after = line.partition(" - ")
+        words, rest = before.split(" "), after.split(" ")
+        if len(words) > 4 and len(rest) > 1:
+            found.append(Mount(words[2], words[4], rest[0], rest[1]))
+    return found
 
 
 def fields(text: str, separator: str) -> Dict[str, str]:

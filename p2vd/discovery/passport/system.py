@@ -3,7 +3,7 @@
 import re
 from typing import Any, Dict, List, Set, Tuple
 
-from p2vd.discovery.passport.reading import Host, fields
+from p2vd.discovery.passport.reading import Host, fields, mounts
 from p2vd.model.inquiry import clean_inquiry
 
 _LIVE_ROOTS = ("overlay", "aufs", "tmpfs", "ramfs", "rootfs", "squashfs")
@@ -41,8 +41,7 @@ def is_live(host: Host) -> bool:
     """Whether this is a rescue or live system with nothing of the machine's own said to be mounted."""
     if host.system_root != host.root:
         return False
-    roots = [line.split(" ") for line in host.text("/proc/self/mountinfo").splitlines()]
-    kinds = [words[words.index("-") + 1] for words in roots if len(words) > 9 and words[4] == "/"]
+    kinds = [mount.kind for mount in mounts(host) if mount.place == "/"]
     return bool(kinds) and kinds[-1] in _LIVE_ROOTS
 
 
