@@ -26,6 +26,7 @@ Arguments = argparse.Namespace
 
 _UNIX_FD: Callable[[int], Any] = dbus.types.UnixFd
 _FILES = (".json", ".toml")
+_NAME_OR_FILE = "a machine's name, or a file: what has a / in it or ends in .json or .toml"
 
 
 def add_parsers(machine: argparse.ArgumentParser) -> None:
@@ -56,9 +57,6 @@ def add_parsers(machine: argparse.ArgumentParser) -> None:
     one.add_argument("sources", nargs="+", metavar="SOURCE", help="its disks, in the machine's order")
     one.add_argument("--name", default="", metavar="NAME", help="the machine's name")
     verb("remove", remove, prints_json=False).add_argument("machines", nargs="+", metavar="NAME")
-
-
-_NAME_OR_FILE = "a machine's name, or a file: what has a / in it or ends in .json or .toml"
 
 
 def collect(_: Client, arguments: Arguments) -> Exit:
