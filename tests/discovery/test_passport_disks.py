@@ -99,7 +99,10 @@ def test_the_paths_of_a_map_are_one_disk(machine: Machine) -> None:
     machine.disk("dm-0", "virtual", dm__uuid=f"mpath-{WWID}", dm__name="mpatha")
     for path in ("sda", "sdb"):
         machine.write(f"/sys/devices/virtual/block/dm-0/slaves/{path}")
+    machine.write("/sys/devices/virtual/block/dm-0/dev", "254:0")
+    machine.write("/run/udev/data/b254:0", "E:ID_PART_TABLE_TYPE=gpt\n")
     ((disk,), _) = found(machine, "dm-0")
+    assert disk["partition_table"] == "gpt"
     assert (disk["name"], disk["wwid"], disk["transport"], disk["boots"]) == ("mpatha", WWID, "iscsi", True)
 
 

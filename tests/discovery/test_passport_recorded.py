@@ -78,3 +78,51 @@ def test_what_is_garbled_ends_nothing(name: str, garbage: bytes, tmp_path: Path)
             assert all(": " in mistake for mistake in invalid.mistakes)  # noqa: PT017  (either is well)
         for path in paths:
             path.write_bytes(before[path])
+
+
+def test_bios_with_lvm_on_a_mirror_of_two_sata_disks(tmp_path: Path) -> None:
+    found, _ = collected(recorded("bios-md-lvm", tmp_path))
+    assert of(found["disks"][:3], "name", "transport", "partition_table", "boots") == [
+        ("sda", "sata", "mbr", True),
+        ("sdb", "sata", "mbr", True),
+        ("vda", "virtio", "", False),
+    ]
+    assert found["disks"][0]["wwid"] == "1ATA_WDC_WD2003FYYS-02W0B0_WD-WMC0X0"
+    assert (found["firmware"], found["memory_bytes"]) == ("bios", 2 << 30)
+    assert (found["dmi"]["vendor"], found["dmi"]["product"]) == ("Supermicro", "X9SCL")
+    assert of(found["nics"], "name", "mac", "driver", "speed_mbps") == [
+        ("eth0", "52:54:00:12:34:56", "virtio_net", 0),
+        ("eth1", "00:25:90:aa:bb:01", "e1000e", 1000),
+        ("eth2", "00:25:90:aa:bb:02", "e1000e", 1000),
+    ]
+    assert "10.20.0.5/24" in found["nics"][1]["addresses"]
+    assert ("192.168.0.0/16", "eth1", "10.20.0.1") in of(found["routes"], "destination", "nic", "gateway")
+
+
+def test_a_multipathed_iscsi_disk_and_a_bridge_on_a_vlan_on_a_bond(tmp_path: Path) -> None:
+    found, _ = collected(recorded("iscsi-bond", tmp_path))
+    (lun,) = [disk for disk in found["disks"] if disk["transport"] == "iscsi"]
+    assert (lun["name"], lun["wwid"], lun["serial"], lun["boots"]) == (
+        "mpatha",
+        "360014052d30a6508937515eb84cfdeac",
+        "2d30a6508937515eb84cfdeac",
+        True,
+    )
+    assert (found["cpu"]["sockets"], found["cpu"]["cores"]) == (2, 1)
+    nics = {nic["name"]: nic for nic in found["nics"]}
+    assert [nics[name]["kind"] for name in ("eth1", "bond0", "bond0.42", "br42")] == [
+        "physical",
+        "bond",
+        "vlan",
+        "bridge",
+    ]
+    # The bond gave both cards a MAC of its own.
+    assert [nics[name]["mac"] for name in ("eth1", "eth2")] == ["52:54:00:00:00:01", "52:54:00:00:00:02"]
+    assert (nics["bond0"]["bond_mode"], nics["bond0"]["members"]) == ("802.3ad", ["eth1", "eth2"])
+    assert (nics["bond0.42"]["parent"], nics["bond0.42"]["vlan_id"]) == ("bond0", 42)
+    assert (nics["br42"]["members"], nics["br42"]["addresses"]) == (["bond0.42"], ["10.42.0.9/24"])
+    assert of(found["routes"], "destination", "gateway")[:3] == [
+        ("default", "10.42.0.1"),
+        ("172.16.0.0/12", "10.42.0.2"),
+        ("172.16.0.0/12", "10.42.0.3"),
+    ]

@@ -50,6 +50,7 @@ def disks(host: Host, boot_names: Set[str]) -> List[Dict[str, Any]]:
         holder = maps.get(name, {})
         if holder:
             disk["name"], disk["wwid"] = holder["name"], holder["wwid"]
+            disk["partition_table"] = _partition_table(_udev(host, holder["device"]))
         if not disk["size_bytes"]:
             continue
         if not disk["wwid"] and not disk["serial"]:
@@ -134,8 +135,13 @@ def _disk(host: Host, name: str, links: Iterable[str]) -> Dict[str, Any]:
         "model": clean_inquiry(model),
         "transport": _transport(host, place),
         "sector_size": number(host.text(f"{place}/queue/logical_block_size")) or _SECTOR,
-        "partition_table": _TABLES.get(udev.get("E:ID_PART_TABLE_TYPE", ""), ""),
+        "partition_table": _partition_table(udev),
     }
+
+
+def _partition_table(udev: Dict[str, str]) -> str:
+    # Of a map's paths udev says nothing: it looks at what is on the map.
+    return _TABLES.get(udev.get("E:ID_PART_TABLE_TYPE", ""), "")
 
 
 def _wwid(host: Host, place: str, links: Iterable[str]) -> str:

@@ -131,7 +131,7 @@ def _mac(host: Host, name: str, kind: str, tables: Tables) -> str:
         return now
     own = tables.macs.get(name, "") or host.text(f"{_NET}/{name}/bonding_slave/perm_hwaddr")
     # NET_ADDR_SET: somebody gave the card this one.
-    if not own and host.text(f"{_NET}/{name}/addr_assign_type") == "3":
+    if not own and kind == "physical" and host.text(f"{_NET}/{name}/addr_assign_type") == "3":
         host.problem(
             f"{name}'s own MAC is not known: {now} was set, and this kernel does not tell what it was."
         )

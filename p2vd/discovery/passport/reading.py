@@ -74,7 +74,7 @@ class Host:
 
     def has(self, path: str) -> bool:
         """Whether there is such a file or directory."""
-        return Path(self.root + path).exists()
+        return self._exists(self.root + path)
 
     def link(self, path: str) -> str:
         """Return where a symbolic link leads, as it says so; empty where there is none."""
@@ -99,16 +99,25 @@ class Host:
     def own_path(self, path: str) -> str:
         """Return where a file of the machine's own system is, for a command; empty where it is not."""
         real = self._own(path)
-        return real if Path(real).exists() else ""
+        return real if self._exists(real) else ""
 
     def _own(self, path: str) -> str:
         """Follow links as the machine's own system does: an absolute one does not leave its root."""
         for _ in range(_MANY_LINKS):
-            real = self.system_root + path
-            if not Path(real).is_symlink():
+            try:
+                target = os.readlink(self.system_root + path)
+            except OSError:  # it is none, or cannot be looked at, which is noted when it is read
                 break
-            path = os.path.normpath(str(PurePosixPath(path).parent / os.readlink(real)))
+            path = os.path.normpath(str(PurePosixPath(path).parent / target))
         return self.system_root + path
+
+    def _exists(self, real: str) -> bool:
+        try:
+            Path(real).stat()
+        except OSError as error:
+            self._note(real[len(self.root) :], error)
+            return False
+        return True
 
     def _read(self, real: str) -> bytes:
         try:
