@@ -235,8 +235,13 @@ class Methods:
         return self._job_changed(call)
 
     def _job_resume(self, call: Call) -> Answer:
-        self._engine.resume(call.object_id, call.caller)
+        self._resume(call.object_id, call)
         return self._job_changed(call)
+
+    def _resume(self, uuid: str, call: Call) -> None:
+        if call.options.get("ignore-window"):
+            self._engine.ignore_window(uuid, call.caller)
+        self._engine.resume(uuid, call.caller)
 
     def _job_retry(self, call: Call) -> Answer:
         self._engine.retry(call.object_id, call.caller)
@@ -263,7 +268,7 @@ class Methods:
 
     def _machine_resume(self, call: Call) -> Answer:
         jobs = self._jobs(call, "resume", lambda job: job.stage not in _ENDED)
-        return self._each(jobs, lambda job: self._engine.resume(job.uuid, call.caller))
+        return self._each(jobs, lambda job: self._resume(job.uuid, call))
 
     def _machine_cancel(self, call: Call) -> Answer:
         keep = _keep_target(call)

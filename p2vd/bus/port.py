@@ -170,6 +170,10 @@ class EnginePort(Protocol):
         """Take the user's hold away."""
         ...
 
+    def ignore_window(self, job_uuid: str, caller: Caller, /) -> None:
+        """Let a job run outside its windows too."""
+        ...
+
     def retry(self, job_uuid: str, caller: Caller, /) -> None:
         """Enter the stage that failed again."""
         ...

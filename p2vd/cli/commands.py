@@ -159,7 +159,15 @@ def pause(client: Client, arguments: Arguments) -> Exit:
 
 def resume(client: Client, arguments: Arguments) -> Exit:
     """Let held jobs go on."""
-    return _act(client, arguments, "Resume", "goes on. Watch it: p2vctl watch {id}")
+    options = {"ignore-window": True} if arguments.ignore_window else {}
+    objects = client.objects()
+    for text in arguments.objects:
+        item = find(text, objects, (JOB, MACHINE))
+        client.act(item.path, item.interface, "Resume", **options)
+        waits = next(filter(None, (job["Waiting"] for job in jobs_of(item, client.objects()))), "")
+        after = f"is no longer paused, but waits. {waits}" if waits else "goes on."
+        print(f"{_call_it(item)} {after} Watch it: p2vctl watch {identity(item)[:SHORT_ID]}")
+    return Exit.OK
 
 
 def cancel(client: Client, arguments: Arguments) -> Exit:

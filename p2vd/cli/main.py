@@ -68,7 +68,12 @@ def build_parser() -> argparse.ArgumentParser:
     one = verb("watch", commands.watch)
     one.add_argument("objects", nargs="*", metavar="JOB|MACHINE", help="until these end; none: all, for ever")
     for name, command in (("pause", commands.pause), ("resume", commands.resume), ("retry", commands.retry)):
-        verb(name, command).add_argument("objects", nargs="+", metavar="JOB|MACHINE")
+        one = verb(name, command)
+        one.add_argument("objects", nargs="+", metavar="JOB|MACHINE")
+        if name == "resume":
+            one.add_argument(
+                "--ignore-window", action="store_true", help="run from now on outside their windows too"
+            )
     one = verb("cancel", commands.cancel)
     one.add_argument("objects", nargs="+", metavar="JOB|MACHINE")
     target = one.add_mutually_exclusive_group(required=True)

@@ -6,6 +6,7 @@ Each call returns at once: work happens on the jobs' own threads and on the scan
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from p2vd.config import QuarantineMode
 from p2vd.jobs.checkup import Checkup
@@ -274,6 +275,12 @@ class Engine:
         self._board.release(uuid, Hold.USER)
         self._schedule()
         self._crew.nudge(uuid)
+
+    def ignore_window(self, uuid: str, caller: Caller) -> None:
+        """Let the job run at any time from now on. Raises NotFound, IllegalTransition."""
+        self._expect_unfinished(uuid, "ignore the window")
+        log.info("job %s: its window is ignored from now on, as uid %d wants", uuid, caller.uid)
+        self._board.change(uuid, lambda job: replace(job, ignores_window=True))
 
     def _expect_unfinished(self, uuid: str, verb: str) -> None:
         job = self._board.job(uuid)

@@ -46,7 +46,7 @@ class WindowKeeper:
         self._board = board
         self._clock = clock
         self._nudge = nudge
-        self._stages: dict[str, Stage] = {}
+        self._seen: dict[str, tuple[Stage, bool]] = {}
         self._states: dict[tuple[Window, ...], _State] = {}
         self._wake = threading.Event()
         self._stopped = False
@@ -65,11 +65,11 @@ class WindowKeeper:
             self._thread.join(1.0)
 
     def hear(self, event: Event) -> None:
-        """Settle a job that is new or in another stage. Cheap otherwise."""
+        """Settle a job that is new, in another stage, or let go. Cheap otherwise."""
         match event:
             case JobAdded(uuid) | JobChanged(uuid):
                 job = self._board.job(uuid)
-                if job.plan.copy.windows and self._stages.get(uuid) is not job.stage:
+                if job.plan.copy.windows and self._seen.get(uuid) != _told_by(job):
                     self._settle(job)
                     self._wake.set()
 
@@ -99,8 +99,8 @@ class WindowKeeper:
     def _settle_all(self) -> float:
         """Settle every job; return the seconds until that has to be done again."""
         jobs = [job for job in self._board.jobs() if job.plan.copy.windows]
-        self._stages = {job.uuid: job.stage for job in jobs}
-        used = {job.plan.copy.windows for job in jobs if job.stage not in _FREE}
+        self._seen = {job.uuid: _told_by(job) for job in jobs}
+        used = {job.plan.copy.windows for job in jobs if not _is_free(job)}
         self._states = {windows: state for windows, state in self._states.items() if windows in used}
         for job in jobs:
             self._settle(job)
@@ -110,14 +110,14 @@ class WindowKeeper:
         return max(0.0, min([_LONGEST_SLEEP_S, *waits]))
 
     def _settle(self, job: Job) -> None:
-        self._stages[job.uuid] = job.stage
+        self._seen[job.uuid] = _told_by(job)
         if self._board.settle_hold(job.uuid, Hold.WINDOW, self._holds):
             self._nudge(job.uuid)
 
     def _holds(self, job: Job) -> bool:
         """Whether a job must not work now by its windows."""
         windows = job.plan.copy.windows
-        return bool(windows) and job.stage not in _FREE and not self._state(windows).is_open
+        return bool(windows) and not _is_free(job) and not self._state(windows).is_open
 
     def _state(self, windows: tuple[Window, ...]) -> _State:
         now = self._now()
@@ -139,3 +139,13 @@ class WindowKeeper:
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock.now_us() / _SECOND_US, UTC)
+
+
+def _told_by(job: Job) -> tuple[Stage, bool]:
+    """What of a job decides whether its windows count."""
+    return job.stage, job.ignores_window
+
+
+def _is_free(job: Job) -> bool:
+    """Whether a job needs no window: it has ended or ends, or was let go."""
+    return job.ignores_window or job.stage in _FREE

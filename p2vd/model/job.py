@@ -81,7 +81,8 @@ class Job:
     `bad_ranges`: byte offset and length of what could not be read of the source, and is zero.
     `fruitless_exits` counts workers in a row that ended without progress. `source_set_read_only`
     names the devices that this job set read-only and has to set back. `finished`: it is proven, its
-    volume is released, its source set back, and its receipt written.
+    volume is released, its source set back, and its receipt written. `ignores_window`: the administrator
+    let it run at any time, whatever its plan says.
     """
 
     uuid: str
@@ -106,6 +107,7 @@ class Job:
     start_time_us: int = 0
     end_time_us: int = 0
     finished: bool = False
+    ignores_window: bool = False
 
 
 @dataclass(frozen=True)

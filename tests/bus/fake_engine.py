@@ -212,6 +212,9 @@ class FakeEngine:
         job = self.job(job_uuid)
         self._change(replace(job, holds=job.holds - {Hold.USER}))
 
+    def ignore_window(self, job_uuid: str, caller: Caller) -> None:
+        self.asked.append(["ignore_window", job_uuid, caller.uid])
+
     def retry(self, job_uuid: str, caller: Caller) -> None:
         self.asked.append(["retry", job_uuid])
         job = self.job(job_uuid)

@@ -310,3 +310,19 @@ def test_jobs_that_wait_stand_in_the_order_of_the_queue_and_say_what_for(p2vctl:
     face.tell("make_wait", uuids[0], 2, "The array iqn.a has 1 at work already (limits.per_array = 1).")
     assert f"3c9e6679: {reason}" in p2vctl("jobs")[1]
     assert json.loads(p2vctl("show", uuids[2], "--json")[1])["QueuePlace"] == 1
+
+
+def test_resume_says_what_a_job_still_waits_for_and_may_ignore_its_window(p2vctl: Run, face: Face) -> None:
+    p2vctl("migrate", values.PLAN_ID)
+    face.tell("make_wait", values.JOB_UUID, 0, "Its window opens on Sat 2026-11-28 22:00 UTC.")
+    _, out, _ = p2vctl("resume", "7c9")
+    assert out.startswith(
+        "Job 7c9e6679 is no longer paused, but waits. Its window opens on Sat 2026-11-28 22:00 UTC. Watch it:"
+    )
+    assert not [each for each in face.tell("what_was_asked") if each[0] == "ignore_window"]
+    for name in ("7c9", "erp1"):
+        p2vctl("resume", name, "--ignore-window")
+        assert face.tell("what_was_asked")[-2:] == [
+            ["ignore_window", values.JOB_UUID, 1234],
+            ["resume", values.JOB_UUID],
+        ]

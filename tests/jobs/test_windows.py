@@ -218,3 +218,11 @@ def test_a_store_that_fails_for_the_moment_ends_nothing(lab: Lab, monkeypatch: p
     assert lab.board.settle_hold == settle
     lab.clock.set("2026-11-27T22:00:05+01:00")
     assert lab.holds() == set()
+
+
+def test_a_job_that_is_let_go_needs_no_window_any_more_also_after_a_restart(lab: Lab) -> None:
+    lab.board.change("windowed", lambda job: replace(job, ignores_window=True))
+    assert (lab.holds(), lab.nudged[-1]) == (set(), "windowed")
+    lab.keeper.stop()
+    lab.start(NOON)
+    assert lab.holds() == set()

@@ -99,3 +99,16 @@ def test_a_job_that_is_made_by_day_makes_nothing_before_the_night(
     assert client.get(job, JOB, "TargetUuid") == ""
     set_clock(at_night, EVENING)
     await_(client, machine, MACHINE, "State", "registered")
+
+
+def test_a_window_that_closed_is_ignored_when_the_administrator_says_so(
+    at_night: Simulated, client: Client, bus_address: str
+) -> None:
+    machine, job = migrate(client)
+    client.until(lambda: client.get(job, JOB, "BytesCommitted"))
+    set_clock(at_night, MORNING)
+    client.until(lambda: holds(client, job) == ["window"])
+    assert "but waits. Its window opens on Sat" in ctl(bus_address, "resume", "erp1")
+    assert "goes on." in ctl(bus_address, "resume", "erp1", "--ignore-window")
+    await_(client, machine, MACHINE, "State", "registered")
+    assert "its window is ignored from now on" in at_night.log.read_text()
