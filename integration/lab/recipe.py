@@ -30,7 +30,7 @@ PYTHON = (
     "python3-cattr python3-rich python3-tomlkit python3-xxhash python3-systemd python3-setuptools"
 )
 HYPERVISOR = "libvirt-daemon-system libvirt-clients libxml2-utils qemu-system-x86 ovmf"
-"""`virt-xml-validate` is a script of libvirt-clients around libxml2-utils; ovmf is what a UEFI guest boots by."""
+"""`virt-xml-validate` is a script of libvirt-clients around libxml2-utils; a UEFI guest boots by ovmf."""
 
 PACKAGES = tuple(f"{SYSTEM} {STORAGE} {HOSTILE} {PYTHON} {HYPERVISOR}".split())
 

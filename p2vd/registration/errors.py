@@ -77,3 +77,59 @@ class LibvirtFailed(P2vdError):
     message: str
     code: int
     template: ClassVar[str] = "libvirt ({uri}) failed at {doing}: {message} (code {code})."
+
+
+@dataclass(eq=False)
+class BootTestCannotRun(P2vdError):
+    """A boot test cannot be carried out on this host; nothing was started."""
+
+    machine: str
+    why: str
+    template: ClassVar[str] = "Machine {machine} cannot be started for a test: {why}"
+
+
+@dataclass(eq=False)
+class BootTestEnded(P2vdError):
+    """QEMU ended before there was a verdict; `said` is what its unit said last."""
+
+    machine: str
+    what: str
+    said: str
+    template: ClassVar[str] = (
+        "The boot test of {machine} ended before it could tell anything. {what} QEMU's own last words: {said}"
+    )
+
+
+@dataclass(eq=False)
+class BootTestInterrupted(P2vdError):
+    """A boot test was ended: p2vd stops, or the machine is to be started in earnest."""
+
+    machine: str
+    template: ClassVar[str] = (
+        "The boot test of {machine} was ended before it could tell anything. Start it again."
+    )
+
+
+@dataclass(eq=False)
+class TargetInUse(P2vdError):
+    """A volume that a boot test would read is open: what it showed would say nothing."""
+
+    machine: str
+    device: str
+    count: str
+    template: ClassVar[str] = (
+        "{device} of machine {machine} is open already ({count} times), perhaps by a virtual machine: "
+        "a boot test needs it at rest. Who has it open: lsof {device}, dmsetup ls --tree"
+    )
+
+
+@dataclass(eq=False)
+class TargetWritten(P2vdError):
+    """Somebody wrote to a volume while it was tested; QEMU cannot have done it."""
+
+    machine: str
+    devices: str
+    template: ClassVar[str] = (
+        "While machine {machine} was tested, something wrote to {devices}. The test can only read them: "
+        "find out who does (lsof, dmsetup ls --tree), for what it showed is worth nothing."
+    )
