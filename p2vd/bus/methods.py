@@ -86,6 +86,7 @@ class Methods:
             (MACHINE, "Pause"): self._machine_pause,
             (MACHINE, "Resume"): self._machine_resume,
             (MACHINE, "Cancel"): self._machine_cancel,
+            (MACHINE, "BootTest"): self._boot_test,
             (JOB, "Pause"): self._job_pause,
             (JOB, "Resume"): self._job_resume,
             (JOB, "Retry"): self._job_retry,
@@ -225,6 +226,10 @@ class Methods:
         keep = _keep_target(call)
         jobs = self._jobs(call, "cancel", lambda job: job.stage not in (Stage.CANCELLING, Stage.CANCELLED))
         return self._each(jobs, lambda job: self._engine.cancel(job.uuid, keep, call.caller))
+
+    def _boot_test(self, call: Call) -> Answer:
+        self._engine.boot_test(call.object_id, call.options, call.caller)
+        return Answer(changed=((MACHINE, call.object_id),))
 
     def _jobs(self, call: Call, verb: str, wanted: Callable[[Job], bool]) -> tuple[Job, ...]:
         machine = self._engine.machine(call.object_id)

@@ -93,6 +93,12 @@ ERRORS: Final = {
     "PortalFault": "p2vd failed at a portal for a reason of its own",
     "NoRoute": "no interface of this host reaches the portal",
     "MarkerUnwritable": "a quarantine marker could not be written",
+    "BootTestCannotRun": "this host cannot start the machine for a test",
+    "BootTestEnded": "the boot test ended before it could tell anything",
+    "BootTestInterrupted": "the boot test was ended from outside",
+    "MonitorFailed": "QEMU refused a command, or ended",
+    "VolumeInUse": "a volume of the machine is open; a boot test needs it at rest",
+    "VolumeWritten": "something wrote to a volume while the machine was tested",
     "StoreDamaged": "the job store cannot be trusted",
     "ConfigInvalid": "a settings file has errors",
 }

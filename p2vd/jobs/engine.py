@@ -9,6 +9,7 @@ import uuid as uuids
 from collections.abc import Callable, Mapping, Sequence
 
 from p2vd.config import QuarantineMode
+from p2vd.jobs.boot_test import BootTests
 from p2vd.jobs.checkup import Checkup
 from p2vd.jobs.contents_keeper import FRESH_S
 from p2vd.jobs.crew import Crew
@@ -50,6 +51,7 @@ class Engine:
         self._crew = Crew(services, self._schedule)
         self._overlooked = False
         self._checkup = Checkup(services.host.host_facts)
+        self._boot_tests = BootTests(services)
 
     # -- life ---------------------------------------------------------------------------------
 
@@ -57,6 +59,7 @@ class Engine:
         """Look at the host, and go on with every job that was running, without being asked."""
         self._services.inventory.start()
         self.portals.start()
+        self._boot_tests.recover()
         for job in self._board.jobs():
             if job.stage not in TERMINAL or self._unfinished(job):
                 log.info("job %s: resumed in stage %s", job.uuid, job.stage.value)
@@ -77,6 +80,7 @@ class Engine:
         self._services.inventory.stop()
         self._services.contents.stop()
         self.portals.stop()
+        self._boot_tests.stop()
         self._crew.stop(self._services.config.stop_timeout_s)
 
     def _schedule(self) -> None:
@@ -334,6 +338,11 @@ class Engine:
         self._board.cancel(uuid, keep_target=keep_target)
         self._crew.nudge(uuid)
         self._schedule()
+
+    def boot_test(self, machine_uuid: str, options: Mapping[str, object], caller: Caller) -> None:
+        """Start a machine for a test and return. Raises NotFound, IllegalTransition, InvalidArgument."""
+        log.info("machine %s: boot test, asked for by uid %d", machine_uuid, caller.uid)
+        self._boot_tests.start(machine_uuid, options)
 
     def set_bandwidth(self, uuid: str, bytes_per_s: int) -> None:
         """Limit a running copy, 0: not at all. Lasts until the daemon restarts. Raises NotFound."""

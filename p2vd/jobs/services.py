@@ -1,7 +1,8 @@
 """What a job needs from the other rooms, gathered once by the daemon."""
 
+import threading
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +12,7 @@ from p2vd.jobs.contents_keeper import ContentsKeeper
 from p2vd.jobs.inventory_keeper import InventoryKeeper
 from p2vd.jobs.pool_watch import PoolWatch
 from p2vd.jobs.store import Store
+from p2vd.model.boot_test import BootReport, BootRequest
 from p2vd.model.doctor import HostFacts
 from p2vd.model.errors import InvalidArgument
 from p2vd.model.inventory import Inventory
@@ -63,6 +65,22 @@ class Hypervisor(Protocol):
         ...
 
 
+class BootTester(Protocol):
+    """Starts a machine for a test; registration's is one."""
+
+    def run(self, request: BootRequest, stop: threading.Event) -> BootReport:
+        """Start it from throw-away overlays, watch it, end it; `stop` ends it early."""
+        ...
+
+
+class NoBootTests:
+    """A host that starts no machines."""
+
+    def run(self, request: BootRequest, stop: threading.Event) -> BootReport:
+        """Refuse."""
+        raise InvalidArgument(f"machine {request.machine.name}", "this p2vd starts no machines for a test.")
+
+
 def _no_scsi(place: str) -> None:
     raise InvalidArgument(f"place {place!r}", "this p2vd has no SCSI hosts to scan.")
 
@@ -87,6 +105,7 @@ class Services:
     spawn: Spawn
     sysfs: Path = Path("/sys")
     look_for_luns: Callable[[str], None] = _no_scsi
+    boot_tester: BootTester = field(default_factory=NoBootTests)
 
     def job_directory(self, job: Job) -> Path:
         """Where a job keeps its checkpoint and its receipt."""

@@ -3,6 +3,7 @@
 import enum
 from dataclasses import dataclass, field
 
+from p2vd.model.boot_test import BootTest
 from p2vd.model.copying import Progress
 from p2vd.model.plan import Plan
 
@@ -114,3 +115,4 @@ class Machine:
     plan_id: str = ""
     domain_uuid: str = ""
     error: JobError | None = None
+    boot_test: BootTest | None = None

@@ -23,8 +23,8 @@ from p2vd.registration.errors import (
     BootTestCannotRun,
     BootTestEnded,
     BootTestInterrupted,
-    TargetInUse,
-    TargetWritten,
+    VolumeInUse,
+    VolumeWritten,
 )
 from p2vd.registration.qmp import Monitor, MonitorFailed
 from p2vd.registration.screen import Picture
@@ -51,8 +51,8 @@ class BootTester:
     def run(self, request: BootRequest, stop: threading.Event) -> BootReport:
         """Start the machine, watch it until there is a verdict, end it. Takes minutes.
 
-        `stop` ends it early. Raises BootTestCannotRun, BootTestEnded, BootTestInterrupted, TargetInUse,
-        TargetWritten, MonitorFailed, CommandFailed, CommandTimedOut.
+        `stop` ends it early. Raises BootTestCannotRun, BootTestEnded, BootTestInterrupted, VolumeInUse,
+        VolumeWritten, MonitorFailed, CommandFailed, CommandTimedOut.
         """
         machine = request.machine
         means = self._means(machine)
@@ -66,7 +66,7 @@ class BootTester:
         finally:
             unit.end()
         if changed := [name for name, count in self._writes(machine).items() if count != written[name]]:
-            raise TargetWritten(machine.name, ", ".join(changed))
+            raise VolumeWritten(machine.name, ", ".join(changed))
         return report
 
     # -- before -------------------------------------------------------------------------------
@@ -99,7 +99,7 @@ class BootTester:
             asked = ["dmsetup", "info", "-c", "--noheadings", "-o", "open", disk.dm_name]
             count = self._commands.query(asked).stdout.strip()
             if count != "0":
-                raise TargetInUse(machine.name, disk.devnode, count)
+                raise VolumeInUse(machine.name, disk.devnode, count)
 
     def _writes(self, machine: BootMachine) -> dict[str, tuple[str, str]]:
         """Return of each volume how many writes and discards the kernel has completed."""
@@ -161,14 +161,13 @@ class BootTester:
         """Take what comes within half a second."""
         names = {port.fileno(): name for name, port in ports.items()}
         readable, _, _ = select.select([monitor.fileno(), *names], [], [], _POLL_S)
-        for number in readable:
-            if number == monitor.fileno():
-                for event in monitor.events():
-                    if event == "RESET":
-                        signs.reset()
-                    elif event == "SHUTDOWN":
-                        signs.powered_off()
-                continue
+        # Also those that came with the answer to a command: the socket does not tell of them again.
+        for event in monitor.events():
+            if event == "RESET":
+                signs.reset()
+            elif event == "SHUTDOWN":
+                signs.powered_off()
+        for number in set(readable) - {monitor.fileno()}:
             name = names[number]
             data = ports[name].recv(_PART)
             if not data:

@@ -111,7 +111,7 @@ class BootTestInterrupted(P2vdError):
 
 
 @dataclass(eq=False)
-class TargetInUse(P2vdError):
+class VolumeInUse(P2vdError):
     """A volume that a boot test would read is open: what it showed would say nothing."""
 
     machine: str
@@ -124,7 +124,7 @@ class TargetInUse(P2vdError):
 
 
 @dataclass(eq=False)
-class TargetWritten(P2vdError):
+class VolumeWritten(P2vdError):
     """Somebody wrote to a volume while it was tested; QEMU cannot have done it."""
 
     machine: str

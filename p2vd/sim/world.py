@@ -8,6 +8,7 @@ from p2vd.bus.port import Authority
 from p2vd.model.disk import Portal
 from p2vd.model.portal import Route
 from p2vd.sim.authority import SimAuthority
+from p2vd.sim.boot_test import SimBootTester
 from p2vd.sim.commands import SimCommands
 from p2vd.sim.events import Uevents
 from p2vd.sim.examiner import SimExaminer
@@ -46,6 +47,7 @@ class World:
         self.uevents.clear()
         self.commands = SimCommands(self.volumes)
         self.processes = Processes(self.volumes, script, SystemClock())
+        self.boot_tester = SimBootTester(self.volumes)
         self._script = script
         log.warning("SIMULATION: no disk, volume or machine that p2vd tells of is real; nothing is copied")
         log.warning(
