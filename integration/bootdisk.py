@@ -8,6 +8,7 @@ import shutil
 import struct
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 MARKER = "LAB-BOOT-MARKER"
@@ -44,6 +45,7 @@ _INIT = """\
 B=/bin/busybox
 $B mount -t proc p /proc; $B mount -t sysfs s /sys; $B mount -t devtmpfs d /dev
 [ -d /sys/firmware/efi ] && F=UEFI || F=BIOS
+for m in /m/*; do [ -e $m ] && $B insmod $m; done
 {work}
 echo "{marker} firmware=$F" > /dev/console
 $B sleep {awake_s}
@@ -58,11 +60,19 @@ class Table(enum.Enum):
     MBR = "mbr"
 
 
-def make(disk: Path, table: Table, kernel: Path, *, work: str = "", awake_s: float = 1.0) -> None:
-    """Write the disk. `work`: what its init does before it prints the marker; `awake_s`: and after it."""
+def make(
+    disk: Path,
+    table: Table,
+    kernel: Path,
+    *,
+    modules: Sequence[Path] = (),
+    work: str = "",
+    awake_s: float = 1.0,
+) -> None:
+    """Write the disk. Its init loads `modules` in that order, does `work`, prints the marker, and ends."""
     with tempfile.TemporaryDirectory() as name:
         parts = Path(name)
-        _initrd(parts, work, awake_s)
+        _initrd(parts, modules, _INIT.format(work=work, marker=MARKER, awake_s=awake_s))
         (parts / "grub.cfg").write_text(_GRUB_CONFIG)
         _grub(parts, "x86_64-efi", "BOOTX64.EFI")
         _grub(parts, "i386-pc", "core.img", "biosdisk")
@@ -81,13 +91,15 @@ def _run(*argv: str, text: str = "") -> None:
     subprocess.run(argv, check=True, input=text.encode(), stdout=subprocess.DEVNULL)
 
 
-def _initrd(parts: Path, work: str, awake_s: float) -> None:
+def _initrd(parts: Path, modules: Sequence[Path], init: str) -> None:
     root = parts / "root"
-    for directory in ("bin", "dev", "proc", "sys"):
+    for directory in ("bin", "dev", "proc", "sys", "m"):
         (root / directory).mkdir(parents=True)
     shutil.copy("/bin/busybox", root / "bin/busybox")
     (root / "bin/sh").symlink_to("busybox")
-    (root / "init").write_text(_INIT.format(work=work, marker=MARKER, awake_s=awake_s))
+    for number, module in enumerate(modules, 10):
+        shutil.copy(module, root / "m" / f"{number}-{module.name}")
+    (root / "init").write_text(init)
     (root / "init").chmod(0o755)
     listing = "\0".join(sorted(str(path.relative_to(root)) for path in root.rglob("*"))) + "\0"
     with (parts / "initrd").open("wb") as out:

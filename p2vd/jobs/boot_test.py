@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from p2vd.domain.libvirt_xml import disk_serial
 from p2vd.jobs.activation import active_targets
+from p2vd.jobs.control import MustWait
 from p2vd.jobs.services import Services
 from p2vd.jobs.targets import JobTarget, find_target
 from p2vd.model.boot_test import (
@@ -22,7 +23,7 @@ from p2vd.model.errors import IllegalTransition, InvalidArgument, P2vdError
 from p2vd.model.job import Job, Machine, MachineState
 from p2vd.model.plan import VirtType
 from p2vd.model.size import MIB, format_size
-from p2vd.registration.errors import BootTestInterrupted, DomainRunning
+from p2vd.registration.errors import BootTestCannotRun, BootTestEnded, BootTestInterrupted, DomainRunning
 from p2vd.system.clock import now_us
 
 log = logging.getLogger(__name__)
@@ -125,17 +126,23 @@ class BootTests:
             self.end(uuid)
 
     def _run(self, machine: Machine, wish: Wish, stop: threading.Event) -> None:
+        outcome: BootReport | P2vdError
         try:
-            report = self._test(machine, wish, stop)
-            self._keep_report(machine, report)
+            outcome = self._test(machine, wish, stop)
+        except MustWait as error:  # no job is held by a test: it is asked for again
+            outcome = BootTestCannotRun(machine.name, f"{error.why}.")
         except P2vdError as error:
-            self._keep_failure(machine, error)
-        except Exception:  # a defect of ours: whoever waits must not wait for ever
+            outcome = error
+        except Exception as error:  # a defect of ours: whoever waits must not wait for ever
             log.exception("machine %s: the boot test failed", machine.name)
-            self._keep_failure(machine, P2vdError())
-        finally:
-            with self._lock:
-                del self._running[machine.uuid]
+            fault = f"p2vd has a fault ({type(error).__name__}: {error})."
+            outcome = BootTestEnded(machine.name, fault, "see journalctl -u p2vd.")
+        with self._lock:  # before anybody hears of the end, and asks for another
+            del self._running[machine.uuid]
+        if isinstance(outcome, P2vdError):
+            self._keep_failure(machine, outcome)
+        else:
+            self._keep_report(machine, outcome)
 
     def _test(self, machine: Machine, wish: Wish, stop: threading.Event) -> BootReport:
         services = self._services

@@ -96,7 +96,7 @@ class BootTestEnded(P2vdError):
     what: str
     said: str
     template: ClassVar[str] = (
-        "The boot test of {machine} ended before it could tell anything. {what} QEMU's own last words: {said}"
+        "The boot test of {machine} ended before it could tell anything. {what} Last words: {said}"
     )
 
 
