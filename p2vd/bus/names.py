@@ -99,6 +99,9 @@ ERRORS: Final = {
     "MonitorFailed": "QEMU refused a command, or ended",
     "VolumeInUse": "a volume of the machine is open; a boot test needs it at rest",
     "VolumeWritten": "something wrote to a volume while the machine was tested",
+    "FileNotOurs": "a file that p2vd did not write has the name of a machine's definition",
+    "DefinitionUnwritable": "the files of a machine's definition cannot be written",
+    "StartedElsewhere": "the machine is defined by files, which another tool takes",
     "StoreDamaged": "the job store cannot be trusted",
     "ConfigInvalid": "a settings file has errors",
 }

@@ -68,8 +68,8 @@ def boot_test(client: Client, arguments: argparse.Namespace) -> Exit:
 
 
 def told(test: dict[str, Any]) -> str:
-    """Return the result for a reader. Pure."""
-    lines = [str(test["Seen"])]
+    """Return a boot test for a reader. Pure."""
+    lines = [f"Boot test: {test['State']}", *filter(None, [str(test["Seen"])])]
     if test["Accelerator"] == "tcg":
         lines.append("It ran in emulation, many times slower than it will.")
     serial = [line for line in str(test["Serial"]).splitlines() if line.strip()]

@@ -133,3 +133,41 @@ class VolumeWritten(P2vdError):
         "While machine {machine} was tested, something wrote to {devices}. The test can only read them: "
         "find out who does (lsof, dmsetup ls --tree), for what it showed is worth nothing."
     )
+
+
+@dataclass(eq=False)
+class FileNotOurs(P2vdError):
+    """A file has the name of a machine's definition, and p2vd did not write it for that machine."""
+
+    path: str
+    uuid: str
+    template: ClassVar[str] = (
+        "{path} is there already and was not written for the machine {uuid}, or its first lines were edited. "
+        "It was not touched. Move it away, then retry: the copied disks stay as they are."
+    )
+
+
+@dataclass(eq=False)
+class DefinitionUnwritable(P2vdError):
+    """The files of a definition cannot be written, read or removed."""
+
+    path: str
+    message: str
+    remedy: str
+    template: ClassVar[str] = "{path}: {message}. {remedy}"
+
+    def __str__(self) -> str:
+        return self.template.format(path=self.path, message=self.message, remedy=self.remedy).strip()
+
+
+@dataclass(eq=False)
+class StartedElsewhere(P2vdError):
+    """The machine is defined by files, which another tool takes, perhaps on another host."""
+
+    uuid: str
+    tool: str
+    how: str
+    template: ClassVar[str] = (
+        "p2vd does not start the machine {uuid}: its definition is made of files for {tool}. "
+        "Where its volumes are active (lvchange -ay), and nowhere else, run: {how}"
+    )

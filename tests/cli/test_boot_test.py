@@ -58,6 +58,13 @@ def test_what_was_seen_is_told(p2vctl: Run) -> None:
     assert "It ran in emulation" in out
 
 
+def test_the_machine_tells_of_it_later(p2vctl: Run) -> None:
+    p2vctl("boot-test", values.MACHINE_UUID, ends=BOOTED)
+    status, out, _ = p2vctl("show", values.MACHINE_UUID)
+    assert status == 0
+    assert "Boot test: booted\nThe guest lives.\n" in out
+
+
 def test_options_are_handed_over(p2vctl: Run, face: Face) -> None:
     words = ("--expect", "login:", "--timeout", "60", "--memory", "6 GiB", "--no-wait")
     status, out, _ = p2vctl("boot-test", values.MACHINE_UUID, *words)
