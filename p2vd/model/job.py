@@ -116,3 +116,4 @@ class Machine:
     domain_uuid: str = ""
     error: JobError | None = None
     boot_test: BootTest | None = None
+    converted: bool = False

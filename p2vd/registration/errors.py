@@ -171,3 +171,27 @@ class StartedElsewhere(P2vdError):
         "p2vd does not start the machine {uuid}: its definition is made of files for {tool}. "
         "Where its volumes are active (lvchange -ay), and nowhere else, run: {how}"
     )
+
+
+@dataclass(eq=False)
+class ConverterMissing(P2vdError):
+    """The policy wants a conversion, and this host has nothing to do it."""
+
+    program: str
+    template: ClassVar[str] = (
+        "The policy wants the guest converted, and this host has no {program}. "
+        "Install it (apt-get install virt-v2v) and retry, or plan anew without the conversion in the policy."
+    )
+
+
+@dataclass(eq=False)
+class ConversionFailed(P2vdError):
+    """The converter did not convert the guest; its volumes are as they were copied."""
+
+    machine: str
+    status: int
+    said: str
+    template: ClassVar[str] = (
+        "The guest of machine {machine} could not be converted (exit status {status}); its volumes are taken "
+        "back to what was copied. The converter said: {said}. Retry, or register it without a conversion."
+    )

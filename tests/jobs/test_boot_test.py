@@ -1,6 +1,5 @@
 """Boot tests as jobs see them: when one may be, what is started, what is kept of it, how it ends."""
 
-import os
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,50 +8,18 @@ from queue import Queue
 
 import pytest
 
-from p2vd.config import Config
-from p2vd.jobs.board import Board
 from p2vd.jobs.boot_test import BootTests
-from p2vd.jobs.contents_keeper import ContentsKeeper
 from p2vd.jobs.events import Event, MachineChanged
-from p2vd.jobs.inventory_keeper import InventoryKeeper
-from p2vd.jobs.pool_watch import PoolWatch
-from p2vd.jobs.services import Services
 from p2vd.jobs.store import Store
 from p2vd.model.boot_test import BootReport, BootRequest, BootState, BootTest, Sign
-from p2vd.model.doctor import HostFacts
-from p2vd.model.errors import IllegalTransition, InvalidArgument, NotFound, P2vdError
-from p2vd.model.inventory import Inventory
-from p2vd.model.job import MachineState, Stage
-from p2vd.model.lvm import Lv, Pv, Vg
-from p2vd.model.size import GIB, MIB
-from p2vd.policy.model import PolicySet
-from p2vd.provisioning.lvm import Volumes
-from p2vd.provisioning.quarantine import Quarantine
+from p2vd.model.errors import IllegalTransition, InvalidArgument, P2vdError
+from p2vd.model.job import MachineState
+from p2vd.model.size import GIB
 from p2vd.registration.errors import BootTestInterrupted, VolumeInUse
-from p2vd.system.process import spawn
-from tests.fakes import FakeCommands
-from tests.jobs.fake_disks import Disks
-from tests.jobs.values import machine_and_job
+from tests.jobs.proven_machine import JOB, MACHINE, ProvenMachine
 
 LONG_S = 10.0
-MACHINE, JOB = machine_and_job()
 REPORT = BootReport(True, Sign.SERIAL, "The guest lives.", "login:", b"\x89PNG", "kvm")
-
-
-class Hypervisor:
-    """Knows whether the one domain runs."""
-
-    def __init__(self) -> None:
-        self.running = False
-
-    def define(self, xml: str, uuid: str) -> None: ...
-
-    def undefine(self, uuid: str) -> None: ...
-
-    def start(self, uuid: str) -> None: ...
-
-    def is_running(self, uuid: str) -> bool:
-        return self.running
 
 
 class FakeTester:
@@ -76,54 +43,16 @@ class FakeTester:
         return outcome
 
 
-class Lab:
-    """One machine, registered, with its volume; LVM is a fake that remembers what is active."""
+class Lab(ProvenMachine):
+    """A machine that is tested by a fake."""
 
     def __init__(self, directory: Path, state: MachineState = MachineState.REGISTERED) -> None:
-        tags = frozenset({f"p2vd.job={JOB.uuid}"})
-        self.lv = Lv("lv-uuid", "erp1", GIB, pool="pool0", tags=tags, active=True)
-        self.commands = FakeCommands().on("lvchange", self._lvchange)
-        self.hypervisor, self.tester = Hypervisor(), FakeTester()
-        self.absent = False
+        self.tester = FakeTester()
+        super().__init__(directory, state, self.tester)
+        self.commands.on("lvchange", self._lvchange)
         self.changed = threading.Semaphore(0)
-        store = Store(directory / "state.db")
-        self.board = Board(store)
-        self.services = Services(
-            config=Config(state_dir=directory),
-            store=store,
-            board=self.board,
-            inventory=InventoryKeeper(self, lambda *_: None),
-            contents=ContentsKeeper(Disks().start, lambda _: None),
-            host=self,
-            commands=self.commands,
-            volumes=Volumes(self.commands, self.volume_group),
-            quarantine=Quarantine(directory / "quarantine", directory / "sys"),
-            pools=PoolWatch(self.commands),
-            libvirt=lambda _: self.hypervisor,
-            policies=PolicySet,
-            worker_ids=(os.getuid(), os.getgid()),
-            spawn=spawn,
-            boot_tester=self.tester,
-        )
-        job = replace(JOB, stage=Stage.PROVEN, lv_uuid=self.lv.uuid)
-        self.board.add(replace(MACHINE, state=state, domain_uuid=MACHINE.uuid), (job,))
         self.board.subscribe(self._hear)
         self.tests = BootTests(self.services)
-
-    def scan(self) -> Inventory:
-        return Inventory()
-
-    def refresh(self, names: object) -> Inventory:
-        return Inventory()
-
-    def host_facts(self) -> HostFacts:
-        return HostFacts()
-
-    def volume_group(self, uuid: str) -> Vg:
-        if self.absent:
-            raise NotFound("volume group", uuid)
-        pv = Pv("pv-uuid", "/dev/mapper/mpathb", 10 * GIB, 5 * GIB)
-        return Vg("vg-uuid", "vg_san", 10 * GIB, 5 * GIB, 4 * MIB, 512, pvs=(pv,), lvs=(self.lv,))
 
     def _lvchange(self, argv: tuple[str, ...]) -> str:
         self.lv = replace(self.lv, active=argv[argv.index("--activate") + 1] == "y")
