@@ -19,7 +19,7 @@ from p2vd.registration.boot_unit import Host
 from p2vd.system.command import Result, log_late
 
 UUID = "22222222-2222-4222-8222-222222222222"
-TIMEOUT_S = 240
+TIMEOUT_S = 600
 
 
 class ChildUnits:

@@ -5,20 +5,16 @@ the kernel's counters of writes to each volume. No exclusive open: QEMU's lock o
 from being started on it meanwhile, and fails beside one.
 """
 
-import contextlib
-import logging
 import os
-import select
-import socket
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 from p2vd.model.boot_test import BootMachine, BootReport, BootRequest
 from p2vd.model.plan import Firmware
 from p2vd.model.size import format_size
 from p2vd.registration import qemu, uefi
-from p2vd.registration.boot_unit import BESIDE_GUEST_BYTES, START_S, BootUnit, Host
+from p2vd.registration.boot_unit import BESIDE_GUEST_BYTES, BootUnit, Host
+from p2vd.registration.boot_watch import BootWatch, WatchEnded
 from p2vd.registration.errors import (
     BootTestCannotRun,
     BootTestEnded,
@@ -26,18 +22,10 @@ from p2vd.registration.errors import (
     VolumeInUse,
     VolumeWritten,
 )
-from p2vd.registration.qmp import Monitor, MonitorFailed
-from p2vd.registration.screen import Picture
-from p2vd.registration.signs import Signs, Verdict
+from p2vd.registration.qmp import MonitorFailed
+from p2vd.registration.signs import Signs
 from p2vd.system.clock import Clock, SystemClock
 from p2vd.system.command import Commands
-
-log = logging.getLogger(__name__)
-
-_LOOK_EVERY_S = 3.0
-_POLL_S = 0.5
-_PART = 65536
-_PING = b'{"execute":"guest-ping"}\n'
 
 
 class BootTester:
@@ -111,18 +99,16 @@ class BootTester:
             counts[disk.devnode] = (numbers[4], numbers[11])
         return counts
 
-    # -- while it runs ------------------------------------------------------------------------
-
     def _watch(self, request: BootRequest, unit: BootUnit, stop: threading.Event) -> BootReport:
-        directory = unit.directory
         signs = Signs(request.expect)
         try:
-            with self._sockets(directory, stop) as (monitor, ports):
-                monitor.execute("cont")
-                verdict = self._until_verdict(request, directory, signs, monitor, ports, stop)
-                picture = self._picture(monitor, directory)
+            with BootWatch.of(unit.directory, signs, self._clock, stop) as watch:
+                verdict = watch.until_verdict(request.timeout_s)
+                picture = watch.last_picture()
         except MonitorFailed as error:
             raise BootTestEnded(request.machine.name, str(error), unit.why_it_ended()) from error
+        except WatchEnded as error:
+            raise BootTestInterrupted(request.machine.name) from error
         return BootReport(
             verdict.booted,
             verdict.sign,
@@ -131,99 +117,6 @@ class BootTester:
             picture.to_png() if picture else b"",
             "kvm" if unit.means.kvm else "tcg",
         )
-
-    def _until_verdict(
-        self,
-        request: BootRequest,
-        directory: Path,
-        signs: Signs,
-        monitor: Monitor,
-        ports: dict[str, socket.socket],
-        stop: threading.Event,
-    ) -> Verdict:
-        now_s = self._clock.monotonic
-        end_s, look_s = now_s() + request.timeout_s, now_s()
-        while True:
-            self._read(signs, monitor, ports)
-            if now_s() >= look_s:
-                signs.disks_read(_read_bytes(monitor))
-                if (picture := self._picture(monitor, directory)) is not None:
-                    signs.screen(picture, now_s())
-                self._ping(ports)
-                look_s = now_s() + _LOOK_EVERY_S
-            over = now_s() >= end_s
-            if (verdict := signs.verdict(now_s(), over=over)) is not None:
-                return verdict
-            if stop.is_set():
-                raise BootTestInterrupted(request.machine.name)
-
-    def _read(self, signs: Signs, monitor: Monitor, ports: dict[str, socket.socket]) -> None:
-        """Take what comes within half a second."""
-        names = {port.fileno(): name for name, port in ports.items()}
-        readable, _, _ = select.select([monitor.fileno(), *names], [], [], _POLL_S)
-        # Also those that came with the answer to a command: the socket does not tell of them again.
-        for event in monitor.events():
-            if event == "RESET":
-                signs.reset()
-            elif event == "SHUTDOWN":
-                signs.powered_off()
-        for number in set(readable) - {monitor.fileno()}:
-            name = names[number]
-            data = ports[name].recv(_PART)
-            if not data:
-                raise MonitorFailed("running the guest", f"it closed its {name} port")
-            if name == qemu.SERIAL:
-                signs.serial(data, self._clock.monotonic())
-            elif name == qemu.FIRMWARE:
-                signs.firmware(data)
-            elif b"return" in data:
-                signs.agent(self._clock.monotonic())
-
-    @staticmethod
-    def _ping(ports: dict[str, socket.socket]) -> None:
-        # Nobody may read it: then the port is full at some time, and that is no error.
-        with contextlib.suppress(BlockingIOError):
-            ports[qemu.AGENT].send(_PING, socket.MSG_DONTWAIT)
-
-    @staticmethod
-    def _picture(monitor: Monitor, directory: Path) -> Picture | None:
-        monitor.execute("screendump", filename=str(directory / qemu.SCREEN))
-        return Picture.from_ppm((directory / qemu.SCREEN).read_bytes())
-
-    @contextlib.contextmanager
-    def _sockets(
-        self, directory: Path, stop: threading.Event
-    ) -> Iterator[tuple[Monitor, dict[str, socket.socket]]]:
-        """Connect to the monitor and the ports, as soon as QEMU has made them."""
-        with contextlib.ExitStack() as stack:
-            monitor = Monitor(stack.enter_context(self._connected(directory / qemu.MONITOR, stop)))
-            ports = {
-                name: stack.enter_context(self._connected(directory / name, stop))
-                for name in (qemu.SERIAL, qemu.AGENT, qemu.FIRMWARE)
-            }
-            yield monitor, ports
-
-    def _connected(self, path: Path, stop: threading.Event) -> socket.socket:
-        end_s = self._clock.monotonic() + START_S
-        while True:
-            connection = socket.socket(socket.AF_UNIX)
-            try:
-                connection.connect(str(path))
-            except OSError as error:
-                connection.close()
-                if self._clock.monotonic() > end_s:
-                    raise MonitorFailed(
-                        "starting", f"its socket {path.name} is not there ({error})"
-                    ) from error
-            else:
-                return connection
-            if self._clock.sleep(_POLL_S, stop):
-                raise BootTestInterrupted(path.parent.name)
-
-
-def _read_bytes(monitor: Monitor) -> int:
-    """Return how much the guest has read of all its disks."""
-    return sum(int(device["stats"]["rd_bytes"]) for device in monitor.execute("query-blockstats"))
 
 
 def _available_bytes(meminfo: Path) -> int:

@@ -138,6 +138,19 @@ def test_events_are_heard_while_a_command_runs(host: BootHost) -> None:
     assert report.seen.startswith("The guest was reset 3 times")
 
 
+def test_a_monitor_that_is_slow_holds_nothing_up(host: BootHost) -> None:
+    """Seen: an emulated processor busy with its disk kept QEMU from a screendump for a minute."""
+
+    def guest(qemu: FakeQemu) -> None:
+        qemu.mute |= {"query-blockstats", "screendump"}
+        qemu.say(b"\r\nKernel panic - not syncing\r\n")
+
+    host.guest = guest
+    report = of(host).run(host.request(timeout_s=5), never())
+    assert "the kernel panicked" in report.seen
+    assert host.qemus[0].asked.count("screendump") <= 1
+
+
 def test_an_agent_that_answers_is_a_sign(host: BootHost) -> None:
     def guest(qemu: FakeQemu) -> None:
         qemu.ports["agent"].sendall(b'{"return": {}}\n')
