@@ -238,6 +238,7 @@ def build(config: Config, doors: Doors) -> tuple[Engine, Services]:
         sysfs=sysfs,
         look_for_luns=partial(look_for_luns, commands, sysfs=sysfs),
         boot_tester=doors.boot_tester,
+        end_boot_test=lambda uuid: engine.end_boot_test(uuid),
     )
     engine = Engine(services, policies, _portals(services, doors))
     return engine, services

@@ -5,11 +5,20 @@ from p2vd.jobs.targets import JobTarget, find_target
 from p2vd.model.job import Job, Machine
 
 
+def make_startable(services: Services, machine: Machine) -> None:
+    """Have the machine's volumes ready for its domain: free of a boot test, and active on this host.
+
+    Call it before the domain is started, off the bus's threads. Raises what `active_targets` raises.
+    """
+    services.end_boot_test(machine.uuid)
+    active_targets(services, machine)
+
+
 def active_targets(services: Services, machine: Machine) -> tuple[JobTarget, ...]:
     """Return the volumes of the machine in the order of its disks, each active on this host now.
 
-    Call it before the machine's domain is started: with `target.autoactivate = false`, or where a LUN
-    came later than the boot, nobody else has activated them. Only an LV with the job's tag and UUID is.
+    With `target.autoactivate = false`, or where a LUN came later than the boot, nobody else has activated
+    them. Only an LV with the job's tag and UUID is.
     Raises what `find_target` raises, and VgRefused, LvNotOurs, LvUnchanged, CommandFailed, ChangeUnknown.
     """
     return tuple(_active(services, job) for job in services.board.machine_jobs(machine))

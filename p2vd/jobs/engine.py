@@ -344,6 +344,10 @@ class Engine:
         log.info("machine %s: boot test, asked for by uid %d", machine_uuid, caller.uid)
         self._boot_tests.start(machine_uuid, options)
 
+    def end_boot_test(self, machine_uuid: str) -> None:
+        """End a machine's boot test, if one runs, and wait until its volumes are free."""
+        self._boot_tests.end(machine_uuid)
+
     def set_bandwidth(self, uuid: str, bytes_per_s: int) -> None:
         """Limit a running copy, 0: not at all. Lasts until the daemon restarts. Raises NotFound."""
         self._expect_unfinished(uuid, "set bandwidth")

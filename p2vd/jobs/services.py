@@ -87,7 +87,10 @@ def _no_scsi(place: str) -> None:
 
 @dataclass(frozen=True)
 class Services:
-    """The daemon's parts, as jobs see them. `look_for_luns` has the kernel scan for LUNs in a place."""
+    """The daemon's parts, as jobs see them. `look_for_luns` has the kernel scan for LUNs in a place.
+
+    `end_boot_test` ends the test of a machine, if one runs, and waits until its volumes are free.
+    """
 
     config: Config
     store: Store
@@ -106,6 +109,7 @@ class Services:
     sysfs: Path = Path("/sys")
     look_for_luns: Callable[[str], None] = _no_scsi
     boot_tester: BootTester = field(default_factory=NoBootTests)
+    end_boot_test: Callable[[str], None] = lambda _: None
 
     def job_directory(self, job: Job) -> Path:
         """Where a job keeps its checkpoint and its receipt."""
