@@ -96,6 +96,7 @@ ERRORS: Final = {
     "BootTestCannotRun": "this host cannot start the machine for a test",
     "BootTestEnded": "the boot test ended before it could tell anything",
     "BootTestInterrupted": "the boot test was ended from outside",
+    "MachineRuns": "the machine runs: it cannot be started for a test",
     "MonitorFailed": "QEMU refused a command, or ended",
     "VolumeInUse": "a volume of the machine is open; a boot test needs it at rest",
     "VolumeWritten": "something wrote to a volume while the machine was tested",

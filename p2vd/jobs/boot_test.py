@@ -23,7 +23,7 @@ from p2vd.model.errors import IllegalTransition, InvalidArgument, P2vdError
 from p2vd.model.job import Job, Machine, MachineState
 from p2vd.model.plan import VirtType
 from p2vd.model.size import MIB, format_size
-from p2vd.registration.errors import BootTestCannotRun, BootTestEnded, BootTestInterrupted, DomainRunning
+from p2vd.registration.errors import BootTestCannotRun, BootTestEnded, BootTestInterrupted, MachineRuns
 from p2vd.system.clock import now_us
 
 log = logging.getLogger(__name__)
@@ -149,7 +149,7 @@ class BootTests:
         jobs = services.board.machine_jobs(machine)
         uri = jobs[0].plan.domain.uri
         if machine.domain_uuid and services.libvirt(uri).is_running(machine.domain_uuid):
-            raise DomainRunning(uri, machine.name, "runs")
+            raise MachineRuns(machine.name, uri)
         slept = [(job, target) for job in jobs if not (target := find_target(services, job)).lv.active]
         targets = active_targets(services, machine)
         try:

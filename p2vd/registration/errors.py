@@ -89,6 +89,18 @@ class BootTestCannotRun(P2vdError):
 
 
 @dataclass(eq=False)
+class MachineRuns(P2vdError):
+    """A machine that runs already cannot be started for a test."""
+
+    machine: str
+    uri: str
+    template: ClassVar[str] = (
+        "The virtual machine {machine} runs at {uri}, which shows that it boots; a test beside it would read "
+        "disks in mid-change. To test it all the same, shut it down first (virsh shutdown {machine})."
+    )
+
+
+@dataclass(eq=False)
 class BootTestEnded(P2vdError):
     """QEMU ended before there was a verdict; `said` is what its unit said last."""
 

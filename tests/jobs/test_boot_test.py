@@ -128,7 +128,7 @@ def test_a_test_that_cannot_be_carried_out_says_nothing_of_the_machine(lab: Lab)
 def test_a_machine_that_runs_is_not_started_a_second_time(lab: Lab) -> None:
     lab.hypervisor.running = True
     lab.tests.start(MACHINE.uuid, {})
-    assert lab.result().error == "DomainRunning"
+    assert lab.result().error == "MachineRuns"
     assert not lab.tester.requests
 
 
