@@ -41,7 +41,7 @@ from p2vd.jobs.pool_watch import PoolWatch
 from p2vd.jobs.portal_live import PortalTools
 from p2vd.jobs.portal_remove import PortalRemoval
 from p2vd.jobs.portals import Portals
-from p2vd.jobs.services import Hypervisor, Services
+from p2vd.jobs.services import BootTester, Hypervisor, Services
 from p2vd.jobs.store import Store
 from p2vd.model.disk import Portal
 from p2vd.model.errors import P2vdError
@@ -50,6 +50,8 @@ from p2vd.model.portal import Route
 from p2vd.policy.parse import load as load_policies
 from p2vd.provisioning.lvm import Volumes
 from p2vd.provisioning.quarantine import Quarantine
+from p2vd.registration.boot_test import BootTester as QemuBootTester
+from p2vd.registration.files import FileHypervisor
 from p2vd.system import notify
 from p2vd.system.clock import Clock, SystemClock, boot_id
 from p2vd.system.command import Commands, SystemCommands
@@ -76,6 +78,8 @@ class Doors:
     connect: Callable[[], Any]
     authority: Callable[[Any], Authority]
     route_to: Callable[[Portal, str], Route]
+    boot_tester: BootTester
+    files: Callable[[str, Path], FileHypervisor]
     version: str = __version__
     root: Path = Path("/")
     clock: Clock = field(default_factory=SystemClock)
@@ -143,8 +147,9 @@ def _log_to_stderr(config: Config) -> None:
 def real_doors(config: Config) -> Doors:
     """Return the doors to this host."""
     user = pwd.getpwnam(config.worker_user)
+    commands = SystemCommands()
     return Doors(
-        commands=SystemCommands(),
+        commands=commands,
         events=block_events,
         spawn=spawn,
         examiner=ExaminerHelper,
@@ -153,6 +158,8 @@ def real_doors(config: Config) -> Doors:
         connect=dbus.SystemBus,
         authority=Polkit,
         route_to=_route_to,
+        boot_tester=QemuBootTester(commands),
+        files=FileHypervisor,
     )
 
 
@@ -200,6 +207,8 @@ def simulation(
         authority=lambda connection: world.authority(Polkit(connection)),
         version=f"{__version__} (simulation)",
         route_to=world.route_to,
+        boot_tester=world.boot_tester,
+        files=world.files,
         root=world.root,
     )
     return config, doors, world
@@ -234,6 +243,9 @@ def build(config: Config, doors: Doors) -> tuple[Engine, Services]:
         sysfs=sysfs,
         look_for_luns=partial(look_for_luns, commands, sysfs=sysfs),
         clock=doors.clock,
+        files=doors.files,
+        boot_tester=doors.boot_tester,
+        end_boot_test=lambda uuid: engine.end_boot_test(uuid),
     )
     engine = Engine(services, policies, _portals(services, doors))
     return engine, services

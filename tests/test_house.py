@@ -47,6 +47,7 @@ PURE_ROOMS = ("model", "policy", "domain", "planning")
 PURE_MODULES = (
     *("jobs.transitions", "copying.protocol", "copying.terms", "copying.opening"),
     *("copying.layout", "copying.region", "copying.row_sums"),
+    *("registration.signs", "registration.screen", "registration.qemu"),
     *("discovery.examining", "discovery.partitions", "discovery.ntfs", "discovery.lvm_label"),
 )
 IMPURE = {

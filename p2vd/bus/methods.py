@@ -99,6 +99,7 @@ class Methods:
             (MACHINE, "Cutover"): self._machine_cutover,
             (MACHINE, "Rollback"): self._machine_rollback,
             (MACHINE, "Accept"): self._machine_accept,
+            (MACHINE, "BootTest"): self._boot_test,
             (JOB, "Pause"): self._job_pause,
             (JOB, "Resume"): self._job_resume,
             (JOB, "Retry"): self._job_retry,
@@ -285,6 +286,10 @@ class Methods:
 
     def _machine_accept(self, call: Call) -> Answer:
         self._engine.accept(call.object_id, call.caller)
+        return Answer(changed=((MACHINE, call.object_id),))
+
+    def _boot_test(self, call: Call) -> Answer:
+        self._engine.boot_test(call.object_id, call.options, call.caller)
         return Answer(changed=((MACHINE, call.object_id),))
 
     def _jobs(self, call: Call, verb: str, wanted: Callable[[Job], bool]) -> tuple[Job, ...]:

@@ -198,6 +198,10 @@ class EnginePort(Protocol):
         """Limit a copy from now on; 0: no limit."""
         ...
 
+    def boot_test(self, machine_uuid: str, options: Mapping[str, object], caller: Caller, /) -> None:
+        """Start a machine for a test. Options: `expect` (str), `timeout` (seconds), `memory` (bytes)."""
+        ...
+
     def subscribe(self, listener: Callable[[Event], None], /) -> None:
         """Call `listener` with every event, on any thread."""
         ...

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from p2vd.bus.names import JOB, MACHINE, SOURCE, object_path
 from p2vd.bus.wire import Variant
+from p2vd.model.boot_test import BootTest
 from p2vd.model.contents import Findings, Partition, Signature
 from p2vd.model.copying import Verify
 from p2vd.model.disk import ScsiPath, Source
@@ -195,6 +196,23 @@ def machine(value: Machine) -> Properties:
         "CutoverMode": value.cutover.value,
         "Unmap": value.unmap,
         "Error": _error(value.error),
+        "BootTest": _boot_test(value.boot_test),
+    }
+
+
+def _boot_test(test: BootTest | None) -> dict[str, Variant]:
+    if test is None:
+        return {}
+    return {
+        "State": Variant("s", test.state.value),
+        "Sign": Variant("s", test.sign.value),
+        "Seen": Variant("s", test.seen),
+        "Serial": Variant("s", test.serial),
+        "Screenshot": Variant("s", test.screenshot),
+        "Accelerator": Variant("s", test.accelerator),
+        "StartTime": Variant("t", test.started_us),
+        "EndTime": Variant("t", test.ended_us),
+        "Error": Variant("s", test.error),
     }
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from p2vd.bus.names import JOB, MACHINE, MANAGER, ROOT, SOURCE, VOLUME_GROUP
 from p2vd.cli import plan_page, render
+from p2vd.cli.boot_test import told
 from p2vd.cli.client import Client, CliError, Exit, Object, make_options, repeated
 from p2vd.cli.contents import contents
 from p2vd.cli.lookup import find, identity, jobs_of, source_id
@@ -130,6 +131,8 @@ def show(client: Client, arguments: Arguments) -> Exit:
         print("\n" + render.jobs([item, *jobs_of(item, objects)]))
     if item.interface == SOURCE:
         print("\n" + contents(item["Contents"]))
+    if item.interface == MACHINE and item["BootTest"]:
+        print("\n" + told(item["BootTest"]))
     return Exit.OK
 
 

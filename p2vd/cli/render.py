@@ -299,8 +299,8 @@ def time_left(job: Object, now_us: int | None = None) -> str:
 
 
 def details(item: Object) -> str:
-    """Every property of one object, a line each; but for a source's contents."""
-    told = {name: value for name, value in item.properties.items() if name != "Contents"}
+    """Every property of one object, a line each; but for a source's contents and a machine's boot test."""
+    told = {name: value for name, value in item.properties.items() if name not in ("Contents", "BootTest")}
     lines = [(name, _value(name, value)) for name, value in told.items()]
     width = max(len(name) for name, _ in lines)
     text = "\n".join(f"{name.ljust(width)}  {value}".rstrip() for name, value in lines)

@@ -27,7 +27,7 @@ _OSTYPE = (
 
 _SCRIPT = """\
 #!/bin/sh
-# Written by p2vd: registers the machine {name} on the Proxmox VE host on which it is to run.
+# Written by p2vd for the machine {uuid}: registers {name} on the Proxmox VE host on which it is to run.
 #
 #   {file} [--storage STORAGE] [--import] [VMID]
 #
@@ -87,6 +87,7 @@ def import_script(definition: Definition, conf_name: str, script_name: str) -> s
     uefi = definition.firmware is Firmware.UEFI
     return _SCRIPT.format(
         name=definition.name,
+        uuid=definition.uuid,
         file=script_name,
         conf=shlex.quote(conf_name),
         paths=" ".join(shlex.quote(disk.devnode) for disk in definition.disks),

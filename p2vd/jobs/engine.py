@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from p2vd.config import QuarantineMode
+from p2vd.jobs.boot_test import BootTests
 from p2vd.jobs.checkup import Checkup
 from p2vd.jobs.crew import Crew
 from p2vd.jobs.events import Event, InventoryChanged, PolicyErrorsChanged
@@ -65,6 +66,7 @@ class Engine:
         self._board.subscribe(self._scheduler.hear)
         self._overlooked = False
         self._checkup = Checkup(services.host.host_facts)
+        self._boot_tests = BootTests(services)
 
     # -- life ---------------------------------------------------------------------------------
 
@@ -74,6 +76,7 @@ class Engine:
         self.portals.start()
         self._windows.start()
         self._schedule()
+        self._boot_tests.recover()
         for job in self._board.jobs():
             if job.stage not in TERMINAL or self._unfinished(job):
                 log.info("job %s: resumed in stage %s", job.uuid, job.stage.value)
@@ -98,6 +101,7 @@ class Engine:
         self._services.contents.stop()
         self.portals.stop()
         self._windows.stop()
+        self._boot_tests.stop()
         self._crew.stop(self._services.config.stop_timeout_s)
         self._desk.stop(_DESK_STOP_S)
 
@@ -313,6 +317,15 @@ class Engine:
     def accept(self, machine_uuid: str, caller: Caller) -> None:
         """End a registered machine's way back. Raises NotFound, IllegalTransition."""
         self._desk.accept(machine_uuid, caller)
+
+    def boot_test(self, machine_uuid: str, options: Mapping[str, object], caller: Caller) -> None:
+        """Start a machine for a test and return. Raises NotFound, IllegalTransition, InvalidArgument."""
+        log.info("machine %s: boot test, asked for by uid %d", machine_uuid, caller.uid)
+        self._boot_tests.start(machine_uuid, options)
+
+    def end_boot_test(self, machine_uuid: str) -> None:
+        """End a machine's boot test, if one runs, and wait until its volumes are free."""
+        self._boot_tests.end(machine_uuid)
 
     def set_bandwidth(self, uuid: str, bytes_per_s: int) -> None:
         """Limit a running copy, 0: not at all. Lasts until the daemon restarts. Raises NotFound."""

@@ -5,6 +5,7 @@ import threading
 import time
 from dataclasses import replace
 
+from p2vd.jobs.control import Interrupted
 from p2vd.jobs.machine_step import PASSING, go_on, waits_for_cutover
 from p2vd.jobs.services import Services
 from p2vd.jobs.task import Task
@@ -75,14 +76,14 @@ class MachineDesk:
     def _run(self, uuid: str, task: Task) -> None:
         def step() -> None:
             if not task.cancel.is_set():  # else a wait was cut short
-                go_on(self._services, uuid)
+                go_on(self._services, uuid, task.cancel)
 
         def wait(error: BaseException | None) -> None:
             log.warning("machine %s: tried again by itself: %s", uuid, error)
 
         try:
             task.repeat(step, PASSING, wait, self._first_wait_s)
-        except PASSING:
+        except (*PASSING, Interrupted):
             pass  # cancelled: whoever did that has the machine go on, or the daemon's next start does
         except Exception:
             if not self._stopped:  # else it met what the daemon has closed

@@ -4,37 +4,43 @@ Each step may be cut off at any line and done again: what it is about is durable
 """
 
 import logging
+import threading
 from dataclasses import replace
 
 from p2vd.domain.define import define
 from p2vd.domain.definition import DomainDisk
 from p2vd.domain.libvirt_xml import libvirt_xml
 from p2vd.jobs.accept_step import remove_sources
+from p2vd.jobs.activation import make_startable
 from p2vd.jobs.control import MustWait, TryAgain
+from p2vd.jobs.conversion import GuestConversion
 from p2vd.jobs.inventory_keeper import ScanFailed
-from p2vd.jobs.services import Hypervisor, Services
+from p2vd.jobs.services import Services
+from p2vd.jobs.takers import Taker, hand_over, taker
 from p2vd.jobs.targets import find_target
 from p2vd.jobs.transitions import MachineEvent
+from p2vd.model.domain import Conversion
 from p2vd.model.errors import P2vdError
 from p2vd.model.job import Job, JobError, Machine, MachineState, Stage
 from p2vd.model.plan import Cutover
+from p2vd.registration.conversion import Converter
 from p2vd.registration.errors import LibvirtUnreachable
-from p2vd.system.command import CommandTimedOut
+from p2vd.system.command import ChangeUnknown, CommandTimedOut
 
 log = logging.getLogger(__name__)
 
-PASSING = (LibvirtUnreachable, MustWait, TryAgain, ScanFailed, CommandTimedOut)
+PASSING = (LibvirtUnreachable, MustWait, TryAgain, ScanFailed, CommandTimedOut, ChangeUnknown)
 """What goes by without the administrator's doing, at least not at p2vd: it is tried again."""
 
 
-def go_on(services: Services, uuid: str) -> None:
+def go_on(services: Services, uuid: str, stop: threading.Event) -> None:
     """Do what the machine's state asks for. Idempotent; a failure is noted in the machine.
 
     Raises what is PASSING, after it was noted: then this is to be called again.
     """
     match services.board.machine(uuid).state:
         case MachineState.COPYING | MachineState.READY | MachineState.REGISTERING:
-            _register(services, uuid)
+            _register(services, uuid, stop)
         case MachineState.ROLLING_BACK:
             _roll_back(services, uuid)
         case MachineState.ACCEPTING:
@@ -52,10 +58,10 @@ def withdraw(services: Services, machine: Machine) -> None:
     Raises DomainRunning, and whatever else undefining raises.
     """
     if machine.handed_over:
-        _hypervisor(services, machine).undefine(machine.uuid)
+        _taker(services, machine).undefine(machine.uuid)
 
 
-def _register(services: Services, uuid: str) -> None:
+def _register(services: Services, uuid: str, stop: threading.Event) -> None:
     """Register the machine if all its disks are proven.
 
     A definition that failed never repeats a copy: the machine goes back to `ready` with the cause. What
@@ -72,7 +78,7 @@ def _register(services: Services, uuid: str) -> None:
     if machine.state is not MachineState.REGISTERING:
         return
     try:
-        _define(services, machine)
+        _define(services, machine, stop)
         board.change_machine(uuid, lambda stored: replace(stored, domain_uuid=stored.uuid))
         problem = _start(services, machine)
     except P2vdError as error:
@@ -83,11 +89,15 @@ def _register(services: Services, uuid: str) -> None:
         board.advance_machine(uuid, MachineEvent.REGISTERED, problem)
 
 
-def _define(services: Services, machine: Machine) -> None:
+def _define(services: Services, machine: Machine, stop: threading.Event) -> None:
     plan = services.store.plan(machine.plan_id)
     disks = tuple(_disk(services, job) for job in services.board.machine_jobs(machine))
     definition = define(machine.name, machine.uuid, machine.hardware, disks, plan.domain)
-    services.libvirt(plan.domain.uri).define(libvirt_xml(definition), machine.uuid)
+    if plan.domain.conversion is Conversion.VIRT_V2V:
+        converter = Converter(services.commands)
+        # Whoever takes the machine, the converter reads where its disks are as libvirt writes it.
+        GuestConversion(services, machine, converter, stop).convert(libvirt_xml(definition))
+    hand_over(services, definition, plan.domain)
 
 
 def _disk(services: Services, job: Job) -> DomainDisk:
@@ -106,7 +116,8 @@ def _start(services: Services, machine: Machine) -> JobError | None:
     if not machine.start:
         return None
     try:
-        _hypervisor(services, machine).start(machine.uuid)
+        make_startable(services, machine)
+        _taker(services, machine).start(machine.uuid)
     except PASSING:
         raise
     except P2vdError as error:
@@ -118,7 +129,7 @@ def _roll_back(services: Services, uuid: str) -> None:
     board = services.board
     machine = board.machine(uuid)
     try:
-        _hypervisor(services, machine).undefine(machine.uuid)
+        _taker(services, machine).undefine(machine.uuid)
     except PASSING as error:
         _note(services, uuid, error)
         raise
@@ -141,8 +152,8 @@ def _accept(services: Services, uuid: str) -> None:
         board.advance_machine(uuid, MachineEvent.ACCEPTED, unmap=unmap)
 
 
-def _hypervisor(services: Services, machine: Machine) -> Hypervisor:
-    return services.libvirt(services.store.plan(machine.plan_id).domain.uri)
+def _taker(services: Services, machine: Machine) -> Taker:
+    return taker(services, services.store.plan(machine.plan_id).domain)
 
 
 def _note(services: Services, uuid: str, error: P2vdError) -> None:

@@ -1,5 +1,6 @@
 """What a job needs from the other rooms, gathered once by the daemon."""
 
+import threading
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from p2vd.jobs.contents_keeper import ContentsKeeper
 from p2vd.jobs.inventory_keeper import InventoryKeeper
 from p2vd.jobs.pool_watch import PoolWatch
 from p2vd.jobs.store import Store
+from p2vd.model.boot_test import BootReport, BootRequest
 from p2vd.model.doctor import HostFacts
 from p2vd.model.errors import InvalidArgument
 from p2vd.model.inventory import Inventory
@@ -19,6 +21,7 @@ from p2vd.model.lvm import Vg
 from p2vd.policy.model import PolicySet
 from p2vd.provisioning.lvm import Volumes
 from p2vd.provisioning.quarantine import Quarantine
+from p2vd.registration.files import FileHypervisor
 from p2vd.system.clock import Clock, SystemClock
 from p2vd.system.command import Commands
 from p2vd.system.process import Spawn
@@ -64,13 +67,33 @@ class Hypervisor(Protocol):
         ...
 
 
+class BootTester(Protocol):
+    """Starts a machine for a test; registration's is one."""
+
+    def run(self, request: BootRequest, stop: threading.Event) -> BootReport:
+        """Start it from throw-away overlays, watch it, end it; `stop` ends it early."""
+        ...
+
+
+class NoBootTests:
+    """A host that starts no machines."""
+
+    def run(self, request: BootRequest, stop: threading.Event) -> BootReport:
+        """Refuse."""
+        raise InvalidArgument(f"machine {request.machine.name}", "this p2vd starts no machines for a test.")
+
+
 def _no_scsi(place: str) -> None:
     raise InvalidArgument(f"place {place!r}", "this p2vd has no SCSI hosts to scan.")
 
 
 @dataclass(frozen=True)
 class Services:
-    """The daemon's parts, as jobs see them. `look_for_luns` has the kernel scan for LUNs in a place."""
+    """The daemon's parts, as jobs see them. `look_for_luns` has the kernel scan for LUNs in a place.
+
+    `files` makes the one that takes machines as files, of a tool and a directory.
+    `end_boot_test` ends the test of a machine, if one runs, and waits until its volumes are free.
+    """
 
     config: Config
     store: Store
@@ -89,6 +112,9 @@ class Services:
     sysfs: Path = Path("/sys")
     look_for_luns: Callable[[str], None] = _no_scsi
     clock: Clock = field(default_factory=SystemClock)
+    files: Callable[[str, Path], FileHypervisor] = FileHypervisor
+    boot_tester: BootTester = field(default_factory=NoBootTests)
+    end_boot_test: Callable[[str], None] = lambda _: None
 
     def job_directory(self, job: Job) -> Path:
         """Where a job keeps its checkpoint and its receipt."""

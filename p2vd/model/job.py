@@ -3,6 +3,7 @@
 import enum
 from dataclasses import dataclass, field
 
+from p2vd.model.boot_test import BootTest
 from p2vd.model.copying import Progress
 from p2vd.model.passport import Passport
 from p2vd.model.plan import Cutover, DiskPlan
@@ -132,3 +133,5 @@ class Machine:
     handed_over: bool = False
     start: bool = False
     unmap: tuple[str, ...] = ()
+    boot_test: BootTest | None = None
+    converted: bool = False

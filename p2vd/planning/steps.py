@@ -77,6 +77,12 @@ def warnings(
                 f"{format_size(max(free, 0))} free beyond the reserve of {copy.pool_reserve_percent} %: the "
                 f'job is held ("pool") before the pool is full, and goes on after lvextend -L +SIZE {path}.'
             )
+    if not rule.target.autoactivate:
+        path = f"{choice.vg.name}/{choice.lv_name}"
+        yield (
+            f"No host activates {path} at its boot (autoactivate = false): p2vd does before it starts the "
+            f"machine; before a start by hand run lvchange -ay {path}."
+        )
     if rule.target.single_host:
         yield f"No other host may use the volume group {choice.vg.name}: the policy says single_host = true."
 

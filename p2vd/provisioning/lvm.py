@@ -121,6 +121,17 @@ class Volumes:
         if self._refresh(vg.uuid).lv(lv.uuid) is not None:
             raise LvUnchanged(vg.name, lv.name, "removed")
 
+    def run(
+        self, argv: list[str], lv: Lv, vg: Vg, job_uuid: str, verb: str, on_late: OnLate = log_late
+    ) -> Vg:
+        """Run a change that is about the job's LV, and return its VG as LVM reports it afterwards.
+
+        Raises DeviceInUse, VgRefused, LvNotOurs.
+        """
+        self._own(lv, vg, job_uuid)
+        self._run(argv, lv, vg, f"{job_uuid}-{verb}", on_late)
+        return self._refresh(vg.uuid)
+
     def _change(self, lv: Lv, vg: Vg, job_uuid: str, verb: str, options: list[str], on_late: OnLate) -> Lv:
         """Run lvchange on the job's LV and return it as LVM reports it afterwards."""
         self._own(lv, vg, job_uuid)

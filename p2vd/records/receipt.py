@@ -23,8 +23,11 @@ FILE_NAME = "receipt.json"
 _CHECKSUM = "sha256"
 
 
-def build_receipt(job: Job, versions: Mapping[str, str]) -> dict[str, Any]:
-    """Return the receipt of `job`. Sizes are bytes, times microseconds since the epoch. Pure."""
+def build_receipt(job: Job, versions: Mapping[str, str], host: str = "") -> dict[str, Any]:
+    """Return the receipt of `job`. Sizes are bytes, times microseconds since the epoch. Pure.
+
+    `host`: the name of this one, which activates the volume at its boot where policy says so.
+    """
     plan, progress = job.plan, job.progress
     receipt: dict[str, Any] = {
         "format": FORMAT,
@@ -39,6 +42,7 @@ def build_receipt(job: Job, versions: Mapping[str, str]) -> dict[str, Any]:
             "policy_file": plan.policy_file,
             "parts": [list(part) for part in plan.digest_parts],
         },
+        "activation": {"host": host, "at_boot": plan.target.autoactivate},
         "source_offline": {
             "declared": plan.source_offline,
             "by": to_dict(job.started_by),
@@ -80,7 +84,7 @@ def write_receipt(job: Job, directory: Path) -> Path:
     if _has_receipt(path, job):
         return path
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    text = json.dumps(build_receipt(job, _versions()), indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(build_receipt(job, _versions(), platform.node()), indent=2, ensure_ascii=False) + "\n"
     temporary = directory / f".{FILE_NAME}.new"
     with temporary.open("w", encoding="utf-8") as file:
         file.write(text)

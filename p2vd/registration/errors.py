@@ -78,3 +78,133 @@ class LibvirtFailed(P2vdError):
     message: str
     code: int
     template: ClassVar[str] = "libvirt ({uri}) failed at {doing}: {message} (code {code})."
+
+
+@dataclass(eq=False)
+class BootTestCannotRun(P2vdError):
+    """A boot test cannot be carried out on this host; nothing was started."""
+
+    machine: str
+    why: str
+    template: ClassVar[str] = "Machine {machine} cannot be started for a test: {why}"
+
+
+@dataclass(eq=False)
+class MachineRuns(P2vdError):
+    """A machine that runs already cannot be started for a test."""
+
+    machine: str
+    uri: str
+    template: ClassVar[str] = (
+        "The virtual machine {machine} runs at {uri}, which shows that it boots; a test beside it would read "
+        "disks in mid-change. To test it all the same, shut it down first (virsh shutdown {machine})."
+    )
+
+
+@dataclass(eq=False)
+class BootTestEnded(P2vdError):
+    """QEMU ended before there was a verdict; `said` is what its unit said last."""
+
+    machine: str
+    what: str
+    said: str
+    template: ClassVar[str] = (
+        "The boot test of {machine} ended before it could tell anything. {what} Last words: {said}"
+    )
+
+
+@dataclass(eq=False)
+class BootTestInterrupted(P2vdError):
+    """A boot test was ended: p2vd stops, or the machine is to be started in earnest."""
+
+    machine: str
+    template: ClassVar[str] = (
+        "The boot test of {machine} was ended before it could tell anything. Start it again."
+    )
+
+
+@dataclass(eq=False)
+class VolumeInUse(P2vdError):
+    """A volume that a boot test would read is open: what it showed would say nothing."""
+
+    machine: str
+    device: str
+    count: str
+    template: ClassVar[str] = (
+        "{device} of machine {machine} is open already ({count} times), perhaps by a virtual machine: "
+        "a boot test needs it at rest. Who has it open: lsof {device}, dmsetup ls --tree"
+    )
+
+
+@dataclass(eq=False)
+class VolumeWritten(P2vdError):
+    """Somebody wrote to a volume while it was tested; QEMU cannot have done it."""
+
+    machine: str
+    devices: str
+    template: ClassVar[str] = (
+        "While machine {machine} was tested, something wrote to {devices}. The test can only read them: "
+        "find out who does (lsof, dmsetup ls --tree), for what it showed is worth nothing."
+    )
+
+
+@dataclass(eq=False)
+class FileNotOurs(P2vdError):
+    """A file has the name of a machine's definition, and p2vd did not write it for that machine."""
+
+    path: str
+    uuid: str
+    template: ClassVar[str] = (
+        "{path} is there already and was not written for the machine {uuid}, or its first lines were edited. "
+        "It was not touched. Move it away, then retry: the copied disks stay as they are."
+    )
+
+
+@dataclass(eq=False)
+class DefinitionUnwritable(P2vdError):
+    """The files of a definition cannot be written, read or removed."""
+
+    path: str
+    message: str
+    remedy: str
+    template: ClassVar[str] = "{path}: {message}. {remedy}"
+
+    def __str__(self) -> str:
+        return self.template.format(path=self.path, message=self.message, remedy=self.remedy).strip()
+
+
+@dataclass(eq=False)
+class StartedElsewhere(P2vdError):
+    """The machine is defined by files, which another tool takes, perhaps on another host."""
+
+    uuid: str
+    tool: str
+    how: str
+    template: ClassVar[str] = (
+        "p2vd does not start the machine {uuid}: its definition is made of files for {tool}. "
+        "Where its volumes are active (lvchange -ay), and nowhere else, run: {how}"
+    )
+
+
+@dataclass(eq=False)
+class ConverterMissing(P2vdError):
+    """The policy wants a conversion, and this host has nothing to do it."""
+
+    program: str
+    template: ClassVar[str] = (
+        "The policy wants the guest converted, and this host has no {program}. "
+        "Install it (apt-get install virt-v2v) and retry, or plan anew without the conversion in the policy."
+    )
+
+
+@dataclass(eq=False)
+class ConversionFailed(P2vdError):
+    """The converter did not convert the guest; its volumes are as they were copied."""
+
+    machine: str
+    status: int
+    said: str
+    template: ClassVar[str] = (
+        "The guest of machine {machine} could not be converted (exit status {status}); its volumes are taken "
+        "back to what was copied. The converter said: {said}. Retry, or register it without a conversion."
+    )

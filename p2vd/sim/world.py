@@ -7,7 +7,9 @@ from pathlib import Path
 from p2vd.bus.port import Authority
 from p2vd.model.disk import Portal
 from p2vd.model.portal import Route
+from p2vd.registration.files import FileHypervisor
 from p2vd.sim.authority import SimAuthority
+from p2vd.sim.boot_test import SimBootTester
 from p2vd.sim.commands import SimCommands
 from p2vd.sim.events import Uevents
 from p2vd.sim.examiner import SimExaminer
@@ -46,6 +48,7 @@ class World:
         self.uevents.clear()
         self.commands = SimCommands(self.volumes)
         self.processes = Processes(self.volumes, script, SystemClock())
+        self.boot_tester = SimBootTester(self.volumes)
         self._script = script
         log.warning("SIMULATION: no disk, volume or machine that p2vd tells of is real; nothing is copied")
         log.warning(
@@ -65,6 +68,10 @@ class World:
     def libvirt(self, uri: str) -> SimLibvirt:
         """Return the simulated libvirt."""
         return SimLibvirt(uri, self.volumes)
+
+    def files(self, tool: str, directory: Path) -> FileHypervisor:
+        """Return what takes machines as files: below the simulated root, not where policy says."""
+        return FileHypervisor(tool, self.root / directory.relative_to("/"))
 
     def route_to(self, portal: Portal, nic: str) -> Route:
         """Return how packets to a portal leave this host."""

@@ -20,6 +20,7 @@ from p2vd.jobs.lun_use import PortalInUse
 from p2vd.jobs.passports import Passports
 from p2vd.jobs.portal_request import PortalRequest
 from p2vd.jobs.store import Store
+from p2vd.model.boot_test import BootState, BootTest, Sign
 from p2vd.model.contents import UNDER_EXAMINATION, Findings
 from p2vd.model.copying import Progress
 from p2vd.model.disk import Source
@@ -248,6 +249,14 @@ class FakeEngine:
         self.asked.append(["set_bandwidth", job_uuid, bytes_per_s])
         self.job(job_uuid)
 
+    def boot_test(self, machine_uuid: str, options: Mapping[str, object], caller: Caller) -> None:
+        self.asked.append(["boot_test", machine_uuid, dict(options), caller.uid])
+        self._boot(self.machine(machine_uuid), BootTest(BootState.RUNNING, 1))
+
+    def _boot(self, machine: Machine, test: BootTest) -> None:
+        self._machines[machine.uuid] = replace(machine, boot_test=test)
+        self.tell(MachineChanged(machine.uuid))
+
     def subscribe(self, listener: Callable[[Event], None]) -> None:
         self._listeners.append(listener)
 
@@ -292,6 +301,10 @@ class FakeEngine:
         changed = replace(self.machine(uuid), state=MachineState(state), domain_uuid=domain, error=failure)
         self._machines[uuid] = changed
         self.tell(MachineChanged(uuid))
+
+    def end_boot_test(self, uuid: str, result: dict[str, str]) -> None:
+        values = {**result, "state": BootState(result["state"]), "sign": Sign(result.get("sign", ""))}
+        self._boot(self.machine(uuid), BootTest(started_us=1, ended_us=2, **values))  # type: ignore[arg-type]
 
     def unplug(self, source_id: str) -> None:
         sources = tuple(source for source in self._inventory.sources if source.id != source_id)

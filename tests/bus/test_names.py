@@ -80,6 +80,7 @@ def test_errors_outside_the_table_arrive_as_failed() -> None:
         "p2vd.discovery.multipath",
         "p2vd.discovery.nics",
         "p2vd.jobs.store",
+        "p2vd.registration.qmp",
         "p2vd.jobs.inventory_keeper",
         "p2vd.jobs.lun_use",
         "p2vd.jobs.portal_live",

@@ -2,7 +2,6 @@
 
 import ctypes
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ import yaml
 
 from p2vd.domain.define import define
 from p2vd.domain.definition import Definition, DomainDisk
-from p2vd.domain.export import ImageFormat, export_script
 from p2vd.domain.files import domain_files
 from p2vd.domain.kubevirt import kube_name
 from p2vd.domain.xl import xl_cfg
@@ -209,7 +207,7 @@ def run_script(
         (place / "bin" / tool).chmod(0o755)
     machine = definition(name)
     conf, script = domain_files(machine)
-    assert script.executable
+    assert script.runs
     for file in (conf, script):
         text = file.text.replace("/etc/pve", f"{place}/pve")
         for number, disk in reversed(list(enumerate(machine.disks))):
@@ -308,28 +306,7 @@ def test_every_yaml_reader_gets_the_same_values() -> None:
     assert '"12345e67"' in documents([VALUE])
 
 
-# ---- files for those that want files -----------------------------------------------------------
-
-
-@pytest.mark.skipif(not shutil.which("qemu-img"), reason="needs qemu-img, of qemu-utils")
-@pytest.mark.parametrize("image", ImageFormat)
-def test_the_export_converts_and_writes_nothing_over(image: ImageFormat, tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.write_bytes(b"boot" * 1024 + bytes(1 << 20))
-    machine = define("web1", UUID, None, (DomainDisk(str(disk), "x"),), DomainOptions())
-    script = export_script(machine, image, str(tmp_path / "out put"))
-
-    def run() -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
-
-    assert run().returncode == 0
-    made = tmp_path / f"out put/web1-0.{image.value}"
-    assert [path.name for path in made.parent.iterdir()] == [made.name]
-    info = subprocess.run(["qemu-img", "info", made], capture_output=True, text=True, check=True).stdout
-    assert f"file format: {image.value}" in info
-    again = run()
-    assert again.returncode == 1
-    assert "is there already" in again.stderr
+# ---- nothing for libvirt --------------------------------------------------------------------------
 
 
 def test_libvirt_takes_no_files() -> None:

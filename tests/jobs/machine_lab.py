@@ -204,6 +204,7 @@ class MachineLab:
         """Start the daemon's part that has the machine; what was only in memory is gone."""
         self.store = GatedStore(self.path, self.gate)
         self.board = Board(self.store)
+        self.ended_tests: list[str] = []
         self.services = cast(
             Services,
             SimpleNamespace(
@@ -216,6 +217,7 @@ class MachineLab:
                 commands=self.array,
                 policies=PolicySet,
                 sysfs=Path("/sys"),
+                end_boot_test=self.ended_tests.append,
             ),
         )
         self.desk = MachineDesk(self.services, first_wait_s=0.001)
@@ -236,7 +238,9 @@ class MachineLab:
     @staticmethod
     def _lv(job: Job) -> Lv:
         tags = frozenset({f"p2vd.job={job.uuid}"})
-        return Lv(job.lv_uuid, job.plan.target.lv_name, job.plan.target.size_bytes, tags, "pool0")
+        return Lv(
+            job.lv_uuid, job.plan.target.lv_name, job.plan.target.size_bytes, tags, "pool0", active=True
+        )
 
     @property
     def machine(self) -> Machine:

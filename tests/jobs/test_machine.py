@@ -17,6 +17,7 @@ from p2vd.registration.errors import DomainNameTaken, DomainRunning, LibvirtFail
 from tests.jobs.machine_lab import MACHINE, PATIENCE_S, MachineLab, settle, wwid
 
 S = MachineState
+NEVER = threading.Event()
 WHO = Caller(1000)
 REFUSAL = DomainNameTaken("qemu:///system", "erp1", "other")
 
@@ -30,8 +31,8 @@ def volumes(xml: str) -> list[str]:
 
 def test_all_disks_are_registered_once_in_their_order(tmp_path: Path) -> None:
     lab = MachineLab(tmp_path, disks=6)
-    go_on(lab.services, MACHINE)
-    go_on(lab.services, MACHINE)
+    go_on(lab.services, MACHINE, NEVER)
+    go_on(lab.services, MACHINE, NEVER)
     assert (lab.machine.state, lab.machine.domain_uuid) == (S.REGISTERED, MACHINE)
     assert volumes(lab.hypervisor.domains[MACHINE]) == [f"/dev/vg_san/erp1-{n}" for n in range(1, 7)]
     assert lab.hypervisor.asked == ["define"]
@@ -49,10 +50,10 @@ def test_all_disks_are_registered_once_in_their_order(tmp_path: Path) -> None:
 def test_nothing_is_defined_while_one_disk_is_not_done(tmp_path: Path, one: dict[str, object]) -> None:
     lab = MachineLab(tmp_path)
     lab.change(1, **one)
-    go_on(lab.services, MACHINE)
+    go_on(lab.services, MACHINE, NEVER)
     assert (lab.machine.state, lab.hypervisor.asked) == (S.COPYING, [])
     lab.change(1, stage=Stage.PROVEN, finished=True)
-    go_on(lab.services, MACHINE)
+    go_on(lab.services, MACHINE, NEVER)
     assert lab.machine.state is S.REGISTERED
     assert volumes(lab.hypervisor.domains[MACHINE]) == [f"/dev/vg_san/erp1-{n}" for n in (1, 2, 3)]
 
@@ -85,7 +86,7 @@ def test_the_machine_is_told_of_again_when_one_of_its_disks_fails_and_goes_on(tm
 def test_a_definition_that_is_refused_waits_to_be_retried(tmp_path: Path) -> None:
     lab = MachineLab(tmp_path)
     lab.hypervisor.refuses.append(REFUSAL)
-    go_on(lab.services, MACHINE)
+    go_on(lab.services, MACHINE, NEVER)
     assert lab.machine.state is S.READY
     assert lab.machine.error == JobError("DomainNameTaken", str(REFUSAL))
     settle(lab, lambda: lab.desk.retry(lab.machine), S.REGISTERED)
@@ -94,7 +95,7 @@ def test_a_definition_that_is_refused_waits_to_be_retried(tmp_path: Path) -> Non
 
 def test_a_manual_machine_waits_for_its_cutover(tmp_path: Path) -> None:
     lab = MachineLab(tmp_path, cutover=Cutover.MANUAL)
-    go_on(lab.services, MACHINE)
+    go_on(lab.services, MACHINE, NEVER)
     assert (lab.machine.state, lab.hypervisor.asked) == (S.READY, [])
     with pytest.raises(IllegalTransition, match="waits for its cutover"):
         lab.desk.retry(lab.machine)
@@ -124,15 +125,15 @@ def test_the_last_cutover_says_whether_the_domain_is_started(tmp_path: Path) -> 
     lab = MachineLab(tmp_path, state=S.READY, cutover=Cutover.MANUAL)
     lab.board.cutover(MACHINE, start=True)
     lab.hypervisor.refuses.append(REFUSAL)
-    go_on(lab.services, MACHINE)
+    go_on(lab.services, MACHINE, NEVER)
     lab.board.cutover(MACHINE, start=False)
-    go_on(lab.services, MACHINE)
+    go_on(lab.services, MACHINE, NEVER)
     assert lab.hypervisor.asked == ["define", "define"]
 
 
 def test_a_domain_that_does_not_start_is_registered_all_the_same(tmp_path: Path) -> None:
     lab = MachineLab(tmp_path, cutover=Cutover.MANUAL)
-    go_on(lab.services, MACHINE)
+    go_on(lab.services, MACHINE, NEVER)
     lab.board.cutover(MACHINE, start=True)
     define = lab.hypervisor.define
 
@@ -141,7 +142,7 @@ def test_a_domain_that_does_not_start_is_registered_all_the_same(tmp_path: Path)
         lab.hypervisor.refuses.append(LibvirtFailed("qemu:///system", "starting", "no memory", 1))
 
     lab.hypervisor.define = define_then_refuse  # type: ignore[method-assign]
-    go_on(lab.services, MACHINE)
+    go_on(lab.services, MACHINE, NEVER)
     assert lab.machine.state is S.REGISTERED
     assert lab.machine.error is not None
     assert lab.machine.error.message.startswith("It is registered, but was not started.")
@@ -167,7 +168,7 @@ def test_meanwhile_the_machine_is_ready_and_says_why(tmp_path: Path) -> None:
     lab = MachineLab(tmp_path)
     lab.hypervisor.outages = 1
     with pytest.raises(LibvirtUnreachable):
-        go_on(lab.services, MACHINE)
+        go_on(lab.services, MACHINE, NEVER)
     assert lab.machine.state is S.READY
     assert lab.machine.error is not None
     assert "tried again by itself" in lab.machine.error.message
@@ -207,10 +208,10 @@ def test_a_disk_is_given_up_only_when_no_domain_is_left_that_has_it(tmp_path: Pa
     assert lab.hypervisor.asked == []
     lab.hypervisor.late = 1
     with pytest.raises(LibvirtUnreachable):
-        go_on(lab.services, MACHINE)
+        go_on(lab.services, MACHINE, NEVER)
     assert lab.hypervisor.domains
     lab.board.cancel(lab.machine.jobs[0], keep_target=False)
-    go_on(lab.services, MACHINE)
+    go_on(lab.services, MACHINE, NEVER)
     assert lab.machine.state is S.READY
     withdraw(lab.services, lab.machine)
     assert lab.hypervisor.domains == {}

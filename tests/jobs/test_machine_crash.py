@@ -1,6 +1,7 @@
 """Whatever line the daemon dies at, its next start ends what was begun with a machine."""
 
 import itertools
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from p2vd.model.plan import Cutover
 from tests.jobs.machine_lab import MACHINE, Crash, MachineLab, settle, wwid
 
 S = MachineState
+NEVER = threading.Event()
 
 
 def crash_everywhere(
@@ -25,7 +27,7 @@ def crash_everywhere(
         begin(lab)
         lab.gate.fatal = lab.gate.passed + fatal
         try:
-            go_on(lab.services, MACHINE)
+            go_on(lab.services, MACHINE, NEVER)
         except Crash:
             lab.store.close()
             lab.boot()

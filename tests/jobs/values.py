@@ -2,7 +2,16 @@
 
 from p2vd.model.disk import PathState, Portal, ScsiPath, Source, Transport
 from p2vd.model.job import Job, Machine
-from p2vd.model.plan import CopyOptions, DiskPlan, DomainOptions, Plan, Provisioning, SourceBinding, Target
+from p2vd.model.plan import (
+    CopyOptions,
+    DiskBus,
+    DiskPlan,
+    DomainOptions,
+    Plan,
+    Provisioning,
+    SourceBinding,
+    Target,
+)
 from p2vd.model.size import GIB
 
 WWID = "36001405a9e26254e651465c89ff715d5"
@@ -46,7 +55,8 @@ def disk_plan(plan_id: str = "0123456789abcdef") -> DiskPlan:
 
 def plan(plan_id: str = "0123456789abcdef") -> Plan:
     disk = disk_plan(plan_id)
-    return Plan(plan_id, "erp1", (disk,), DomainOptions(), disk.digest_parts)
+    domain = DomainOptions(memory_bytes=2 * GIB, vcpus=2, bus=DiskBus.VIRTIO)
+    return Plan(plan_id, "erp1", (disk,), domain, disk.digest_parts)
 
 
 def machine_and_job() -> tuple[Machine, Job]:

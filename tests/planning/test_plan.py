@@ -293,6 +293,12 @@ def test_a_partition_of_a_kernel_disk_is_a_pv() -> None:
     assert "/dev/vdb1, a PV of" in refusal(make_inventory(source, vg))["source-is-pv"]
 
 
+def test_a_volume_that_no_host_activates_at_its_boot_is_said() -> None:
+    plan = make_plan(REQUEST, make_inventory(SOURCE), make_policies(thin_with("autoactivate = false\n")))
+    (warning,) = plan.warnings
+    assert f"run lvchange -ay vg_san/{plan.disks[0].target.lv_name}." in warning
+
+
 # -- sectors -------------------------------------------------------------------------------------
 
 REMEDY = 'sector_size_remedy = "domain"\n'

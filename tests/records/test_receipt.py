@@ -43,11 +43,12 @@ VERSIONS = {"p2vd": "0.1.0"}
 
 
 def test_a_receipt_names_both_ends_the_declaration_and_the_proof() -> None:
-    receipt = build_receipt(JOB, VERSIONS)
+    receipt = build_receipt(JOB, VERSIONS, "san1")
     assert receipt["source"]["wwid"] == "36001405"
     assert receipt["source"]["size_bytes"] == 10 << 30
     assert receipt["target"]["lv_uuid"] == "lv-uuid"
     assert receipt["target"]["vg_uuid"] == "vg-uuid"
+    assert receipt["activation"] == {"host": "san1", "at_boot": True}
     assert receipt["source_offline"] == {
         "declared": True,
         "by": {"uid": 1000, "bus_name": ":1.42"},

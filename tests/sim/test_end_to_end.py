@@ -90,6 +90,21 @@ def test_a_disk_goes_its_way_to_a_registered_machine(start: Start, client: Clien
     assert receipt["proof"]["digest"] == "simulated"
 
 
+def test_a_registered_machine_is_started_for_a_test(
+    start: Start, client: Client, tmp_path: Path, bus_address: str
+) -> None:
+    start()
+    machine, _ = migrate(client)
+    await_(client, machine, MACHINE, "State", "registered")
+    assert client.get(machine, MACHINE, "BootTest") == {}
+    out = ctl(bus_address, "boot-test", "erp1", "--expect", "login:")
+    assert "The guest booted: its serial port said 'Simulated guest login:'." in out
+    test = client.get(machine, MACHINE, "BootTest")
+    assert Path(str(test["Screenshot"])).is_relative_to(tmp_path)
+    assert Path(str(test["Screenshot"])).read_bytes().startswith(b"\x89PNG")
+    assert "booted" in ctl(bus_address, "show", "erp1")
+
+
 def promised(client: Client) -> int:
     """What the volumes of the one pool may take of it in all."""
     (group,) = of(client, VOLUME_GROUP).values()

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Written by p2vd: registers the machine web_1 on the Proxmox VE host on which it is to run.
+# Written by p2vd for the machine 6f0e1c1e-2a48-4b8a-9d3c-2f4f36a1f3a1: registers web_1 on the Proxmox VE host on which it is to run.
 #
 #   web_1-register.sh [--storage STORAGE] [--import] [VMID]
 #

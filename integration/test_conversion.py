@@ -1,0 +1,112 @@
+"""A guest's conversion on real LVM: what fails or is cut off leaves the bytes that were copied and proven."""
+
+import json
+
+import pytest
+
+from integration.content import fill_lun
+from integration.host import Host, Properties
+from integration.lab.vm import Vm
+
+pytestmark = pytest.mark.lab
+
+RULE = """
+[[rule]]
+name = "{name}"
+match.wwid = ["{wwid}"]
+target.volume_groups = ["{vg}"]
+target.provisioning = "{provisioning}"
+target.single_host = true
+domain.memory = "64 MiB"
+domain.type = "qemu"
+"""
+
+# In virt-v2v-in-place's stead: writes to every disk of the definition, and ends as it is told to.
+CONVERTER = """#!/bin/sh
+for disk in $(sed -n "s/.*<source dev='\\([^']*\\)'.*/\\1/p" "$5"); do
+    dd if=/dev/zero of=$disk bs=1M count=16 oflag=direct conv=fsync status=none || exit 9
+done
+touch /run/converter-wrote
+[ -e /run/converter-hangs ] && sleep 600
+[ ! -e /run/converter-fails ] || { echo "virt-v2v: error: no operating systems found" >&2; exit 1; }
+"""
+
+# What the machine's step of registration does, over the daemon's own parts.
+CONVERT = """
+import json, sys, threading
+from pathlib import Path
+from p2vd.config import load
+from p2vd.daemon import build, real_doors
+from p2vd.jobs.conversion import GuestConversion
+from p2vd.model.errors import P2vdError
+from p2vd.registration.conversion import Converter
+config = load(Path("/etc/p2vd/p2vd.toml"))
+_, services = build(config, real_doors(config))
+(machine,) = [m for m in services.board.machines() if m.name == sys.argv[1]]
+(job,) = services.board.machine_jobs(machine)
+target = job.plan.target
+xml = f"<domain><disk><source dev='/dev/{target.vg_name}/{target.lv_name}'/></disk></domain>"
+converter = Converter(services.commands, ["/opt/lab"])
+try:
+    GuestConversion(services, machine, converter, threading.Event()).convert(xml)
+except P2vdError as error:
+    sys.exit(f"{error.name}: {error}")
+"""
+
+FIELDS = "lv_name,lv_uuid,lv_tags,lv_autoactivation,lv_skip_activation,lv_active,lv_size"
+
+
+def volumes(vm: Vm, vg: str) -> list[Properties]:
+    report = json.loads(vm.out(f"lvs --reportformat json -o {FIELDS} --select 'lv_tags=~p2vd' {vg}"))
+    found: list[Properties] = report["report"][0]["lv"]
+    return found
+
+
+def digest(vm: Vm, device: str) -> str:
+    vm.run("sync; echo 3 > /proc/sys/vm/drop_caches")
+    return vm.out(f"sha256sum < {device}")
+
+
+@pytest.mark.parametrize(
+    ("provisioning", "lun", "vg"), [("thin", "boot1", "vg_san"), ("thick", "boot2", "vg_san4k")]
+)
+def test_failed_cut_off_and_done(vm: Vm, provisioning: str, lun: str, vg: str) -> None:
+    host = Host(vm)
+    fill_lun(host.san, lun, 5)
+    wwid = host.san[lun].wwid
+    vm.write(
+        "/etc/p2vd/policy.d/50-lab.toml", RULE.format(name="c", wwid=wwid, vg=vg, provisioning=provisioning)
+    )
+    vm.run("systemctl start p2vd")
+    job = host.wait_registered(host.migrate(wwid, "guest"), 600)
+    vm.run("systemctl stop p2vd")
+    vm.write("/opt/lab/virt-v2v-in-place", CONVERTER, "755")
+    vm.write("/opt/lab/convert.py", CONVERT)
+    device, copied, before = job["Target"], digest(vm, job["Target"]), volumes(vm, vg)
+
+    vm.run("touch /run/converter-fails")
+    failed = vm.run("cd / && python3 /opt/lab/convert.py guest", check=False, timeout_s=600)
+    assert "ConversionFailed" in failed.stderr, failed
+    assert "no operating systems found" in failed.stderr
+    vm.run("test -e /run/converter-wrote && rm /run/converter-wrote /run/converter-fails")
+    assert digest(vm, device) == copied
+    assert volumes(vm, vg) == before
+
+    # The daemon is killed while the converter has written and goes on; then the converter is, too.
+    vm.run("touch /run/converter-hangs")
+    vm.run("cd / && (setsid python3 /opt/lab/convert.py guest > /dev/null 2>&1 & echo $! > /run/convert.pid)")
+    host.wait(lambda: vm.run("test -e /run/converter-wrote", check=False).returncode == 0, "the converter")
+    vm.run("kill -9 $(cat /run/convert.pid)")
+    assert vm.out("systemctl list-units --plain --no-legend 'p2vd-change-*-convert.service'") != ""
+    vm.run("systemctl stop 'p2vd-change-*-convert.service'; rm /run/converter-hangs /run/converter-wrote")
+    assert len(volumes(vm, vg)) == 2
+    assert digest(vm, device) != copied
+
+    # Taken back first, then converted.
+    vm.run("cd / && python3 /opt/lab/convert.py guest", timeout_s=600)
+    assert volumes(vm, vg) == before
+    converted = digest(vm, device)
+    assert converted != copied
+    vm.run("cd / && rm /run/converter-wrote && python3 /opt/lab/convert.py guest", timeout_s=600)
+    assert vm.run("test -e /run/converter-wrote", check=False).returncode != 0
+    assert digest(vm, device) == converted

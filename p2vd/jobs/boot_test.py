@@ -1,0 +1,253 @@
+"""Boot tests: one a machine at a time, each on a thread of its own; what it saw is kept in the machine."""
+
+import logging
+import re
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from p2vd.domain.disks import disk_serial
+from p2vd.jobs.activation import active_targets
+from p2vd.jobs.control import MustWait
+from p2vd.jobs.services import Services
+from p2vd.jobs.takers import taker
+from p2vd.jobs.targets import JobTarget, find_target
+from p2vd.model.boot_test import (
+    BootDisk,
+    BootMachine,
+    BootReport,
+    BootRequest,
+    BootState,
+    BootTest,
+)
+from p2vd.model.errors import IllegalTransition, InvalidArgument, P2vdError
+from p2vd.model.job import Job, Machine, MachineState
+from p2vd.model.plan import DomainOptions, VirtType
+from p2vd.model.size import MIB, format_size
+from p2vd.registration.errors import BootTestCannotRun, BootTestEnded, BootTestInterrupted, MachineRuns
+from p2vd.system.clock import now_us
+
+log = logging.getLogger(__name__)
+
+DEFAULT_TIMEOUT_S = 300
+MAX_TIMEOUT_S = 3600
+_MIN_MEMORY_BYTES = 16 * MIB
+_TESTABLE = (MachineState.READY, MachineState.REGISTERED, MachineState.ACCEPTED)
+_STOP_S = 8.0
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a caller asks for, checked. `memory_bytes` 0: as much as the machine is defined with."""
+
+    expect: str = ""
+    timeout_s: int = DEFAULT_TIMEOUT_S
+    memory_bytes: int = 0
+
+    @classmethod
+    def of(cls, options: Mapping[str, object]) -> "Wish":
+        """Return what the options of a call say. Raises InvalidArgument."""
+        wish = cls(
+            str(options.get("expect", "")),
+            _number(options, "timeout", DEFAULT_TIMEOUT_S),
+            _number(options, "memory", 0),
+        )
+        try:
+            re.compile(wish.expect)
+        except re.error as error:
+            raise InvalidArgument("option expect", f"it is no regular expression: {error}.") from error
+        if not 1 <= wish.timeout_s <= MAX_TIMEOUT_S:
+            raise InvalidArgument("option timeout", f"say a time between 1 and {MAX_TIMEOUT_S} seconds.")
+        if wish.memory_bytes and wish.memory_bytes < _MIN_MEMORY_BYTES:
+            raise InvalidArgument(
+                "option memory", f"no machine starts with less than {format_size(_MIN_MEMORY_BYTES)}."
+            )
+        return wish
+
+
+@dataclass
+class _Running:
+    """A test that runs now; `stop` ends it early."""
+
+    stop: threading.Event = field(default_factory=threading.Event)
+    thread: threading.Thread | None = None
+
+
+class BootTests:
+    """Starts and ends them. Thread-safe."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._lock = threading.Lock()
+        self._running: dict[str, _Running] = {}
+        self._stopped = False
+
+    def recover(self) -> None:
+        """Say of tests that an earlier daemon began that they saw nothing: they ended with it."""
+        for machine in self._services.board.machines():
+            if machine.boot_test is not None and machine.boot_test.state is BootState.RUNNING:
+                self._keep_failure(machine, BootTestInterrupted(machine.name))
+
+    def start(self, uuid: str, options: Mapping[str, object]) -> None:
+        """Begin a test and return at once. Raises NotFound, IllegalTransition, InvalidArgument."""
+        wish = Wish.of(options)
+        machine = self._services.board.machine(uuid)
+        if machine.state not in _TESTABLE:
+            raise IllegalTransition(f"Machine {machine.name}", machine.state.value, "a boot test")
+        with self._lock:
+            if self._stopped or uuid in self._running:
+                raise IllegalTransition(f"Machine {machine.name}", "being tested", "another boot test")
+            running = self._running[uuid] = _Running()
+        self._keep(uuid, BootTest(BootState.RUNNING, now_us()))
+        running.thread = threading.Thread(
+            target=self._run, args=(machine, wish, running.stop), name=f"boot-test-{uuid[:8]}", daemon=True
+        )
+        running.thread.start()
+
+    def end(self, uuid: str) -> None:
+        """End a machine's test, if one runs, and wait until its volumes are free.
+
+        What is to start the machine in earnest calls this first: a test locks the volumes.
+        """
+        with self._lock:
+            running = self._running.get(uuid)
+        if running is not None:
+            running.stop.set()
+            if running.thread is not None:
+                running.thread.join(_STOP_S)
+
+    def stop(self) -> None:
+        """End every test; none begins any more."""
+        with self._lock:
+            self._stopped = True
+            uuids = list(self._running)
+            for running in self._running.values():
+                running.stop.set()
+        for uuid in uuids:
+            self.end(uuid)
+
+    def _run(self, machine: Machine, wish: Wish, stop: threading.Event) -> None:
+        outcome: BootReport | P2vdError
+        try:
+            outcome = self._test(machine, wish, stop)
+        except MustWait as error:  # no job is held by a test: it is asked for again
+            outcome = BootTestCannotRun(machine.name, f"{error.why}.")
+        except P2vdError as error:
+            outcome = error
+        except Exception as error:  # a defect of ours: whoever waits must not wait for ever
+            log.exception("machine %s: the boot test failed", machine.name)
+            fault = f"p2vd has a fault ({type(error).__name__}: {error})."
+            outcome = BootTestEnded(machine.name, fault, "see journalctl -u p2vd.")
+        with self._lock:  # before anybody hears of the end, and asks for another
+            del self._running[machine.uuid]
+        if isinstance(outcome, P2vdError):
+            self._keep_failure(machine, outcome)
+        else:
+            self._keep_report(machine, outcome)
+
+    def _test(self, machine: Machine, wish: Wish, stop: threading.Event) -> BootReport:
+        services = self._services
+        jobs = services.board.machine_jobs(machine)
+        options = services.store.plan(machine.plan_id).domain
+        if machine.domain_uuid and taker(services, options).is_running(machine.domain_uuid):
+            raise MachineRuns(machine.name, options.uri)
+        slept = [(job, target) for job in jobs if not (target := find_target(services, job)).lv.active]
+        targets = active_targets(services, machine)
+        try:
+            request = BootRequest(
+                _as_defined(machine, options, jobs, targets, wish), wish.expect, wish.timeout_s
+            )
+            return services.boot_tester.run(request, stop)
+        finally:
+            for job, target in slept:  # as they were found
+                services.volumes.deactivate(target.lv, target.vg, job.uuid)
+
+    def _keep_report(self, machine: Machine, report: BootReport) -> None:
+        screenshot = self._save_screen(machine, report.screen)
+        state = BootState.BOOTED if report.booted else BootState.NOT_BOOTED
+        log.info("machine %s: boot test: %s: %s", machine.name, state.value, report.seen)
+        self._change(
+            machine.uuid,
+            lambda test: replace(
+                test,
+                state=state,
+                ended_us=now_us(),
+                sign=report.sign,
+                seen=report.seen,
+                serial=report.serial,
+                screenshot=screenshot,
+                accelerator=report.accelerator,
+            ),
+        )
+
+    def _keep_failure(self, machine: Machine, error: P2vdError) -> None:
+        log.error("machine %s: boot test: %s: %s", machine.name, error.name, error)
+        self._change(
+            machine.uuid,
+            lambda test: replace(
+                test, state=BootState.FAILED, ended_us=now_us(), seen=str(error), error=error.name
+            ),
+        )
+
+    def _change(self, uuid: str, change: Callable[[BootTest], BootTest]) -> None:
+        self._services.board.change_machine(
+            uuid,
+            lambda stored: replace(
+                stored, boot_test=change(stored.boot_test or BootTest(BootState.RUNNING, now_us()))
+            ),
+        )
+
+    def _keep(self, uuid: str, test: BootTest) -> None:
+        self._change(uuid, lambda _: test)
+
+    def _save_screen(self, machine: Machine, png: bytes) -> str:
+        """Keep the picture, in place of the last test's; return its path."""
+        if not png:
+            return ""
+        path = self._services.config.state_dir / "machines" / machine.uuid / "boot-test.png"
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        fresh = path.with_suffix(".new")
+        fresh.write_bytes(png)
+        return str(fresh.replace(path))
+
+
+def _as_defined(
+    machine: Machine,
+    options: DomainOptions,
+    jobs: tuple[Job, ...],
+    targets: tuple[JobTarget, ...],
+    wish: Wish,
+) -> BootMachine:
+    """Return the machine to start: as its domain is defined, with the memory that was asked for.
+
+    Raises InvalidArgument where that is more than the domain has.
+    """
+    if wish.memory_bytes > options.memory_bytes:
+        raise InvalidArgument(
+            "option memory", f"the machine is defined with {format_size(options.memory_bytes)}, no more."
+        )
+    return BootMachine(
+        uuid=machine.uuid,
+        name=machine.name,
+        memory_bytes=wish.memory_bytes or options.memory_bytes,
+        vcpus=options.vcpus,
+        firmware=options.firmware,
+        bus=options.bus,
+        disks=tuple(
+            BootDisk(
+                target.devnode,
+                target.dm_name,
+                disk_serial(job.plan.source.wwid or job.plan.source.id),
+                job.plan.source.sector_size or options.logical_block_size or 512,
+            )
+            for job, target in zip(jobs, targets, strict=True)
+        ),
+        kvm=options.virt_type is VirtType.KVM,
+    )
+
+
+def _number(options: Mapping[str, object], name: str, default: int) -> int:
+    value = options.get(name, default)
+    if not isinstance(value, int):
+        raise InvalidArgument(f"option {name}", "it is no number.")
+    return value

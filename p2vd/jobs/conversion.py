@@ -1,0 +1,97 @@
+"""The conversion of a machine's guest, between its last proven disk and its definition.
+
+Every volume gets an undo point first. The machine's `converted` is durable before the undo points go; so
+- undo points of a machine that is not converted: a conversion that was cut off. It is awaited where it
+  still runs, the volumes are taken back, and it is done again;
+- undo points of a machine that is: what is left of its end. They go.
+A failure takes the volumes back to the bytes that were copied and proven: it never costs a copy.
+"""
+
+import logging
+import threading
+from dataclasses import replace
+
+from p2vd.jobs.control import Interrupted
+from p2vd.jobs.services import Services
+from p2vd.jobs.targets import JobTarget, find_target
+from p2vd.model.errors import P2vdError
+from p2vd.model.job import Job, Machine
+from p2vd.provisioning.undo import UndoPoints
+from p2vd.registration.conversion import Converter, unit_of
+from p2vd.system import durable
+from p2vd.system.command import ChangeUnknown
+
+log = logging.getLogger(__name__)
+
+_POLL_S = 2.0
+
+
+class GuestConversion:
+    """Converts the guest of one machine. Each step may be cut off at any line and done again."""
+
+    def __init__(
+        self, services: Services, machine: Machine, converter: Converter, stop: threading.Event
+    ) -> None:
+        self._services = services
+        self._machine = machine
+        self._converter = converter
+        self._stop = stop
+        self._undo = UndoPoints(services.volumes)
+        self._jobs = services.board.machine_jobs(machine)
+
+    def convert(self, definition: str) -> None:
+        """Convert the guest on the disks of a libvirt definition, once. Idempotent.
+
+        Raises ConverterMissing, ConversionFailed, ChangeUnknown (it still runs: call again), Interrupted,
+        what `find_target` raises, and what LVM refuses.
+        """
+        self._await_earlier()
+        machine = self._services.board.machine(self._machine.uuid)
+        if not machine.converted:
+            self._converter.program()  # before anything is made
+            self._take_back()
+            self._convert(definition)
+        for job in self._jobs:
+            target = self._target(job)
+            self._undo.drop(target.lv, target.vg, job.uuid)
+
+    def _convert(self, definition: str) -> None:
+        machine = self._machine
+        path = self._services.config.state_dir / "machines" / machine.uuid / "convert.xml"
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        durable.replace(path, definition, 0o600)
+        try:
+            for job in self._jobs:
+                target = self._active(job)
+                self._undo.create(target.lv, target.vg, job.uuid)
+            log.info("machine %s: its guest is converted", machine.name)
+            self._converter.run(machine.name, machine.uuid, path)
+        except ChangeUnknown:
+            raise  # it may still write: nothing is taken back beneath it
+        except P2vdError:
+            self._take_back()
+            raise
+        self._services.board.change_machine(machine.uuid, lambda stored: replace(stored, converted=True))
+
+    def _take_back(self) -> None:
+        """Take every volume that has an undo point back to it."""
+        for job in self._jobs:
+            target = self._target(job)
+            self._undo.merge(target.lv, target.vg, job.uuid)
+
+    def _active(self, job: Job) -> JobTarget:
+        target = self._target(job)
+        if target.lv.active:
+            return target
+        lv = self._services.volumes.activate(target.lv, target.vg, job.uuid)
+        return JobTarget(target.vg, lv)
+
+    def _target(self, job: Job) -> JobTarget:
+        return find_target(self._services, job)
+
+    def _await_earlier(self) -> None:
+        """Wait for a conversion that an earlier daemon began: two would ruin the guest."""
+        while unit_of(self._machine.uuid) in self._services.commands.running_changes():
+            log.info("machine %s: the conversion of an earlier daemon still runs", self._machine.name)
+            if self._stop.wait(_POLL_S):
+                raise Interrupted

@@ -1,0 +1,97 @@
+"""QEMU's command line for a throw-away start: overlays, no network, sockets to watch it by. Pure."""
+
+from dataclasses import dataclass
+
+from p2vd.model.boot_test import BootDisk, BootMachine
+from p2vd.model.plan import DiskBus, Firmware
+from p2vd.registration.uefi import UefiFirmware
+
+PROGRAM = "qemu-system-x86_64"
+
+MONITOR, SERIAL, AGENT, FIRMWARE = "qmp", "serial", "agent", "firmware"
+"""Names of the sockets in a test's directory."""
+
+SCREEN = "screen.ppm"
+
+_MIB = 1 << 20
+_AHCI_PORTS = 6
+# SeaBIOS's own log, on which it says that it found nothing to boot (its src/output.c, port 0x402).
+_SEABIOS_PORT = "0x402"
+
+
+@dataclass(frozen=True)
+class Means:
+    """What of this host the guest is run by. `firmware` is given for a machine that boots by UEFI."""
+
+    kvm: bool
+    cpus: int
+    firmware: UefiFirmware | None = None
+
+
+def command(machine: BootMachine, means: Means, directory: str) -> list[str]:
+    """Return the command; it starts stopped, and makes its sockets in `directory`.
+
+    `snapshot=on` opens a disk read-only and puts all that is written into an overlay, a file without a
+    name that ends with the process.
+    """
+    words = [PROGRAM, "-name", "guest=p2vd-boot-test", "-uuid", machine.uuid]
+    words += ["-S", "-nodefaults", "-no-user-config", "-display", "none", "-nic", "none"]
+    words += ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]
+    words += ["-machine", "q35", "-accel", "kvm" if means.kvm else "tcg,tb-size=256"]
+    words += ["-cpu", "host" if means.kvm else "max", "-smp", str(max(1, min(machine.vcpus, means.cpus)))]
+    words += ["-m", f"{machine.memory_bytes // _MIB}M", "-rtc", "base=utc"]
+    # A guest that switches itself off stays to be looked at.
+    words += ["-action", "reboot=reset,shutdown=pause"]
+    words += _firmware(machine, means)
+    words += _disks(machine)
+    words += ["-device", "VGA"]
+    words += ["-qmp", f"unix:{_value(directory)}/{MONITOR},server=on,wait=off"]
+    for name in (SERIAL, AGENT, FIRMWARE):
+        path = f"{_value(directory)}/{name}"
+        words += ["-chardev", f"socket,id={name},path={path},server=on,wait=off"]
+    words += ["-serial", f"chardev:{SERIAL}"]
+    words += ["-device", "virtio-serial-pci"]
+    words += ["-device", f"virtserialport,chardev={AGENT},name=org.qemu.guest_agent.0"]
+    words += ["-device", f"isa-debugcon,iobase={_SEABIOS_PORT},chardev={FIRMWARE}"]
+    return words
+
+
+def _firmware(machine: BootMachine, means: Means) -> list[str]:
+    if machine.firmware is not Firmware.UEFI or means.firmware is None:
+        return []
+    return [
+        *("-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={_value(means.firmware.code)}"),
+        *("-drive", f"if=pflash,unit=1,format=raw,snapshot=on,file={_value(means.firmware.variables)}"),
+    ]
+
+
+def _disks(machine: BootMachine) -> list[str]:
+    words = []
+    if machine.bus is DiskBus.SCSI:
+        words += ["-device", "virtio-scsi-pci,id=scsi"]
+    if machine.bus is DiskBus.SATA:
+        # The machine's own controller has six ports; more disks get controllers of their own.
+        for number in range(1, -(-len(machine.disks) // _AHCI_PORTS)):
+            words += ["-device", f"ich9-ahci,id=ahci{number}"]
+    for index, disk in enumerate(machine.disks):
+        file = f"file={_value(disk.devnode)},format=raw,snapshot=on,cache=none"
+        words += ["-drive", f"if=none,id=disk{index},{file}"]
+        words += ["-device", _device(machine.bus, disk, index)]
+    return words
+
+
+def _device(bus: DiskBus, disk: BootDisk, index: int) -> str:
+    if bus is DiskBus.VIRTIO:
+        driver = "virtio-blk-pci"
+    elif bus is DiskBus.SCSI:
+        driver = f"scsi-hd,bus=scsi.0,scsi-id={index}"
+    else:
+        controller, port = divmod(index, _AHCI_PORTS)
+        driver = f"ide-hd,bus={f'ahci{controller}' if controller else 'ide'}.{port}"
+    sectors = f"logical_block_size={disk.sector_size},physical_block_size={max(disk.sector_size, 512)}"
+    return f"{driver},drive=disk{index},serial={_value(disk.serial)},{sectors},bootindex={index + 1}"
+
+
+def _value(text: str) -> str:
+    """Return `text` as a value among QEMU's options, where a comma begins the next one."""
+    return text.replace(",", ",,")

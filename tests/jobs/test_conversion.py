@@ -1,0 +1,225 @@
+"""A guest's conversion: done once, undone when it fails, found again after a crash at any command."""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from p2vd.jobs.control import Interrupted
+from p2vd.jobs.conversion import GuestConversion
+from p2vd.model.job import MachineState
+from p2vd.model.lvm import Lv
+from p2vd.registration.conversion import PROGRAM, Converter, unit_of
+from p2vd.registration.errors import ConversionFailed, ConverterMissing
+from p2vd.system.command import ChangeUnknown, Result
+from tests.fakes import FakeCommands
+from tests.jobs.proven_machine import JOB, MACHINE, ProvenMachine
+
+XML = "<domain/>"
+
+
+class PowerCut(BaseException):
+    """The daemon ends here."""
+
+
+class Storage:
+    """What outlives a daemon: the volume, its undo point, and what each holds."""
+
+    def __init__(self, pool: str) -> None:
+        tags = frozenset({f"p2vd.job={JOB.uuid}"})
+        self.lv = Lv("lv-uuid", "erp1", JOB.plan.target.size_bytes, pool=pool, tags=tags, active=True)
+        self.undo: Lv | None = None
+        self.contents = {"lv-uuid": "copied"}
+        self.changes = 0
+        self.cut_before, self.cut_after = 0, 0
+        self.converter_writes = "converted"
+        self.converter_status = 0
+
+    def change(self, argv: tuple[str, ...]) -> Result:
+        """Carry out one command, unless the power is cut before; or cut it after."""
+        self.changes += 1
+        if self.changes == self.cut_before:
+            raise PowerCut
+        result = getattr(self, argv[0])(argv)
+        if self.changes == self.cut_after:
+            raise PowerCut
+        return result if isinstance(result, Result) else Result(argv, 0, "", "")
+
+    def lvcreate(self, argv: tuple[str, ...]) -> None:
+        assert self.undo is None, "a second undo point would be of what is half converted"
+        assert argv[-1] == "vg_san/erp1"
+        tag = argv[argv.index("--addtag") + 1]
+        self.undo = replace(self.lv, uuid="undo-uuid", name="erp1_p2vd_undo", tags=frozenset({tag}))
+        self.contents["undo-uuid"] = self.contents["lv-uuid"]
+
+    def lvremove(self, argv: tuple[str, ...]) -> None:
+        assert f'lv_tags="p2vd.undo={JOB.uuid}"' in " ".join(argv)
+        self.undo = None
+        del self.contents["undo-uuid"]
+
+    def lvchange(self, argv: tuple[str, ...]) -> None:
+        active = argv[argv.index("--activate") + 1] == "y"
+        if argv[-1] == "vg_san/erp1_p2vd_undo":
+            assert self.undo is not None
+            self.undo = replace(self.undo, active=active)
+        else:
+            self.lv = replace(self.lv, active=active)
+
+    def lvconvert(self, argv: tuple[str, ...]) -> None:
+        assert not self.lv.active, "LVM would put the merge off"
+        self.contents["lv-uuid"] = self.contents.pop("undo-uuid")
+        self.undo = None
+
+    def env(self, argv: tuple[str, ...]) -> Result:
+        assert self.undo is not None
+        assert self.lv.active
+        assert Path(argv[-1]).read_text() == XML
+        assert self.contents["lv-uuid"] == "copied", "a guest is never converted twice"
+        self.contents["lv-uuid"] = self.converter_writes
+        return Result(argv, self.converter_status, "", "virt-v2v: error: no operating systems found")
+
+
+class Daemon(ProvenMachine):
+    """A daemon over the storage; the next one has another store's connection and nothing else."""
+
+    def __init__(self, directory: Path, storage: Storage, *, running: frozenset[str] = frozenset()) -> None:
+        self.storage = storage
+        super().__init__(directory, MachineState.READY)
+        for program in ("lvcreate", "lvremove", "lvchange", "lvconvert", "env"):
+            self.commands.on(program, storage.change)
+        self.commands.running = running
+        programs = directory / "bin"
+        programs.mkdir(exist_ok=True)
+        (programs / PROGRAM).touch(mode=0o755)
+        self.converter = Converter(self.commands, [str(programs)])
+        self.stop = threading.Event()
+
+    @property
+    def lv(self) -> Lv:
+        return self.storage.lv
+
+    @lv.setter
+    def lv(self, _: Lv) -> None:
+        """The storage has it."""
+
+    @property
+    def others(self) -> tuple[Lv, ...]:
+        return (self.storage.undo,) if self.storage.undo else ()
+
+    @others.setter
+    def others(self, _: tuple[Lv, ...]) -> None:
+        """The storage has them."""
+
+    def convert(self) -> None:
+        machine = self.board.machine(MACHINE.uuid)
+        GuestConversion(self.services, machine, self.converter, self.stop).convert(XML)
+
+    @property
+    def converted(self) -> bool:
+        return self.board.machine(MACHINE.uuid).converted
+
+
+@pytest.fixture(params=["pool0", ""], ids=["thin", "thick"])
+def storage(request: pytest.FixtureRequest) -> Storage:
+    return Storage(request.param)
+
+
+@pytest.fixture
+def daemon(tmp_path: Path, storage: Storage) -> Iterator[Daemon]:
+    daemon = Daemon(tmp_path, storage)
+    yield daemon
+    daemon.services.store.close()
+
+
+def test_a_guest_is_converted_once(daemon: Daemon, storage: Storage) -> None:
+    daemon.convert()
+    daemon.convert()
+    assert storage.contents == {"lv-uuid": "converted"}
+    assert daemon.converted
+    assert [argv[0] for argv in daemon.commands.changes] == ["lvcreate", "env", "lvremove"]
+    unit = next(call.unit for call in daemon.commands.calls if call.argv[0] == "env")
+    assert unit == unit_of(MACHINE.uuid)
+
+
+def test_a_conversion_that_fails_leaves_what_was_copied(daemon: Daemon, storage: Storage) -> None:
+    storage.converter_writes, storage.converter_status = "half", 1
+    with pytest.raises(ConversionFailed, match="no operating systems found"):
+        daemon.convert()
+    assert storage.contents == {"lv-uuid": "copied"}
+    assert (storage.undo, storage.lv.active, daemon.converted) == (None, True, False)
+    storage.converter_writes, storage.converter_status = "converted", 0
+    daemon.convert()
+    assert storage.contents == {"lv-uuid": "converted"}
+
+
+CHANGES_OF_A_GOOD_RUN = 3
+CHANGES_OF_A_FAILED_RUN = 6
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("at", range(1, CHANGES_OF_A_FAILED_RUN + 1))
+@pytest.mark.parametrize("fails", [False, True], ids=["succeeds", "fails"])
+def test_cut_off_at_any_command_it_is_converted_in_the_end(
+    tmp_path: Path, storage: Storage, when: str, at: int, fails: bool
+) -> None:
+    first = Daemon(tmp_path, storage)
+    setattr(storage, f"cut_{when}", at)
+    if fails:
+        storage.converter_writes, storage.converter_status = "half", 1
+        with pytest.raises((PowerCut, ConversionFailed)):
+            first.convert()
+    elif at <= CHANGES_OF_A_GOOD_RUN:
+        with pytest.raises(PowerCut):
+            first.convert()
+    else:
+        first.convert()
+    first.services.store.close()
+    storage.cut_before = storage.cut_after = 0
+    storage.converter_writes, storage.converter_status = "converted", 0
+    second = Daemon(tmp_path, storage)
+    second.convert()
+    assert storage.contents == {"lv-uuid": "converted"}
+    assert (storage.undo, storage.lv.active, second.converted) == (None, True, True)
+    second.services.store.close()
+
+
+def test_a_conversion_of_an_earlier_daemon_that_still_runs_is_awaited(
+    tmp_path: Path, storage: Storage
+) -> None:
+    daemon = Daemon(tmp_path, storage, running=frozenset({unit_of(MACHINE.uuid)}))
+    daemon.stop.set()
+    with pytest.raises(Interrupted):
+        daemon.convert()
+    assert not daemon.commands.changes
+    daemon.services.store.close()
+
+
+def test_nothing_is_taken_back_beneath_a_conversion_that_may_still_run(
+    tmp_path: Path, storage: Storage
+) -> None:
+    daemon = Daemon(tmp_path, storage)
+    daemon.commands.replace("env", ChangeUnknown(("env",), -9, ""))
+    with pytest.raises(ChangeUnknown):
+        daemon.convert()
+    assert storage.undo is not None
+    assert daemon.commands.changes[-1][0] == "env"
+    daemon.services.store.close()
+
+
+def test_without_a_converter_nothing_is_made(daemon: Daemon, storage: Storage, tmp_path: Path) -> None:
+    daemon.converter = Converter(daemon.commands, [str(tmp_path)])
+    with pytest.raises(ConverterMissing, match="apt-get install virt-v2v"):
+        daemon.convert()
+    assert not daemon.commands.changes
+
+
+def test_commands_of_a_conversion_name_the_definition_and_may_be_ended(tmp_path: Path) -> None:
+    (tmp_path / PROGRAM).touch(mode=0o755)
+    commands = FakeCommands().on("env")
+    Converter(commands, [str(tmp_path)]).run("erp1", MACHINE.uuid, tmp_path / "x.xml")
+    (call,) = commands.calls
+    assert call.argv[-5:] == ("-i", "libvirtxml", "--root", "single", str(tmp_path / "x.xml"))
+    assert call.argv[1:3] == ("LIBGUESTFS_BACKEND=direct", str(tmp_path / PROGRAM))
+    assert "SendSIGKILL=yes" in call.properties

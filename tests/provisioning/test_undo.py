@@ -1,0 +1,115 @@
+"""Undo points: what LVM is asked to do, and what is refused before or after."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from p2vd.model.errors import DeviceInUse
+from p2vd.model.lvm import Lv, Vg
+from p2vd.provisioning.errors import LvAmbiguous, LvUnchanged, VgFull
+from p2vd.provisioning.lvm import Volumes
+from p2vd.provisioning.undo import UndoPoints
+from p2vd.system.command import Result
+from tests.fakes import FakeCommands
+from tests.provisioning.test_lvm import DEVICES, GIB, JOB, LV, OTHER, VG
+
+THIN = replace(LV, pool="pool")
+UNDO = Lv("undo-1", "web1_p2vd_undo", GIB, frozenset({f"p2vd.undo={JOB}"}), pool="pool", active=True)
+
+
+def points(commands: FakeCommands, *reports: Vg) -> UndoPoints:
+    """Undo points whose VG is reported so, one report after each change; the last one stays."""
+    left = list(reports)
+
+    def refresh(uuid: str) -> Vg:
+        assert uuid == VG.uuid
+        return left.pop(0) if len(left) > 1 else left[0]
+
+    return UndoPoints(Volumes(commands, refresh))
+
+
+def vg(*lvs: Lv) -> Vg:
+    return replace(VG, lvs=lvs)
+
+
+def test_of_a_thin_volume_it_is_a_thin_snapshot_that_is_activated_as_any_volume() -> None:
+    commands = FakeCommands().on("lvcreate")
+    assert points(commands, vg(THIN, UNDO)).create(THIN, vg(THIN), JOB) == UNDO
+    (call,) = commands.calls
+    assert call.unit == f"{JOB}-undo-create"
+    assert call.argv == (
+        *("lvcreate", *DEVICES, "--snapshot", "--yes", "--setactivationskip", "n"),
+        *("--addtag", f"p2vd.undo={JOB}", "--name", "web1_p2vd_undo", "san/web1"),
+    )
+
+
+def test_of_a_thick_volume_it_holds_every_chunk_with_its_record() -> None:
+    commands = FakeCommands().on("lvcreate")
+    points(commands, vg(LV, UNDO)).create(LV, vg(LV), JOB)
+    (argv,) = commands.changes
+    size = int(argv[argv.index("--size") + 1].rstrip("b"))
+    assert GIB + 16384 * 16 < size < GIB + (16 << 20)
+    assert size % VG.extent_size_bytes == 0
+
+
+def test_a_group_without_room_for_it_is_refused_before_anything_is_made() -> None:
+    commands = FakeCommands()
+    full = replace(vg(LV), free_bytes=GIB)
+    with pytest.raises(VgFull, match="undo point of web1 takes"):
+        points(commands, full).create(LV, full, JOB)
+    assert not commands.calls
+
+
+def test_a_snapshot_that_lvm_reports_and_did_not_make_is_an_error() -> None:
+    commands = FakeCommands().on("lvcreate")
+    with pytest.raises(LvUnchanged):
+        points(commands, vg(THIN)).create(THIN, vg(THIN), JOB)
+
+
+def test_it_is_dropped_by_uuid_and_tag() -> None:
+    commands = FakeCommands().on("lvremove")
+    points(commands, vg(THIN)).drop(THIN, vg(THIN, UNDO), JOB)
+    (argv,) = commands.changes
+    assert f'lv_uuid=undo-1 && lv_tags="p2vd.undo={JOB}"' in argv[argv.index("--select") + 1]
+
+
+@pytest.mark.parametrize("act", [UndoPoints.drop, UndoPoints.merge])
+def test_where_there_is_none_nothing_is_done(act: Callable[..., object]) -> None:
+    commands = FakeCommands()
+    foreign = replace(UNDO, tags=frozenset({f"p2vd.undo={OTHER}"}))
+    act(points(commands, vg(THIN, foreign)), THIN, vg(THIN, foreign), JOB)
+    assert not commands.calls
+
+
+def test_a_merge_is_made_at_rest_and_the_volume_is_active_afterwards() -> None:
+    commands = FakeCommands().on("lvchange").on("lvconvert")
+    resting = vg(replace(THIN, active=False), replace(UNDO, active=False))
+    undo = points(commands, resting, resting, vg(replace(THIN, active=False)), vg(THIN))
+    assert undo.merge(THIN, vg(THIN, UNDO), JOB) == THIN
+    assert [(argv[0], argv[-1]) for argv in commands.changes] == [
+        ("lvchange", "san/web1_p2vd_undo"),
+        ("lvchange", "san/web1"),
+        ("lvconvert", "san/web1_p2vd_undo"),
+        ("lvchange", "san"),
+    ]
+
+
+def test_a_volume_that_is_open_is_not_merged() -> None:
+    commands = FakeCommands().on(
+        "lvchange", Result((), 5, "", "  Logical volume san/web1_p2vd_undo in use.\n")
+    )
+    with pytest.raises(DeviceInUse):
+        points(commands, vg(THIN, UNDO)).merge(THIN, vg(THIN, UNDO), JOB)
+
+
+def test_a_merge_that_lvm_put_off_is_an_error() -> None:
+    commands = FakeCommands().on("lvchange").on("lvconvert")
+    with pytest.raises(LvUnchanged, match="what it was at its undo point"):
+        points(commands, vg(THIN, UNDO)).merge(THIN, vg(THIN, UNDO), JOB)
+
+
+def test_two_are_one_too_many() -> None:
+    two = vg(THIN, UNDO, replace(UNDO, uuid="undo-2", name="x"))
+    with pytest.raises(LvAmbiguous):
+        points(FakeCommands(), two).find(two, JOB)
