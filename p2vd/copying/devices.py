@@ -49,7 +49,7 @@ class Buffer:
     def clear(self, start: int, end: int) -> None:
         """Make bytes `start` to `end` zero."""
         if start < end:
-            self.view[start:end] = bytes(end - start)
+            ctypes.memset(ctypes.addressof(self._chars) + start, 0, end - start)
 
 
 class Readable(Protocol):
