@@ -28,10 +28,19 @@ class Buffer:
         self._map = mmap.mmap(-1, BLOCK)
         self.view = memoryview(self._map)
         self._chars = (ctypes.c_char * BLOCK).from_buffer(self._map)
+        self._first_words = self.view.cast("Q")[:: SUB_BLOCK // 8]
 
     def is_zero(self, start: int = 0, length: int = BLOCK) -> bool:
         """Whether `length` bytes from `start` are zero."""
         return block.is_zero(self._chars, start, length)
+
+    def zero_parts(self, length: int) -> list[bool]:
+        """Which parts of `SUB_BLOCK` of the first `length` bytes are zero; the last part may be short."""
+        whole, rest = divmod(length, SUB_BLOCK)
+        # A part whose first word is not zero is none: true of most, and asked of all of them at once.
+        words = self._first_words[:whole].tolist()
+        flags = [not word and self.is_zero(at * SUB_BLOCK, SUB_BLOCK) for at, word in enumerate(words)]
+        return [*flags, self.is_zero(whole * SUB_BLOCK, rest)] if rest else flags
 
     def same(self, other: "Buffer", length: int) -> bool:
         """Whether the first `length` bytes of both are equal."""
@@ -40,7 +49,7 @@ class Buffer:
     def clear(self, start: int, end: int) -> None:
         """Make bytes `start` to `end` zero."""
         if start < end:
-            self.view[start:end] = bytes(end - start)
+            ctypes.memset(ctypes.addressof(self._chars) + start, 0, end - start)
 
 
 class Readable(Protocol):

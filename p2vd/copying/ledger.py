@@ -135,6 +135,11 @@ class Ledger:
         self._epoch = 0
         self._bad = tuple(bad)
         self.committed = tally or Tally()
+        # Asked for after each work of each thread: counted along, never by going through all that is pending.
+        self.tally = self.committed
+        """Bytes finished, durable or not."""
+        self.uncommitted_bytes = 0
+        """Bytes of the target that a crash now would take back."""
 
     @property
     def done(self) -> bool:
@@ -145,17 +150,6 @@ class Ledger:
     def later_pass(self) -> bool:
         """Whether an earlier pass may have left digests."""
         return self._stale is not None
-
-    @property
-    def tally(self) -> Tally:
-        """Bytes finished, durable or not."""
-        return self.committed.plus((*self._sealed, *self._batch, *self._finished))
-
-    @property
-    def uncommitted_bytes(self) -> int:
-        """Bytes of the target that a crash now would take back."""
-        items = (*self._sealed, *self._batch, *self._finished)
-        return sum(self._layout.target_bytes_in(item.work.first, item.work.count) for item in items)
 
     def claim(self) -> Work | None:
         """Hand out the next work, lost work first, suspect work last; None: nothing is left now."""
@@ -205,6 +199,16 @@ class Ledger:
             zero_bytes = self._layout.source_bytes_in(part.first, count) - data_bytes - same_bytes - bad_bytes
             tally = Tally(data_bytes, zero_bytes, same_bytes, bad_bytes)
             self._finished.append(Finished(part, digests, tally, bad))
+            self.tally = self.tally.plus((self._finished[-1],))
+            self.uncommitted_bytes += self._layout.target_bytes_in(part.first, count)
+
+    def _recount(self) -> None:
+        """Count anew, after pending items were lost or became durable."""
+        pending = (*self._sealed, *self._batch, *self._finished)
+        self.tally = self.committed.plus(pending)
+        self.uncommitted_bytes = sum(
+            self._layout.target_bytes_in(item.work.first, item.work.count) for item in pending
+        )
 
     def _again(self, work: Work) -> None:
         """Queue work again. A block of it may be half-written: no zeros and no old digest are assumed."""
@@ -225,6 +229,7 @@ class Ledger:
         for item in (*self._batch, *self._finished):
             self._again(item.work)
         self._batch, self._finished = (), []
+        self._recount()
 
     def old_digest(self, block: int) -> tuple[bytes, bool] | None:
         """The digest an earlier pass left of a block that is not done; and whether the target has it still.
@@ -283,6 +288,7 @@ class Ledger:
                 self._regions[row.number] = row
         self.committed, self._bad = batch.tally, batch.bad
         self._sealed = ()
+        self._recount()
 
     def _plan(self) -> Iterator[Work]:
         for number in range(self._layout.regions):

@@ -248,7 +248,7 @@ class _Piece:
             self._zeros += 1
             return
         self._put_zeros()
-        flags = [buffer.is_zero(at, min(SUB_BLOCK, length - at)) for at in range(0, length, SUB_BLOCK)]
+        flags = buffer.zero_parts(length)
         data = data_runs(flags, length, pipeline.sink.least_zero(self._skip))
         pipeline.intend(self._work)
         for start, count in data:

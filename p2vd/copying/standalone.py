@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import signal
-import stat
 import sys
 import threading
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,6 @@ from p2vd.copying.endpoints import Endpoint
 from p2vd.copying.errors import CheckpointMissing, ExitCode, MapfileUnwritable, PoolFull, UsageError
 from p2vd.copying.mapfile import mapfile
 from p2vd.copying.opened import source_on, target_on
-from p2vd.copying.opener import Opener
 from p2vd.copying.session import Session
 from p2vd.copying.store import open_checkpoint
 from p2vd.copying.terms import Binding, Failure, Report, TargetTraits
@@ -30,7 +28,6 @@ from p2vd.model.copying import MAX_BAD_SECTORS, MAX_QUEUE_DEPTH, Progress, Verif
 from p2vd.model.errors import P2vdError
 from p2vd.model.size import format_size, parse_size
 from p2vd.system.clock import Clock, SystemClock
-from p2vd.system.command import SystemCommands
 
 log = logging.getLogger(__name__)
 
@@ -231,11 +228,17 @@ def _prepare(arguments: argparse.Namespace, clock: Clock) -> tuple[Session, Cont
             raise UsageError("--resync compares digests: it cannot be used with --digest none.")
         if not arguments.checkpoint.exists():
             raise CheckpointMissing(str(arguments.checkpoint))
-    opener = Opener(SystemCommands(), clock=clock)
-    source = endpoints.open_source(arguments.source, opener)
-    is_block = arguments.target.exists() and stat.S_ISBLK(arguments.target.stat().st_mode)
-    place = _block_target if is_block else _file_target
-    target, checkpoint = place(arguments, source, opener)
+    if endpoints.is_block(arguments.source):
+        # Imported here, as below: files need no commands, and would wait for all that runs them.
+        from p2vd.copying import block_endpoints
+
+        source = block_endpoints.open_source(arguments.source, block_endpoints.opener(clock))
+    else:
+        source = endpoints.open_file_source(arguments.source)
+    is_block = arguments.target.exists() and endpoints.is_block(arguments.target)
+    target, checkpoint = (
+        _block_target(arguments, source, clock) if is_block else _file_target(arguments, source)
+    )
     if arguments.resync:
         checkpoint.begin_pass(target_proven=arguments.target_unchanged)
     gauge = Gauge(clock)
@@ -266,21 +269,21 @@ def _prepare(arguments: argparse.Namespace, clock: Clock) -> tuple[Session, Cont
 
 
 def _block_target(
-    arguments: argparse.Namespace, source: Endpoint, opener: Opener
+    arguments: argparse.Namespace, source: Endpoint, clock: Clock
 ) -> tuple[Endpoint, Checkpoint]:
-    target = endpoints.open_block_target(arguments.target, source, opener)
+    from p2vd.copying import block_endpoints
+
+    opener = block_endpoints.opener(clock)
+    target = block_endpoints.open_target(arguments.target, source, opener)
     if not arguments.checkpoint.exists():
-        endpoints.check_empty(
+        block_endpoints.check_empty(
             arguments.target, target, opener, force=arguments.force, claimed_zero=arguments.target_is_zero
         )
     header = Header(_binding(source, target.id), target.size_bytes, arguments.digest)
     return target, open_checkpoint(arguments.checkpoint, header, any_pass=True)
 
 
-def _file_target(
-    arguments: argparse.Namespace, source: Endpoint, opener: Opener
-) -> tuple[Endpoint, Checkpoint]:
-    del opener  # no command is needed for a file
+def _file_target(arguments: argparse.Namespace, source: Endpoint) -> tuple[Endpoint, Checkpoint]:
     path, begun = arguments.target, arguments.checkpoint.exists()
     place = path.parent.resolve() / path.name
     if not begun and os.path.lexists(path):

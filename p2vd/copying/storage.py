@@ -1,21 +1,13 @@
 """What the tool finds out about a block device by itself; under the daemon discovery does."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
+from p2vd.copying.endpoints import Thin
 from p2vd.copying.errors import OpenFailed
 from p2vd.system import block
 from p2vd.system.command import Commands
 
 _SECTOR = 512
-
-
-@dataclass(frozen=True)
-class Thin:
-    """How a thin LV's pool allocates. `chunk_bytes` 0: not thin."""
-
-    chunk_bytes: int = 0
-    pool_zeroes: bool = False
 
 
 def thin(number: str, commands: Commands) -> Thin:

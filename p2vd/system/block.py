@@ -31,6 +31,9 @@ _FALLOC_PUNCH_HOLE = 2
 FILE_ALIGNMENT = 4096
 """O_DIRECT on a file: the filesystem asks for its disk's sector size; 4096 satisfies them all."""
 
+_BRIEF = 64 * 1024
+"""So many bytes are compared in 5 us: with many threads, to get the interpreter lock back takes longer."""
+
 SYSFS = Path("/sys")
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -176,14 +179,15 @@ def punch_hole(fd: int, offset: int, length: int) -> None:
 def is_zero(buffer: "ctypes.Array[ctypes.c_char]", offset: int, length: int) -> bool:
     """Whether `length` bytes of `buffer` are zero: memcmp of it with itself, one byte further on.
 
-    Called through ctypes it releases the interpreter lock and runs at memory speed.
+    It runs at memory speed, and releases the interpreter lock where that takes longer than to get it back.
     """
     if length <= 0:
         return True
     if buffer[offset] != b"\0":
         return False
     address = ctypes.addressof(buffer) + offset
-    return bool(_memcmp(address, address + 1, length - 1) == 0)
+    compare = _memcmp if length > _BRIEF else _memcmp_brief
+    return bool(compare(address, address + 1, length - 1) == 0)
 
 
 def is_equal(
@@ -196,6 +200,9 @@ def is_equal(
 _memcmp = _libc.memcmp
 _memcmp.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 _memcmp.restype = ctypes.c_int
+_memcmp_brief = ctypes.PyDLL(None).memcmp
+_memcmp_brief.argtypes = _memcmp.argtypes
+_memcmp_brief.restype = ctypes.c_int
 
 
 def _get_int(fd: int, request: int) -> int:

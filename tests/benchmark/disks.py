@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from p2vd.copying import endpoints
+from p2vd.copying import block_endpoints
 from p2vd.copying.opener import Opener
 from p2vd.model.errors import P2vdError
 from p2vd.model.size import format_size
@@ -143,13 +143,13 @@ class GivenDisks:
         opener = Opener(SystemCommands())
         fds = []
         try:
-            opened = endpoints.open_source(source, opener)
+            opened = block_endpoints.open_source(source, opener)
             fds.append(opened.fd)
-            end = endpoints.open_block_target(target, opened, opener)
+            end = block_endpoints.open_target(target, opened, opener)
             fds.append(end.fd)
-            endpoints.check_empty(target, end, opener, force=True, claimed_zero=False)
+            block_endpoints.check_empty(target, end, opener, force=True, claimed_zero=False)
             try:
-                endpoints.check_empty(source, opened, opener, force=True, claimed_zero=False)
+                block_endpoints.check_empty(source, opened, opener, force=True, claimed_zero=False)
             except P2vdError as error:
                 raise NotHere(f"the source too must hold no signature: {error}") from error
             if may_fill and block.is_read_only(opened.fd):

@@ -11,7 +11,7 @@ from p2vd.copying.checkpoint import Header
 from p2vd.copying.controls import Controls, Gauge
 from p2vd.copying.devices import Buffer, Device, Target
 from p2vd.copying.errors import PoolFull, ReadFailed, TargetChanged, WriteFailed
-from p2vd.copying.layout import BLOCK
+from p2vd.copying.layout import BLOCK, SUB_BLOCK
 from p2vd.copying.session import Session
 from p2vd.copying.store import open_checkpoint
 from p2vd.copying.terms import Binding
@@ -54,6 +54,16 @@ def discards(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 
     monkeypatch.setattr(block, "discard", discard)
     return seen
+
+
+@pytest.mark.parametrize("length", [BLOCK, BLOCK - 1, 3 * SUB_BLOCK, 3 * SUB_BLOCK + 5, SUB_BLOCK, 700, 1])
+@pytest.mark.parametrize("at", [0, 7, 8, SUB_BLOCK - 1, SUB_BLOCK, 3 * SUB_BLOCK + 4, BLOCK - 1])
+def test_a_byte_is_in_one_part_of_a_block(length: int, at: int) -> None:
+    buffer = Buffer()
+    parts = -(-length // SUB_BLOCK)
+    assert buffer.zero_parts(length) == [True] * parts
+    buffer.view[at] = 1
+    assert buffer.zero_parts(length) == [at >= length or part != at // SUB_BLOCK for part in range(parts)]
 
 
 def contents(target: Target) -> bytes:

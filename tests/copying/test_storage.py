@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from p2vd.copying.endpoints import Thin
 from p2vd.copying.errors import OpenFailed
-from p2vd.copying.storage import Thin, scsi_disks, thin
+from p2vd.copying.storage import scsi_disks, thin
 from p2vd.model.size import KIB
 from tests.fakes import FakeCommands
 

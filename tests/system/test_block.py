@@ -42,14 +42,15 @@ def test_a_hole_that_cannot_be_is_an_error() -> None:
     os.close(write)
 
 
+@pytest.mark.parametrize("length", [65536, 65537, MIB])
 @pytest.mark.parametrize("at", [0, 1, 4095, 4096, 65535])
-def test_one_byte_makes_a_buffer_not_zero(at: int) -> None:
-    buffer = (ctypes.c_char * 65536)()
-    assert block.is_zero(buffer, 0, 65536)
+def test_one_byte_makes_a_buffer_not_zero(at: int, length: int) -> None:
+    buffer = (ctypes.c_char * length)()
+    assert block.is_zero(buffer, 0, length)
     buffer[at] = b"\1"
-    assert not block.is_zero(buffer, 0, 65536)
+    assert not block.is_zero(buffer, 0, length)
     assert block.is_zero(buffer, 0, at)
-    assert block.is_zero(buffer, at + 1, 65536 - at - 1)
+    assert block.is_zero(buffer, at + 1, length - at - 1)
 
 
 def test_equal_buffers() -> None:
