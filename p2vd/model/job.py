@@ -64,10 +64,15 @@ class JobError:
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asked: over D-Bus, the uid and bus name."""
+    """Who asked: over D-Bus the uid, the bus name, the process, and the unit that systemd runs it in.
+
+    `pid` and `unit` are what the bus and the kernel said when the call came; 0 and "" where they did not.
+    """
 
     uid: int = 0
     bus_name: str = ""
+    pid: int = 0
+    unit: str = ""
 
 
 @dataclass(frozen=True)
