@@ -61,6 +61,7 @@ PLACES = (
     ("p2vd/bus/interfaces/*.xml", "usr/share/dbus-1/interfaces"),
     ("units/*.service", "usr/lib/systemd/system"),
     ("units/*.rules", "usr/lib/udev/rules.d"),
+    ("units/*.catalog", "usr/lib/systemd/catalog"),
     ("conf/*.md", "usr/share/doc/p2vd"),
     ("units/*.md", "usr/share/doc/p2vd"),
     ("README.md", "usr/share/doc/p2vd"),
@@ -284,6 +285,7 @@ def reload_system() -> None:
     if Path("/run/systemd/system").is_dir():
         call("systemctl", "daemon-reload")
         call("udevadm", "control", "--reload")
+        call("journalctl", "--update-catalog")
         call("systemctl", "reload", "dbus.service")
 
 

@@ -4,12 +4,13 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from pathlib import Path
 from typing import ClassVar
 
 from p2vd.model.errors import P2vdError
+from p2vd.model.size import KIB, MIB
 from p2vd.policy.model import PolicyText
 from p2vd.policy.toml import Document, FileError, Table
 
@@ -18,6 +19,8 @@ _USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
 _NULL = Path("/dev/null")
 _PRIVATE = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108  (refused, not used)
 _MAX_WAIT_S = 86400.0
+_MAX_DAYS = 36500
+_MIN_AUDIT, _MAX_AUDIT = 64 << 10, 1 << 30
 
 
 class QuarantineMode(Enum):
@@ -43,6 +46,14 @@ class ConfigInvalid(P2vdError):
 
 
 @dataclass(frozen=True)
+class AuditOptions:
+    """The table `[audit]`: how long the audit's files are kept (0: for ever), and how big one becomes."""
+
+    keep_days: int = 0
+    max_size: int = 16 << 20
+
+
+@dataclass(frozen=True)
 class Config:
     """What p2vd.toml(5) describes; every default is here. Times in seconds."""
 
@@ -56,6 +67,8 @@ class Config:
     commit_interval_s: float = 1.0
     stop_timeout_s: float = 7.0
     log_level: str = "info"
+    keep_finished_days: int = 7
+    audit: AuditOptions = field(default_factory=AuditOptions)
 
 
 def load(path: Path) -> Config:
@@ -77,8 +90,12 @@ def load(path: Path) -> Config:
 
 def show(config: Config) -> str:
     """Return `config` as a file that says the same."""
-    lines = [f"{setting.name} = {_toml(getattr(config, setting.name))}" for setting in fields(config)]
-    return "\n".join(lines) + "\n"
+    named = {setting.name: getattr(config, setting.name) for setting in fields(config)}
+    keys = [
+        f"{name} = {_toml(value)}" for name, value in named.items() if not isinstance(value, AuditOptions)
+    ]
+    audit = (f"keep_days = {config.audit.keep_days}", f"max_size = {_toml(_size(config.audit.max_size))}")
+    return "\n".join([*keys, "[audit]", *audit]) + "\n"
 
 
 def policy_texts(config: Config) -> tuple[PolicyText, ...]:
@@ -115,6 +132,8 @@ def _config(table: Table) -> Config:
         commit_interval_s=table.number("commit_interval_s", Config.commit_interval_s, 0.1, 60),
         stop_timeout_s=table.number("stop_timeout_s", Config.stop_timeout_s, 1, _MAX_WAIT_S),
         log_level=table.text("log_level", Config.log_level),
+        keep_finished_days=table.integer("keep_finished_days", Config.keep_finished_days, 0, _MAX_DAYS),
+        audit=_audit(table.table("audit")),
     )
     if not _USER.fullmatch(config.worker_user):
         table.error("worker_user", f"must be the name of a user, not {config.worker_user!r}")
@@ -124,6 +143,17 @@ def _config(table: Table) -> Config:
         table.error("log_level", f"must be {' or '.join(LOG_LEVELS)}, not {config.log_level!r}")
     table.finish()
     return config
+
+
+def _audit(table: Table) -> AuditOptions:
+    options = AuditOptions(
+        keep_days=table.integer("keep_days", AuditOptions.keep_days, 0, _MAX_DAYS),
+        max_size=table.size("max_size", AuditOptions.max_size),
+    )
+    if not _MIN_AUDIT <= options.max_size <= _MAX_AUDIT:
+        table.error("max_size", f"must be {_size(_MIN_AUDIT)} to {_size(_MAX_AUDIT)}")
+    table.finish()
+    return options
 
 
 def _path(table: Table, key: str, default: Path) -> Path:
@@ -160,6 +190,14 @@ def _read(path: Path) -> PolicyText:
         return PolicyText(str(path), "", f"cannot be read: {error.strerror}")
     except UnicodeDecodeError as error:
         return PolicyText(str(path), "", f"is not UTF-8 at byte {error.start}")
+
+
+def _size(value: int) -> str:
+    """Return a size that parse_size makes the same number of again."""
+    for unit, name in ((MIB, "MiB"), (KIB, "KiB")):
+        if value % unit == 0:
+            return f"{value // unit} {name}"
+    return f"{value} B"
 
 
 def _toml(value: object) -> str:

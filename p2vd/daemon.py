@@ -29,6 +29,8 @@ from p2vd.discovery.iscsiadm import Iscsiadm
 from p2vd.discovery.scanner import Discovery
 from p2vd.discovery.scsi_scan import look_for_luns
 from p2vd.discovery.watcher import EventSource, Watcher, block_events
+from p2vd.jobs.audit_journal import Journal
+from p2vd.jobs.audit_trail import AuditTrail
 from p2vd.jobs.board import Board
 from p2vd.jobs.contents_keeper import ContentsKeeper, Helper
 from p2vd.jobs.engine import Engine
@@ -41,6 +43,7 @@ from p2vd.jobs.pool_watch import PoolWatch
 from p2vd.jobs.portal_live import PortalTools
 from p2vd.jobs.portal_remove import PortalRemoval
 from p2vd.jobs.portals import Portals
+from p2vd.jobs.records import Records
 from p2vd.jobs.services import Hypervisor, Services
 from p2vd.jobs.store import Store
 from p2vd.model.disk import Portal
@@ -49,7 +52,8 @@ from p2vd.model.inventory import Inventory
 from p2vd.model.portal import Route
 from p2vd.provisioning.lvm import Volumes
 from p2vd.provisioning.quarantine import Quarantine
-from p2vd.system import notify
+from p2vd.system import journal, notify
+from p2vd.system.caller import unit_of
 from p2vd.system.clock import boot_id
 from p2vd.system.command import Commands, SystemCommands
 from p2vd.system.process import Spawn, spawn
@@ -61,6 +65,7 @@ log = logging.getLogger(__name__)
 
 DEFAULT_CONFIG = Path("/etc/p2vd/p2vd.toml")
 _FIRST_SCAN_S = 20
+_TIDY_S = 3600
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,7 @@ class Doors:
     route_to: Callable[[Portal, str], Route]
     version: str = __version__
     root: Path = Path("/")
+    journal: Journal | None = None
 
 
 def main() -> int:
@@ -152,6 +158,7 @@ def real_doors(config: Config) -> Doors:
         connect=dbus.SystemBus,
         authority=Polkit,
         route_to=_route_to,
+        journal=journal,
     )
 
 
@@ -233,7 +240,9 @@ def build(config: Config, doors: Doors) -> tuple[Engine, Services]:
         sysfs=sysfs,
         look_for_luns=partial(look_for_luns, commands, sysfs=sysfs),
     )
-    engine = Engine(services, policies, _portals(services, doors))
+    trail = AuditTrail(store, state / "audit", config.audit, unit_of, doors.journal)
+    records = Records(trail, state / "jobs")
+    engine = Engine(services, policies, _portals(services, doors), records)
     return engine, services
 
 
@@ -293,6 +302,11 @@ def serve(config: Config, doors: Doors) -> int:
         notify.alive()
         return True
 
+    def tidy() -> bool:
+        threading.Thread(target=engine.tidy, name="tidy", daemon=True).start()
+        return True
+
+    engine.records.audit.start(doors.version)
     engine.reload()
     service = Service(engine, connection, doors.authority(connection), doors.version, lost)
     watcher = Watcher(services.inventory.mark_dirty, doors.events())
@@ -322,12 +336,15 @@ def serve(config: Config, doors: Doors) -> int:
     published: list[bool] = []
     engine.rescan(lambda _: GLib.idle_add(publish))
     engine.start()
+    engine.tidy()
     GLib.timeout_add_seconds(_FIRST_SCAN_S, publish)
+    GLib.timeout_add_seconds(_TIDY_S, tidy)
     loop.run()
     engine.stop()
     if published:
         service.stop()
     watcher.stop()
+    engine.records.audit.stop()
     services.store.close()
     if failed:
         log.error("%s", failed[0])

@@ -38,6 +38,7 @@ def test_each_file_of_conf_and_units_has_a_place(packaging: ModuleType) -> None:
     [
         "etc/p2vd/p2vd.toml",
         "usr/lib/systemd/system/p2vd.service",
+        "usr/lib/systemd/catalog/p2vd.catalog",
         "usr/lib/sysusers.d/p2vd.conf",
         "usr/lib/tmpfiles.d/p2vd.conf",
         "usr/lib/udev/rules.d/59-p2vd-quarantine.rules",

@@ -2,9 +2,9 @@
 
 import threading
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 
 from p2vd.bus import views
+from p2vd.bus.call import Answer, Call
 from p2vd.bus.collector import INVENTORY, WORK, Collector, Topic
 from p2vd.bus.errors import Failed, PolicyInvalid
 from p2vd.bus.fabric import fabric
@@ -20,9 +20,10 @@ from p2vd.bus.names import (
     object_path,
 )
 from p2vd.bus.port import EnginePort
+from p2vd.bus.records import records_methods
 from p2vd.jobs.portal_request import PortalRequest
 from p2vd.model.errors import IllegalTransition, InvalidArgument, P2vdError
-from p2vd.model.job import Caller, Job, Stage
+from p2vd.model.job import Job, Stage
 
 REPLY_S = 0.9  # a call is answered within a second
 
@@ -37,24 +38,6 @@ AFTER_FAILURE: Mapping[str, Collection[Topic]] = {
 }
 
 _ENDED = frozenset({Stage.PROVEN, Stage.FAILED, Stage.CANCELLING, Stage.CANCELLED})
-
-
-@dataclass(frozen=True)
-class Call:
-    """One call: of which object, with which arguments and options, by whom."""
-
-    object_id: str
-    arguments: tuple[object, ...]
-    options: Mapping[str, object]
-    caller: Caller
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What goes back, and what has to be read again before the caller hears of it."""
-
-    values: tuple[object, ...] = ()
-    changed: Collection[Topic] = ()
 
 
 def action_of(declared: str, options: Mapping[str, object]) -> str:
@@ -80,6 +63,7 @@ class Methods:
             (MANAGER, "Doctor"): self._doctor,
             (MANAGER, "AddPortal"): self._add_portal,
             (MANAGER, "RemovePortal"): self._remove_portal,
+            **records_methods(engine),
             (PORTAL, "Rescan"): self._rescan_portal,
             (SOURCE, "GetPaths"): self._paths,
             (VOLUME_GROUP, "GetVolumes"): self._volumes,
@@ -91,6 +75,7 @@ class Methods:
             (JOB, "Retry"): self._job_retry,
             (JOB, "Cancel"): self._job_cancel,
             (JOB, "SetBandwidth"): self._job_bandwidth,
+            (JOB, "Remove"): self._job_remove,
         }
 
     def _rescan(self, call: Call) -> Answer:
@@ -208,6 +193,10 @@ class Methods:
             raise Failed(f"bytes_per_second is not a number: {limit!r}")
         self._engine.set_bandwidth(call.object_id, int(limit))
         return self._job_changed(call)
+
+    def _job_remove(self, call: Call) -> Answer:
+        self._engine.remove(call.object_id, call.caller)
+        return Answer(changed=WORK)
 
     @staticmethod
     def _job_changed(call: Call) -> Answer:

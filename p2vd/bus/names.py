@@ -33,6 +33,7 @@ ACTION_MANAGE_JOBS: Final = "org.p2vd1.manage-jobs"
 ACTION_REMOVE_TARGET: Final = "org.p2vd1.remove-target"
 ACTION_RELOAD: Final = "org.p2vd1.reload"
 ACTION_MANAGE_PORTALS: Final = "org.p2vd1.manage-portals"
+ACTION_AUDIT: Final = "org.p2vd1.audit"
 # Declared in conf/polkit for verbs whose methods come later.
 ACTIONS_RESERVED: Final = (
     "org.p2vd1.cutover",
@@ -46,6 +47,7 @@ ACTIONS: Final = (
     ACTION_REMOVE_TARGET,
     ACTION_RELOAD,
     ACTION_MANAGE_PORTALS,
+    ACTION_AUDIT,
     *ACTIONS_RESERVED,
 )
 
@@ -94,6 +96,9 @@ ERRORS: Final = {
     "NoRoute": "no interface of this host reaches the portal",
     "MarkerUnwritable": "a quarantine marker could not be written",
     "StoreDamaged": "the job store cannot be trusted",
+    "AuditUnwritable": "what was asked cannot be recorded in the audit, so it was not done",
+    "AuditUnreadable": "the audit's files cannot be read",
+    "ReceiptDamaged": "a receipt is torn or was edited; what it says is worth nothing",
     "ConfigInvalid": "a settings file has errors",
 }
 

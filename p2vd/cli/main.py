@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from p2vd import __version__
-from p2vd.cli import commands, portals
+from p2vd.cli import commands, portals, records
 from p2vd.cli.client import Client, CliError, Exit
 from p2vd.cli.filters import parse_filter
 
@@ -67,6 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     target = one.add_mutually_exclusive_group(required=True)
     target.add_argument("--remove-target", action="store_true", help="remove the volume the job made")
     target.add_argument("--keep-target", action="store_true", help="keep the volume as it is")
+    records.add_parsers(verb)
     verb("doctor", commands.doctor, prints_json=True)
     verb("reload", commands.reload)
     text = "The iSCSI portals that p2vd logs this host in to."

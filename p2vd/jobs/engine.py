@@ -12,10 +12,12 @@ from p2vd.config import QuarantineMode
 from p2vd.jobs.checkup import Checkup
 from p2vd.jobs.contents_keeper import FRESH_S
 from p2vd.jobs.crew import Crew
+from p2vd.jobs.departures import Departures
 from p2vd.jobs.events import Event, InventoryChanged, PolicyErrorsChanged
 from p2vd.jobs.host_maps import maps_in_use, target_maps
 from p2vd.jobs.policies import PolicyKeeper
 from p2vd.jobs.portals import Portals
+from p2vd.jobs.records import Records
 from p2vd.jobs.services import Services
 from p2vd.jobs.transitions import TERMINAL, JobEvent
 from p2vd.model.contents import Findings
@@ -41,8 +43,11 @@ _DOCTOR_S = 0.9
 class Engine:
     """Plans, starts and steers jobs. Thread-safe."""
 
-    def __init__(self, services: Services, policies: PolicyKeeper, portals: Portals) -> None:
+    def __init__(
+        self, services: Services, policies: PolicyKeeper, portals: Portals, records: Records
+    ) -> None:
         self.portals = portals
+        self.records = records
         self._services = services
         self._board = services.board
         self._policies = policies
@@ -50,6 +55,8 @@ class Engine:
         self._crew = Crew(services, self._schedule)
         self._overlooked = False
         self._checkup = Checkup(services.host.host_facts)
+        self._departures = Departures(services.board, services.config.keep_finished_days)
+        services.board.subscribe(records.audit.hear)
 
     # -- life ---------------------------------------------------------------------------------
 
@@ -117,12 +124,12 @@ class Engine:
         return self._policies.errors()
 
     def jobs(self) -> tuple[Job, ...]:
-        """All jobs, oldest first."""
-        return self._board.jobs()
+        """All jobs on the bus, oldest first."""
+        return self._departures.jobs()
 
     def job(self, uuid: str) -> Job:
-        """One job. Raises NotFound."""
-        return self._board.job(uuid)
+        """One job on the bus. Raises NotFound."""
+        return self._departures.job(uuid)
 
     def activity(self, uuid: str) -> Activity:
         """What a job does at this moment."""
@@ -133,12 +140,12 @@ class Engine:
         return self._board.activity(uuid)[1]
 
     def machines(self) -> tuple[Machine, ...]:
-        """All machines, oldest first."""
-        return self._board.machines()
+        """All machines on the bus, oldest first."""
+        return self._departures.machines()
 
     def machine(self, uuid: str) -> Machine:
-        """One machine. Raises NotFound."""
-        return self._board.machine(uuid)
+        """One machine on the bus. Raises NotFound."""
+        return self._departures.machine(uuid)
 
     def pool_reserved(self, vg_uuid: str, pool: str) -> int:
         """Bytes of a pool that running jobs have been granted and not used yet."""
@@ -334,6 +341,14 @@ class Engine:
         self._board.cancel(uuid, keep_target=keep_target)
         self._crew.nudge(uuid)
         self._schedule()
+
+    def remove(self, uuid: str, caller: Caller) -> None:
+        """Take a finished job off the bus. Raises NotFound, IllegalTransition."""
+        self._departures.remove(uuid, now_us())
+
+    def tidy(self) -> None:
+        """Take the jobs off the bus that have been finished for long. Once an hour is enough."""
+        self._departures.leave(now_us())
 
     def set_bandwidth(self, uuid: str, bytes_per_s: int) -> None:
         """Limit a running copy, 0: not at all. Lasts until the daemon restarts. Raises NotFound."""

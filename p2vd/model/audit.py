@@ -110,3 +110,13 @@ class AuditVerdict:
     last_hash: str
     findings: tuple[str, ...]
     journal: str = ""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What somebody asks for: `verb` as in AuditEvent; `arguments` without secrets."""
+
+    verb: str
+    who: Caller
+    subject: Subject = field(default_factory=Subject)
+    arguments: Mapping[str, Json] = field(default_factory=dict)

@@ -82,7 +82,8 @@ class Job:
     `checkpoint_begun`: a worker has committed to the checkpoint, so a missing one was lost.
     `bad_ranges`: byte offset and length of what could not be read of the source, and is zero.
     `fruitless_exits` counts workers in a row that ended without progress. `source_set_read_only`
-    names the devices that this job set read-only and has to set back.
+    names the devices that this job set read-only and has to set back. `removed_us`: when the finished job
+    left the bus; it stays in the store.
     """
 
     uuid: str
@@ -106,6 +107,7 @@ class Job:
     offline_declared_us: int = 0
     start_time_us: int = 0
     end_time_us: int = 0
+    removed_us: int = 0
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,15 @@ class AuditUnwritable(P2vdError):
     )
 
 
+@dataclass(eq=False)
+class AuditUnreadable(P2vdError):
+    """The audit's files cannot be read."""
+
+    path: str
+    problem: str
+    template: ClassVar[str] = "The audit in {path} cannot be read: {problem}."
+
+
 class AuditFile:
     """The one writer. Thread-safe; every append waits for the disk, so none is for the GLib thread."""
 
@@ -73,6 +82,11 @@ class AuditFile:
                 return self._write(event)
             except OSError as error:
                 raise AuditUnwritable(str(self._path), error.strerror or str(error)) from error
+
+    @property
+    def last(self) -> Link:
+        """The place of the newest entry; none (number 0) before the first append."""
+        return self._last
 
     def close(self) -> None:
         """Close the file; a later append opens it again."""

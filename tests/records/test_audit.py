@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from p2vd.records.audit import AuditUnwritable
 from p2vd.records.chain import GENESIS, Link
@@ -268,6 +270,23 @@ def test_what_is_done_to_it_while_p2vd_runs_has_an_entry_and_shows(desk: Desk, h
         assert findings(desk) == ()
     else:
         assert findings(desk) != ()
+
+
+@given(at=st.integers(0), bit=st.integers(0, 7))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_bit_can_be_changed_unseen(tmp_path: Path, at: int, bit: int) -> None:
+    desk = Desk(tmp_path / "desk")
+    if not desk.current.exists():
+        for _ in range(3):
+            desk.file.append(event())
+        (tmp_path / "whole").write_bytes(desk.current.read_bytes())
+        newest = desk.told[-1][1]
+        (tmp_path / "newest").write_text(f"{newest.number} {newest.hash}")
+    number, last_hash = (tmp_path / "newest").read_text().split()
+    data = bytearray((tmp_path / "whole").read_bytes())
+    data[at % len(data)] ^= 1 << bit
+    desk.current.write_bytes(data)
+    assert findings(desk, Link(int(number), last_hash)) != ()
 
 
 def test_many_findings_are_counted(desk: Desk) -> None:
