@@ -9,6 +9,7 @@ from p2vd import __version__
 from p2vd.cli import commands, portals, records
 from p2vd.cli.client import Client, CliError, Exit
 from p2vd.cli.filters import parse_filter
+from p2vd.cli.remote import parse_host
 
 Command = Callable[[Client, argparse.Namespace], Exit]
 
@@ -20,7 +21,11 @@ def build_parser() -> argparse.ArgumentParser:
         description="Ask p2vd to move disks of physical machines onto volumes of the SAN.",
         epilog="Ids may be cut to a unique beginning. Manual: p2vctl(1).",
     )
-    parser.add_argument("--bus", default="", metavar="ADDRESS", help="bus to talk on, not the system bus")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--bus", default="", metavar="ADDRESS", help="bus to talk on, not the system bus")
+    where.add_argument(
+        "--host", type=parse_host, metavar="[USER@]HOST", help="talk to p2vd of that host, by ssh"
+    )
     parser.add_argument("--version", action="version", version=f"p2vctl {__version__}")
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
@@ -88,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = build_parser().parse_args(arguments)
     command: Command = parsed.command
     try:
-        status = command(Client(parsed.bus), parsed)
+        status = command(Client(parsed.bus, parsed.host or ""), parsed)
         sys.stdout.flush()
     except CliError as error:
         print(f"p2vctl: {error}", file=sys.stderr)
