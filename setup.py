@@ -69,6 +69,9 @@ PLACES = (
     ("LICENSE", "usr/share/doc/p2vd"),
 )
 RENAMED = {
+    "conf/completion/p2vctl.bash": "usr/share/bash-completion/completions/p2vctl",
+    "conf/completion/p2vctl.zsh": "usr/share/zsh/vendor-completions/_p2vctl",
+    "conf/completion/p2vctl.fish": "usr/share/fish/vendor_completions.d/p2vctl.fish",
     "units/p2vd.sysusers": "usr/lib/sysusers.d/p2vd.conf",
     "units/p2vd.tmpfiles": "usr/lib/tmpfiles.d/p2vd.conf",
 }

@@ -71,10 +71,14 @@ class Object:
 class Client:
     """One connection to the bus."""
 
-    def __init__(self, address: str = "", host: str = "") -> None:
-        """Connect to the system bus, that of `host`, or the bus at `address`. Raises CliError."""
+    def __init__(self, address: str = "", host: str = "", patience_s: float = _TIMEOUT_S) -> None:
+        """Connect to the system bus, that of `host`, or the bus at `address`. Raises CliError.
+
+        `patience_s`: how long to wait for what takes p2vd no time.
+        """
         loop = DBusGMainLoop()
         self._host = host
+        self._patience_s = patience_s
         address = bus_address(host) if host else address
         try:
             self.connection: Any = (
@@ -132,7 +136,7 @@ class Client:
         message.set_auto_start(start)
         message.set_allow_interactive_authorization(True)
         message.append(*arguments, signature=signature)
-        wait_s = _PERSON_ANSWERS_S if interface in INTERFACES else _TIMEOUT_S
+        wait_s = _PERSON_ANSWERS_S if interface in INTERFACES else self._patience_s
         try:
             reply = self.connection.send_message_with_reply_and_block(message, wait_s)
         except dbus.DBusException as error:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from p2vd import __version__
 from p2vd.cli import commands, portals, records
 from p2vd.cli.client import Client, CliError, Exit
+from p2vd.cli.completion import complete
 from p2vd.cli.filters import parse_filter
 from p2vd.cli.remote import parse_host
 
@@ -90,7 +91,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run p2vctl and return its exit status."""
-    parsed = build_parser().parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:2] == ["complete", "--"]:  # no command of people: not in the parser, which it looks at
+        complete(build_parser(), words[2:])
+        return int(Exit.OK)
+    parsed = build_parser().parse_args(words)
     command: Command = parsed.command
     try:
         status = command(Client(parsed.bus, parsed.host or ""), parsed)
