@@ -4,12 +4,15 @@ They come on the GLib thread, which never waits, and from anybody as fast as the
 verb the first is recorded at once, and those of the following minute are one entry with their number.
 """
 
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from p2vd.model.audit import AuditEvent
 from p2vd.system.clock import Clock
+
+log = logging.getLogger(__name__)
 
 _GATHERED_S = 60.0
 _CALLERS = 1000
@@ -75,9 +78,15 @@ class Denials:
                         del self._waiting[key]
             for gathered in due.values():
                 if gathered.count:
-                    self._record(replace(gathered.make(), times=gathered.count))
+                    self._write(gathered)
             if stopped:
                 return
+
+    def _write(self, gathered: _Gathered) -> None:
+        try:
+            self._record(replace(gathered.make(), times=gathered.count))
+        except Exception:  # a defect of ours, or a store that is damaged: the next ones shall be recorded
+            log.exception("a refused call is not recorded")
 
     def _due(self) -> dict[Key, _Gathered]:
         now = self._clock.monotonic()
