@@ -10,9 +10,9 @@ from p2vd.model.size import format_size
 
 def audit(entries: Sequence[Mapping[str, Any]]) -> str:
     """One line an entry; below it, indented, the sentence that belongs to it."""
-    head = ("ENTRY", "TIME", "WHO", "WHAT", "ABOUT")
+    head = ("ENTRY", "TIME", "WHO", "ABOUT", "WHAT")
     rows = [
-        (str(entry["number"]), _time(entry["time_us"]), _who(entry), _what(entry), _about(entry))
+        (str(entry["number"]), _time(entry["time_us"])[:19], _who(entry), _about(entry), _what(entry))
         for entry in entries
     ]
     first, *lines = table(head, rows).split("\n")
@@ -62,7 +62,8 @@ def _short(value: object) -> str:
 def _about(entry: Mapping[str, Any]) -> str:
     jobs = [f"job {uuid[:SHORT_ID]}" for uuid in entry.get("job", ())]
     machine = entry.get("machine_name") or entry.get("machine", "")[:SHORT_ID]
-    return " ".join(filter(None, (machine, *jobs, *entry.get("wwid", ())))) or "-"
+    wwids = () if jobs else entry.get("wwid", ())  # a job has one, and the line an end
+    return " ".join(filter(None, (machine, *jobs, *wwids))) or "-"
 
 
 def verdict(found: Mapping[str, Any]) -> str:
@@ -120,7 +121,7 @@ def receipt(page: Mapping[str, Any]) -> str:
         ),
         ("Copied", f"{format_size(count['copied'])} of data, {format_size(count['zero'])} of zeros"),
         ("Verified", f"{proof['verify']}, {format_size(count['verified'])} read"),
-        ("Source is", f"{proof['source_stable']} unchanged"),
+        ("Unchanged", f"{proof['source_stable']}: the source, read again"),
         ("Unreadable", bad),
         ("Digest", proof["digest"]),
         ("Versions", ", ".join(f"{name} {version}" for name, version in sorted(page["versions"].items()))),
