@@ -61,6 +61,7 @@ PLACES = (
     ("p2vd/bus/interfaces/*.xml", "usr/share/dbus-1/interfaces"),
     ("units/*.service", "usr/lib/systemd/system"),
     ("units/*.rules", "usr/lib/udev/rules.d"),
+    ("units/*.catalog", "usr/lib/systemd/catalog"),
     ("conf/*.md", "usr/share/doc/p2vd"),
     ("units/*.md", "usr/share/doc/p2vd"),
     ("README.md", "usr/share/doc/p2vd"),
@@ -68,6 +69,9 @@ PLACES = (
     ("LICENSE", "usr/share/doc/p2vd"),
 )
 RENAMED = {
+    "conf/completion/p2vctl.bash": "usr/share/bash-completion/completions/p2vctl",
+    "conf/completion/p2vctl.zsh": "usr/share/zsh/vendor-completions/_p2vctl",
+    "conf/completion/p2vctl.fish": "usr/share/fish/vendor_completions.d/p2vctl.fish",
     "units/p2vd.sysusers": "usr/lib/sysusers.d/p2vd.conf",
     "units/p2vd.tmpfiles": "usr/lib/tmpfiles.d/p2vd.conf",
 }
@@ -313,6 +317,7 @@ def reload_system() -> None:
     if Path("/run/systemd/system").is_dir():
         call("systemctl", "daemon-reload")
         call("udevadm", "control", "--reload")
+        call("journalctl", "--update-catalog")
         call("systemctl", "reload", "dbus.service")
 
 

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from p2vd.model.errors import P2vdError
 from p2vd.model.limits import Limits
+from p2vd.model.size import KIB, MIB
 from p2vd.policy.model import PolicyText
 from p2vd.policy.toml import Document, FileError, Table
 
@@ -21,6 +22,8 @@ _PRIVATE = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108  (refused, not used)
 _MAX_WAIT_S = 86400.0
 _MAX_JOBS = 256
 _LIMITS = ("per_volume_group", "per_array", "per_portal")
+_MAX_DAYS = 36500
+_MIN_AUDIT, _MAX_AUDIT = 64 << 10, 1 << 30
 
 
 class QuarantineMode(Enum):
@@ -46,6 +49,14 @@ class ConfigInvalid(P2vdError):
 
 
 @dataclass(frozen=True)
+class AuditOptions:
+    """The table `[audit]`: how long the audit's files are kept (0: for ever), and how big one becomes."""
+
+    keep_days: int = 0
+    max_size: int = 16 << 20
+
+
+@dataclass(frozen=True)
 class Config:
     """What p2vd.toml(5) describes; every default is here. Times in seconds."""
 
@@ -60,6 +71,8 @@ class Config:
     stop_timeout_s: float = 7.0
     log_level: str = "info"
     limits: Limits = field(default_factory=Limits)
+    keep_finished_days: int = 7
+    audit: AuditOptions = field(default_factory=AuditOptions)
 
     @property
     def all_limits(self) -> Limits:
@@ -86,10 +99,12 @@ def load(path: Path) -> Config:
 
 def show(config: Config) -> str:
     """Return `config` as a file that says the same."""
-    names = [setting.name for setting in fields(config) if setting.name != "limits"]
-    lines = [f"{name} = {_toml(getattr(config, name))}" for name in names]
+    named = {setting.name: getattr(config, setting.name) for setting in fields(config)}
+    tables = (Limits, AuditOptions)
+    keys = [f"{name} = {_toml(value)}" for name, value in named.items() if not isinstance(value, tables)]
     limits = [f"{name} = {_toml(getattr(config.limits, name))}" for name in _LIMITS]
-    return "\n".join([*lines, "[limits]", *limits]) + "\n"
+    audit = (f"keep_days = {config.audit.keep_days}", f"max_size = {_toml(_size(config.audit.max_size))}")
+    return "\n".join([*keys, "[limits]", *limits, "[audit]", *audit]) + "\n"
 
 
 def policy_texts(config: Config) -> tuple[PolicyText, ...]:
@@ -138,6 +153,8 @@ def _config(table: Table) -> Config:
         stop_timeout_s=table.number("stop_timeout_s", Config.stop_timeout_s, 1, _MAX_WAIT_S),
         log_level=table.text("log_level", Config.log_level),
         limits=_limits(table.table("limits")),
+        keep_finished_days=table.integer("keep_finished_days", Config.keep_finished_days, 0, _MAX_DAYS),
+        audit=_audit(table.table("audit")),
     )
     if not _USER.fullmatch(config.worker_user):
         table.error("worker_user", f"must be the name of a user, not {config.worker_user!r}")
@@ -153,6 +170,17 @@ def _limits(table: Table) -> Limits:
     limits = Limits(**{name: table.integer(name, 0, 0, _MAX_JOBS) for name in _LIMITS})
     table.finish()
     return limits
+
+
+def _audit(table: Table) -> AuditOptions:
+    options = AuditOptions(
+        keep_days=table.integer("keep_days", AuditOptions.keep_days, 0, _MAX_DAYS),
+        max_size=table.size("max_size", AuditOptions.max_size),
+    )
+    if not _MIN_AUDIT <= options.max_size <= _MAX_AUDIT:
+        table.error("max_size", f"must be {_size(_MIN_AUDIT)} to {_size(_MAX_AUDIT)}")
+    table.finish()
+    return options
 
 
 def _path(table: Table, key: str, default: Path) -> Path:
@@ -180,6 +208,14 @@ def _absolute(table: Table, key: str, paths: tuple[Path, ...]) -> tuple[Path, ..
 
 def _is_policy(name: str) -> bool:
     return name.endswith(".toml") and not name.startswith(".")
+
+
+def _size(value: int) -> str:
+    """Return a size that parse_size makes the same number of again."""
+    for unit, name in ((MIB, "MiB"), (KIB, "KiB")):
+        if value % unit == 0:
+            return f"{value // unit} {name}"
+    return f"{value} B"
 
 
 def _toml(value: object) -> str:

@@ -29,6 +29,8 @@ from p2vd.discovery.iscsiadm import Iscsiadm
 from p2vd.discovery.scanner import Discovery
 from p2vd.discovery.scsi_scan import look_for_luns
 from p2vd.discovery.watcher import EventSource, Watcher, block_events
+from p2vd.jobs.audit_journal import Journal
+from p2vd.jobs.audit_trail import AuditTrail
 from p2vd.jobs.board import Board
 from p2vd.jobs.contents_keeper import ContentsKeeper, Helper
 from p2vd.jobs.engine import Engine
@@ -41,6 +43,7 @@ from p2vd.jobs.pool_watch import PoolWatch
 from p2vd.jobs.portal_live import PortalTools
 from p2vd.jobs.portal_remove import PortalRemoval
 from p2vd.jobs.portals import Portals
+from p2vd.jobs.records import Records
 from p2vd.jobs.services import BootTester, Hypervisor, Services
 from p2vd.jobs.store import Store
 from p2vd.model.disk import Portal
@@ -52,7 +55,8 @@ from p2vd.provisioning.lvm import Volumes
 from p2vd.provisioning.quarantine import Quarantine
 from p2vd.registration.boot_test import BootTester as QemuBootTester
 from p2vd.registration.files import FileHypervisor
-from p2vd.system import notify
+from p2vd.system import journal, notify
+from p2vd.system.caller import unit_of
 from p2vd.system.clock import Clock, SystemClock, boot_id
 from p2vd.system.command import Commands, SystemCommands
 from p2vd.system.process import Spawn, spawn
@@ -63,6 +67,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _FIRST_SCAN_S = 20
+_TIDY_S = 3600
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,7 @@ class Doors:
     version: str = __version__
     root: Path = Path("/")
     clock: Clock = field(default_factory=SystemClock)
+    journal: Journal | None = None
 
 
 def main() -> int:
@@ -160,6 +166,7 @@ def real_doors(config: Config) -> Doors:
         route_to=_route_to,
         boot_tester=QemuBootTester(commands),
         files=FileHypervisor,
+        journal=journal,
     )
 
 
@@ -247,7 +254,9 @@ def build(config: Config, doors: Doors) -> tuple[Engine, Services]:
         boot_tester=doors.boot_tester,
         end_boot_test=lambda uuid: engine.end_boot_test(uuid),
     )
-    engine = Engine(services, policies, _portals(services, doors))
+    trail = AuditTrail(store, state / "audit", config.audit, unit_of, doors.journal)
+    records = Records(trail, state / "jobs")
+    engine = Engine(services, policies, _portals(services, doors), records)
     return engine, services
 
 
@@ -307,6 +316,11 @@ def serve(config: Config, doors: Doors) -> int:
         notify.alive()
         return True
 
+    def tidy() -> bool:
+        threading.Thread(target=engine.tidy, name="tidy", daemon=True).start()
+        return True
+
+    engine.records.audit.start(doors.version)
     engine.reload()
     service = Service(engine, connection, doors.authority(connection), doors.version, lost)
     watcher = Watcher(services.inventory.mark_dirty, doors.events())
@@ -336,12 +350,15 @@ def serve(config: Config, doors: Doors) -> int:
     published: list[bool] = []
     engine.rescan(lambda _: GLib.idle_add(publish))
     engine.start()
+    engine.tidy()
     GLib.timeout_add_seconds(_FIRST_SCAN_S, publish)
+    GLib.timeout_add_seconds(_TIDY_S, tidy)
     loop.run()
     engine.stop()
     if published:
         service.stop()
     watcher.stop()
+    engine.records.audit.stop()
     services.store.close()
     if failed:
         log.error("%s", failed[0])

@@ -1,13 +1,14 @@
 """The configuration, and which policy files count."""
 
 import os
+import re
 import tomllib
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from p2vd.config import Config, ConfigInvalid, QuarantineMode, load, policy_texts, show
+from p2vd.config import AuditOptions, Config, ConfigInvalid, QuarantineMode, load, policy_texts, show
 from p2vd.model.limits import Limits
 from p2vd.policy.model import PolicyText
 
@@ -31,9 +32,7 @@ def test_the_shipped_file_says_nothing() -> None:
 
 def test_the_shipped_file_shows_every_default(tmp_path: Path) -> None:
     lines = (CONF / "p2vd.toml").read_text().splitlines()
-    settings = [
-        line[1:] for line in lines if line.startswith("#") and (line[1:2].isalpha() or line[1:2] == "[")
-    ]
+    settings = [line[1:] for line in lines if re.match(r"#(\w|\[\w)", line)]
     assert "\n".join(settings) + "\n" == show(Config())
 
 
@@ -41,6 +40,8 @@ def test_the_manual_tells_of_every_setting() -> None:
     text = (CONF / "p2vd.toml.5.md").read_text()
     shown = tomllib.loads(show(Config()))
     shown |= shown.pop("limits")
+    audit = shown.pop("audit")
+    shown |= {f"audit.{name}": value for name, value in audit.items()}
     for name, value in shown.items():
         entry = next(line for line in text.splitlines() if line.startswith(f"`{name}` ("))
         default = entry.partition("default `")[2].removesuffix("`)")
@@ -60,6 +61,8 @@ def test_every_setting_can_be_said_and_shown(tmp_path: Path) -> None:
         stop_timeout_s=3,
         log_level="debug",
         limits=Limits(per_volume_group=1, per_array=2, per_portal=3),
+        keep_finished_days=1,
+        audit=AuditOptions(keep_days=90, max_size=100 << 10),
     )
     default = Config()
     assert all(getattr(config, f.name) != getattr(default, f.name) for f in fields(Config))
@@ -71,7 +74,7 @@ def test_every_setting_can_be_said_and_shown(tmp_path: Path) -> None:
     [
         (
             "\nstate_dirs = 1",
-            ":2: state_dirs: there is no such key; allowed here: commit_interval_s, image_d",
+            ":2: state_dirs: there is no such key; allowed here: audit, commit_interval_s, ",
         ),
         ("state_dir = 'var'", ":1: state_dir: must begin with /"),
         ("state_dir = ['/a', '/b']", ":1: state_dir: must be a string in quotes, not ['/a', '/b']"),
@@ -89,6 +92,9 @@ def test_every_setting_can_be_said_and_shown(tmp_path: Path) -> None:
         ),
         ("log_level = 'loud'", ":1: log_level: must be debug or info or warning or error, not 'loud'"),
         ("max_jobs = ", ":1: not TOML: Invalid value"),
+        ("[audit]\nkeep = 1", ":2: audit.keep: there is no such key; allowed here: keep_days, max_size"),
+        ("[audit]\nmax_size = '1 KiB'", ":2: audit.max_size: must be 64 KiB to 1024 MiB"),
+        ("audit = 7", ":1: audit: must be a table: [audit]"),
     ],
 )
 def test_errors_name_line_and_key(tmp_path: Path, text: str, error: str) -> None:

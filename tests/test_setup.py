@@ -38,6 +38,7 @@ def test_each_file_of_conf_and_units_has_a_place(packaging: ModuleType) -> None:
     [
         "etc/p2vd/p2vd.toml",
         "usr/lib/systemd/system/p2vd.service",
+        "usr/lib/systemd/catalog/p2vd.catalog",
         "usr/lib/sysusers.d/p2vd.conf",
         "usr/lib/tmpfiles.d/p2vd.conf",
         "usr/lib/udev/rules.d/59-p2vd-quarantine.rules",
@@ -47,6 +48,9 @@ def test_each_file_of_conf_and_units_has_a_place(packaging: ModuleType) -> None:
         "usr/share/dbus-1/interfaces/org.p2vd1.Manager.xml",
         "usr/share/polkit-1/actions/org.p2vd1.policy",
         "usr/share/doc/p2vd/p2vd-copy.1.md",
+        "usr/share/bash-completion/completions/p2vctl",
+        "usr/share/zsh/vendor-completions/_p2vctl",
+        "usr/share/fish/vendor_completions.d/p2vctl.fish",
     ],
 )
 def test_the_system_finds_it_where_it_looks(packaging: ModuleType, path: str) -> None:

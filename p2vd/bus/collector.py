@@ -177,6 +177,7 @@ class Collector:
                 *_staleness(inventory),
                 *(problem for problem in inventory.problems if problem not in inventory.unread),
                 *(reason.text for reason in inventory.exposures),
+                *filter(None, (self._engine.records.audit.problem(),)),
             ),
             "StaleSince": inventory.stale_since_us,
             "Scanning": self.scans.running > 0,

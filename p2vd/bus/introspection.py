@@ -18,17 +18,23 @@ _DOCTYPE = (
 )
 _ACTION = "org.p2vd1.Action"
 _OPTIONS = "org.p2vd1.Options"
+_READS = "org.p2vd1.Reads"
 
 
 @dataclass(frozen=True)
 class Method:
-    """A method: its signatures, the options it takes with their types, the polkit action ("": none)."""
+    """A method: its signatures, the options it takes with their types, the polkit action ("": none).
+
+    `arguments`: the names of what goes in. `reads`: it changes nothing, and is no matter for the audit.
+    """
 
     name: str
     in_signature: str
     out_signature: str
     options: Mapping[str, str]
     action: str
+    arguments: tuple[str, ...] = ()
+    reads: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,10 @@ def _method(element: ET.Element) -> Method:
         out_signature=_signature(element, "out"),
         options={name: signature for name, _, signature in options},
         action=notes.get(_ACTION, ""),
+        arguments=tuple(
+            item.attrib["name"] for item in element.findall("arg") if item.get("direction") == "in"
+        ),
+        reads=notes.get(_READS) == "true",
     )
 
 

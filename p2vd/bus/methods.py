@@ -2,9 +2,9 @@
 
 import threading
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 
 from p2vd.bus import views
+from p2vd.bus.call import Answer, Call
 from p2vd.bus.collector import INVENTORY, WORK, Collector, Topic
 from p2vd.bus.errors import Failed, PolicyInvalid
 from p2vd.bus.fabric import fabric
@@ -22,10 +22,11 @@ from p2vd.bus.names import (
 )
 from p2vd.bus.policies import rule_match, rule_view
 from p2vd.bus.port import EnginePort
+from p2vd.bus.records import records_methods
 from p2vd.jobs.portal_request import PortalRequest
 from p2vd.model.codec import to_json
 from p2vd.model.errors import IllegalTransition, InvalidArgument, P2vdError
-from p2vd.model.job import Caller, Job, Stage
+from p2vd.model.job import Job, Stage
 
 REPLY_S = 0.9  # a call is answered within a second
 
@@ -41,24 +42,6 @@ AFTER_FAILURE: Mapping[str, Collection[Topic]] = {
 }
 
 _ENDED = frozenset({Stage.PROVEN, Stage.FAILED, Stage.CANCELLING, Stage.CANCELLED})
-
-
-@dataclass(frozen=True)
-class Call:
-    """One call: of which object, with which arguments and options, by whom."""
-
-    object_id: str
-    arguments: tuple[object, ...]
-    options: Mapping[str, object]
-    caller: Caller
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What goes back, and what has to be read again before the caller hears of it."""
-
-    values: tuple[object, ...] = ()
-    changed: Collection[Topic] = ()
 
 
 def action_of(declared: str, options: Mapping[str, object]) -> str:
@@ -88,6 +71,7 @@ class Methods:
             (MANAGER, "RemovePortal"): self._remove_portal,
             (MANAGER, "ImportMachine"): self._import_machine,
             (MANAGER, "GuessMachine"): self._guess_machine,
+            **records_methods(engine),
             (PORTAL, "Rescan"): self._rescan_portal,
             (PASSPORT, "GetRecord"): self._record,
             (PASSPORT, "Remove"): self._remove_passport,
@@ -105,6 +89,7 @@ class Methods:
             (JOB, "Retry"): self._job_retry,
             (JOB, "Cancel"): self._job_cancel,
             (JOB, "SetBandwidth"): self._job_bandwidth,
+            (JOB, "Remove"): self._job_remove,
         }
 
     def _rescan(self, call: Call) -> Answer:
@@ -258,6 +243,10 @@ class Methods:
             raise Failed(f"bytes_per_second is not a number: {limit!r}")
         self._engine.set_bandwidth(call.object_id, int(limit))
         return self._job_changed(call)
+
+    def _job_remove(self, call: Call) -> Answer:
+        self._engine.remove(call.object_id, call.caller)
+        return Answer(changed=WORK)
 
     @staticmethod
     def _job_changed(call: Call) -> Answer:

@@ -38,6 +38,7 @@ ACTION_MANAGE_PORTALS: Final = "org.p2vd1.manage-portals"
 ACTION_CUTOVER: Final = "org.p2vd1.cutover"
 ACTION_ROLLBACK: Final = "org.p2vd1.rollback"
 ACTION_ACCEPT: Final = "org.p2vd1.accept"
+ACTION_AUDIT: Final = "org.p2vd1.audit"
 ACTIONS: Final = (
     ACTION_INSPECT,
     ACTION_MIGRATE,
@@ -48,6 +49,7 @@ ACTIONS: Final = (
     ACTION_CUTOVER,
     ACTION_ROLLBACK,
     ACTION_ACCEPT,
+    ACTION_AUDIT,
 )
 
 ERROR_PREFIX: Final = "org.p2vd1.Error."
@@ -108,6 +110,9 @@ ERRORS: Final = {
     "DefinitionUnwritable": "the files of a machine's definition cannot be written",
     "StartedElsewhere": "the machine is defined by files, which another tool takes",
     "StoreDamaged": "the job store cannot be trusted",
+    "AuditUnwritable": "what was asked cannot be recorded in the audit, so it was not done",
+    "AuditUnreadable": "the audit's files cannot be read",
+    "ReceiptDamaged": "a receipt is torn or was edited; what it says is worth nothing",
     "ConfigInvalid": "a settings file has errors",
 }
 

@@ -1,7 +1,8 @@
 """Asks polkit, without ever waiting for it."""
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import dbus
@@ -27,8 +28,12 @@ class Polkit:
     def authorize(self, sender: str, action: str, interactive: bool, done: Callable[[Verdict], None]) -> None:
         """See `port.Authority`."""
 
-        def known(uid: object) -> None:
-            self._ask(sender, int(str(uid)), action, interactive, done)
+        def known(credentials: Mapping[str, object]) -> None:
+            uid, pid = credentials.get("UnixUserID"), credentials.get("ProcessID", 0)
+            if uid is None:
+                done(Verdict(-1, allowed=False, reason="the bus does not say which user asks."))
+            else:
+                self._ask(_Who(sender, int(str(uid)), int(str(pid))), action, interactive, done)
 
         def unknown(error: dbus.DBusException) -> None:
             done(Verdict(-1, allowed=False, reason=f"the bus does not say who asks: {error}."))
@@ -37,7 +42,7 @@ class Polkit:
             dbus.BUS_DAEMON_NAME,
             dbus.BUS_DAEMON_PATH,
             dbus.BUS_DAEMON_IFACE,
-            "GetConnectionUnixUser",
+            "GetConnectionCredentials",
             "s",
             (sender,),
             known,
@@ -45,22 +50,22 @@ class Polkit:
             timeout=_ANSWER_S,
         )
 
-    def _ask(
-        self, sender: str, uid: int, action: str, interactive: bool, done: Callable[[Verdict], None]
-    ) -> None:
-        if not action or uid in self._always:
-            done(Verdict(uid, allowed=True))
+    def _ask(self, who: "_Who", action: str, interactive: bool, done: Callable[[Verdict], None]) -> None:
+        if not action or who.uid in self._always:
+            done(Verdict(who.uid, allowed=True, pid=who.pid))
             return
 
         def decided(result: tuple[object, object, object]) -> None:
             authorized, challenge, _ = result
-            done(Verdict(uid, allowed=bool(authorized), reason=_refusal(bool(challenge), interactive)))
+            reason = _refusal(bool(challenge), interactive)
+            done(Verdict(who.uid, allowed=bool(authorized), reason=reason, pid=who.pid))
 
         def silent(error: dbus.DBusException) -> None:
             log.warning("polkit does not decide about %s: %s", action, error)
-            done(Verdict(uid, allowed=False, reason=f"polkit does not answer: {error}. Ask as root."))
+            reason = f"polkit does not answer: {error}. Ask as root."
+            done(Verdict(who.uid, allowed=False, reason=reason, pid=who.pid))
 
-        subject = ("system-bus-name", {"name": dbus.String(sender, variant_level=1)})
+        subject = ("system-bus-name", {"name": dbus.String(who.sender, variant_level=1)})
         self._connection.call_async(
             _POLKIT,
             "/org/freedesktop/PolicyKit1/Authority",
@@ -72,6 +77,13 @@ class Polkit:
             silent,
             timeout=_PERSON_ANSWERS_S if interactive else _ANSWER_S,
         )
+
+
+@dataclass(frozen=True)
+class _Who:
+    sender: str
+    uid: int
+    pid: int
 
 
 def _refusal(challenge: bool, interactive: bool) -> str:

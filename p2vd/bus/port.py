@@ -6,6 +6,7 @@ from typing import Protocol
 
 from p2vd.jobs.events import Event
 from p2vd.jobs.portal_request import PortalRequest
+from p2vd.model.audit import AuditEvent, AuditPage, AuditQuestion, AuditVerdict, Request, Subject
 from p2vd.model.contents import Findings
 from p2vd.model.disk import Source
 from p2vd.model.doctor import Finding
@@ -16,6 +17,7 @@ from p2vd.model.limits import Waiting
 from p2vd.model.passport import Guess, Passport
 from p2vd.model.plan import Plan
 from p2vd.model.portal import PortalView
+from p2vd.model.receipt import ReceiptNote
 from p2vd.model.rule import RuleMatch, RuleView
 
 
@@ -67,6 +69,51 @@ class PassportsPort(Protocol):
         ...
 
 
+class AuditPort(Protocol):
+    """The audit as the bus sees it. Called on threads of the bus, but for `denied`."""
+
+    def asked(self, request: Request, /) -> AuditEvent:
+        """Record, durably, what is going to be done; returns what `ended` wants. Raises AuditUnwritable."""
+        ...
+
+    def ended(self, asked: AuditEvent, subject: Subject, error: P2vdError | None, /) -> None:
+        """Record how it ended."""
+        ...
+
+    def denied(self, request: Request, action: str, reason: str, /) -> None:
+        """Record that it was not permitted. Called on the GLib thread; never blocks it."""
+        ...
+
+    def problem(self) -> str:
+        """Why the audit cannot be written now, or ""."""
+        ...
+
+    def search(self, question: AuditQuestion, /) -> AuditPage:
+        """A page of entries."""
+        ...
+
+    def verify(self) -> AuditVerdict:
+        """Whether the whole audit is as it was written. Raises StillLooking."""
+        ...
+
+
+class RecordsPort(Protocol):
+    """What happened, as the bus sees it."""
+
+    @property
+    def audit(self) -> AuditPort:
+        """The audit."""
+        ...
+
+    def receipt(self, job_uuid: str, /) -> str:
+        """The receipt of a job as JSON, also of one that left the bus. Raises NotFound, ReceiptDamaged."""
+        ...
+
+    def find_receipts(self, text: str, /) -> tuple[ReceiptNote, ...]:
+        """The receipts that `text` names: by a job's UUID, a WWID, their beginning, or a machine's name."""
+        ...
+
+
 class EnginePort(Protocol):
     """The engine as the bus sees it. Called on threads of the bus, never on the GLib thread.
 
@@ -81,6 +128,11 @@ class EnginePort(Protocol):
     @property
     def passports(self) -> PassportsPort:
         """The records of physical machines."""
+        ...
+
+    @property
+    def records(self) -> RecordsPort:
+        """The audit and the receipts."""
         ...
 
     def inventory(self) -> Inventory:
@@ -194,6 +246,10 @@ class EnginePort(Protocol):
         """End a registered machine's way back."""
         ...
 
+    def remove(self, job_uuid: str, caller: Caller, /) -> None:
+        """Take a finished job off the bus; the store and its receipt stay."""
+        ...
+
     def set_bandwidth(self, job_uuid: str, bytes_per_s: int, /) -> None:
         """Limit a copy from now on; 0: no limit."""
         ...
@@ -209,11 +265,12 @@ class EnginePort(Protocol):
 
 @dataclass(frozen=True)
 class Verdict:
-    """Who asked, whether they may, and if not, why not."""
+    """Who asked, whether they may, and if not, why not. `pid` 0: the bus does not say."""
 
     uid: int
     allowed: bool
     reason: str = ""
+    pid: int = 0
 
 
 class Authority(Protocol):

@@ -21,16 +21,19 @@ from dbus.lowlevel import (
 )
 from gi.repository import GLib
 
+from p2vd.bus.call import Answer, Call
 from p2vd.bus.collector import Collector, Picture
 from p2vd.bus.errors import Busy, Failed, NotAuthorized, OptionNotPermitted
 from p2vd.bus.introspection import Method, interfaces
-from p2vd.bus.methods import AFTER_FAILURE, Answer, Call, Methods, action_of
+from p2vd.bus.methods import AFTER_FAILURE, Methods, action_of
 from p2vd.bus.names import BUS_NAME, JOB, MANAGER, ROOT, error_name, object_id
 from p2vd.bus.port import Authority, EnginePort, Verdict
+from p2vd.bus.recording import is_recorded, request_of, subject_after
 from p2vd.bus.standard import StandardError, answer_standard
 from p2vd.bus.tree import Interfaces, ObjectTree, append
 from p2vd.bus.turns import Turns
 from p2vd.bus.wire import fits, plain
+from p2vd.model.audit import Request, Subject
 from p2vd.model.errors import InvalidArgument, P2vdError
 from p2vd.model.job import Caller, Stage
 
@@ -60,6 +63,8 @@ class Service:
         self._tree = ObjectTree(connection.send_message, _monotonic_s, _later)
         self._collector = Collector(engine, version, Turns().add, self._apply)
         self._methods = Methods(engine, self._collector)
+        self._audit = engine.records.audit
+        self._audit_problem = ""  # what Problems says of it
         self._published = False
         self._filter = self._on_message  # one object: it is found again by identity
 
@@ -151,13 +156,18 @@ class Service:
         sender = message.get_sender()
 
         def decided(verdict: Verdict) -> None:
+            caller = Caller(verdict.uid, sender, verdict.pid)
+            request = None
+            if is_recorded(method, action):
+                request = request_of(interface, method, path, tuple(arguments), options, caller)
             if not verdict.allowed:
                 log.info("%s by uid %d refused: %s", name, verdict.uid, action)
+                if request is not None:
+                    self._audit.denied(request, action, verdict.reason)
                 self._refuse(message, NotAuthorized(action, verdict.reason))
                 return
-            caller = Caller(verdict.uid, sender)
             call = Call(object_id(path), tuple(arguments), options, caller)
-            self._begin(message, interface, method, call)
+            self._begin(message, interface, method, call, request)
 
         self._authority.authorize(sender, action, interactive, decided)
 
@@ -171,7 +181,9 @@ class Service:
                 return candidate, method
         raise StandardError.unknown_method(interface or "", name)
 
-    def _begin(self, message: Any, interface: str, method: Method, call: Call) -> None:
+    def _begin(
+        self, message: Any, interface: str, method: Method, call: Call, request: Request | None
+    ) -> None:
         if self._calls >= CALLS_AT_ONCE:
             self._refuse(message, Busy(self._calls))
             return
@@ -181,7 +193,7 @@ class Service:
         def run() -> None:
             answer, failure = Answer(changed=AFTER_FAILURE[interface]), None
             try:
-                answer = work(call)
+                answer = self._recorded(request, interface, method, lambda: work(call))
             except P2vdError as error:
                 failure = error
             except Exception as error:  # whatever it is, the caller must get an answer
@@ -197,6 +209,27 @@ class Service:
                 self._refuse(message, error)
 
         threading.Thread(target=run, name=f"bus-{method.name}", daemon=True).start()
+
+    def _recorded(
+        self, request: Request | None, interface: str, method: Method, act: Callable[[], Answer]
+    ) -> Answer:
+        """Act, and have the audit say before and after. Raises AuditUnwritable: then nothing was done."""
+        if request is None:
+            return act()
+        try:
+            asked = self._audit.asked(request)
+        finally:
+            if (problem := self._audit.problem()) != self._audit_problem:
+                self._audit_problem = problem
+                self._collector.want(((MANAGER, ""),))
+        try:
+            answer = act()
+        except Exception as error:
+            failure = error if isinstance(error, P2vdError) else _unexpected(error)
+            self._audit.ended(asked, Subject(), failure)
+            raise
+        self._audit.ended(asked, subject_after(interface, method, answer.values), None)
+        return answer
 
     def _reply(self, message: Any, signature: str, values: tuple[object, ...]) -> None:
         if message.get_no_reply():

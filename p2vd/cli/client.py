@@ -19,6 +19,7 @@ from p2vd.bus.names import (
     PROPERTIES,
     ROOT,
 )
+from p2vd.cli.remote import bus_address
 
 _TIMEOUT_S = 30.0
 _PERSON_ANSWERS_S = 330.0  # a call may wait for somebody to type a password
@@ -71,14 +72,20 @@ class Object:
 class Client:
     """One connection to the bus."""
 
-    def __init__(self, address: str = "") -> None:
-        """On the system bus, or on the bus at `address`."""
+    def __init__(self, address: str = "", host: str = "", patience_s: float = _TIMEOUT_S) -> None:
+        """On the system bus, that of `host`, or the bus at `address`.
+
+        `patience_s`: how long to wait for what takes p2vd no time.
+        """
         self._address = address
+        self._host = host
+        self._patience_s = patience_s
 
     @cached_property
     def connection(self) -> Any:
         """The connection, made when it is first used: some commands need no bus. Raises CliError."""
-        loop, address = DBusGMainLoop(), self._address
+        loop, host = DBusGMainLoop(), self._host
+        address = bus_address(host) if host else self._address
         try:
             connection = (
                 dbus.bus.BusConnection(address, mainloop=loop)
@@ -86,6 +93,12 @@ class Client:
                 else dbus.SystemBus(private=True, mainloop=loop)
             )
         except dbus.DBusException as error:
+            if host:
+                raise CliError(
+                    f"Cannot reach the system bus of {host} by ssh ({error}). Try: ssh {host} "
+                    "systemd-stdio-bridge --version",
+                    Exit.NO_DAEMON,
+                ) from error
             where = f"the bus at {address}" if address else "the system bus; see: systemctl status dbus"
             raise CliError(f"Cannot connect to {where} ({error}).", Exit.NO_DAEMON) from error
         connection.set_exit_on_disconnect(False)
@@ -120,11 +133,17 @@ class Client:
         start: bool = True,
     ) -> list[Any]:
         """Call a method and return its values as plain ones. Raises CliError."""
+        if self._host and _has_descriptor(arguments):
+            raise CliError(
+                f"{member} takes a file or a secret, which cannot be handed over ssh. "
+                f"Run p2vctl on {self._host}.",
+                Exit.USAGE,
+            )
         message = MethodCallMessage(BUS_NAME, path, interface, member)
         message.set_auto_start(start)
         message.set_allow_interactive_authorization(True)
         message.append(*arguments, signature=signature)
-        wait_s = _PERSON_ANSWERS_S if interface in INTERFACES else _TIMEOUT_S
+        wait_s = _PERSON_ANSWERS_S if interface in INTERFACES else self._patience_s
         try:
             reply = self.connection.send_message_with_reply_and_block(message, wait_s)
         except dbus.DBusException as error:
@@ -134,6 +153,14 @@ class Client:
     def act(self, path: str, interface: str, member: str, **options: object) -> list[Any]:
         """Call a method that takes nothing but options. Raises CliError."""
         return self.call(path, interface, member, "a{sv}", make_options(options))
+
+
+def _has_descriptor(value: object) -> bool:
+    if isinstance(value, dict):
+        return _has_descriptor(tuple(value.values()))
+    if isinstance(value, list | tuple):
+        return any(_has_descriptor(item) for item in value)
+    return isinstance(value, dbus.types.UnixFd)
 
 
 def repeated(call: Callable[[], T], is_passing: Callable[[CliError], bool]) -> T:

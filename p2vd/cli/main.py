@@ -6,9 +6,11 @@ import sys
 from collections.abc import Callable, Sequence
 
 from p2vd import __version__
-from p2vd.cli import boot_test, commands, export, handover, machine, policy, portals
+from p2vd.cli import boot_test, commands, export, handover, machine, policy, portals, records
 from p2vd.cli.client import Client, CliError, Exit
+from p2vd.cli.completion import complete
 from p2vd.cli.filters import parse_filter
+from p2vd.cli.remote import parse_host
 
 Command = Callable[[Client, argparse.Namespace], Exit]
 LocalCommand = Callable[[argparse.Namespace], Exit]
@@ -21,7 +23,11 @@ def build_parser() -> argparse.ArgumentParser:
         description="Ask p2vd to move disks of physical machines onto volumes of the SAN.",
         epilog="Ids may be cut to a unique beginning. Manual: p2vctl(1).",
     )
-    parser.add_argument("--bus", default="", metavar="ADDRESS", help="bus to talk on, not the system bus")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--bus", default="", metavar="ADDRESS", help="bus to talk on, not the system bus")
+    where.add_argument(
+        "--host", type=parse_host, metavar="[USER@]HOST", help="talk to p2vd of that host, by ssh"
+    )
     parser.add_argument("--version", action="version", version=f"p2vctl {__version__}")
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
@@ -82,6 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
     handover.add_parsers(verb)
     boot_test.add_arguments(verb("boot-test", boot_test.boot_test, prints_json=True))
     export.add_arguments(verb("export", export.export, prints_json=True))
+    records.add_parsers(verb)
     verb("doctor", commands.doctor, prints_json=True)
     verb("reload", commands.reload)
     text = "The iSCSI portals that p2vd logs this host in to."
@@ -103,11 +110,15 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run p2vctl and return its exit status."""
-    parsed = build_parser().parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:2] == ["complete", "--"]:  # no command of people: not in the parser, which it looks at
+        complete(build_parser(), words[2:])
+        return int(Exit.OK)
+    parsed = build_parser().parse_args(words)
     # What needs no daemon needs no bus either.
     local: LocalCommand | None = getattr(parsed, "local", None)
     try:
-        status = local(parsed) if local else parsed.command(Client(parsed.bus), parsed)
+        status = local(parsed) if local else parsed.command(Client(parsed.bus, parsed.host or ""), parsed)
         sys.stdout.flush()
     except CliError as error:
         print(f"p2vctl: {error}", file=sys.stderr)

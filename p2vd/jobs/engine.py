@@ -12,6 +12,7 @@ from p2vd.config import QuarantineMode
 from p2vd.jobs.boot_test import BootTests
 from p2vd.jobs.checkup import Checkup
 from p2vd.jobs.crew import Crew
+from p2vd.jobs.departures import Departures
 from p2vd.jobs.events import Event, InventoryChanged, PolicyErrorsChanged
 from p2vd.jobs.host_maps import maps_in_use, target_maps
 from p2vd.jobs.machine_desk import MachineDesk
@@ -19,6 +20,7 @@ from p2vd.jobs.passports import Passports
 from p2vd.jobs.planner import Planner
 from p2vd.jobs.policies import PolicyKeeper
 from p2vd.jobs.portals import Portals
+from p2vd.jobs.records import Records
 from p2vd.jobs.scheduler import Scheduler
 from p2vd.jobs.services import Services
 from p2vd.jobs.transitions import TERMINAL, JobEvent
@@ -35,6 +37,7 @@ from p2vd.model.rule import RuleMatch, RuleView
 from p2vd.planning.contents import findings
 from p2vd.planning.doctor import diagnose
 from p2vd.policy.match import first_match
+from p2vd.system.clock import now_us
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +50,12 @@ _DESK_STOP_S = 0.5
 class Engine:
     """Plans, starts and steers jobs. Thread-safe."""
 
-    def __init__(self, services: Services, policies: PolicyKeeper, portals: Portals) -> None:
+    def __init__(
+        self, services: Services, policies: PolicyKeeper, portals: Portals, records: Records
+    ) -> None:
         self.portals = portals
         self.passports = Passports(services.store, services.board.publish, self.inventory)
+        self.records = records
         self._services = services
         self._board = services.board
         self._policies = policies
@@ -67,6 +73,8 @@ class Engine:
         self._overlooked = False
         self._checkup = Checkup(services.host.host_facts)
         self._boot_tests = BootTests(services)
+        self._departures = Departures(services.board, services.config.keep_finished_days)
+        services.board.subscribe(records.audit.hear)
 
     # -- life ---------------------------------------------------------------------------------
 
@@ -141,12 +149,12 @@ class Engine:
         return self._policies.explain(self._services.inventory.current().source(source_id), machine_name)
 
     def jobs(self) -> tuple[Job, ...]:
-        """All jobs, oldest first."""
-        return self._board.jobs()
+        """All jobs on the bus, oldest first."""
+        return self._departures.jobs()
 
     def job(self, uuid: str) -> Job:
-        """One job. Raises NotFound."""
-        return self._board.job(uuid)
+        """One job on the bus. Raises NotFound."""
+        return self._departures.job(uuid)
 
     def activity(self, uuid: str) -> Activity:
         """What a job does at this moment."""
@@ -162,12 +170,12 @@ class Engine:
         return self._scheduler.waiting(uuid) or Waiting(uuid, 0, window)
 
     def machines(self) -> tuple[Machine, ...]:
-        """All machines, oldest first."""
-        return tuple(self._desk.shown(machine) for machine in self._board.machines())
+        """All machines on the bus, oldest first."""
+        return tuple(self._desk.shown(machine) for machine in self._departures.machines())
 
     def machine(self, uuid: str) -> Machine:
-        """One machine, with what keeps it from going on. Raises NotFound."""
-        return self._desk.shown(self._board.machine(uuid))
+        """One machine on the bus, with what keeps it from going on. Raises NotFound."""
+        return self._desk.shown(self._departures.machine(uuid))
 
     def pool_reserved(self, vg_uuid: str, pool: str) -> int:
         """Bytes of a pool that running jobs have been granted and not used yet."""
@@ -326,6 +334,14 @@ class Engine:
     def end_boot_test(self, machine_uuid: str) -> None:
         """End a machine's boot test, if one runs, and wait until its volumes are free."""
         self._boot_tests.end(machine_uuid)
+
+    def remove(self, uuid: str, caller: Caller) -> None:
+        """Take a finished job off the bus. Raises NotFound, IllegalTransition."""
+        self._departures.remove(uuid, now_us())
+
+    def tidy(self) -> None:
+        """Take the jobs off the bus that have been finished for long. Once an hour is enough."""
+        self._departures.leave(now_us())
 
     def set_bandwidth(self, uuid: str, bytes_per_s: int) -> None:
         """Limit a running copy, 0: not at all. Lasts until the daemon restarts. Raises NotFound."""

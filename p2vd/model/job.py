@@ -68,10 +68,15 @@ class JobError:
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asked: over D-Bus, the uid and bus name."""
+    """Who asked: over D-Bus the uid, the bus name, the process, and the unit that systemd runs it in.
+
+    `pid` and `unit` are what the bus and the kernel said when the call came; 0 and "" where they did not.
+    """
 
     uid: int = 0
     bus_name: str = ""
+    pid: int = 0
+    unit: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,8 @@ class Job:
     `fruitless_exits` counts workers in a row that ended without progress. `source_set_read_only`
     names the devices that this job set read-only and has to set back. `finished`: it is proven, its
     volume is released, its source set back, and its receipt written. `ignores_window`: the administrator
-    let it run at any time, whatever its plan says.
+    let it run at any time, whatever its plan says. `removed_us`: when the finished job left the bus; it
+    stays in the store.
     """
 
     uuid: str
@@ -109,6 +115,7 @@ class Job:
     end_time_us: int = 0
     finished: bool = False
     ignores_window: bool = False
+    removed_us: int = 0
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ class SimAuthority:
 
         def known(who: Verdict) -> None:
             if who.allowed and action in self._denied:
-                done(Verdict(who.uid, allowed=False, reason="the simulator's script denies it."))
+                reason = "the simulator's script denies it."
+                done(Verdict(who.uid, allowed=False, reason=reason, pid=who.pid))
             else:
                 done(who)
 

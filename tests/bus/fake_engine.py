@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from p2vd.jobs.events import (
     Event,
@@ -41,6 +42,7 @@ from p2vd.model.plan import Plan
 from p2vd.model.portal import PortalState, PortalView, RescanReport
 from p2vd.model.rule import RuleMatch, RuleView
 from tests.bus import values
+from tests.bus.fake_records import FakeRecords
 
 _ENDED = (Stage.PROVEN, Stage.FAILED, Stage.CANCELLED)
 
@@ -107,6 +109,7 @@ class FakeEngine:
         self._rules: tuple[RuleView, ...] = values.RULES
         self.portals = FakePortals(self)
         self.passports = Passports(Store(Path(":memory:")), self.tell, self.inventory)
+        self.records = FakeRecords()
 
     def inventory(self) -> Inventory:
         return self._inventory
@@ -245,6 +248,12 @@ class FakeEngine:
         if self._ends is not None:
             self.machine_state(machine.uuid, *self._ends)
 
+    def remove(self, job_uuid: str, caller: Caller) -> None:
+        self.asked.append(["remove", job_uuid])
+        if self.job(job_uuid).stage not in _ENDED:
+            raise IllegalTransition(f"Job {job_uuid}", self.job(job_uuid).stage.value, "removal")
+        self.forget(job_uuid)
+
     def set_bandwidth(self, job_uuid: str, bytes_per_s: int) -> None:
         self.asked.append(["set_bandwidth", job_uuid, bytes_per_s])
         self.job(job_uuid)
@@ -351,6 +360,21 @@ class FakeEngine:
             self._free.clear()
         else:
             self._free.set()
+
+    def receipt(self, receipt: dict[str, Any], problem: str = "") -> None:
+        self.records.put(receipt, problem)
+
+    def fill_the_disk(self, full: bool) -> None:
+        self.records.audit.full = full
+
+    def verify_slowly(self, times: int) -> None:
+        self.records.audit.looks_left = times
+
+    def harm_the_audit(self, *findings: str) -> None:
+        self.records.audit.findings = findings
+
+    def what_was_recorded(self) -> list[list[Any]]:
+        return self.records.audit.told
 
     def what_was_asked(self) -> list[list[object]]:
         return self.asked

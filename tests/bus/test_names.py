@@ -1,6 +1,8 @@
 """Names: escaping as sd-bus does it, and one table for everything."""
 
+import shutil
 import string
+import subprocess
 from importlib import import_module
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -25,6 +27,7 @@ from p2vd.bus.names import (
 from p2vd.model.errors import P2vdError
 
 CONF = Path(__file__).parents[2] / "conf"
+POLICY_DTD = Path("/usr/share/polkit-1/policyconfig-1.dtd")
 
 
 # The first three are examples of sd_bus_path_encode(3) and of systemd's own test-bus-objects.
@@ -81,6 +84,8 @@ def test_errors_outside_the_table_arrive_as_failed() -> None:
         "p2vd.discovery.nics",
         "p2vd.jobs.store",
         "p2vd.registration.qmp",
+        "p2vd.records.audit",
+        "p2vd.records.receipts",
         "p2vd.jobs.inventory_keeper",
         "p2vd.jobs.lun_use",
         "p2vd.jobs.portal_live",
@@ -101,9 +106,30 @@ def test_polkit_knows_every_action_and_no_other() -> None:
     root = ET.parse(CONF / "polkit" / "org.p2vd1.policy").getroot()
     assert sorted(action.attrib["id"] for action in root.findall("action")) == sorted(ACTIONS)
     for action in root.findall("action"):
-        assert action.findtext("description")
-        assert action.findtext("message")
         assert action.findtext("defaults/allow_any") in ("auth_admin", "auth_admin_keep")
+
+
+LANG = "{http://www.w3.org/XML/1998/namespace}lang"
+
+
+def test_polkit_asks_in_english_and_in_chinese() -> None:
+    """In this order: polkit takes the text without a language where it has none of the user's."""
+    for action in ET.parse(CONF / "polkit" / "org.p2vd1.policy").getroot().findall("action"):
+        for tag in ("description", "message"):
+            texts = {text.get(LANG, ""): text.text or "" for text in action.findall(tag)}
+            assert list(texts) == ["", "zh_CN"], (action.attrib["id"], tag)
+            assert texts[""].isascii()
+            assert any("\u4e00" <= character <= "\u9fff" for character in texts["zh_CN"])
+
+
+@pytest.mark.skipif(
+    not (POLICY_DTD.exists() and shutil.which("xmllint")), reason="needs polkit's DTD and xmllint"
+)
+def test_polkits_own_dtd_takes_the_actions() -> None:
+    path = CONF / "polkit" / "org.p2vd1.policy"
+    argv = ["xmllint", "--noout", "--nonet", "--dtdvalid", str(POLICY_DTD), str(path)]
+    checked = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stderr
 
 
 def test_the_bus_lets_root_own_the_name_and_anyone_talk() -> None:

@@ -1,5 +1,6 @@
 """The real authority, over a private bus, against a polkit that says what a test wants."""
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -72,7 +73,7 @@ def own_uid(bus: Client) -> int:
 
 def test_polkit_is_asked_about_the_sender(bus: Client, polkit: FakePolkit) -> None:
     verdict = decide(bus, "org.p2vd1.migrate", interactive=True)
-    assert verdict == Verdict(own_uid(bus), allowed=True, reason=verdict.reason)
+    assert verdict == Verdict(own_uid(bus), allowed=True, reason=verdict.reason, pid=os.getpid())
     ((subject, action, _, flags, _),) = polkit.questions
     assert (subject[0], subject[1]["name"]) == ("system-bus-name", bus.connection.get_unique_name())
     assert (action, flags) == ("org.p2vd1.migrate", 1)

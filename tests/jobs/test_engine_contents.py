@@ -37,6 +37,7 @@ from p2vd.system.process import spawn
 from tests.fakes import FakeCommands
 from tests.jobs.fake_disks import BIOS, LONG_S, Disks
 from tests.jobs.portal_desk import no_portals
+from tests.jobs.record_desk import no_records
 from tests.jobs.values import WWID, machine_and_job, source
 
 NODE = "/dev/mapper/mpatha"
@@ -98,7 +99,9 @@ class Lab:
             spawn=spawn,
             look_for_luns=self.look_for_luns,
         )
-        self.engine = Engine(self.services, policies, no_portals(directory / "portals"))
+        self.engine = Engine(
+            self.services, policies, no_portals(directory / "portals"), no_records(directory, store)
+        )
         self.engine.subscribe(self.hear)
         policies.reload()
 

@@ -51,7 +51,7 @@ def test_a_receipt_names_both_ends_the_declaration_and_the_proof() -> None:
     assert receipt["activation"] == {"host": "san1", "at_boot": True}
     assert receipt["source_offline"] == {
         "declared": True,
-        "by": {"uid": 1000, "bus_name": ":1.42"},
+        "by": {"uid": 1000, "bus_name": ":1.42", "pid": 0, "unit": ""},
         "declared_us": 1_700_000_000_000_000,
     }
     assert receipt["proof"] == {

@@ -1,0 +1,31 @@
+"""When something begins that somebody asks for: `p2vctl audit --since`. Pure."""
+
+import argparse
+import re
+from datetime import datetime, timedelta
+
+_AGO = re.compile(r"(\d+) ?(min|h|d|w)")
+_UNITS = {"min": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def parse_since(text: str, now: datetime) -> int:
+    """Return microseconds since the epoch: of a date, a date and time, today, yesterday, or so long ago.
+
+    Times are of the zone that `now` has unless they name another. Raises argparse.ArgumentTypeError.
+    """
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    if text in ("today", "yesterday"):
+        return _us(midnight - timedelta(days=text == "yesterday"))
+    if ago := _AGO.fullmatch(text):
+        return _us(now - timedelta(**{_UNITS[ago[2]]: int(ago[1])}))
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no time: write 2026-10-01, '2026-10-01 14:00', today, yesterday, 30min, 2h, 3d, 1w"
+        ) from error
+    return _us(when if when.tzinfo else when.replace(tzinfo=now.tzinfo))
+
+
+def _us(when: datetime) -> int:
+    return int(when.timestamp() * 1_000_000)
