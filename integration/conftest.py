@@ -19,6 +19,18 @@ def pytest_report_header() -> str:
     return f"lab: {unable() or 'can run'}"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Lab tests last, those that boot a machine again first of them: the longest begin while others are left.
+
+    pytest-xdist hands tests out in this order; a long one at the end would have the other cores wait for it.
+    """
+    items.sort(key=lambda item: (bool(item.get_closest_marker("lab")), not boots(item)))
+
+
+def boots(item: pytest.Item) -> bool:
+    return "power_vm" in getattr(item, "fixturenames", ())
+
+
 @pytest.hookimpl(hookwrapper=True)  # type: ignore[untyped-decorator]  # pluggy 1.0 has no types
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, "pytest.CallInfo[None]", None]:
     """Leave each phase's report on the test, for the fixtures that clean up after it."""

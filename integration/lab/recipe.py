@@ -2,8 +2,11 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
+
+from integration.lab.machine import ROOT, SRV
 
 HERE = Path(__file__).parent
 GUEST_TREE = HERE / "guest"
@@ -55,13 +58,17 @@ def tree_key() -> str:
 
 def image_key() -> str:
     """Return the key of the bootable image: the unpacked distribution and all that is laid over it."""
-    code = [(HERE / name).read_text() for name in ("image.py", "initrd.py", "machine.py")]
-    return _digest([tree_key(), *code, *_contents(GUEST_TREE)])
+    code = [(HERE / name).read_text() for name in ("image.py", "initrd.py")]
+    return _digest([tree_key(), ROOT.size, SRV.size, *code, *_contents(GUEST_TREE)])
 
 
 def base_key() -> str:
-    """Return the key of the snapshot of the booted image."""
-    return image_key()
+    """Return the key of the snapshot of the booted image: the image, QEMU's command line, the processor.
+
+    The guest has measured how fast its clock, this processor's counter, runs.
+    """
+    processor = re.findall(r"^model name.*", Path("/proc/cpuinfo").read_text(), re.MULTILINE)[:1]
+    return _digest([image_key(), (HERE / "machine.py").read_text(), *processor])
 
 
 def san_key() -> str:

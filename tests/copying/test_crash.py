@@ -96,6 +96,9 @@ class DisturbedCommits(CopyMachine):
     disturbed_commits = True
 
 
-def test_a_write_may_fail_while_another_thread_commits(campaign_seed: int) -> None:
+@pytest.mark.campaign
+def test_a_write_may_fail_while_another_thread_commits(
+    request: pytest.FixtureRequest, campaign_seed: int
+) -> None:
     """Once it holds, CopyMachine itself disturbs commits, and test_pipeline_crash fills pools (`fills`)."""
-    run(DisturbedCommits, _HUNT, campaign_seed)
+    run(DisturbedCommits, _HUNT if request.config.option.full else _SETTINGS, campaign_seed)

@@ -3,6 +3,7 @@
 import contextlib
 import struct
 from collections.abc import Callable
+from functools import cache
 
 import pytest
 from hypothesis import given, settings
@@ -17,14 +18,21 @@ SIZE = 36 * MIB
 RECORD = 1024
 
 
+@cache
+def pieces_of(name: str) -> dict[int, bytes]:
+    """Return the longest read of a recorded disk at each offset; unpacked once, not for each example."""
+    disk, _ = recorded(name)
+    return {offset: bytes(data) for (offset, _), data in sorted(disk.known.items())}
+
+
 class Image:
     """What was read of an NTFS at 1 MiB, to be changed; zeros elsewhere. Counts the reads."""
 
     def __init__(self, name: str, start: int = MIB) -> None:
-        disk, _ = recorded(name)
-        self.pieces = {offset - start: bytearray(data) for (offset, _), data in disk.known.items()}
         # The first and last MiB of the disk are recorded for other reasons.
-        self.pieces = {offset: data for offset, data in self.pieces.items() if len(data) < MIB}
+        self.pieces = {
+            offset - start: bytearray(data) for offset, data in pieces_of(name).items() if len(data) < MIB
+        }
         self.reads = 0
 
     def read(self, offset: int, length: int) -> bytes:
@@ -141,9 +149,7 @@ def test_damage_anywhere_ends_in_an_answer_or_in_unclear(data: st.DataObject) ->
 @given(st.data())
 def test_a_damaged_label_gives_a_name_or_none(data: st.DataObject) -> None:
     image = Image("whole-pv", start=0)
-    disk, _ = recorded("whole-pv")
-    (head,) = [piece for (offset, _), piece in disk.known.items() if offset == 0 and len(piece) == MIB]
-    image.pieces = {0: bytearray(head[: 16 << 10])}
+    image.pieces = {0: bytearray(pieces_of("whole-pv")[0][: 16 << 10])}
     for _ in range(data.draw(st.integers(0, 6))):
         # The label, its header and the metadata area's header.
         at = data.draw(st.one_of(st.integers(512, 700), st.integers(4096, 4200)))
