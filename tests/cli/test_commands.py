@@ -1,6 +1,7 @@
 """p2vctl against the face on a private bus."""
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from p2vd.cli.main import main
 from tests.bus import values
-from tests.bus.harness import Face
+from tests.bus.harness import PATIENCE_S, Face
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -21,6 +22,14 @@ def p2vctl(bus_address: str, face: Face, capsys: pytest.CaptureFixture[str]) -> 
         return status, captured.out, captured.err
 
     return run
+
+
+def shown(p2vctl: Run, *arguments: str, text: str) -> str:
+    """The output once `text` is in it: what the face is told reaches the bus a moment later."""
+    deadline_s = time.monotonic() + PATIENCE_S
+    while text not in (out := p2vctl(*arguments)[1]):
+        assert time.monotonic() < deadline_s, out
+    return out
 
 
 def test_sources_are_a_table_with_reasons_below(p2vctl: Run) -> None:
@@ -109,9 +118,8 @@ def test_jobs_are_listed_with_their_errors(p2vctl: Run, face: Face) -> None:
     assert p2vctl("jobs")[1] == "There are no jobs.\n"
     p2vctl("migrate", values.PLAN_ID)
     face.tell("stage", values.JOB_UUID, "failed", "The array said no.")
-    _, out, _ = p2vctl("jobs")
+    out = shown(p2vctl, "jobs", text="7c9e6679: The array said no.")
     assert "/dev/vg_san/erp1-disk0" in out
-    assert "7c9e6679: The array said no." in out
 
 
 def test_show_finds_jobs_machines_and_sources(p2vctl: Run, face: Face) -> None:
@@ -301,20 +309,19 @@ def test_jobs_that_wait_stand_in_the_order_of_the_queue_and_say_what_for(p2vctl:
     reason = "4 jobs work already (max_jobs = 4)."
     face.tell("make_wait", uuids[0], 2, reason)
     face.tell("make_wait", uuids[2], 1, reason)
-    status, out, _ = p2vctl("jobs")
-    assert status == 0
-    lines = out.splitlines()
+    lines = shown(p2vctl, "jobs", text=f"2 jobs wait: {reason}").splitlines()
     assert [line[:8] for line in lines[1:4]] == ["2c9e6679", "3c9e6679", "1c9e6679"]
     assert "held: slot (number 1)" in lines[2]
     assert lines[-2:] == [f"2 jobs wait: {reason}", "  3c9e6679, 1c9e6679"]
     face.tell("make_wait", uuids[0], 2, "The array iqn.a has 1 at work already (limits.per_array = 1).")
-    assert f"3c9e6679: {reason}" in p2vctl("jobs")[1]
+    shown(p2vctl, "jobs", text=f"3c9e6679: {reason}")
     assert json.loads(p2vctl("show", uuids[2], "--json")[1])["QueuePlace"] == 1
 
 
 def test_resume_says_what_a_job_still_waits_for_and_may_ignore_its_window(p2vctl: Run, face: Face) -> None:
     p2vctl("migrate", values.PLAN_ID)
     face.tell("make_wait", values.JOB_UUID, 0, "Its window opens on Sat 2026-11-28 22:00 UTC.")
+    shown(p2vctl, "jobs", text="Its window opens")
     _, out, _ = p2vctl("resume", "7c9")
     assert out.startswith(
         "Job 7c9e6679 is no longer paused, but waits. Its window opens on Sat 2026-11-28 22:00 UTC. Watch it:"

@@ -9,7 +9,7 @@ from p2vd.cli.main import main
 from p2vd.config import Config, show
 from tests.bus import values
 from tests.bus.harness import Face
-from tests.cli.test_commands import Run, p2vctl
+from tests.cli.test_commands import Run, p2vctl, shown
 from tests.policy.test_parse import FULL, SHORT
 
 __all__ = ["p2vctl"]
@@ -47,7 +47,7 @@ def test_the_rules_as_json(p2vctl: Run) -> None:
 def test_errors_since_are_told_below_the_rules_of_before(p2vctl: Run, face: Face) -> None:
     face.tell("break_policies", f"{FILE}:3: rule.colour: there is no such key")
     for command in (["show"], ["explain", "mpatha"]):
-        _, out, _ = p2vctl("policy", *command)
+        out = shown(p2vctl, "policy", *command, text="! ")
         assert out.splitlines()[-2:] == [
             "The files have errors since; the rules above were read before:",
             f"! {FILE}:3: rule.colour: there is no such key",
