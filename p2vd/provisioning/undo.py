@@ -3,6 +3,10 @@
 A thin volume's shares the pool's space; a thick one's is made as large as the volume with all that a
 snapshot needs beside, so that it never overflows. It carries `p2vd.undo=JOB` and not `p2vd.job=JOB`: the
 volume itself stays the only one with that. Whoever finds an undo point finds something unfinished.
+
+Seen on LVM 2.03.16: a merge keeps the volume's UUID, tags and autoactivation. A thin one is made at once
+while both are inactive. A thick one is made while the volume is active and not open, and lvconvert waits
+for its end; of an inactive volume it is put off to the next activation, with exit status 0.
 """
 
 import logging
@@ -70,17 +74,13 @@ class UndoPoints:
         undo = self.find(vg, job_uuid)
         if undo is None:
             return lv
-        # LVM puts off the merge of a volume that is active to its next activation.
+        # At rest: that fails while somebody has one of them open, and LVM would put the merge off.
         for each in (undo, lv):
-            deactivate = [
-                "lvchange",
-                *vg.device_arguments(),
-                "--yes",
-                "--activate",
-                "n",
-                f"{vg.name}/{each.name}",
-            ]
-            vg = self._volumes.run(deactivate, lv, vg, job_uuid, "undo-rest", on_late)
+            path = f"{vg.name}/{each.name}"
+            rest = ["lvchange", *vg.device_arguments(), "--yes", "--activate", "n", path]
+            vg = self._volumes.run(rest, lv, vg, job_uuid, "undo-rest", on_late)
+        if not lv.pool:
+            lv = self._volumes.activate(lv, vg, job_uuid, on_late)
         argv = ["lvconvert", *vg.device_arguments(), "--yes", "--merge", f"{vg.name}/{undo.name}"]
         fresh = self._volumes.run(argv, lv, vg, job_uuid, "undo-merge", on_late)
         back = fresh.lv(lv.uuid)

@@ -68,7 +68,7 @@ class Storage:
             self.lv = replace(self.lv, active=active)
 
     def lvconvert(self, argv: tuple[str, ...]) -> None:
-        assert not self.lv.active, "LVM would put the merge off"
+        assert self.lv.active is not bool(self.lv.pool), "LVM would put the merge off"
         self.contents["lv-uuid"] = self.contents.pop("undo-uuid")
         self.undo = None
 
@@ -155,7 +155,8 @@ def test_a_conversion_that_fails_leaves_what_was_copied(daemon: Daemon, storage:
 
 
 CHANGES_OF_A_GOOD_RUN = 3
-CHANGES_OF_A_FAILED_RUN = 6
+CHANGES_OF_A_FAILED_RUN = 7
+"""Of a thick volume, which is active again before it is merged; a thin one takes one less."""
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

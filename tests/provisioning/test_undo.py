@@ -82,17 +82,39 @@ def test_where_there_is_none_nothing_is_done(act: Callable[..., object]) -> None
     assert not commands.calls
 
 
-def test_a_merge_is_made_at_rest_and_the_volume_is_active_afterwards() -> None:
-    commands = FakeCommands().on("lvchange").on("lvconvert")
-    resting = vg(replace(THIN, active=False), replace(UNDO, active=False))
-    undo = points(commands, resting, resting, vg(replace(THIN, active=False)), vg(THIN))
-    assert undo.merge(THIN, vg(THIN, UNDO), JOB) == THIN
-    assert [(argv[0], argv[-1]) for argv in commands.changes] == [
-        ("lvchange", "san/web1_p2vd_undo"),
-        ("lvchange", "san/web1"),
-        ("lvconvert", "san/web1_p2vd_undo"),
-        ("lvchange", "san"),
-    ]
+@pytest.mark.parametrize(
+    ("before", "last"),
+    [
+        pytest.param(THIN, [("lvconvert", "san/web1_p2vd_undo"), ("lvchange", "san")], id="thin, at rest"),
+        pytest.param(LV, [("lvchange", "san"), ("lvconvert", "san/web1_p2vd_undo")], id="thick, active"),
+    ],
+)
+def test_a_merge_is_made_where_lvm_does_not_put_it_off(before: Lv, last: list[tuple[str, str]]) -> None:
+    """Seen: of a thick volume that is inactive, LVM puts the merge off with exit status 0."""
+    commands = FakeCommands()
+    active = [True]
+
+    def change(argv: tuple[str, ...]) -> str:
+        active[0] = argv[argv.index("--activate") + 1] == "y"
+        return ""
+
+    def merge(argv: tuple[str, ...]) -> str:
+        assert active[0] is not bool(before.pool)
+        merged.append(True)
+        return ""
+
+    def refresh(uuid: str) -> Vg:
+        lv = replace(before, active=active[0])
+        return vg(lv) if merged else vg(lv, UNDO)
+
+    merged: list[bool] = []
+    commands.on("lvchange", change).on("lvconvert", merge)
+    back = UndoPoints(Volumes(commands, refresh)).merge(before, vg(before, UNDO), JOB)
+    assert back == before
+    told = [(argv[0], argv[-1]) for argv in commands.changes]
+    assert told[:2] == [("lvchange", "san/web1_p2vd_undo"), ("lvchange", "san/web1")]
+    assert [one for one in told[2:] if one != ("lvchange", "san")] == [("lvconvert", "san/web1_p2vd_undo")]
+    assert told[2:4] == last
 
 
 def test_a_volume_that_is_open_is_not_merged() -> None:
