@@ -14,6 +14,7 @@ from p2vd.bus.names import (
     ERROR_PREFIX,
     JOB,
     MANAGER,
+    PASSPORT,
     ROOT,
     object_path,
 )
@@ -119,13 +120,14 @@ def test_only_what_reads_says_that_it_does() -> None:
         if each.reads
     }
     assert reads == {
-        "org.p2vd1.Manager.GetPolicy",
-        "org.p2vd1.Manager.GetPolicyMatches",
-        "org.p2vd1.Manager.GuessMachine",
-        "org.p2vd1.Passport.GetRecord",
-        f"{MANAGER}.{member}"
-        for member in ("Rescan", "Doctor", "GetAudit", "VerifyAudit", "FindReceipts", "GetReceipt")
-    } | {f"{JOB}.GetReceipt"}
+        *(
+            f"{MANAGER}.{member}"
+            for member in ("Rescan", "Doctor", "GetAudit", "VerifyAudit", "FindReceipts", "GetReceipt")
+        ),
+        *(f"{MANAGER}.{member}" for member in ("GetPolicy", "GetPolicyMatches", "GuessMachine")),
+        f"{JOB}.GetReceipt",
+        f"{PASSPORT}.GetRecord",
+    }
 
 
 def test_the_audit_is_read_page_by_page(client: Client, face: Face) -> None:
