@@ -17,7 +17,7 @@ from p2vd.model.plan import Cutover, DiskPlan, Plan
 from p2vd.planning.disk import POLICY_TEXT, Draft, Overrides, Parts, disk_plan, draft
 from p2vd.planning.domain import PlannedDomain, options_of, plan_domain
 from p2vd.planning.members import members
-from p2vd.planning.steps import define_step
+from p2vd.planning.steps import machine_steps
 from p2vd.planning.targets import Place, reserve
 from p2vd.policy.model import PolicySet
 from p2vd.policy.names import default_machine_name
@@ -172,7 +172,7 @@ def _plan(
         passport=request.passport.name if request.passport else request.record,
         steps=(
             *(step for disk in disks for step in disk.steps),
-            define_step(planned.options, planned.definition, cutover),
+            *machine_steps(planned.options, planned.definition, cutover),
         ),
         warnings=tuple(dict.fromkeys(warnings)),
         domain_choices=choices,

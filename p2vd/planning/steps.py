@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from p2vd.domain.definition import Definition
 from p2vd.model.copying import Verify
 from p2vd.model.disk import Source, Transport
+from p2vd.model.domain import Conversion
 from p2vd.model.plan import CopyOptions, Cutover, DomainOptions, Firmware, Provisioning
 from p2vd.model.size import format_size
 from p2vd.planning.targets import Choice
@@ -39,13 +40,22 @@ def disk_steps(source: Source, choice: Choice, copy: CopyOptions) -> list[str]:
     ]
 
 
-def define_step(domain: DomainOptions, definition: Definition, cutover: Cutover) -> str:
-    """Return what is done when all disks of a machine are proven."""
-    machine_name, disks = definition.name, len(definition.disks)
+def machine_steps(domain: DomainOptions, definition: Definition, cutover: Cutover) -> list[str]:
+    """Return what is done when all disks of a machine are proven, in order."""
+    told = f"When told to (p2vctl cutover {definition.name}), " if cutover is Cutover.MANUAL else ""
+    steps = [told + _define(domain, definition)]
+    if domain.conversion is Conversion.VIRT_V2V:
+        convert = "convert the guest by virt-v2v-in-place, after an undo point of each volume."
+        steps.insert(0, told + convert)
+    return [step[0].upper() + step[1:] for step in steps]
+
+
+def _define(domain: DomainOptions, definition: Definition) -> str:
+    disks = len(definition.disks)
     sectors = f", in sectors of {domain.logical_block_size} bytes" if domain.logical_block_size else ""
-    when = f"When told to (p2vctl cutover {machine_name}), define" if cutover is Cutover.MANUAL else "Define"
+    where = f"for {domain.uri} by files in {domain.directory}" if domain.directory else f"at {domain.uri}"
     return (
-        f"{when} the virtual machine {machine_name} at {domain.uri}: {format_size(domain.memory_bytes)} of "
+        f"define the virtual machine {definition.name} {where}: {format_size(domain.memory_bytes)} of "
         f"memory, {domain.vcpus} CPUs, {domain.firmware.value}, "
         f"{'its disk' if disks == 1 else f'its {disks} disks'} on {domain.bus.value}{sectors}, "
         f"{_nics(definition)}."

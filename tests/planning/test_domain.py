@@ -83,3 +83,17 @@ def test_where_the_disk_does_not_tell_the_passport_does(
 def test_a_disk_that_was_not_examined_boots_as_its_machine_did() -> None:
     (rule,) = make_policies(THIN).rules
     assert firmware(SOURCE, rule, PASSPORT) is Firmware.UEFI
+
+
+def test_a_conversion_is_a_step_and_so_are_files() -> None:
+    converted = THIN + '[rule.domain]\nconversion = "virt-v2v-in-place"\n'
+    manual = converted.replace("[rule.match]", 'cutover = "manual"\n[rule.match]')
+    steps = make_plan(REQUEST, make_inventory(), make_policies(manual)).steps
+    assert steps[4] == (
+        "When told to (p2vctl cutover web1), convert the guest by virt-v2v-in-place, after an undo point of "
+        "each volume."
+    )
+    assert steps[5].startswith("When told to (p2vctl cutover web1), define the virtual machine web1 at qemu")
+    files = THIN + '[rule.domain]\nhypervisor = "xl"\ndirectory = "/srv/xl"\n'
+    last = make_plan(REQUEST, make_inventory(), make_policies(files)).steps[-1]
+    assert last.startswith("Define the virtual machine web1 for xl by files in /srv/xl: ")
