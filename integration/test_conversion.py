@@ -57,9 +57,8 @@ FIELDS = "lv_name,lv_uuid,lv_tags,lv_autoactivation,lv_skip_activation,lv_active
 
 
 def volumes(vm: Vm, vg: str) -> list[Properties]:
-    report = json.loads(vm.out(f"lvs --reportformat json -o {FIELDS} --select 'lv_tags=~p2vd' {vg}"))
-    found: list[Properties] = report["report"][0]["lv"]
-    return found
+    report = json.loads(vm.out(f"lvs --reportformat json -o {FIELDS} {vg}"))
+    return [lv for lv in report["report"][0]["lv"] if "p2vd" in lv["lv_tags"]]
 
 
 def digest(vm: Vm, device: str) -> str:
