@@ -15,7 +15,8 @@ from integration.host import Host, Properties
 from integration.lab.vm import Vm
 from p2vd.model.plan import DiskBus, Firmware
 
-pytestmark = pytest.mark.lab
+# A campaign: emulation within emulation takes a quarter of an hour a test.
+pytestmark = [pytest.mark.lab, pytest.mark.campaign]
 
 RULE = """
 [[rule]]
