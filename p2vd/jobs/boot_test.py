@@ -6,9 +6,10 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from p2vd.domain.disks import disk_serial
+from p2vd.domain.definition import Definition
 from p2vd.jobs.activation import active_targets
 from p2vd.jobs.control import MustWait
+from p2vd.jobs.definition import definition_of, devnode
 from p2vd.jobs.services import Services
 from p2vd.jobs.takers import taker
 from p2vd.jobs.targets import JobTarget, find_target
@@ -21,8 +22,8 @@ from p2vd.model.boot_test import (
     BootTest,
 )
 from p2vd.model.errors import IllegalTransition, InvalidArgument, P2vdError
-from p2vd.model.job import Job, Machine, MachineState
-from p2vd.model.plan import DomainOptions, VirtType
+from p2vd.model.job import Machine, MachineState
+from p2vd.model.plan import VirtType
 from p2vd.model.size import MIB, format_size
 from p2vd.registration.errors import BootTestCannotRun, BootTestEnded, BootTestInterrupted, MachineRuns
 from p2vd.system.clock import now_us
@@ -34,6 +35,7 @@ MAX_TIMEOUT_S = 3600
 _MIN_MEMORY_BYTES = 16 * MIB
 _TESTABLE = (MachineState.READY, MachineState.REGISTERED, MachineState.ACCEPTED)
 _STOP_S = 8.0
+_SECTOR_BYTES = 512
 
 
 @dataclass(frozen=True)
@@ -154,9 +156,8 @@ class BootTests:
         slept = [(job, target) for job in jobs if not (target := find_target(services, job)).lv.active]
         targets = active_targets(services, machine)
         try:
-            request = BootRequest(
-                _as_defined(machine, options, jobs, targets, wish), wish.expect, wish.timeout_s
-            )
+            definition = definition_of(services, machine, targets)
+            request = BootRequest(_as_defined(definition, targets, wish), wish.expect, wish.timeout_s)
             return services.boot_tester.run(request, stop)
         finally:
             for job, target in slept:  # as they were found
@@ -211,38 +212,31 @@ class BootTests:
         return str(fresh.replace(path))
 
 
-def _as_defined(
-    machine: Machine,
-    options: DomainOptions,
-    jobs: tuple[Job, ...],
-    targets: tuple[JobTarget, ...],
-    wish: Wish,
-) -> BootMachine:
-    """Return the machine to start: as its domain is defined, with the memory that was asked for.
+def _as_defined(definition: Definition, targets: tuple[JobTarget, ...], wish: Wish) -> BootMachine:
+    """Return the machine to start: as it is defined, with the memory that was asked for.
 
-    Raises InvalidArgument where that is more than the domain has.
+    Raises InvalidArgument where that is more than the definition has.
     """
-    if wish.memory_bytes > options.memory_bytes:
+    if wish.memory_bytes > definition.memory_bytes:
         raise InvalidArgument(
-            "option memory", f"the machine is defined with {format_size(options.memory_bytes)}, no more."
+            "option memory", f"the machine is defined with {format_size(definition.memory_bytes)}, no more."
         )
+    by_devnode = {devnode(target): target for target in targets}
+    # In the order of the definition, which need not be that of the jobs.
+    shown = [(disk, by_devnode[disk.devnode]) for disk in definition.disks]
     return BootMachine(
-        uuid=machine.uuid,
-        name=machine.name,
-        memory_bytes=wish.memory_bytes or options.memory_bytes,
-        vcpus=options.vcpus,
-        firmware=options.firmware,
-        bus=options.bus,
+        uuid=definition.uuid,
+        name=definition.name,
+        memory_bytes=wish.memory_bytes or definition.memory_bytes,
+        vcpus=definition.topology.count,
+        firmware=definition.firmware,
+        bus=definition.disks[0].bus,
         disks=tuple(
-            BootDisk(
-                target.devnode,
-                target.dm_name,
-                disk_serial(job.plan.source.wwid or job.plan.source.id),
-                job.plan.source.sector_size or options.logical_block_size or 512,
-            )
-            for job, target in zip(jobs, targets, strict=True)
+            BootDisk(target.devnode, target.dm_name, disk.serial, disk.sector_size or _SECTOR_BYTES)
+            for disk, target in shown
         ),
-        kvm=options.virt_type is VirtType.KVM,
+        kvm=definition.virt_type is VirtType.KVM,
+        machine_type=definition.machine_type,
     )
 
 

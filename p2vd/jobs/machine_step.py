@@ -7,13 +7,12 @@ import logging
 import threading
 from dataclasses import replace
 
-from p2vd.domain.define import define
-from p2vd.domain.definition import DomainDisk
 from p2vd.domain.libvirt_xml import libvirt_xml
 from p2vd.jobs.accept_step import remove_sources
 from p2vd.jobs.activation import make_startable
 from p2vd.jobs.control import MustWait, TryAgain
 from p2vd.jobs.conversion import GuestConversion
+from p2vd.jobs.definition import definition_of
 from p2vd.jobs.inventory_keeper import ScanFailed
 from p2vd.jobs.services import Services
 from p2vd.jobs.takers import Taker, hand_over, taker
@@ -21,7 +20,7 @@ from p2vd.jobs.targets import find_target
 from p2vd.jobs.transitions import MachineEvent
 from p2vd.model.domain import Conversion
 from p2vd.model.errors import P2vdError
-from p2vd.model.job import Job, JobError, Machine, MachineState, Stage
+from p2vd.model.job import JobError, Machine, MachineState, Stage
 from p2vd.model.plan import Cutover
 from p2vd.registration.conversion import Converter
 from p2vd.registration.errors import LibvirtUnreachable
@@ -91,24 +90,13 @@ def _register(services: Services, uuid: str, stop: threading.Event) -> None:
 
 def _define(services: Services, machine: Machine, stop: threading.Event) -> None:
     plan = services.store.plan(machine.plan_id)
-    disks = tuple(_disk(services, job) for job in services.board.machine_jobs(machine))
-    definition = define(machine.name, machine.uuid, machine.hardware, disks, plan.domain)
+    targets = [find_target(services, job) for job in services.board.machine_jobs(machine)]
+    definition = definition_of(services, machine, targets)
     if plan.domain.conversion is Conversion.VIRT_V2V:
         converter = Converter(services.commands)
         # Whoever takes the machine, the converter reads where its disks are as libvirt writes it.
         GuestConversion(services, machine, converter, stop).convert(libvirt_xml(definition))
     hand_over(services, definition, plan.domain)
-
-
-def _disk(services: Services, job: Job) -> DomainDisk:
-    target, source = find_target(services, job), job.plan.source
-    return DomainDisk(
-        devnode=f"/dev/{target.vg.name}/{target.lv.name}",
-        serial=source.wwid or source.id,
-        thin=bool(target.lv.pool),
-        sector_size=source.sector_size,
-        size_bytes=job.plan.target.size_bytes,
-    )
 
 
 def _start(services: Services, machine: Machine) -> JobError | None:

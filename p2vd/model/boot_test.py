@@ -3,6 +3,7 @@
 import enum
 from dataclasses import dataclass
 
+from p2vd.model.domain import MachineType
 from p2vd.model.plan import DiskBus, Firmware
 
 
@@ -50,6 +51,7 @@ class BootMachine:
     bus: DiskBus
     disks: tuple[BootDisk, ...]
     kvm: bool = True
+    machine_type: MachineType = MachineType.Q35
 
 
 @dataclass(frozen=True)

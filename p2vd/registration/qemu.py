@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from p2vd.model.boot_test import BootDisk, BootMachine
+from p2vd.model.domain import MachineType
 from p2vd.model.plan import DiskBus, Firmware
 from p2vd.registration.uefi import UefiFirmware
 
@@ -15,6 +16,8 @@ SCREEN = "screen.ppm"
 
 _MIB = 1 << 20
 _AHCI_PORTS = 6
+_IDE_DISKS = 4
+_MANY = (DiskBus.VIRTIO, DiskBus.SCSI, DiskBus.SATA)
 # SeaBIOS's own log, on which it says that it found nothing to boot (its src/output.c, port 0x402).
 _SEABIOS_PORT = "0x402"
 
@@ -37,7 +40,8 @@ def command(machine: BootMachine, means: Means, directory: str) -> list[str]:
     words = [PROGRAM, "-name", "guest=p2vd-boot-test", "-uuid", machine.uuid]
     words += ["-S", "-nodefaults", "-no-user-config", "-display", "none", "-nic", "none"]
     words += ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]
-    words += ["-machine", "q35", "-accel", "kvm" if means.kvm else "tcg,tb-size=256"]
+    chipset = "pc" if machine.machine_type is MachineType.PC else "q35"
+    words += ["-machine", chipset, "-accel", "kvm" if means.kvm else "tcg,tb-size=256"]
     words += ["-cpu", "host" if means.kvm else "max", "-smp", str(max(1, min(machine.vcpus, means.cpus)))]
     words += ["-m", f"{machine.memory_bytes // _MIB}M", "-rtc", "base=utc"]
     # A guest that switches itself off stays to be looked at.
@@ -70,24 +74,30 @@ def _disks(machine: BootMachine) -> list[str]:
     if machine.bus is DiskBus.SCSI:
         words += ["-device", "virtio-scsi-pci,id=scsi"]
     if machine.bus is DiskBus.SATA:
-        # The machine's own controller has six ports; more disks get controllers of their own.
-        for number in range(1, -(-len(machine.disks) // _AHCI_PORTS)):
+        # The own controller of a q35 has six ports; more disks get controllers of their own.
+        own = 0 if machine.machine_type is MachineType.PC else 1
+        for number in range(own, -(-len(machine.disks) // _AHCI_PORTS)):
             words += ["-device", f"ich9-ahci,id=ahci{number}"]
-    for index, disk in enumerate(machine.disks):
+    shown = machine.disks if machine.bus in _MANY else machine.disks[:_IDE_DISKS]
+    for index, disk in enumerate(shown):
         file = f"file={_value(disk.devnode)},format=raw,snapshot=on,cache=none"
         words += ["-drive", f"if=none,id=disk{index},{file}"]
-        words += ["-device", _device(machine.bus, disk, index)]
+        words += ["-device", _device(machine, disk, index)]
     return words
 
 
-def _device(bus: DiskBus, disk: BootDisk, index: int) -> str:
-    if bus is DiskBus.VIRTIO:
+def _device(machine: BootMachine, disk: BootDisk, index: int) -> str:
+    if machine.bus is DiskBus.VIRTIO:
         driver = "virtio-blk-pci"
-    elif bus is DiskBus.SCSI:
+    elif machine.bus is DiskBus.SCSI:
         driver = f"scsi-hd,bus=scsi.0,scsi-id={index}"
-    else:
+    elif machine.bus is DiskBus.SATA:
         controller, port = divmod(index, _AHCI_PORTS)
-        driver = f"ide-hd,bus={f'ahci{controller}' if controller else 'ide'}.{port}"
+        own = controller == 0 and machine.machine_type is not MachineType.PC
+        driver = f"ide-hd,bus={'ide' if own else f'ahci{controller}'}.{port}"
+    else:  # IDE, and what Xen's firmware shows of its disks
+        channel, unit = divmod(index, 2)
+        driver = f"ide-hd,bus=ide.{channel},unit={unit}"
     sectors = f"logical_block_size={disk.sector_size},physical_block_size={max(disk.sector_size, 512)}"
     return f"{driver},drive=disk{index},serial={_value(disk.serial)},{sectors},bootindex={index + 1}"
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from queue import Queue
+from typing import Any
 
 import pytest
 
@@ -12,11 +13,14 @@ from p2vd.jobs.boot_test import BootTests
 from p2vd.jobs.events import Event, MachineChanged
 from p2vd.jobs.store import Store
 from p2vd.model.boot_test import BootReport, BootRequest, BootState, BootTest, Sign
+from p2vd.model.domain import MachineType
 from p2vd.model.errors import IllegalTransition, InvalidArgument, P2vdError
 from p2vd.model.job import MachineState
+from p2vd.model.plan import DiskBus
 from p2vd.model.size import GIB
 from p2vd.registration.errors import BootTestInterrupted, VolumeInUse
 from tests.jobs.proven_machine import JOB, MACHINE, ProvenMachine
+from tests.jobs.values import plan
 
 LONG_S = 10.0
 REPORT = BootReport(True, Sign.SERIAL, "The guest lives.", "login:", b"\x89PNG", "kvm")
@@ -90,6 +94,27 @@ def test_a_machine_is_started_as_it_is_defined(lab: Lab) -> None:
     assert disk.serial == JOB.plan.source.wwid[-20:]
     assert request.machine.memory_bytes == 2 * GIB
     assert request.machine.kvm
+
+
+@pytest.mark.parametrize(
+    ("asked", "bus", "chipset"),
+    [
+        pytest.param({"bus": DiskBus.AUTO}, DiskBus.SATA, MachineType.Q35, id="of a guest nothing is known"),
+        pytest.param(
+            {"bus": DiskBus.IDE, "machine_type": MachineType.PC}, DiskBus.IDE, MachineType.PC, id="old"
+        ),
+    ],
+)
+def test_what_the_policy_leaves_open_is_as_the_definition_has_it(
+    lab: Lab, asked: dict[str, Any], bus: DiskBus, chipset: MachineType
+) -> None:
+    lab.services.store.put_plan(replace(plan("0ther"), domain=replace(plan().domain, **asked)))
+    lab.board.change_machine(MACHINE.uuid, lambda machine: replace(machine, plan_id="0ther"))
+    lab.tester.outcomes.put(REPORT)
+    lab.tests.start(MACHINE.uuid, {})
+    lab.result()
+    (request,) = lab.tester.requests
+    assert (request.machine.bus, request.machine.machine_type) == (bus, chipset)
 
 
 def test_what_was_seen_is_kept_with_its_picture(lab: Lab, tmp_path: Path) -> None:

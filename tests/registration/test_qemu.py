@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from p2vd.model.boot_test import BootDisk, BootMachine
+from p2vd.model.domain import MachineType
 from p2vd.model.plan import DiskBus, Firmware
 from p2vd.model.size import GIB
 from p2vd.registration import uefi
@@ -52,6 +53,17 @@ def test_processors_are_no_more_than_the_host_has() -> None:
     assert words[words.index("-smp") + 1] == "2"
     assert words[words.index("-m") + 1] == "2048M"
     assert words[words.index("-accel") + 1].startswith("tcg")
+
+
+def test_an_older_chipset_has_ide_and_its_ahci_is_a_controller_of_its_own() -> None:
+    old = replace(machine(DiskBus.IDE, disks=6), machine_type=MachineType.PC)
+    words = command(old, Means(False, 1), "/run/t")
+    assert words[words.index("-machine") + 1] == "pc"
+    places = [",".join(word.split(",")[1:3]) for word in devices(words, "ide-hd")]
+    assert places == ["bus=ide.0,unit=0", "bus=ide.0,unit=1", "bus=ide.1,unit=0", "bus=ide.1,unit=1"]
+    words = command(replace(old, bus=DiskBus.SATA), Means(False, 1), "/run/t")
+    assert devices(words, "ich9-ahci") == ["ich9-ahci,id=ahci0"]
+    assert devices(words, "ide-hd")[0].startswith("ide-hd,bus=ahci0.0,")
 
 
 @pytest.mark.parametrize(
