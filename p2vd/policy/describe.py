@@ -32,6 +32,7 @@ class _Writer:
         yield self._say("", "priority", f"{self.rule.copy.priority}")
         windows = " or ".join(window_text(window) for window in self.rule.copy.windows)
         yield self._say("", "window", windows or "any time")
+        yield self._say("", "cutover", self.rule.cutover.value)
         yield from self._target()
         yield from self._source()
         yield from self._copy()
@@ -106,6 +107,8 @@ def _value(field: str, value: object) -> str:
         return _yes(value)
     if isinstance(value, enum.Enum):
         return str(value.value)
+    if value == 0 and field in ("memory_bytes", "vcpus"):
+        return "as the machine's record says"
     if field.endswith("_bytes") and isinstance(value, int):
         return format_size(value)
     if isinstance(value, tuple):

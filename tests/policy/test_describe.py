@@ -78,3 +78,9 @@ def test_one_end_of_a_size_is_enough() -> None:
     assert by_key(described(text))["match.size"] == ("from 1 GiB", False)
     text = SHORT.replace('wwid = "*"', 'size.max = "1 TiB"')
     assert by_key(described(text))["match.size"] == ("up to 1 TiB", False)
+
+
+def test_what_the_record_says_and_when_a_machine_is_registered() -> None:
+    said = by_key(described(SHORT))
+    assert said[".cutover"] == ("auto", True)
+    assert said["domain.memory"] == said["domain.vcpus"] == ("as the machine's record says", True)
