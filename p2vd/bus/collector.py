@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from p2vd.bus import views
+from p2vd.bus import views, views_work
 from p2vd.bus.names import (
     JOB,
     KIND,
@@ -215,7 +215,7 @@ class Collector:
         except NotFound:
             return self._read_machines(picture, "")
         for machine in machines:
-            picture.objects[object_path(MACHINE, machine.uuid)] = {MACHINE: views.machine(machine)}
+            picture.objects[object_path(MACHINE, machine.uuid)] = {MACHINE: views_work.machine(machine)}
         if not uuid:
             picture.complete.add(KIND[MACHINE])
         return None
@@ -259,7 +259,7 @@ class Collector:
     def _job(self, job: Job) -> views.Properties:
         activity, stalled = self._engine.activity(job.uuid), self._engine.stalled(job.uuid)
         waiting = self._engine.waiting(job.uuid)
-        return views.job(job, activity, stalled, time.time_ns() // 1000, waiting)
+        return views_work.job(job, activity, stalled, time.time_ns() // 1000, waiting)
 
 
 def _staleness(inventory: Inventory) -> Iterator[str]:

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Collection, Mapping
 
-from p2vd.bus import views
+from p2vd.bus import views, views_work
 from p2vd.bus.call import Answer, Call
 from p2vd.bus.collector import INVENTORY, WORK, Collector, Topic
 from p2vd.bus.errors import Failed, PolicyInvalid
@@ -121,7 +121,7 @@ class Methods:
                 "sources", "name at least one source (Source objects have an Id), or a record by `machine`."
             )
         plan = self._engine.plan(ids, call.options, call.caller)
-        return Answer((plan.id, views.plan_page(plan)))
+        return Answer((plan.id, views_work.plan_page(plan)))
 
     def _migrate(self, call: Call) -> Answer:
         (plan_id,) = call.arguments

@@ -8,7 +8,8 @@ from dbus.lowlevel import SignalMessage
 
 from p2vd.bus.introspection import interfaces, node_xml, standard
 from p2vd.bus.names import OBJECT_MANAGER, PROPERTIES, ROOT
-from p2vd.bus.views import COUNTERS, Properties
+from p2vd.bus.views import Properties
+from p2vd.bus.views_work import COUNTERS
 from p2vd.bus.wire import Variant, complete_types, encode, encode_properties
 
 COUNTER_INTERVAL_S = 0.5

@@ -1,27 +1,18 @@
-"""What model values look like on the bus: plain property values by name.
+"""What disks, volume groups and portals look like on the bus: plain property values by name.
 
-Types are in the interface XML; a test holds these names to it.
+Types are in the interface XML; a test holds these names to it. What p2vd does is in views_work.
 """
 
 from collections.abc import Mapping
 
-from p2vd.bus.names import JOB, MACHINE, SOURCE, object_path
 from p2vd.bus.wire import Variant
-from p2vd.model.boot_test import BootTest
 from p2vd.model.contents import Findings, Partition, Signature
-from p2vd.model.copying import Verify
 from p2vd.model.disk import ScsiPath, Source
 from p2vd.model.doctor import Finding
-from p2vd.model.job import Activity, Job, JobError, Machine, Stage
-from p2vd.model.limits import Waiting
 from p2vd.model.lvm import Lv, Pv, ThinPool, Vg
-from p2vd.model.plan import DiskPlan, Plan
 from p2vd.model.portal import PortalSession, PortalView, RescanReport
 
 Properties = dict[str, object]
-
-OPERATION = "p2v-copy"
-_SECOND_US = 1_000_000
 
 
 def source(disk: Source, policy: str, findings: Findings) -> Properties:
@@ -184,80 +175,6 @@ def _thin_pool(pool: ThinPool, reserved_bytes: int) -> dict[str, Variant]:
     }
 
 
-def machine(value: Machine) -> Properties:
-    """Properties of org.p2vd1.Machine."""
-    return {
-        "Uuid": value.uuid,
-        "Name": value.name,
-        "State": value.state.value,
-        "Jobs": tuple(object_path(JOB, uuid) for uuid in value.jobs),
-        "Plan": value.plan_id,
-        "Domain": value.domain_uuid,
-        "CutoverMode": value.cutover.value,
-        "Unmap": value.unmap,
-        "Error": _error(value.error),
-        "BootTest": _boot_test(value.boot_test),
-    }
-
-
-def _boot_test(test: BootTest | None) -> dict[str, Variant]:
-    if test is None:
-        return {}
-    return {
-        "State": Variant("s", test.state.value),
-        "Sign": Variant("s", test.sign.value),
-        "Seen": Variant("s", test.seen),
-        "Serial": Variant("s", test.serial),
-        "Screenshot": Variant("s", test.screenshot),
-        "Accelerator": Variant("s", test.accelerator),
-        "StartTime": Variant("t", test.started_us),
-        "EndTime": Variant("t", test.ended_us),
-        "Error": Variant("s", test.error),
-    }
-
-
-def job(
-    value: Job, activity: Activity, stalled: str, now_us: int, waiting: Waiting | None = None
-) -> Properties:
-    """Properties of org.p2vd1.Job at the moment `now_us`; `waiting`: what for, where it does."""
-    progress, plan = value.progress, value.plan
-    running = activity is Activity.RUNNING
-    return {
-        "Uuid": value.uuid,
-        "Operation": OPERATION,
-        "Stage": value.stage.value,
-        "FailedStage": value.failed_stage.value if value.failed_stage else "",
-        "Holds": tuple(sorted(hold.value for hold in value.holds)),
-        "Activity": activity.value,
-        "Stalled": stalled,
-        "Waiting": waiting.reason if waiting else "",
-        "QueuePlace": waiting.place if waiting else 0,
-        "Machine": object_path(MACHINE, value.machine_uuid),
-        "Source": object_path(SOURCE, plan.source.id),
-        "SourceId": plan.source.id,
-        "Disk": plan.number,
-        "Target": f"/dev/{plan.target.vg_name}/{plan.target.lv_name}",
-        "TargetUuid": value.lv_uuid,
-        "Progress": round(fraction_done(value), 4),
-        "Bytes": plan.source.size_bytes,
-        "Rate": progress.rate_bytes_per_s if running else 0,
-        "StartTime": value.start_time_us,
-        "ExpectedEndTime": _expected_end_us(value, now_us) if running else 0,
-        "EndTime": value.end_time_us,
-        "StartedByUID": value.started_by.uid,
-        "BytesCopied": progress.bytes_copied,
-        "BytesZero": progress.bytes_zero,
-        "BytesVerified": progress.bytes_verified,
-        "BytesCommitted": progress.committed_bytes,
-        "ResumedFrom": progress.resumed_from_bytes,
-        "BadBytes": progress.bad_bytes,
-        "LastCheckpoint": progress.last_checkpoint_us,
-        "Digest": value.digest,
-        "SourceStable": value.source_stable,
-        "Error": _error(value.error),
-    }
-
-
 def portal(value: PortalView) -> Properties:
     """Properties of org.p2vd1.Portal."""
     record = value.record
@@ -299,93 +216,3 @@ def _rescan_report(report: RescanReport) -> dict[str, Variant]:
         "Replaced": Variant("as", report.replaced),
         "LeftAlone": Variant("as", report.left_alone),
     }
-
-
-# What changes all the time, and is announced at most twice a second an object.
-COUNTERS = frozenset(
-    {
-        "Progress",
-        "Rate",
-        "ExpectedEndTime",
-        "BytesCopied",
-        "BytesZero",
-        "BytesVerified",
-        "BytesCommitted",
-        "BadBytes",
-        "LastCheckpoint",
-        "ThinPools",
-        "Free",
-        "FreeExtents",
-    }
-)
-
-
-def plan_page(plan: Plan) -> dict[str, Variant]:
-    """What Manager.Plan returns beside the id; what is said of a disk is the first one's, `Disks` has all."""
-    return {
-        "Id": Variant("s", plan.id),
-        "MachineName": Variant("s", plan.machine_name),
-        "Record": Variant("s", plan.passport),
-        **_disk_plan(plan.disks[0]),
-        "Disks": Variant("aa{sv}", tuple(_disk_plan(disk) for disk in plan.disks)),
-        "Hypervisor": Variant("s", plan.domain.uri),
-        "Firmware": Variant("s", plan.domain.firmware.value),
-        "Memory": Variant("t", plan.domain.memory_bytes),
-        "Cpus": Variant("u", plan.domain.vcpus),
-        "Cutover": Variant("s", plan.cutover.value),
-        "Steps": Variant("as", plan.steps),
-        "Warnings": Variant("as", plan.warnings),
-        "DomainChoices": Variant(
-            "a(sss)", tuple((one.key, one.value, one.why) for one in plan.domain_choices)
-        ),
-    }
-
-
-def _disk_plan(disk: DiskPlan) -> dict[str, Variant]:
-    return {
-        "SourceId": Variant("s", disk.source.id),
-        "SourceSize": Variant("t", disk.source.size_bytes),
-        "SourceSectorSize": Variant("u", disk.source.sector_size),
-        "Transport": Variant("s", disk.source.transport.value),
-        "VolumeGroup": Variant("s", disk.target.vg_name),
-        "VolumeGroupUuid": Variant("s", disk.target.vg_uuid),
-        "LogicalVolume": Variant("s", disk.target.lv_name),
-        "Provisioning": Variant("s", disk.target.provisioning.value),
-        "Pool": Variant("s", disk.target.pool_name),
-        "TargetSize": Variant("t", disk.target.size_bytes),
-        "WorstCaseBytes": Variant("t", disk.worst_case_bytes),
-        "Policy": Variant("s", disk.policy),
-        "PolicyFile": Variant("s", disk.policy_file),
-        "Verify": Variant("s", disk.copy.verify.value),
-        "Bandwidth": Variant("t", disk.copy.bandwidth_bytes_per_s),
-        "SourceOffline": Variant("b", disk.source_offline),
-    }
-
-
-def fraction_done(value: Job) -> float:
-    """How much of the work is done, 0 to 1; reading back is work too, and only `proven` is all of it."""
-    if value.stage is Stage.PROVEN:
-        return 1.0
-    done, total = _work_bytes(value)
-    return min(done / total, 0.9999) if total else 0.0
-
-
-def _work_bytes(value: Job) -> tuple[int, int]:
-    size = value.plan.source.size_bytes
-    done = min(value.progress.bytes_copied + value.progress.bytes_zero, size)
-    if value.plan.copy.verify is Verify.NONE:
-        return done, size
-    return done + min(value.progress.bytes_verified, size), 2 * size
-
-
-def _expected_end_us(value: Job, now_us: int) -> int:
-    done, total = _work_bytes(value)
-    rate = value.progress.rate_bytes_per_s
-    if rate <= 0 or value.stage not in (Stage.COPYING, Stage.VERIFYING):
-        return 0
-    end_us = now_us + (total - done) * _SECOND_US // rate
-    return end_us - end_us % _SECOND_US
-
-
-def _error(error: JobError | None) -> tuple[str, str]:
-    return (error.name, error.message) if error else ("", "")

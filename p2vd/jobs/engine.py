@@ -14,7 +14,6 @@ from p2vd.jobs.checkup import Checkup
 from p2vd.jobs.crew import Crew
 from p2vd.jobs.departures import Departures
 from p2vd.jobs.events import Event, InventoryChanged, PolicyErrorsChanged
-from p2vd.jobs.host_maps import maps_in_use, target_maps
 from p2vd.jobs.machine_desk import MachineDesk
 from p2vd.jobs.passports import Passports
 from p2vd.jobs.planner import Planner
@@ -23,6 +22,7 @@ from p2vd.jobs.portals import Portals
 from p2vd.jobs.records import Records
 from p2vd.jobs.scheduler import Scheduler
 from p2vd.jobs.services import Services
+from p2vd.jobs.source_care import SourceCare
 from p2vd.jobs.transitions import TERMINAL, JobEvent
 from p2vd.jobs.windows import WindowKeeper
 from p2vd.model.contents import Findings
@@ -70,7 +70,7 @@ class Engine:
         # In this order: a job that comes outside its window never takes a place.
         self._board.subscribe(self._windows.hear)
         self._board.subscribe(self._scheduler.hear)
-        self._overlooked = False
+        self._care = SourceCare(services, self._planner, self._lock)
         self._checkup = Checkup(services.host.host_facts)
         self._boot_tests = BootTests(services)
         self._departures = Departures(services.board, services.config.keep_finished_days)
@@ -225,42 +225,13 @@ class Engine:
         return errors
 
     def inventory_changed(self, inventory: Inventory, changed: Difference | None = None) -> None:
-        """Put every source that a policy matches into quarantine, look at it, and tell the subscribers.
-
-        Where `changed` says so, of the changed sources only. Of a stale inventory nothing but the news
-        follows: it does not say who uses what now. All sources get their turn with the next current one.
-        """
-        if inventory.stale_since_us:
-            self._overlooked = True
-        else:
-            self._act_on(inventory, None if self._overlooked else changed)
-            self._overlooked = False
+        """Take care of what was seen, and tell the subscribers. `changed`: nothing else has."""
+        self._care.inventory_changed(inventory, changed)
         self._board.publish(InventoryChanged(changed))
-
-    def _act_on(self, inventory: Inventory, changed: Difference | None) -> None:
-        self._keep_unknown(inventory)
-        sources = [s for s in inventory.sources if changed is None or s.id in changed.sources]
-        matched = [source for source in sources if self._planner.may_touch(source)]
-        self._services.quarantine.add_sources(matched)
-        with self._lock:  # no job shall begin in between: its source is its own
-            held = self._planner.held_sources()
-            wanted = [source for source in matched if source.id not in held]
-            self._services.contents.want(wanted, held, None if changed is None else changed.sources)
 
     def contents_changed(self, source_ids: frozenset[str]) -> None:
         """Tell the subscribers that more is known of what is on these sources."""
         self._board.publish(InventoryChanged(Difference(sources=source_ids)))
-
-    def _keep_unknown(self, inventory: Inventory) -> None:
-        quarantine = self._services.quarantine
-        if self._services.config.quarantine is not QuarantineMode.UNKNOWN:
-            quarantine.release_unknown()
-            return
-        own = target_maps(inventory, self._policies.current())
-        # What the host uses is its own only as long as nothing can have been taken hold of by mistake.
-        if not quarantine.keeps_unknown():
-            own |= maps_in_use(inventory)
-        quarantine.quarantine_unknown(own)
 
     def plan(self, source_ids: Sequence[str], options: Mapping[str, object], caller: Caller) -> Plan:
         """Return what would be done, and keep it. Raises InvalidArgument, NotFound, Refused."""

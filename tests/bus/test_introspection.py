@@ -6,7 +6,7 @@ from importlib.resources import files
 import pytest
 from dbus.lowlevel import SignalMessage
 
-from p2vd.bus import views
+from p2vd.bus import views, views_work
 from p2vd.bus.collector import Collector
 from p2vd.bus.fabric import fabric
 from p2vd.bus.introspection import interfaces
@@ -43,8 +43,8 @@ VIEWS: dict[str, views.Properties] = {
     MANAGER: dict(COLLECTOR.picture([(MANAGER, "")]).objects[ROOT][MANAGER]),
     SOURCE: views.source(values.SOURCE, "lab", Findings()),
     VOLUME_GROUP: views.volume_group(values.VG, {"pool0": 1}, ""),
-    MACHINE: views.machine(values.machine()),
-    JOB: views.job(values.job(), Activity.RUNNING, "", 0),
+    MACHINE: views_work.machine(values.machine()),
+    JOB: views_work.job(values.job(), Activity.RUNNING, "", 0),
     PORTAL: views.portal(values.PORTAL),
     PASSPORT: passport(values.PASSPORT),
 }
@@ -81,7 +81,7 @@ def test_every_method_takes_options_last_and_names_a_known_action() -> None:
 @pytest.mark.parametrize(
     ("interface", "dictionary"),
     [
-        (MANAGER, views.plan_page(values.PLAN)),
+        (MANAGER, views_work.plan_page(values.PLAN)),
         (SOURCE, views.scsi_path(values.SOURCE.paths[0])),
         (VOLUME_GROUP, GROUP["ThinPools"][0]),  # type: ignore[index]  # a tuple
         (VOLUME_GROUP, GROUP["Devices"][0]),  # type: ignore[index]  # a tuple
@@ -113,6 +113,6 @@ def test_every_member_beyond_the_plain_ones_is_described() -> None:
 
 def test_failure_of_a_job_is_name_and_sentence() -> None:
     machine = values.machine()
-    assert views.machine(machine)["Error"] == ("", "")
+    assert views_work.machine(machine)["Error"] == ("", "")
     failed = type(machine)(machine.uuid, machine.name, error=JobError("X", "y"))
-    assert views.machine(failed)["Error"] == ("X", "y")
+    assert views_work.machine(failed)["Error"] == ("X", "y")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from p2vd.bus import views
+from p2vd.bus import views_work
 from p2vd.bus.names import JOB, object_path
 from p2vd.bus.tree import ObjectTree
 from p2vd.model.copying import Progress
@@ -38,7 +38,7 @@ class World:
 
     def put(self, copied: int, *holds: Hold) -> None:
         job = replace(values.job(), progress=Progress(bytes_copied=copied), holds=frozenset(holds))
-        properties = views.job(job, Activity.RUNNING, "", 0)
+        properties = views_work.job(job, Activity.RUNNING, "", 0)
         self.tree.put(PATH, {JOB: {**properties, "Progress": 0.0}})
 
     def changes(self) -> list[dict[str, object]]:

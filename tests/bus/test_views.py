@@ -5,7 +5,7 @@ from typing import cast
 
 import pytest
 
-from p2vd.bus import views
+from p2vd.bus import views, views_work
 from p2vd.bus.collector import Collector
 from p2vd.bus.fabric import fabric
 from p2vd.bus.names import MANAGER, ROOT
@@ -37,17 +37,17 @@ def job(progress: Progress, stage: Stage = Stage.COPYING, verify: Verify = Verif
 def test_reading_back_is_work_and_only_proven_is_all(
     progress: Progress, verify: Verify, expected: float
 ) -> None:
-    assert views.fraction_done(job(progress, verify=verify)) == expected
-    assert views.fraction_done(job(progress, Stage.PROVEN, verify)) == 1.0
+    assert views_work.fraction_done(job(progress, verify=verify)) == expected
+    assert views_work.fraction_done(job(progress, Stage.PROVEN, verify)) == 1.0
 
 
 def test_the_end_is_guessed_from_the_rate_while_it_runs() -> None:
     running = job(Progress(bytes_copied=10 * GIB, bytes_verified=9 * GIB, rate_bytes_per_s=128 * MIB))
     now_us = 1_000_000_400_000
-    assert views.job(running, Activity.RUNNING, "", now_us)["ExpectedEndTime"] == 1_000_008_000_000
-    assert views.job(running, Activity.STALLED, "a read", now_us)["ExpectedEndTime"] == 0
-    assert views.job(running, Activity.STALLED, "a read", now_us)["Rate"] == 0
-    assert views.job(job(Progress()), Activity.RUNNING, "", now_us)["ExpectedEndTime"] == 0
+    assert views_work.job(running, Activity.RUNNING, "", now_us)["ExpectedEndTime"] == 1_000_008_000_000
+    assert views_work.job(running, Activity.STALLED, "a read", now_us)["ExpectedEndTime"] == 0
+    assert views_work.job(running, Activity.STALLED, "a read", now_us)["Rate"] == 0
+    assert views_work.job(job(Progress()), Activity.RUNNING, "", now_us)["ExpectedEndTime"] == 0
 
 
 def manager(inventory: Inventory) -> views.Properties:

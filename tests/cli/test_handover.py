@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from p2vd.bus.views import plan_page
+from p2vd.bus.views_work import plan_page
 from p2vd.bus.wire import Variant
 from p2vd.cli.client import Exit, Object
 from p2vd.cli.main import main

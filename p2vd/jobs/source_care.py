@@ -1,0 +1,52 @@
+"""Keeps the host's hands off the disks that are seen, and has what is on them looked at."""
+
+import threading
+
+from p2vd.config import QuarantineMode
+from p2vd.jobs.host_maps import maps_in_use, target_maps
+from p2vd.jobs.planner import Planner
+from p2vd.jobs.services import Services
+from p2vd.model.inventory import Difference, Inventory
+
+
+class SourceCare:
+    """Acts on each new inventory. `lock`: as long as it is held, no job begins."""
+
+    def __init__(self, services: Services, planner: Planner, lock: threading.RLock) -> None:
+        self._services = services
+        self._planner = planner
+        self._lock = lock
+        self._overlooked = False
+
+    def inventory_changed(self, inventory: Inventory, changed: Difference | None) -> None:
+        """Put every source that a policy matches into quarantine, and look at it.
+
+        Where `changed` says so, the changed sources only. On a stale inventory nothing follows: it does
+        not say who uses what now. All sources get their turn with the next current one.
+        """
+        if inventory.stale_since_us:
+            self._overlooked = True
+        else:
+            self._act_on(inventory, None if self._overlooked else changed)
+            self._overlooked = False
+
+    def _act_on(self, inventory: Inventory, changed: Difference | None) -> None:
+        self._keep_unknown(inventory)
+        sources = [s for s in inventory.sources if changed is None or s.id in changed.sources]
+        matched = [source for source in sources if self._planner.may_touch(source)]
+        self._services.quarantine.add_sources(matched)
+        with self._lock:  # no job shall begin in between: its source is its own
+            held = self._planner.held_sources()
+            wanted = [source for source in matched if source.id not in held]
+            self._services.contents.want(wanted, held, None if changed is None else changed.sources)
+
+    def _keep_unknown(self, inventory: Inventory) -> None:
+        quarantine = self._services.quarantine
+        if self._services.config.quarantine is not QuarantineMode.UNKNOWN:
+            quarantine.release_unknown()
+            return
+        own = target_maps(inventory, self._services.policies())
+        # What the host uses is its own only as long as nothing can have been taken hold of by mistake.
+        if not quarantine.keeps_unknown():
+            own |= maps_in_use(inventory)
+        quarantine.quarantine_unknown(own)
