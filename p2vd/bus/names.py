@@ -104,6 +104,7 @@ ERRORS: Final = {
     "BootTestInterrupted": "the boot test was ended from outside",
     "MachineRuns": "the machine runs: it cannot be started for a test",
     "MonitorFailed": "QEMU refused a command, or ended",
+    "PoolShort": "a thin pool has no room for what the conversion of a guest writes",
     "VolumeInUse": "a volume of the machine is open; a boot test needs it at rest",
     "VolumeWritten": "something wrote to a volume while the machine was tested",
     "FileNotOurs": "a file that p2vd did not write has the name of a machine's definition",

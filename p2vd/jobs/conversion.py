@@ -11,9 +11,9 @@ import logging
 import threading
 from dataclasses import replace
 
-from p2vd.jobs.control import Interrupted
+from p2vd.jobs.control import Interrupted, TryAgain
 from p2vd.jobs.services import Services
-from p2vd.jobs.targets import JobTarget, find_target
+from p2vd.jobs.targets import JobTarget, find_target, read_vg
 from p2vd.model.errors import P2vdError
 from p2vd.model.job import Job, Machine
 from p2vd.provisioning.undo import UndoPoints
@@ -91,7 +91,30 @@ class GuestConversion:
 
     def _await_earlier(self) -> None:
         """Wait for a conversion that an earlier daemon began: two would ruin the guest."""
-        while unit_of(self._machine.uuid) in self._services.commands.running_changes():
+        while _runs(self._services, self._machine):
             log.info("machine %s: the conversion of an earlier daemon still runs", self._machine.name)
             if self._stop.wait(_POLL_S):
                 raise Interrupted
+
+
+def leave_as_proven(services: Services, machine: Machine, job: Job) -> None:
+    """Before a disk of an unregistered machine is given up: end what a cut-off conversion left of it.
+
+    Raises TryAgain while a conversion, perhaps of an earlier daemon, still writes to it; MustWait, and what
+    LVM refuses.
+    """
+    if _runs(services, machine):
+        unit = f"p2vd-change-{unit_of(machine.uuid)}.service"
+        raise TryAgain(f"the guest is being converted: that ends by itself, or by systemctl stop {unit}")
+    vg, undo = read_vg(services, job), UndoPoints(services.volumes)
+    lv = services.volumes.adopt(job.uuid, vg)
+    if lv is None:
+        return
+    if machine.converted:
+        undo.drop(lv, vg, job.uuid)
+    else:
+        undo.merge(lv, vg, job.uuid)
+
+
+def _runs(services: Services, machine: Machine) -> bool:
+    return unit_of(machine.uuid) in services.commands.running_changes()

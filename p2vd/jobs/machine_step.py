@@ -11,7 +11,7 @@ from p2vd.domain.libvirt_xml import libvirt_xml
 from p2vd.jobs.accept_step import remove_sources
 from p2vd.jobs.activation import make_startable
 from p2vd.jobs.control import MustWait, TryAgain
-from p2vd.jobs.conversion import GuestConversion
+from p2vd.jobs.conversion import GuestConversion, leave_as_proven
 from p2vd.jobs.definition import definition_of
 from p2vd.jobs.inventory_keeper import ScanFailed
 from p2vd.jobs.services import Services
@@ -20,7 +20,7 @@ from p2vd.jobs.targets import find_target
 from p2vd.jobs.transitions import MachineEvent
 from p2vd.model.domain import Conversion
 from p2vd.model.errors import P2vdError
-from p2vd.model.job import JobError, Machine, MachineState, Stage
+from p2vd.model.job import Job, JobError, Machine, MachineState, Stage
 from p2vd.model.plan import Cutover
 from p2vd.registration.conversion import Converter
 from p2vd.registration.errors import LibvirtUnreachable
@@ -51,13 +51,17 @@ def waits_for_cutover(machine: Machine) -> bool:
     return machine.cutover is Cutover.MANUAL and not machine.handed_over
 
 
-def withdraw(services: Services, machine: Machine) -> None:
-    """Before a disk of an unregistered machine is given up: undefine what a cut-off registration left.
+def withdraw(services: Services, machine: Machine, job: Job) -> None:
+    """Before a disk of an unregistered machine is given up: end what a cut-off registration left.
 
-    Raises DomainRunning, and whatever else undefining raises.
+    Raises DomainRunning, TryAgain, and whatever else undefining and undo points raise.
     """
-    if machine.handed_over:
-        _taker(services, machine).undefine(machine.uuid)
+    if not machine.handed_over:
+        return
+    plan = services.store.plan(machine.plan_id)
+    taker(services, plan.domain).undefine(machine.uuid)
+    if plan.domain.conversion is Conversion.VIRT_V2V:
+        leave_as_proven(services, machine, job)
 
 
 def _register(services: Services, uuid: str, stop: threading.Event) -> None:

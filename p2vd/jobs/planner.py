@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from p2vd.jobs.contents_keeper import FRESH_S
 from p2vd.jobs.services import Services
 from p2vd.model.disk import Source
+from p2vd.model.domain import Conversion
 from p2vd.model.errors import InvalidArgument, NotFound, Reason, Refused
 from p2vd.model.inventory import Inventory
 from p2vd.model.job import Caller, Job, Machine, MachineState, Stage
@@ -17,6 +18,8 @@ from p2vd.planning.contents import under_examination
 from p2vd.planning.plan import PlanRequest, make_plan, recheck
 from p2vd.policy.match import first_match
 from p2vd.policy.names import default_machine_name
+from p2vd.registration.conversion import Converter
+from p2vd.registration.errors import ConverterMissing
 from p2vd.system.clock import now_us
 
 # A call is answered within a second.
@@ -65,6 +68,7 @@ class Planner:
         self._look_again(ids, name, 0.0 if len(ids) == 1 else FRESH_S)
         plan = make_plan(request, self.inventory(), self._services.policies(), self._passports())
         self._refuse_second_job(plan)
+        self._refuse_without_converter(plan)
         return self._services.store.put_plan(plan)
 
     def make_machine(self, plan_id: str, caller: Caller) -> Machine:
@@ -73,6 +77,7 @@ class Planner:
         self._look_again([disk.source.id for disk in plan.disks], plan.machine_name, FRESH_S)
         with self._lock:
             self._refuse_second_job(plan)
+            self._refuse_without_converter(plan)
             passports = self._passports()
             recheck(plan, self.inventory(), self._services.policies(), passports)
             machine_uuid, now = str(uuids.uuid4()), now_us()
@@ -159,6 +164,15 @@ class Planner:
                 f"Source {plan.disks[0].source.id}" if len(wanted) == 1 else f"Machine {plan.machine_name}"
             )
             raise Refused(subject, reasons)
+
+    def _refuse_without_converter(self, plan: Plan) -> None:
+        """Tell of a program that is missing now, not when all was copied."""
+        if plan.domain.conversion is not Conversion.NONE:
+            try:
+                Converter(self._services.commands).program()
+            except ConverterMissing as error:
+                reason = Reason("converter-missing", str(error))
+                raise Refused(f"Machine {plan.machine_name}", (reason,)) from None
 
     def _needed(self, job: Job) -> bool:
         """Whether a job still has need of its source, or its machine of what was copied from it."""

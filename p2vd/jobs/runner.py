@@ -133,7 +133,7 @@ class JobRunner:
                 self._release_source(job)
                 return True
             case Stage.CANCELLING:
-                withdraw(services, services.board.machine(job.machine_uuid))
+                withdraw(services, services.board.machine(job.machine_uuid), job)
                 if not job.keep_target:
                     remove_target(services, signals, job)
                 self._release_source(job)

@@ -10,10 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from p2vd.model.disk import Source
+from p2vd.model.domain import Conversion
 from p2vd.model.errors import NotFound, PlanOutdated, Reason, Refused
 from p2vd.model.inventory import Inventory
 from p2vd.model.passport import Passport
 from p2vd.model.plan import Cutover, DiskPlan, Plan
+from p2vd.planning.conversion import undo_reasons, undo_warnings
 from p2vd.planning.disk import POLICY_TEXT, Draft, Overrides, Parts, disk_plan, draft
 from p2vd.planning.domain import PlannedDomain, options_of, plan_domain
 from p2vd.planning.members import members
@@ -65,6 +67,8 @@ def make_plan(
     reasons = [*found.reasons, *(reason for drafted in drafts for reason in drafted.reasons)]
     if isinstance(domain, Reason):
         reasons.append(domain)
+    elif domain is not None and domain.options.conversion is Conversion.VIRT_V2V:
+        reasons += undo_reasons(drafts)
     if reasons or not isinstance(domain, PlannedDomain):
         subject = f"Machine {name}" if len(drafts) > 1 or passport else f"Source {found.sources[0]}"
         raise Refused(subject, tuple(dict.fromkeys(reasons)))
@@ -161,6 +165,7 @@ def _plan(
             if (rule.domain, rule.firmware) != (rules[0].domain, rules[0].firmware)
         ),
         *planned.definition.warnings,
+        *(undo_warnings(drafts) if planned.options.conversion is Conversion.VIRT_V2V else ()),
     )
     return Plan(
         id=plan_id,

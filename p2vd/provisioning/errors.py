@@ -29,6 +29,21 @@ class VgFull(P2vdError):
 
 
 @dataclass(eq=False)
+class PoolShort(P2vdError):
+    """A thin pool has no room for what will be written over an undo point; nothing was made."""
+
+    pool: str
+    lv: str
+    free: str
+    wanted: str
+    health: str
+    template: ClassVar[str] = (
+        "The thin pool {pool} is {health} and has {free} free; to convert the guest on {lv} over an undo "
+        "point, it shall be well and have {wanted}. Extend it (lvextend -L +SIZE {pool}), then retry."
+    )
+
+
+@dataclass(eq=False)
 class LvNameTaken(P2vdError):
     """There is an LV of that name which this job did not make."""
 

@@ -12,8 +12,9 @@ for its end; of an inactive volume it is put off to the next activation, with ex
 import logging
 
 from p2vd.model.lvm import Lv, Vg
-from p2vd.model.size import format_size, round_up
-from p2vd.provisioning.errors import LvAmbiguous, LvUnchanged, VgFull
+from p2vd.model.size import format_size
+from p2vd.model.undo import CHUNK_BYTES, thick_undo_bytes, thin_undo_bytes
+from p2vd.provisioning.errors import LvAmbiguous, LvUnchanged, PoolShort, VgFull, VgRefused
 from p2vd.provisioning.lvm import OnLate, Volumes
 from p2vd.system.command import log_late
 
@@ -21,9 +22,6 @@ log = logging.getLogger(__name__)
 
 UNDO_TAG = "p2vd.undo="
 NAME_SUFFIX = "_p2vd_undo"
-
-_CHUNK_BYTES = 64 << 10
-_RECORD_BYTES = 16  # dm-snap-persistent.c: struct disk_exception, one for each chunk that was written
 
 
 class UndoPoints:
@@ -43,9 +41,8 @@ class UndoPoints:
         return found[0] if found else None
 
     def create(self, lv: Lv, vg: Vg, job_uuid: str, on_late: OnLate = log_late) -> Lv:
-        """Make the undo point of the job's volume. Raises VgFull, LvUnchanged."""
-        size = [] if lv.pool else self._size(lv, vg)
-        argv = ["lvcreate", *vg.device_arguments(), "--snapshot", *size, "--yes"]
+        """Make the undo point of the job's volume. Raises VgFull, PoolShort, LvUnchanged."""
+        argv = ["lvcreate", *vg.device_arguments(), "--snapshot", *self._size(lv, vg), "--yes"]
         # Not skipped: after a merge it is the volume, and has to be activated at boot.
         argv += ["--setactivationskip", "n", "--addtag", f"{UNDO_TAG}{job_uuid}"]
         argv += ["--name", f"{lv.name}{NAME_SUFFIX}", f"{vg.name}/{lv.name}"]
@@ -91,16 +88,29 @@ class UndoPoints:
 
     @staticmethod
     def _size(lv: Lv, vg: Vg) -> list[str]:
-        """Return the size of a snapshot that holds every chunk of the volume, and the records of them."""
-        chunks = lv.size_bytes // _CHUNK_BYTES + 2
-        records = round_up(chunks * _RECORD_BYTES, _CHUNK_BYTES) + 2 * _CHUNK_BYTES
-        size = round_up(lv.size_bytes + records, vg.extent_size_bytes)
+        """Return how large lvcreate shall make it; a thin one has no size, but its pool needs room."""
+        if lv.pool:
+            _check_pool(lv, vg)
+            return []
+        size = thick_undo_bytes(lv.size_bytes, vg.extent_size_bytes)
         if size > vg.free_bytes:
             said = (
                 f"an undo point of {lv.name} takes {format_size(size)}, {format_size(vg.free_bytes)} are free"
             )
             raise VgFull(vg.name, f"{lv.name}{NAME_SUFFIX}", said)
-        return ["--chunksize", f"{_CHUNK_BYTES}b", "--size", f"{size}b"]
+        return ["--chunksize", f"{CHUNK_BYTES}b", "--size", f"{size}b"]
+
+
+def _check_pool(lv: Lv, vg: Vg) -> None:
+    """Refuse where what is written over the snapshot could fill the pool, and stop every guest in it."""
+    pool = vg.pool(lv.pool)
+    if pool is None:
+        raise VgRefused(vg.name, f"LVM reports no thin pool {lv.pool}, which {lv.name} is in.")
+    free, wanted = pool.size_bytes - pool.used_bytes, thin_undo_bytes(lv.size_bytes)
+    if free < wanted or pool.health:
+        raise PoolShort(
+            f"{vg.name}/{pool.name}", lv.name, format_size(free), format_size(wanted), pool.health or "well"
+        )
 
 
 def _select(undo: Lv, vg: Vg, job_uuid: str) -> str:

@@ -193,7 +193,7 @@ class ConverterMissing(P2vdError):
     program: str
     template: ClassVar[str] = (
         "The policy wants the guest converted, and this host has no {program}. "
-        "Install it (apt-get install virt-v2v) and retry, or plan anew without the conversion in the policy."
+        "Install it (apt-get install virt-v2v) and try again, or plan without the conversion in the policy."
     )
 
 

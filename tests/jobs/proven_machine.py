@@ -16,7 +16,7 @@ from p2vd.model.doctor import HostFacts
 from p2vd.model.errors import NotFound
 from p2vd.model.inventory import Inventory
 from p2vd.model.job import MachineState, Stage
-from p2vd.model.lvm import Lv, Pv, Vg
+from p2vd.model.lvm import Lv, Pv, ThinPool, Vg
 from p2vd.model.size import GIB, MIB
 from p2vd.policy.model import PolicySet
 from p2vd.provisioning.lvm import Volumes
@@ -98,4 +98,7 @@ class ProvenMachine:
             raise NotFound("volume group", uuid)
         pv = Pv("pv-uuid", "/dev/mapper/mpathb", 10 * GIB, 5 * GIB)
         lvs = (self.lv, *self.others)
-        return Vg("vg-uuid", "vg_san", 10 * GIB, 5 * GIB, 4 * MIB, 512, pvs=(pv,), lvs=lvs)
+        pool = ThinPool("pool-uuid", "pool0", 5 * GIB, 64 << 10, True, 20.0, 1.0, GIB)
+        return Vg(
+            "vg-uuid", "vg_san", 10 * GIB, 5 * GIB, 4 * MIB, 512, pvs=(pv,), lvs=lvs, thin_pools=(pool,)
+        )

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from p2vd.jobs.control import Interrupted
-from p2vd.jobs.conversion import GuestConversion
+from p2vd.jobs.control import Interrupted, TryAgain
+from p2vd.jobs.conversion import GuestConversion, leave_as_proven
 from p2vd.model.job import MachineState
 from p2vd.model.lvm import Lv
 from p2vd.registration.conversion import PROGRAM, Converter, unit_of
@@ -206,6 +206,33 @@ def test_nothing_is_taken_back_beneath_a_conversion_that_may_still_run(
         daemon.convert()
     assert storage.undo is not None
     assert daemon.commands.changes[-1][0] == "env"
+    daemon.services.store.close()
+
+
+@pytest.mark.parametrize("status", [-9, 0], ids=["unknown", "converted"])
+def test_a_disk_that_is_given_up_after_a_conversion_was_cut_off_has_no_undo_point_left(
+    tmp_path: Path, storage: Storage, status: int
+) -> None:
+    daemon = Daemon(tmp_path, storage)
+    if status:
+        storage.converter_writes = "half"
+        daemon.commands.replace("env", lambda argv: [storage.change(argv), Result(argv, status, "", "")][1])
+        storage.cut_after = 2  # the converter wrote, and nobody heard of its end
+    else:
+        storage.cut_before = 3  # its undo point was still to go
+    with pytest.raises(PowerCut):
+        daemon.convert()
+    storage.cut_after = storage.cut_before = 0
+    machine, job = daemon.board.machine(MACHINE.uuid), daemon.board.job(JOB.uuid)
+    daemon.commands.running = frozenset({unit_of(MACHINE.uuid)})
+    with pytest.raises(TryAgain, match="the guest is being converted"):
+        leave_as_proven(daemon.services, machine, job)
+    assert storage.undo is not None
+    daemon.commands.running = frozenset()
+    leave_as_proven(daemon.services, machine, job)
+    leave_as_proven(daemon.services, machine, job)
+    assert storage.undo is None
+    assert storage.contents == {"lv-uuid": "copied" if status else "converted"}
     daemon.services.store.close()
 
 

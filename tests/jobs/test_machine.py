@@ -204,7 +204,7 @@ def test_a_stop_ends_the_waiting_and_the_next_start_goes_on(tmp_path: Path) -> N
 def test_a_disk_is_given_up_only_when_no_domain_is_left_that_has_it(tmp_path: Path) -> None:
     """libvirtd carried out what it could not say any more; then the disk is cancelled."""
     lab = MachineLab(tmp_path)
-    withdraw(lab.services, lab.machine)
+    withdraw(lab.services, lab.machine, lab.board.job(lab.machine.jobs[0]))
     assert lab.hypervisor.asked == []
     lab.hypervisor.late = 1
     with pytest.raises(LibvirtUnreachable):
@@ -213,12 +213,12 @@ def test_a_disk_is_given_up_only_when_no_domain_is_left_that_has_it(tmp_path: Pa
     lab.board.cancel(lab.machine.jobs[0], keep_target=False)
     go_on(lab.services, MACHINE, NEVER)
     assert lab.machine.state is S.READY
-    withdraw(lab.services, lab.machine)
+    withdraw(lab.services, lab.machine, lab.board.job(lab.machine.jobs[0]))
     assert lab.hypervisor.domains == {}
     lab.hypervisor.domains[MACHINE] = "<domain/>"
     lab.hypervisor.running.add(MACHINE)
     with pytest.raises(DomainRunning):
-        withdraw(lab.services, lab.machine)
+        withdraw(lab.services, lab.machine, lab.board.job(lab.machine.jobs[0]))
 
 
 # ---- rollback ----------------------------------------------------------------------------------

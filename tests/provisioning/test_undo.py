@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from p2vd.model.errors import DeviceInUse
-from p2vd.model.lvm import Lv, Vg
-from p2vd.provisioning.errors import LvAmbiguous, LvUnchanged, VgFull
+from p2vd.model.lvm import Lv, ThinPool, Vg
+from p2vd.provisioning.errors import LvAmbiguous, LvUnchanged, PoolShort, VgFull
 from p2vd.provisioning.lvm import Volumes
 from p2vd.provisioning.undo import UndoPoints
 from p2vd.system.command import Result
@@ -29,8 +29,11 @@ def points(commands: FakeCommands, *reports: Vg) -> UndoPoints:
     return UndoPoints(Volumes(commands, refresh))
 
 
+POOL = ThinPool("pool-1", "pool", 10 * GIB, 64 << 10, True, 10.0, 1.0, GIB)
+
+
 def vg(*lvs: Lv) -> Vg:
-    return replace(VG, lvs=lvs)
+    return replace(VG, lvs=lvs, thin_pools=(POOL,))
 
 
 def test_of_a_thin_volume_it_is_a_thin_snapshot_that_is_activated_as_any_volume() -> None:
@@ -58,6 +61,15 @@ def test_a_group_without_room_for_it_is_refused_before_anything_is_made() -> Non
     full = replace(vg(LV), free_bytes=GIB)
     with pytest.raises(VgFull, match="undo point of web1 takes"):
         points(commands, full).create(LV, full, JOB)
+    assert not commands.calls
+
+
+@pytest.mark.parametrize("pool", [replace(POOL, data_percent=95.0), replace(POOL, health="out_of_data")])
+def test_a_pool_that_what_is_written_over_it_could_fill_is_refused(pool: ThinPool) -> None:
+    commands = FakeCommands()
+    full = replace(vg(THIN), thin_pools=(pool,))
+    with pytest.raises(PoolShort, match="lvextend -L \\+SIZE san/pool"):
+        points(commands, full).create(THIN, full, JOB)
     assert not commands.calls
 
 

@@ -1,0 +1,44 @@
+"""What a guest's conversion needs beside its disks: room for undo points. Pure."""
+
+from collections.abc import Iterator, Sequence
+
+from p2vd.model.errors import Reason
+from p2vd.model.size import format_size
+from p2vd.model.undo import thick_undo_bytes, thin_undo_bytes
+from p2vd.planning.disk import Draft
+
+
+def undo_reasons(drafts: Sequence[Draft]) -> Iterator[Reason]:
+    """Yield which volume groups have no room left for the undo points of these disks (field: §3.7).
+
+    A thick one is as large as its volume. It is made after the copy, and refused then too where others
+    took the room meanwhile; but hours of copying shall not end in what could be known before.
+    """
+    thick = [each.choice for each in drafts if each.choice is not None and each.choice.pool is None]
+    # The last disk of a group sees what those before it take.
+    for last in {choice.vg.uuid: choice for choice in thick}.values():
+        vg = last.vg
+        sizes = [choice.size_bytes for choice in thick if choice.vg.uuid == vg.uuid]
+        wanted = sum(thick_undo_bytes(size, vg.extent_size_bytes) for size in sizes)
+        free = max(0, vg.free_bytes - last.size_bytes)
+        if wanted > free:
+            yield Reason(
+                "vg-undo-short",
+                f"To convert the guest its volumes in {vg.name} get undo points of {format_size(wanted)} for "
+                f"the time; beside the volumes themselves {format_size(free)} are free. Add a PV (vgextend), "
+                'or write domain.conversion = "none".',
+            )
+
+
+def undo_warnings(drafts: Sequence[Draft]) -> Iterator[str]:
+    """Yield which pools may have too little left when the guest is converted."""
+    for choice in (each.choice for each in drafts if each.choice is not None):
+        if choice.pool is None:
+            continue
+        wanted = thin_undo_bytes(choice.size_bytes)
+        if choice.pool.size_bytes - choice.pool.used_bytes - choice.worst_case_bytes < wanted:
+            yield (
+                f"If the copy takes all that it may, the pool {choice.vg.name}/{choice.pool.name} has not "
+                f"the {format_size(wanted)} free that the conversion of {choice.lv_name} shall find: the "
+                "machine stays ready until the pool is extended."
+            )
