@@ -1,6 +1,7 @@
 """From copied disks to a registered machine, and back: on real storage, with a real libvirtd."""
 
-from collections.abc import Sequence
+import random
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -15,10 +16,13 @@ SIZE = "32M"
 LIBVIRTD = "libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket libvirtd.service"
 
 
-def prepare(vm: Vm, disks: int, *, manual: bool = False, bandwidth: str = "1 GiB") -> tuple[Host, list[Lun]]:
+def prepare(
+    vm: Vm, disks: int, *, manual: bool = False, bandwidth: str = "1 GiB", max_jobs: int = 4
+) -> tuple[Host, list[Lun]]:
     """p2vd, started, and so many LUNs that differ in every MiB."""
     host = Host(vm)
     host.policy(bandwidth=bandwidth)
+    vm.run(f"sed -i 's/^#max_jobs = .*/max_jobs = {max_jobs}/' /etc/p2vd/p2vd.toml")
     if manual:
         vm.run("sed -i 's/^name = .*/&\\ncutover = \"manual\"/' /etc/p2vd/policy.d/50-lab.toml")
     for number in range(disks):
@@ -48,12 +52,17 @@ def wwids(luns: Sequence[Lun]) -> list[str]:
 # ---- six disks, and the way back -----------------------------------------------------------------
 
 
-def test_six_disks_one_fails_retried_registered_and_rolled_back(vm: Vm) -> None:
-    host, luns = prepare(vm, 6, bandwidth="4 MiB")
-    order = luns[::-1]
+@pytest.mark.campaign
+def test_six_disks_one_fails_retried_registered_and_rolled_back(
+    vm: Vm, request: pytest.FixtureRequest, campaign_seed: int
+) -> None:
+    """Of the six three as a sample: with two jobs at a time instead of four."""
+    disks, max_jobs = (6, 4) if request.config.getoption("--full") else (3, 2)
+    host, luns = prepare(vm, disks, bandwidth="4 MiB", max_jobs=max_jobs)
+    order = random.Random(campaign_seed).sample(luns, disks)
     before = {lun.name: host.san.digest(lun.name) for lun in luns}
     machine = host.migrate_machine(wwids(order), "erp1")
-    # Four jobs run at a time: the last disk's has not begun, and meanwhile somebody takes its source.
+    # So many jobs run at a time that the last disk's has not begun; meanwhile somebody takes its source.
     victim = order[-1]
     sectors = victim.size_bytes // 512
     vm.run(f"dmsetup create taken --table '0 {sectors} linear {victim.device} 0'")
@@ -63,14 +72,14 @@ def test_six_disks_one_fails_retried_registered_and_rolled_back(vm: Vm) -> None:
         host.wait_stage(other, "proven")
     stuck = host.machine_at(machine["path"])
     assert stuck["State"] == "copying"
-    assert stuck["Error"][1].startswith(f"Disk 6 of 6 ({victim.wwid}) failed:")
+    assert stuck["Error"][1].startswith(f"Disk {disks} of {disks} ({victim.wwid}) failed:")
     assert domains(vm) == []
     vm.run("dmsetup remove taken")
     host.verb(job, "Retry")
     done = host.wait_state(machine, "registered")
     assert domains(vm) == ["erp1"]
     targets = [each["Target"] for each in jobs_of(host, machine)]
-    assert volumes(vm, "erp1") == targets == [f"/dev/vg_san/erp1-{number}" for number in range(1, 7)]
+    assert volumes(vm, "erp1") == targets == [f"/dev/vg_san/erp1-{number}" for number in range(1, disks + 1)]
     for lun, target in zip(order, targets, strict=True):
         require_same(vm, lun.backing, target, lun.size_bytes)
 
@@ -83,7 +92,7 @@ def test_six_disks_one_fails_retried_registered_and_rolled_back(vm: Vm) -> None:
     assert "is rolled back" in vm.out(f"p2vctl rollback {done['Uuid']}")
     assert domains(vm) == []
     kept = vm.out("lvs --noheadings -o lv_name vg_san").split()
-    assert {f"erp1-{number}" for number in range(1, 7)} <= set(kept)
+    assert {f"erp1-{number}" for number in range(1, disks + 1)} <= set(kept)
     for lun in luns:
         assert host.san.digest(lun.name) == before[lun.name]
         assert vm.out(f"blockdev --getro {lun.device}") == "0"
@@ -146,48 +155,69 @@ def pid(vm: Vm) -> str:
     return vm.out("virsh -q list >/dev/null; systemctl show -P MainPID libvirtd")
 
 
-def test_libvirtd_stopped_at_each_moment_of_a_registration(vm: Vm) -> None:
-    """The machine ends registered without being asked again, with one domain and nothing left over."""
-    host, luns = prepare(vm, 4, manual=True)
+def stopped_before_the_definition(host: Host, machine: Properties) -> None:
+    """The machine says so, and is tried again."""
+    stop_libvirtd(host.vm)
+    host.machine_verb(machine, "Cutover")
+    host.wait_machine(machine, "the error", lambda now: now["Error"][0] == "LibvirtUnreachable")
+    start_libvirtd(host.vm)
+
+
+def killed_with_the_call_under_way(host: Host, machine: Properties) -> None:
+    """It was asked, and never answers."""
+    server = pid(host.vm)
+    host.vm.run(f"kill -STOP {server}")
+    host.machine_verb(machine, "Cutover")
+    host.wait_state(machine, "registering")
+    host.vm.run(f"kill -KILL {server}")
+
+
+def stopped_and_p2vd_restarted_meanwhile(host: Host, machine: Properties) -> None:
+    stop_libvirtd(host.vm)
+    host.machine_verb(machine, "Cutover")
+    host.wait_state(machine, "registering")
+    host.vm.run("systemctl restart p2vd")
+    start_libvirtd(host.vm)
+
+
+def killed_again_and_again(host: Host, machine: Properties) -> None:
+    """At whatever moment that is."""
+    host.vm.run(
+        "for _ in 1 2 3 4 5 6 7 8; do systemctl kill -s KILL libvirtd; systemctl reset-failed libvirtd; "
+        "sleep 0.5; done >/dev/null 2>&1 &"
+    )
+    host.machine_verb(machine, "Cutover")
+
+
+MOMENTS: list[Callable[[Host, Properties], None]] = [
+    stopped_before_the_definition,
+    killed_with_the_call_under_way,
+    stopped_and_p2vd_restarted_meanwhile,
+    killed_again_and_again,
+]
+
+
+@pytest.mark.campaign
+def test_libvirtd_stopped_at_each_moment_of_a_registration(
+    vm: Vm, request: pytest.FixtureRequest, campaign_seed: int
+) -> None:
+    """The machine ends registered without being asked again, with one domain and nothing left over.
+
+    Of the moments two as a sample.
+    """
+    count = len(MOMENTS) if request.config.getoption("--full") else 2
+    moments = random.Random(campaign_seed).sample(MOMENTS, count)
+    host, luns = prepare(vm, count, manual=True)
     machines = [host.migrate_machine([lun.wwid], f"m{number}") for number, lun in enumerate(luns)]
     for machine in machines:
         ready = host.wait_state(machine, "ready")
         assert (ready["CutoverMode"], ready["Error"][0]) == ("manual", "")
     assert domains(vm) == []
-    before, during, restarted, again = machines
+    for moment, machine in zip(moments, machines, strict=True):
+        moment(host, machine)
+        host.wait_state(machine, "registered")
 
-    # Stopped before the definition: the machine says so, and is tried again.
-    stop_libvirtd(vm)
-    host.machine_verb(before, "Cutover")
-    host.wait_machine(before, "the error", lambda now: now["Error"][0] == "LibvirtUnreachable")
-    start_libvirtd(vm)
-    host.wait_state(before, "registered")
-
-    # Killed with the call under way: it was asked, and never answers.
-    server = pid(vm)
-    vm.run(f"kill -STOP {server}")
-    host.machine_verb(during, "Cutover")
-    host.wait_state(during, "registering")
-    vm.run(f"kill -KILL {server}")
-    host.wait_state(during, "registered")
-
-    # Stopped, and p2vd restarted meanwhile.
-    stop_libvirtd(vm)
-    host.machine_verb(restarted, "Cutover")
-    host.wait_state(restarted, "registering")
-    vm.run("systemctl restart p2vd")
-    start_libvirtd(vm)
-    host.wait_state(restarted, "registered")
-
-    # Killed again and again, at whatever moment that is.
-    vm.run(
-        "for _ in 1 2 3 4 5 6 7 8; do systemctl kill -s KILL libvirtd; systemctl reset-failed libvirtd; "
-        "sleep 0.5; done >/dev/null 2>&1 &"
-    )
-    host.machine_verb(again, "Cutover")
-    host.wait_state(again, "registered")
-
-    assert sorted(domains(vm)) == ["m0", "m1", "m2", "m3"]
+    assert sorted(domains(vm)) == sorted(f"m{number}" for number in range(count))
     for number, machine in enumerate(machines):
         now = host.machine_at(machine["path"])
         assert (now["State"], now["Error"][0]) == ("registered", "")
