@@ -103,6 +103,29 @@ def test_six_disks_one_fails_retried_registered_and_rolled_back(
     assert "lvremove vg_san/erp1-1" in again.stderr
 
 
+# ---- after a reboot -------------------------------------------------------------------------------
+
+
+def test_after_a_reboot_of_the_host_the_domain_starts(power_vm: Vm) -> None:
+    """Nobody activates its volume but the host's own boot: p2vd does not run."""
+    host, (lun,) = prepare(power_vm, 1)
+    machine = host.migrate_machine([lun.wwid], "erp1")
+    host.wait_state(machine, "registered")
+    power_vm.run("systemctl disable p2vd; sync")
+    power_vm.kill()
+    power_vm.boot_again()
+    assert power_vm.out("systemctl is-active p2vd || true") == "inactive"
+    # The lab has libvirtd not enabled.
+    power_vm.run("systemctl start libvirtd && virsh start erp1")
+    assert power_vm.out("virsh domstate erp1") == "running"
+    require_same(power_vm, host.san["disk0"].backing, "/dev/vg_san/erp1", lun.size_bytes)
+    power_vm.run("systemctl start p2vd")
+    host.wait(lambda: host.machine("erp1")["State"] == "registered", "the machine after the reboot")
+    said = power_vm.run("p2vctl boot-test erp1", check=False)
+    assert (said.returncode, "runs" in said.stderr) == (1, True), said
+    power_vm.run("virsh destroy erp1")
+
+
 # ---- for good ------------------------------------------------------------------------------------
 
 
