@@ -80,6 +80,14 @@ def source_key(form: SourceForm) -> str:
     return "nbd" if form.nbd is not None else form.format.value
 
 
+def unknown(source: SourceForm, target: TargetForm) -> bool:
+    """Whether nobody here opens one of these forms."""
+    plain = source_key(source) == SourceFormat.RAW.value
+    return not (plain or source_key(source) in HANDED_SOURCES) or not (
+        target.format is TargetFormat.RAW or target.format in HANDED_TARGETS
+    )
+
+
 def source_form(source: str, format_name: str | None, certificates: str, psk_file: str) -> SourceForm:
     """The form of what the command line names as source, in a format or, where None, as it looks.
 
