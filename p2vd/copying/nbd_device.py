@@ -30,7 +30,8 @@ T = TypeVar("T")
 class NbdDevice:
     """An export for reading. A read that a lost connection cut is done again: it changes nothing.
 
-    `reconnect_s`: how long that is tried; 0: not at all.
+    `reconnect_s`: how long that is tried; 0: not at all. `served_by`: a child of ours that is the server;
+    when it ends, it stays away.
     """
 
     connections: Connections
@@ -39,6 +40,7 @@ class NbdDevice:
     controls: Controls
     reconnect_s: float = 0.0
     reading: str = "read"
+    served_by: str = ""
     _edges: tuple[bytes, ...] = field(default=(), init=False)
 
     def __post_init__(self) -> None:
@@ -126,6 +128,8 @@ class NbdDevice:
         except ConnectionLost:
             raise
         except ReadFailed as error:
+            if not error.errno:
+                raise
             log.warning("%s Its holes are not known from there on; all is read.", error)
             self._knows_extents = False
             found = []
@@ -145,6 +149,9 @@ class NbdDevice:
                 answer: T = retrying(self._once, ask)
                 return answer
         except Lost as error:
+            if self.served_by:
+                cause = f"{self.served_by} ended: {error}"
+                raise ReadFailed(self.name, offset, length, cause) from error
             raise ConnectionLost(self.name, offset, length, str(error)) from error
         except OSError as error:
             cause = error.strerror or str(error)
