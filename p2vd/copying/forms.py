@@ -85,6 +85,14 @@ def source_key(form: SourceForm) -> str:
     return "nbd" if form.nbd is not None else form.format.value
 
 
+def unknown(source: SourceForm, target: TargetForm) -> bool:
+    """Whether nobody here opens one of these forms."""
+    plain = source_key(source) == SourceFormat.RAW.value
+    return not (plain or source_key(source) in HANDED_SOURCES) or not (
+        target.format is TargetFormat.RAW or target.format in HANDED_TARGETS
+    )
+
+
 def source_form(source: str, format_name: str | None, certificates: str, psk_file: str) -> SourceForm:
     """The form of what the command line names as source, in a format or, where None, as it looks.
 
@@ -97,9 +105,10 @@ def source_form(source: str, format_name: str | None, certificates: str, psk_fil
         return SourceForm(nbd=NbdServer(source, certificates, psk_file))
     if format_name is not None:
         return SourceForm(SourceFormat(format_name))
+    from p2vd.copying.image_headers import looks_like
     from p2vd.copying.packed_headers import looks_packed
 
-    if (found := looks_packed(Path(source))) is not None:
+    if (found := looks_packed(Path(source)) or looks_like(Path(source))) is not None:
         raise SourceRefused(
             source,
             f"it begins or ends as a {found.value} image does. Say what it is: --source-format {found.value} "

@@ -40,9 +40,9 @@ def open_source(asked: Asked) -> OpenSource:
 
 
 def handed_source(handed: Handed) -> Callable[[], FramedSource | StreamSource]:
-    """A compressed image on a descriptor: what may have to be read first is read without privileges."""
-    form, controls = handed.start.source_form.format, handed.controls
-    return lambda: packed_source(handed.fd, form, handed.gauge, controls.ended.is_set)
+    """A compressed image on a descriptor, of the size that the job says: reading it proves that."""
+    form, size = handed.start.source_form.format, handed.start.binding.source_size_bytes
+    return lambda: packed_source(handed.fd, form, handed.gauge, handed.controls.ended.is_set, size)
 
 
 def open_target(asked: Asked, source: OpenSource) -> OpenTarget:

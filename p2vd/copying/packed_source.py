@@ -28,18 +28,18 @@ Ended = Callable[[], bool]
 
 
 def packed_source(
-    fd: int, form: SourceFormat, gauge: Gauge, ended: Ended = lambda: False
+    fd: int, form: SourceFormat, gauge: Gauge, ended: Ended = lambda: False, known_bytes: int = -1
 ) -> FramedSource | StreamSource:
     """The disk in the compressed image that `fd` has open, which is not shared.
 
-    Reads all of it where nothing else tells its size. Raises SourceRefused, OpenFailed; Interrupted when
-    `ended` says so.
+    Reads all of it where nothing tells its size: neither an index nor the caller, by `known_bytes`, which
+    reading proves. Raises SourceRefused, OpenFailed; Interrupted when `ended` says so.
     """
     name = name_of(fd)
     try:
         block.set_direct(fd, False)  # frames begin anywhere
         size = block.size_bytes(fd)
-        image = _Image(fd, name, form, size, gauge, ended)
+        image = _Image(fd, name, form, size, gauge, ended, known_bytes)
         if form is SourceFormat.GZ:
             return image.gzip()
         return image.xz() if form is SourceFormat.XZ else image.zstd()
@@ -55,9 +55,11 @@ def packed_source(
 class _Image:
     """A compressed image that is being opened."""
 
-    def __init__(self, fd: int, name: str, form: SourceFormat, size: int, gauge: Gauge, ended: Ended):
+    def __init__(
+        self, fd: int, name: str, form: SourceFormat, size: int, gauge: Gauge, ended: Ended, known_bytes: int
+    ):
         self.fd, self.name, self.form, self.size = fd, name, form.value, size
-        self.gauge, self.ended = gauge, ended
+        self.gauge, self.ended, self.known_bytes = gauge, ended, known_bytes
 
     def read(self, at: int, length: int) -> bytes:
         """Read from the file, however short single reads are; fewer bytes only at its end."""
@@ -75,8 +77,12 @@ class _Image:
         except ValueError as error:
             self._does_not_fit(error)
         points = Points()
-        size, edges = self._measure(GzipDecoder(self.read, self.size, note=points.add))
-        return self._stream(size, lambda *place: GzipDecoder(self.read, self.size, *place), points, edges)
+
+        def start(of_image: int, at: int) -> GzipDecoder:
+            return GzipDecoder(self.read, self.size, of_image, at, points.add)
+
+        size, edges = self._measure(start(0, 0))
+        return self._stream(size, start, points, edges)
 
     def _members(self, index: gzip_packing.MemberIndex) -> Frames | None:
         left, each, found = index.total_bytes, index.block_bytes, Frames()
@@ -110,7 +116,11 @@ class _Image:
         if not told or self.size == 0:
             points = Points()
             size, edges = self._measure(ZstdDecoder(self.read, self.size, note=points.add))
-        return self._stream(size, lambda *place: ZstdDecoder(self.read, self.size, *place), points, edges)
+
+        def start(of_image: int, at: int) -> ZstdDecoder:
+            return ZstdDecoder(self.read, self.size, of_image, at, points.add)
+
+        return self._stream(size, start, points, edges)
 
     def xz(self) -> StreamSource:
         """By its own indexes, which every .xz has."""
@@ -120,6 +130,8 @@ class _Image:
         return self._stream(size, lambda *place: XzDecoder(self.read, found, *place), points, {})
 
     def _measure(self, decoder: GzipDecoder | ZstdDecoder) -> tuple[int, dict[int, bytes]]:
+        if self.known_bytes >= 0:
+            return self.known_bytes, {}
         log.info("%s has no index: it is read once to learn its size", self.name)
         return measure(decoder, self.ended)
 
@@ -133,7 +145,7 @@ class _Image:
         points: Points,
         edges: dict[int, bytes],
     ) -> StreamSource:
-        return StreamSource(self.fd, self.name, self.form, size, self.gauge, start, points, edges)
+        return StreamSource(self.fd, self.name, self.form, size, self.gauge, start, points, edges, self.ended)
 
     def _does_not_fit(self, error: ValueError) -> None:
         log.warning("%s: its index does not fit (%s); the image is read without it", self.name, error)

@@ -1,39 +1,34 @@
 """`p2vd-copy SOURCE TARGET --checkpoint FILE`: the tool of its own, without daemon and D-Bus."""
 
 import argparse
+import contextlib
+import json
 import logging
 import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from p2vd.copying import endpoints
+from p2vd.copying import endpoints, forms, options
 from p2vd.copying.checkpoint import Checkpoint, Header
-from p2vd.copying.console import Console
-from p2vd.copying.controls import Controls, Gauge, Interrupted
+from p2vd.copying.controls import Controls, Gauge, Interrupted, Outstanding
 from p2vd.copying.digests import DigestKind
 from p2vd.copying.endpoints import Endpoint
-from p2vd.copying.errors import (
-    CheckpointMissing,
-    ExitCode,
-    MapfileUnwritable,
-    TargetRefused,
-    UsageError,
-)
-from p2vd.copying.forms import SOURCES, TARGETS, Asked, OpenSource, OpenTarget, source_form, source_key
+from p2vd.copying.errors import CheckpointMissing, ExitCode, MapfileUnwritable, PoolFull, UsageError
+from p2vd.copying.forms import Asked, OpenSource, OpenTarget
 from p2vd.copying.mapfile import mapfile
 from p2vd.copying.opened import source_on, target_on
 from p2vd.copying.session import Session
 from p2vd.copying.store import open_checkpoint
-from p2vd.copying.terms import Binding, Failure, Report, TargetForm, TargetTraits
+from p2vd.copying.terms import Binding, Failure, Report, TargetTraits
 from p2vd.copying.throttle import ChunkCredit
+from p2vd.model.codec import to_dict
 from p2vd.model.copying import MAX_BAD_SECTORS, MAX_QUEUE_DEPTH, Progress, Verify
 from p2vd.model.errors import P2vdError
-from p2vd.model.forms import SourceFormat, TargetFormat
-from p2vd.model.size import parse_size
+from p2vd.model.size import format_size, parse_size
 from p2vd.system.clock import Clock, SystemClock
 
 log = logging.getLogger(__name__)
@@ -63,21 +58,11 @@ def parser() -> argparse.ArgumentParser:
         # A given width: argparse asks for the terminal's at each argument, and loads a module to do so.
         formatter_class=lambda prog: argparse.HelpFormatter(prog, width=100),
     )
-    parser.add_argument("source", metavar="SOURCE")
+    parser.add_argument(
+        "source", metavar="SOURCE", help="a block device, a file, or the URI of an NBD export"
+    )
     parser.add_argument("target", type=Path, metavar="TARGET", help="a block device, or a file to create")
     parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE")
-    parser.add_argument(
-        "--source-format",
-        choices=[SourceFormat.RAW.value, *(name for name in SOURCES if name != "nbd")],
-        help="how the source's file holds the disk",
-    )
-    parser.add_argument(
-        "--target-format",
-        choices=[each.value for each in TargetFormat],
-        default=TargetFormat.RAW.value,
-        help="how the target's file holds the disk; raw by default",
-    )
-    parser.add_argument("--level", type=int, default=0, metavar="N", help="of raw.zst, raw.gz: 1 is fastest")
     parser.add_argument("--verify", choices=[each.value for each in Verify], default=Verify.READ_BACK.value)
     parser.add_argument("--digest", choices=[each.value for each in DigestKind], default="xxh3")
     parser.add_argument("--target-is-zero", action="store_true", help="a block target reads as zero")
@@ -100,6 +85,7 @@ def parser() -> argparse.ArgumentParser:
         help="with --resync: nothing wrote to the target since, it need not be read to prove that",
     )
     parser.add_argument("--force", action="store_true", help="a block target may hold leftover bytes")
+    options.add(parser)
     parser.add_argument("--json", action="store_true", help="one object a line")
     return parser
 
@@ -111,6 +97,88 @@ def _bad_sectors(text: str) -> int:
     return count
 
 
+class Console:
+    """What the tool says: on a terminal one line that is rewritten, as JSON one object a line."""
+
+    def __init__(self, as_json: bool, size_bytes: int = 0):
+        self._json = as_json
+        self._live = not as_json and sys.stderr.isatty()
+        self.size_bytes = size_bytes
+
+    def progress(self, phase: str, progress: Progress) -> None:
+        """Tell how far it is."""
+        if self._json:
+            self._line("progress", {"phase": phase, **to_dict(progress)})
+        elif self._live:
+            moved = progress.bytes_copied + progress.bytes_zero + progress.bytes_same + progress.bad_bytes
+            shown = progress.bytes_verified if phase in ("proving", "verifying") else moved
+            rate = format_size(progress.rate_bytes_per_s)
+            text = f"{phase}: {format_size(shown)} of {format_size(self.size_bytes)}, {rate}/s"
+            print(f"\r{text:<78}", end="", file=sys.stderr, flush=True)
+
+    def stalled(self, stall: Outstanding) -> None:
+        """Tell of an I/O that does not come back."""
+        if self._json:
+            self._line("stalled", {"operation": stall.operation, "offset": stall.offset})
+        else:
+            print(f"\nstill waiting: {stall.operation} at offset {stall.offset}", file=sys.stderr)
+
+    def held(self, error: PoolFull) -> None:
+        """Tell of a write that waits for space."""
+        if self._json:
+            self._line("held", {"reason": "no-space", "offset": error.offset, "message": str(error)})
+        else:
+            print(f"\nwaiting, and trying again: {error}", file=sys.stderr)
+
+    def report(self, report: Report) -> None:
+        """Tell the end."""
+        progress, failure = report.progress, report.failure
+        if self._json:
+            self._line(
+                "report",
+                {
+                    "exit_code": report.exit_code,
+                    "bytes_copied": progress.bytes_copied,
+                    "bytes_zero": progress.bytes_zero,
+                    "bytes_skipped": progress.resumed_from_bytes,
+                    "bytes_same": progress.bytes_same,
+                    "bytes_verified": progress.bytes_verified,
+                    "bytes_bad": progress.bad_bytes,
+                    "committed_bytes": progress.committed_bytes,
+                    "seconds": report.seconds,
+                    "digest": report.digest,
+                    "source_stable": report.source_stable,
+                    "bad_ranges": report.bad_ranges,
+                    "failure": to_dict(failure),
+                },
+            )
+            return
+        if self._live:
+            print(file=sys.stderr)
+        if failure is not None:
+            print(f"p2vd-copy: {failure.message}", file=sys.stderr)
+        elif report.exit_code == ExitCode.STOPPED:
+            done = format_size(progress.committed_bytes)
+            print(f"stopped at a checkpoint: {done} of {format_size(self.size_bytes)} are safe; run it again")
+        else:
+            same = f"{format_size(progress.bytes_same)} unchanged, " if progress.bytes_same else ""
+            print(
+                f"done: {format_size(progress.bytes_copied)} copied, "
+                f"{format_size(progress.bytes_zero)} zero, {same}"
+                f"{format_size(progress.bytes_verified)} verified in {report.seconds:.1f} s {report.digest}"
+            )
+            if report.bad_ranges:
+                print(
+                    f"p2vd-copy: {format_size(progress.bad_bytes)} of the source in "
+                    f"{len(report.bad_ranges)} places cannot be read; the target has zeros there",
+                    file=sys.stderr,
+                )
+
+    @staticmethod
+    def _line(kind: str, fields: Mapping[str, object]) -> None:
+        print(json.dumps({"type": kind, **fields}), flush=True)
+
+
 def main(words: Sequence[str]) -> int:
     """Copy as the command line says; return the exit status."""
     logging.basicConfig(level=logging.WARNING, format="p2vd-copy: %(message)s")
@@ -120,23 +188,30 @@ def main(words: Sequence[str]) -> int:
     clock = SystemClock()
     gauge = Gauge(clock)
     controls = Controls(clock, ChunkCredit(0), arguments.bandwidth)
+
+    def stop(*_: object) -> None:
+        if not stop_asked.is_set():
+            stop_asked.set()
+            controls.ended.set()  # heard also while an image is read to learn its size
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        # To find the size of an image may take as long as to read all of it.
-        signal.signal(number, lambda *_: _set(stop_asked, controls.ended))
+        signal.signal(number, stop)
+    ending = contextlib.ExitStack()
     try:
-        session = _prepare(arguments, clock, controls, gauge)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stop_asked.set())
+        session = _prepare(arguments, clock, controls, gauge, ending)
         _write_mapfile(arguments.mapfile, session.checkpoint)  # a place that cannot be written is told now
     except P2vdError as error:
+        ending.close()
         code = int(getattr(error, "exit_code", ExitCode.REFUSED))
         console.report(Report(code, Progress(), failure=Failure(error.name, str(error))))
         return code
     except Interrupted:
+        ending.close()
         console.report(Report(int(ExitCode.STOPPED), Progress()))
         return int(ExitCode.STOPPED)
     console.size_bytes = session.checkpoint.layout.source_bytes
-    report = _watch(session, controls, gauge, console, stop_asked, clock)
+    with ending:  # who sees the report finds the target closed
+        report = _watch(session, controls, gauge, console, stop_asked, clock)
     console.report(report)
     try:
         _write_mapfile(arguments.mapfile, session.checkpoint)
@@ -144,11 +219,6 @@ def main(words: Sequence[str]) -> int:
         log.error("%s", error)  # noqa: TRY400 - the copy itself ended as it says
     session.checkpoint.close()
     return report.exit_code
-
-
-def _set(*events: threading.Event) -> None:
-    for event in events:
-        event.set()
 
 
 def _write_mapfile(path: Path | None, checkpoint: Checkpoint) -> None:
@@ -165,9 +235,14 @@ def _write_mapfile(path: Path | None, checkpoint: Checkpoint) -> None:
         raise MapfileUnwritable(str(path), error.strerror or str(error)) from error
 
 
-def _prepare(arguments: argparse.Namespace, clock: Clock, controls: Controls, gauge: Gauge) -> Session:
+def _prepare(
+    arguments: argparse.Namespace,
+    clock: Clock,
+    controls: Controls,
+    gauge: Gauge,
+    ending: contextlib.ExitStack,
+) -> Session:
     verify = Verify(arguments.verify)
-    target_form = TargetForm(TargetFormat(arguments.target_format), level=arguments.level)
     if arguments.digest == DigestKind.NONE.value and verify is Verify.READ_BACK:
         raise UsageError("--digest none leaves nothing to compare with: use --verify both or none with it.")
     if not 1 <= arguments.queue_depth <= MAX_QUEUE_DEPTH:
@@ -179,23 +254,12 @@ def _prepare(arguments: argparse.Namespace, clock: Clock, controls: Controls, ga
             raise UsageError("--resync compares digests: it cannot be used with --digest none.")
         if not arguments.checkpoint.exists():
             raise CheckpointMissing(str(arguments.checkpoint))
-    if arguments.level and target_form.format not in (TargetFormat.RAW_ZST, TargetFormat.RAW_GZ):
-        raise UsageError(f"--level says nothing of a {target_form.format.value} target.")
-    asked = Asked(
-        arguments.source,
-        arguments.target,
-        arguments.checkpoint,
-        arguments.digest,
-        source_form(arguments.source, arguments.source_format, "", ""),
-        target_form,
-        controls,
-        gauge,
-        arguments.queue_depth,
-        arguments.bad_sectors,
-        arguments.resync,
-    )
+    asked = options.asked(arguments, controls, gauge)
     source = _open_source(asked, clock)
-    target = _open_target(asked, arguments, source, clock)
+    ending.callback(source.close)
+    make = forms.TARGETS.get(asked.target_form.format)
+    target = make(asked, source) if make else _plain_target(arguments, asked, source.endpoint, clock)
+    ending.callback(target.close)
     if arguments.resync:
         target.checkpoint.begin_pass(target_proven=arguments.target_unchanged)
     return Session(
@@ -213,8 +277,8 @@ def _prepare(arguments: argparse.Namespace, clock: Clock, controls: Controls, ga
 
 
 def _open_source(asked: Asked, clock: Clock) -> OpenSource:
-    if (opened := SOURCES.get(source_key(asked.source_form))) is not None:
-        return opened(asked)
+    if opening := forms.SOURCES.get(forms.source_key(asked.source_form)):
+        return opening(asked)
     path = Path(asked.source)
     if endpoints.is_block(path):
         # Imported here, as below: files need no commands, and would wait for all that runs them.
@@ -226,17 +290,11 @@ def _open_source(asked: Asked, clock: Clock) -> OpenSource:
     return OpenSource(endpoint, source_on(endpoint.fd, asked.gauge))
 
 
-def _open_target(asked: Asked, arguments: argparse.Namespace, source: OpenSource, clock: Clock) -> OpenTarget:
-    is_block = asked.target.exists() and endpoints.is_block(asked.target)
-    if (opened := TARGETS.get(asked.target_form.format)) is not None:
-        if is_block:
-            problem = f"it is a device, which cannot hold a {asked.target_form.format.value} file."
-            raise TargetRefused(str(asked.target), problem)
-        return opened(asked, source)
+def _plain_target(arguments: argparse.Namespace, asked: Asked, source: Endpoint, clock: Clock) -> OpenTarget:
+    """A device or a raw file."""
+    is_block = arguments.target.exists() and endpoints.is_block(arguments.target)
     target, checkpoint = (
-        _block_target(arguments, source.endpoint, clock)
-        if is_block
-        else _file_target(arguments, source.endpoint)
+        _block_target(arguments, source, clock) if is_block else _file_target(arguments, source)
     )
     traits = TargetTraits(
         target.size_bytes,

@@ -104,12 +104,13 @@ class StreamSource(Device):
         gauge: Gauge,
         start: Callable[[int, int], Decoder],
         points: Points,
-        edges: dict[int, bytes] | None = None,
+        edges: dict[int, bytes],
+        ended: Callable[[], bool] = lambda: False,
     ):
         super().__init__(fd, name, size_bytes, gauge)
         self._is_file = False  # its holes say nothing of the image's
         self._form, self._start, self._points = form, start, points
-        self._edges = dict(edges or {})
+        self._edges, self._ended = dict(edges), ended
         self._lock = threading.Lock()
         self._window: OrderedDict[int, bytes] = OrderedDict()
         self._decoder: Decoder | None = None
@@ -118,11 +119,11 @@ class StreamSource(Device):
         """How often it was gone back."""
 
     def read(self, buffer: Buffer, offset: int, length: int, at: int = 0) -> None:
-        """Fill `length` bytes of the buffer. Raises ReadFailed, ImageDamaged."""
+        """Fill `length` bytes of the buffer. Raises ReadFailed, ImageDamaged, Interrupted."""
         while length:
             number, within = divmod(offset, BLOCK)
             part = min(length, BLOCK - within)
-            with self._lock, self.gauge.io(self.reading, offset):
+            with self._lock:
                 try:
                     contents = self._block(number)
                 except Damaged as error:
@@ -147,7 +148,10 @@ class StreamSource(Device):
             if self._decoder.read_into(memoryview(bytearray(lead))) != lead:
                 raise Damaged(of_file, "it ends earlier than it did before")
         while True:
-            contents = self._following()
+            if self._ended():
+                raise Interrupted
+            with self.gauge.io(self.reading, self._next * BLOCK):
+                contents = self._following()
             if self._next > number:
                 return contents
 
