@@ -1,4 +1,4 @@
-"""Every form of a source into every form of a target: killed half-way, resumed, and the same disk for a guest.
+"""Every form of a source into every form of a target: killed half-way, resumed, the same for a guest.
 
 A form is one entry of a table. Without --full a sample runs: each source once, the targets in turn.
 """
