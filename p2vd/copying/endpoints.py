@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from p2vd.copying.errors import OpenFailed, SourceRefused, TargetRefused
+from p2vd.system import block
 
 log = logging.getLogger(__name__)
 
@@ -82,8 +83,8 @@ def create_file_target(path: Path, size_bytes: int, *, begun: bool, direct: bool
 def open_file_target(path: Path, size_bytes: int, expected_id: str, *, direct: bool = True) -> Endpoint:
     """Open the file that this copy created; -1: it may have any size. Raises TargetRefused, OpenFailed."""
     fd = _open_file(path, os.O_RDWR, direct)
-    found = file_id(fd)
-    if expected_id and found != expected_id:
+    found = block.file_id(fd)
+    if expected_id not in ("", found, file_id(fd)):
         os.close(fd)
         raise TargetRefused(str(path), "it is another file than the one that this copy created.")
     if size_bytes not in (-1, os.fstat(fd).st_size):
@@ -94,7 +95,11 @@ def open_file_target(path: Path, size_bytes: int, expected_id: str, *, direct: b
 
 
 def file_id(fd: int) -> str:
-    """Device and inode of an open file: a name can come to mean another file, these cannot."""
+    """Device and inode of an open file: a name can come to mean another file, these cannot.
+
+    Not for long: a filesystem may get another device number at the next boot. A target that has to be
+    known again then is known by `block.file_id`.
+    """
     status = os.fstat(fd)
     return f"{os.major(status.st_dev)}:{os.minor(status.st_dev)}/{status.st_ino}"
 
