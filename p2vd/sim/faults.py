@@ -21,6 +21,19 @@ from p2vd.system.clock import Clock
 log = logging.getLogger(__name__)
 
 _HANGS_S = 1e6  # a command that hangs and does not only take long
+# What a restart of the simulated host takes back. Pools and what is in them are kept; workers are other ones.
+_MADE_ANEW = frozenset(
+    {
+        FaultKind.PATH_FAILS,
+        FaultKind.LUN_UNMAPPED,
+        FaultKind.LUN_MAPPED,
+        FaultKind.LUN_GROWS,
+        FaultKind.BAD_SECTORS,
+        FaultKind.SOURCE_CHANGED,
+        FaultKind.LIBVIRTD_AWAY,
+        FaultKind.COMMAND_SLOW,
+    }
+)
 Undo = Callable[[], None]
 
 
@@ -60,7 +73,7 @@ class Faults:
         for name, fault in names.items():
             if name in self._done:
                 self._at_percent.pop(name, None)
-                if fault.kind is not FaultKind.DAEMON_DIES and not fault.lasts_seconds:
+                if fault.kind in _MADE_ANEW and not fault.lasts_seconds:
                     self.begin(fault)
             elif not fault.at_percent:
                 self._later(fault.after_seconds, partial(self._happen, name, fault))

@@ -1,5 +1,6 @@
 """The scenarios that come with p2vd, smaller and quicker: each shows what the manual says."""
 
+import json
 import re
 import time
 from collections.abc import Callable
@@ -134,21 +135,39 @@ pool = { size = "16 GiB" }
 """
 
 
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_a_fault_happens_once_and_one_for_good_is_there_after_a_restart(tmp_path: Path) -> None:
     script = parse("x", SMALL + '[[faults]]\nwhat = "lun-grows"\nat_percent = 50\nsize = "20 GiB"\n')
     world = World(script, tmp_path)
     (wwid,) = world.volumes.spare
     world.processes.on_copied(wwid, 49)
     world.processes.on_copied(wwid, 51)
-    deadline = time.monotonic() + PATIENCE_S
-    while world.san.luns[wwid].size_bytes != 20 * GIB:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: world.san.luns[wwid].size_bytes == 20 * GIB)
     world.san.grow(wwid, 21 * GIB)
     world.processes.on_copied(wwid, 52)
     assert world.san.luns[wwid].size_bytes == 21 * GIB
     again = World(script, tmp_path)
     assert again.san.luns[wwid].size_bytes == 20 * GIB
+
+
+def test_what_a_restart_keeps_is_not_done_again(tmp_path: Path) -> None:
+    faults = (
+        '[[faults]]\nwhat = "pool-filled"\npercent = 50\n[[faults]]\nwhat = "worker-dies"\nat_percent = 9\n'
+    )
+    script = parse("x", SMALL + faults)
+    world = World(script, tmp_path)
+    world.processes.on_copied(world.volumes.spare[0], 10)
+    until(lambda: world.volumes.groups["vg_san"].pool_used_bytes() == 8 * GIB)
+    until(lambda: len(json.loads((tmp_path / "faults.json").read_text())) == 2)
+    world.faults.begin(Fault(FaultKind.POOL_EXTENDED, size_bytes=32 * GIB))
+    again = World(script, tmp_path)
+    assert again.volumes.groups["vg_san"].pool_used_bytes() == 8 * GIB
 
 
 def test_a_pool_is_filled_by_others_and_extended(tmp_path: Path) -> None:
