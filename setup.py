@@ -350,7 +350,7 @@ if __name__ == "__main__":
         license="Apache-2.0",
         python_requires=">=3.11",
         packages=find_packages(include=["p2vd", "p2vd.*"]),
-        package_data={"p2vd": ["py.typed", "bus/*.xml", "bus/interfaces/*.xml"]},
+        package_data={"p2vd": ["py.typed", "bus/*.xml", "bus/interfaces/*.xml", "sim/scenarios/*.toml"]},
         install_requires=[requirement for _, requirement, _ in LIBRARIES],
         entry_points={"console_scripts": [f"{name}={module}:main" for name, module in COMMANDS.items()]},
         cmdclass={"install_host": InstallHost, "uninstall_host": UninstallHost},

@@ -99,7 +99,7 @@ def main() -> int:
     parser.add_argument("--check-config", action="store_true", help="check configuration and policies, exit")
     parser.add_argument("--version", action="version", version=f"p2vd {__version__}")
     parser.add_argument(
-        "--sim", nargs="?", const="", metavar="SCRIPT", help="simulate the SAN that the TOML file describes"
+        "--sim", nargs="?", const="", metavar="SCRIPT", help="simulate a SAN: a scenario's name, or a file"
     )
     parser.add_argument("--state-dir", type=Path, help="of the simulation, which writes nowhere else")
     parser.add_argument("--bus-address", default="", metavar="ADDRESS", help="bus to simulate on")

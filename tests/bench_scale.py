@@ -21,12 +21,16 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from p2vd.bus.names import MANAGER, ROOT, SOURCE, object_path
+import dbus
+
+from p2vd.bus.names import JOB, MACHINE, MANAGER, ROOT, SOURCE, object_path
 from p2vd.model.size import GIB, MIB, format_size
 from tests.bus.harness import Client, private_bus
 from tests.sim.harness import Simulated
 
 _STORM = 10_000
+_JOBS = 20
+_NONE = dbus.Dictionary({}, signature="sv")
 _QUIET_S = 0.5  # the watcher's, before it tells of a burst
 
 
@@ -173,6 +177,28 @@ def whole_list(address: str, client: Client) -> Iterator[Figure]:
     yield Figure("p2vctl sources", (time.monotonic() - began) * 1000, 0, "ms")
 
 
+def busy(daemon: Simulated, client: Client, wwids: list[str]) -> Iterator[Figure]:
+    """As many jobs as there may be, and an iscsiadm that hangs; a client keeps asking meanwhile."""
+    options = {"source-offline": True}
+    paths = []
+    for wwid in wwids[:_JOBS]:
+        named = dbus.Dictionary({**options, "name": f"m{wwid[-6:]}"}, signature="sv")
+        plan_id, _ = client.manager("Plan", "asa{sv}", [wwid], named)
+        paths.append(str(client.manager("Migrate", "sa{sv}", plan_id, _NONE)))
+    jobs = [str(client.get(path, MACHINE, "Jobs")[0]) for path in paths]
+    client.until(lambda: all(client.get(job, JOB, "Activity") == "running" for job in jobs))
+    daemon.tell("fault", "command-slow", {"command": "iscsiadm"})
+    client.manager("AddPortal", "sa{sv}", "192.0.2.1", _NONE)
+    answers = list(ping(client, time.monotonic() + 15))
+    for job in jobs:
+        began = time.monotonic()
+        client.call(job, JOB, "SetBandwidth", "ta{sv}", GIB, _NONE)
+        answers.append((time.monotonic() - began) * 1000)
+    yield Figure(f"{len(jobs)} jobs, an iscsiadm that hangs: slowest answer", max(answers), 100, "ms")
+    yield Figure(f"  median of {len(answers)} answers", statistics.median(answers), 0, "ms")
+    daemon.tell("end_fault", "command-slow")
+
+
 @contextmanager
 def simulated(arguments: argparse.Namespace) -> Iterator[tuple[str, Simulated, Client]]:
     """The daemon and a client on a bus of their own."""
@@ -182,7 +208,7 @@ def simulated(arguments: argparse.Namespace) -> Iterator[tuple[str, Simulated, C
     ):
         client = Client(address)
         san = script(arguments.luns, arguments.paths)
-        with Simulated(address, Path(name) / "state", san) as daemon:
+        with Simulated(address, Path(name) / "state", san, max_jobs=_JOBS) as daemon:
             daemon.await_ready(client)
             yield address, daemon, client
         client.close()
@@ -210,6 +236,7 @@ def main() -> int:
             whole_list(address, client),
             storm(daemon, client),
             idle(daemon, arguments.idle),
+            busy(daemon, client, wwids),
         ):
             for figure in figures:
                 print(figure, flush=True)

@@ -29,7 +29,7 @@ from p2vd.bus.methods import AFTER_FAILURE, Methods, action_of
 from p2vd.bus.names import BUS_NAME, JOB, MANAGER, ROOT, error_name, object_id
 from p2vd.bus.port import Authority, EnginePort, Verdict
 from p2vd.bus.recording import is_recorded, request_of, subject_after
-from p2vd.bus.standard import StandardError, answer_standard
+from p2vd.bus.standard import StandardError, answer_standard, arguments_of
 from p2vd.bus.tree import Interfaces, ObjectTree, append
 from p2vd.bus.turns import Turns
 from p2vd.bus.wire import fits, plain
@@ -148,7 +148,7 @@ class Service:
         interface, method = self._find(path, message.get_interface(), name)
         if message.get_signature() != method.in_signature:
             raise StandardError.invalid_args(f"{name} takes ({method.in_signature})")
-        *arguments, given = message.get_args_list()
+        *arguments, given = arguments_of(message)
         options = _options(method, given)
         interactive = message.get_allow_interactive_authorization() or options.get(_NO_INTERACTION) is False
         options.pop(_NO_INTERACTION, None)

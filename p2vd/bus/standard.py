@@ -8,6 +8,7 @@ from p2vd.bus.tree import ObjectTree
 from p2vd.bus.wire import Variant, encode_properties
 
 _PREFIX = "org.freedesktop.DBus.Error."
+_TEXTS = 2  # what a Set has behind them may be anything, and is not looked at
 _SIGNATURES = {
     (INTROSPECTABLE, "Introspect"): "",
     (PROPERTIES, "Get"): "ss",
@@ -40,6 +41,14 @@ class StandardError(Exception):
         return cls("InvalidArgs", message)
 
 
+def arguments_of(message: Any) -> list[Any]:
+    """Return a message's arguments. Raises StandardError where it has no descriptor that it speaks of."""
+    try:
+        return list(message.get_args_list())
+    except ValueError as error:  # dbus-python's: "invalid file descriptor in message"
+        raise StandardError.invalid_args(f"The arguments cannot be read: {error}.") from error
+
+
 def answer_standard(tree: ObjectTree, message: Any) -> tuple[str, tuple[object, ...]] | None:
     """Answer a call of a standard interface: the reply's signature and values.
 
@@ -53,7 +62,7 @@ def answer_standard(tree: ObjectTree, message: Any) -> tuple[str, tuple[object, 
         return None
     if message.get_signature() != wanted:
         raise StandardError.invalid_args(f"{member} takes ({wanted})")
-    path, arguments = message.get_path(), [str(item) for item in message.get_args_list()]
+    path, arguments = message.get_path(), [str(item) for item in arguments_of(message)[:_TEXTS]]
     if interface == INTROSPECTABLE:
         xml = tree.introspect(path)
         if xml is None:

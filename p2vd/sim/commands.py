@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from p2vd.sim.lvm import Answered, Lvm
 from p2vd.sim.multipath import Multipath
 from p2vd.sim.san import IQN, Lun, SimPath
 from p2vd.sim.volumes import Volumes
-from p2vd.system.command import CommandFailed, Result, command_line, log_late
+from p2vd.system.command import CommandFailed, CommandTimedOut, Result, command_line, log_late
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,8 @@ class SimCommands:
             "sh": multipath.delete,
         }
         self.counts: dict[str, int] = {}
+        self._slow: dict[str, tuple[float, threading.Event]] = {}
+        self._running: set[str] = set()
         self._queries: dict[tuple[str, ...], Callable[[Sequence[str]], str]] = {
             ("multipathd", "show", "maps", "json"): self._maps,
             ("multipathd", "show", "map"): self._map,
@@ -51,6 +54,7 @@ class SimCommands:
 
     def query(self, argv: Sequence[str], *, timeout_s: float = 30.0, ok: Sequence[int] = (0,)) -> Result:
         """Answer a query. Raises CommandFailed, also for a command that the simulator does not know."""
+        self._linger(argv, timeout_s, lambda: _kill(argv, timeout_s))
         for prefix, answer in self._queries.items():
             if tuple(argv[: len(prefix)]) == prefix:
                 return self._run(argv, answer, argv[len(prefix) :], ok)
@@ -71,11 +75,34 @@ class SimCommands:
         run = self._changes.get(argv[0])
         if run is None:
             raise CommandFailed(tuple(argv), _NOT_FOUND, "the simulated host has no such command.")
-        return self._run(argv, run, argv[1:], ok)
+        self._running.add(unit)
+        try:
+            self._linger(argv, deadline_s, lambda: on_late(unit))
+            return self._run(argv, run, argv[1:], ok)
+        finally:
+            self._running.discard(unit)
 
     def running_changes(self) -> frozenset[str]:
-        """Return no names: a simulated change ends before its call does."""
-        return frozenset()
+        """Return the units of changes that have not ended: of slow ones."""
+        return frozenset(self._running)
+
+    def slow_down(self, program: str, seconds: float) -> Callable[[], None]:
+        """Let each run of a program take so long; returns what ends that, also for those that run."""
+        over = threading.Event()
+        self._slow[program] = (seconds, over)
+
+        def end() -> None:
+            self._slow.pop(program, None)
+            over.set()
+
+        return end
+
+    def _linger(self, argv: Sequence[str], deadline_s: float, late: Callable[[], None]) -> None:
+        seconds, over = self._slow.get(argv[0], (0.0, None))
+        if over is None or over.wait(min(seconds, deadline_s)) or seconds <= deadline_s:
+            return
+        late()
+        over.wait(seconds - deadline_s)
 
     def _run(
         self,
@@ -153,6 +180,10 @@ class SimCommands:
             except KeyError:
                 raise Answered(1, f"blockdev: cannot open {devnode}: No such file or directory\n") from None
         return ""
+
+
+def _kill(argv: Sequence[str], timeout_s: float) -> None:
+    raise CommandTimedOut(tuple(argv), timeout_s)
 
 
 def _scan(words: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from p2vd.copying.protocol import Start
 from p2vd.model.errors import DeviceAbsent, DeviceInUse, P2vdError
 from p2vd.sim.script import Script
 from p2vd.sim.volumes import Volumes
-from p2vd.sim.worker import Duties, SimWorker
+from p2vd.sim.worker import Duties, Health, SimWorker
 from p2vd.system.clock import Clock
 from p2vd.system.descriptors import SeqpacketChannel, close_all
 
@@ -85,7 +85,11 @@ class Processes:
     def __init__(self, volumes: Volumes, script: Script, clock: Clock) -> None:
         self._volumes = volumes
         self._san = volumes.san
-        self._duties = Duties(script.speeds, clock, self._data_percent, self._allocate)
+        self._duties = Duties(
+            script.speeds, clock, self._data_percent, self._allocate, self._health, self._copied
+        )
+        self.on_copied: Callable[[str, float], None] = lambda wwid, percent: None
+        """Told how far the copy of a LUN is."""
         self._pids = itertools.count(_FIRST_PID)
         self.workers: dict[str, tuple[SimChild, SimWorker]] = {}
 
@@ -110,6 +114,14 @@ class Processes:
             session.flows.clear()
         else:
             session.flows.set()
+
+    def job_of(self, wwid: str) -> str:
+        """Return the job whose worker reads a LUN now. Raises KeyError where none does."""
+        for job, (child, worker) in self.workers.items():
+            session = worker.session
+            if session is not None and child.poll() is None and session.start.binding.source_id == wwid:
+                return job
+        raise KeyError(wwid)
 
     def _open(self, channel: SeqpacketChannel) -> int:
         packet = channel.receive()
@@ -156,3 +168,14 @@ class Processes:
             if found is not None:
                 group, lv, _ = found
                 self._volumes.allocate(group, lv.uuid, more_bytes)
+
+    def _health(self, start: Start) -> Health:
+        with self._san.lock:
+            lun = self._san.luns.get(start.binding.source_id)
+            if lun is None:
+                return Health(there=False)
+            ready = any(path.ready for path in lun.paths)
+            return Health(ready=ready, bad_sectors=lun.bad_sectors, writes=lun.writes)
+
+    def _copied(self, start: Start, done_bytes: int) -> None:
+        self.on_copied(start.binding.source_id, 100 * done_bytes / start.binding.source_size_bytes)

@@ -40,6 +40,10 @@ class Lun:
     device: str
     paths: list[SimPath] = field(default_factory=list)
     mapped: bool = False
+    bad_sectors: int = 0
+    """So many in its middle cannot be read."""
+    writes: int = 0
+    """How often its machine wrote to it, which it should not."""
 
     @property
     def path_names(self) -> tuple[str, ...]:
@@ -82,6 +86,17 @@ class San:
         """Map `kind.count` new LUNs to the host, every path of them ready."""
         with self.lock:
             return [self._attach_one(kind) for _ in range(kind.count)]
+
+    def attach_again(self, lun: Lun) -> None:
+        """Map a LUN, or one that was detached: the same one, by new devices."""
+        with self.lock:
+            lun.device = self.next_dm()
+            lun.paths = []
+            for number in range(lun.kind.paths):
+                lun.paths.append(self._attach_path(lun, number))
+            self.uevents.send("add", *lun.path_names)
+            self._map(lun)
+            self.luns[lun.wwid] = lun
 
     def detach(self, wwid: str) -> None:
         """Unmap a LUN that nothing is stacked on: its map and its paths go."""
@@ -180,14 +195,9 @@ class San:
     def _attach_one(self, kind: Luns) -> Lun:
         self._serials += 1
         serial = hashlib.sha256(f"p2vd-sim-{self._serials}".encode()).hexdigest()[:25]
-        device = self.next_dm()
         name = f"mpath{letters(self._serials - 1)}"
-        lun = Lun(f"36001405{serial}", serial, kind, kind.size_bytes, self._serials - 1, name, device)
-        for number in range(kind.paths):
-            lun.paths.append(self._attach_path(lun, number))
-        self.uevents.send("add", *lun.path_names)
-        self._map(lun)
-        self.luns[lun.wwid] = lun
+        lun = Lun(f"36001405{serial}", serial, kind, kind.size_bytes, self._serials - 1, name, "")
+        self.attach_again(lun)
         return lun
 
     def _map(self, lun: Lun) -> None:

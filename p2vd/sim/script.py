@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -10,6 +10,7 @@ from p2vd.model.disk import Transport
 from p2vd.model.errors import P2vdError
 from p2vd.model.size import GIB, KIB, MIB, TIB
 from p2vd.policy.toml import Document, FileError, Table
+from p2vd.sim.fault import Fault, parse_faults
 
 DEFAULT = """
 [[luns]]
@@ -23,6 +24,9 @@ size = "1 TiB"
 pool = { name = "pool0", size = "512 GiB" }
 """
 """What `p2vd --sim` without a script simulates."""
+
+SCENARIOS = Path(__file__).parent / "scenarios"
+"""Scripts that come with p2vd, named by their files' stems."""
 
 MAX_DISKS = 100_000
 _PE_BYTES = 4 * MIB
@@ -88,11 +92,21 @@ class Script:
     volume_groups: tuple[VolumeGroup, ...] = ()
     speeds: Speeds = field(default_factory=Speeds)
     denied: tuple[str, ...] = ()
+    faults: tuple[Fault, ...] = ()
 
 
 def load(path: Path | None) -> Script:
-    """Return the script in `path`, or the default one. Raises ScriptInvalid with every error."""
+    """Return the script in `path`, or the default one. Raises ScriptInvalid with every error.
+
+    A bare word, without a slash or a dot, is the name of a scenario that comes with p2vd.
+    """
     name, text = "the default script", DEFAULT
+    if path is not None and path.name == str(path) and not path.suffix:
+        known = scenarios()
+        if path.name not in known:
+            problem = f"no scenario has that name; there are {', '.join(known)}. A file's name ends in .toml"
+            raise ScriptInvalid((FileError(path.name, 0, "", problem),))
+        path = SCENARIOS / f"{path.name}.toml"
     if path is not None:
         name = str(path)
         try:
@@ -112,7 +126,9 @@ def parse(name: str, text: str) -> Script:
         speeds=_speeds(root.table("speed")),
         denied=_denied(root.table("authority")),
     )
-    root.later("faults")
+    pools = [group.name for group in script.volume_groups if group.pool]
+    faults = tuple(parse_faults(root, sum(luns.count for luns in script.luns), pools))
+    script = replace(script, faults=faults)
     root.finish()
     disks = sum(luns.count * (luns.paths + 1) for luns in _all_luns(script))
     if not document.errors and disks > MAX_DISKS:
@@ -120,6 +136,11 @@ def parse(name: str, text: str) -> Script:
     if document.errors:
         raise ScriptInvalid(tuple(document.errors))
     return script
+
+
+def scenarios() -> tuple[str, ...]:
+    """The names of the scenarios that come with p2vd."""
+    return tuple(sorted(path.stem for path in SCENARIOS.glob("*.toml")))
 
 
 def _all_luns(script: Script) -> Sequence[Luns]:

@@ -16,6 +16,8 @@ from p2vd.sim.script import Pool, Script, VolumeGroup, pool_metadata_bytes
 
 EXTENT_BYTES = 4 * MIB
 METADATA_BLOCK_BYTES = 4096
+OTHERS = "other_vm"
+"""The volume by which somebody else fills a pool."""
 _UUID_GROUPS = (6, 4, 4, 4, 4, 4, 6)
 _UUID_LETTERS = string.digits + string.ascii_letters
 # What LVM formats a small pool's metadata with (seen: 112 of 1024 blocks), and entries of a leaf block.
@@ -124,12 +126,14 @@ class Volumes:
         self.domains = dict(self._saved.domains)
         """The simulated hypervisor's domains, XML by UUID. After a change call `save`."""
         self.running: set[str] = set()
-        self.libvirt_down = False
         """Of these, the ones that run: until the simulated host starts anew."""
+        self.libvirt_down = False
+        self.spare: list[str] = []
+        """WWIDs of the script's LUNs that are no PVs, in its order."""
         for kind in script.volume_groups:
             self._make(kind)
         for luns in script.luns:
-            san.attach(luns)
+            self.spare += [lun.wwid for lun in san.attach(luns)]
         self.save()
 
     def save(self) -> None:
@@ -170,6 +174,42 @@ class Volumes:
         if lv is not None and lv.segtype == "thin":
             taken = min(lv.allocated_bytes + more_bytes, lv.size_bytes)
             group.lvs[uuid] = replace(lv, allocated_bytes=taken)
+
+    def fill_pool(self, group: SimVg, percent: float) -> None:
+        """Have somebody else's volume take so much that the pool is used to `percent`."""
+        pool = self._pool_of(group)
+        self.empty_pool(group)
+        taken = max(0, int(pool.size_bytes * percent / 100) - group.pool_used_bytes())
+        uuid = lvm_uuid(f"others {group.name}")
+        lv = SimLv(uuid, OTHERS, pool.size_bytes, "thin", pool.name, allocated_bytes=taken)
+        self.add(group, lv)
+        self.save()
+
+    def empty_pool(self, group: SimVg) -> None:
+        """Remove somebody else's volume, if it is there."""
+        with self.san.lock:
+            if (lv := group.named(OTHERS)) is not None:
+                self.remove(group, lv)
+                self.save()
+
+    def extend_pool(self, group: SimVg, size_bytes: int) -> None:
+        """Extend the pool to that size, as `lvextend` does; one that is as large stays as it is."""
+        pool = self._pool_of(group)
+        more = size_bytes - pool.size_bytes
+        if more > group.free_bytes:
+            raise ValueError(f"{group.name} has no room for a pool of {size_bytes} bytes")
+        if more <= 0:
+            return
+        group.lvs[pool.uuid] = replace(pool, size_bytes=size_bytes)
+        for name in (dm_name(group.name, pool.name, "tpool"), dm_name(group.name, pool.name)):
+            self.mapper.resize(name, size_bytes)
+        self.mapper.resize(dm_name(group.name, f"{pool.name}_tdata"), size_bytes)
+        self._committed(group)
+        self.save()
+
+    @staticmethod
+    def _pool_of(group: SimVg) -> SimLv:
+        return next(lv for lv in group.lvs.values() if lv.segtype == "thin-pool")
 
     def device(self, dm_uuid_wanted: str) -> tuple[SimVg, SimLv, DmDevice] | None:
         """Return the active volume with that device-mapper UUID."""

@@ -1,15 +1,25 @@
 """Simulated copies: they move no bytes, but keep a worker's order, protocol and checkpoint."""
 
+import errno
 import json
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
 from p2vd.copying.controls import Controls, Gauge, Interrupted
-from p2vd.copying.errors import CheckpointMissing, CheckpointUnwritable, CopyError, ExitCode
+from p2vd.copying.errors import (
+    CheckpointMissing,
+    CheckpointUnwritable,
+    CopyError,
+    ExitCode,
+    ReadFailed,
+    SourceChanged,
+    TooManyBadSectors,
+)
 from p2vd.copying.protocol import VERSION, Hello, Start, decode, encode
 from p2vd.copying.session import Session
 from p2vd.copying.terms import Failure, Report
@@ -25,6 +35,17 @@ log = logging.getLogger(__name__)
 
 # Of a disk's speed, what is done at one go; and no less than this.
 _STEP_S = 0.05
+_LOOK_S = 0.1
+
+
+@dataclass(frozen=True)
+class Health:
+    """How a source is: mapped to this host, reachable by a path, readable; how often it was written to."""
+
+    there: bool = True
+    ready: bool = True
+    bad_sectors: int = 0
+    writes: int = 0
 
 
 @dataclass
@@ -38,6 +59,8 @@ class SimSession:
     controls: Controls
     gauge: Gauge
     clock: Clock
+    health: Callable[[], Health] = Health
+    copied: Callable[[int], None] = lambda done_bytes: None
     on_phase: Callable[[str], None] = lambda phase: None
     on_commit: Callable[[], None] = lambda: None
     killed: bool = False
@@ -50,6 +73,8 @@ class SimSession:
         self._size = self.start.binding.source_size_bytes
         self._done = self._committed = self._verified = self._resumed_from = 0
         self._committed_us = 0
+        self._writes = 0
+        self._bad: tuple[tuple[int, int], ...] = ()
         self._began = self._last_commit = self.clock.monotonic()
 
     def run(self) -> Report:
@@ -59,17 +84,19 @@ class SimSession:
             self._load()
             self.on_phase("copying")
             self._go(self.speeds.copy_bytes_per_s, self._copied)
+            self._note_bad()
             self._commit()
             self.on_phase("verifying")
             if self.start.verify is not Verify.NONE:
                 self._go(self.speeds.verify_bytes_per_s, self._read_back)
+            self._expect_unchanged()
         except Interrupted:
             self._commit()
             return self._report(ExitCode.STOPPED)
         except CopyError as error:
             return self._report(error.exit_code, Failure(error.name, str(error)))
         stable = "proven" if self.start.verify is Verify.BOTH else "sampled"
-        return self._report(ExitCode.DONE, stable=stable)
+        return self._report(ExitCode.BAD_SECTORS if self._bad else ExitCode.DONE, stable=stable)
 
     def progress(self) -> Progress:
         """The counters of this moment."""
@@ -80,6 +107,7 @@ class SimSession:
             bytes_copied=data,
             bytes_zero=self._done - data,
             bytes_verified=self._verified,
+            bad_bytes=sum(length for _, length in self._bad),
             committed_bytes=self._committed,
             allocated_bytes=self.controls.allocated_bytes,
             rate_bytes_per_s=round(moved / elapsed) if elapsed > 0 else 0,
@@ -100,6 +128,7 @@ class SimSession:
                 continue
             with self.gauge.io("read", offset):
                 self.flows.wait()
+                self._read(offset, length)
             self.controls.ended.wait(length / bytes_per_s)
             done(offset, length)
             offset += length
@@ -112,6 +141,27 @@ class SimSession:
             self.controls.admit(offset, data)
         self.allocate(self.controls.allocated_bytes - before)
         self._done = offset + length
+        self.copied(self._done)
+
+    def _read(self, offset: int, length: int) -> None:
+        """Wait while no path is there, as a map that queues does. Raises ReadFailed, TooManyBadSectors."""
+        while not (health := self.health()).ready:
+            time.sleep(_LOOK_S)  # in the kernel: nothing cuts that short
+        device = self.start.binding.source_id
+        if not health.there:
+            raise ReadFailed(device, offset, length, "No such device or address", errno.ENXIO)
+        middle = self._size // 2
+        too_many = health.bad_sectors > self.start.bad_sectors
+        if too_many and offset <= middle < offset + length:
+            raise TooManyBadSectors(device, self.start.bad_sectors, middle)
+
+    def _note_bad(self) -> None:
+        if bad := self.health().bad_sectors:
+            self._bad = ((self._size // 2, bad * self.start.binding.source_sector_size),)
+
+    def _expect_unchanged(self) -> None:
+        if self.health().writes != self._writes:
+            raise SourceChanged("the first MiB of the source is not what was read of it", 0, MIB)
 
     def _read_back(self, offset: int, length: int) -> None:
         self._verified = offset + length
@@ -123,10 +173,12 @@ class SimSession:
     def _load(self) -> None:
         if self.start.resume and not self._path.exists():
             raise CheckpointMissing(str(self._path))
+        self._writes = self.health().writes
         if self._path.exists():
-            self._done = self._committed = self._resumed_from = json.loads(self._path.read_text())[
-                "committed"
-            ]
+            kept = json.loads(self._path.read_text())
+            self._done = self._committed = self._resumed_from = kept["committed"]
+            self._writes = kept["writes"]
+            self._expect_unchanged()
         self._commit()
 
     def _commit(self) -> None:
@@ -134,7 +186,9 @@ class SimSession:
             return
         temporary = self._path.with_suffix(".new")
         try:
-            temporary.write_text(json.dumps({"simulated": True, "committed": self._done}))
+            temporary.write_text(
+                json.dumps({"simulated": True, "committed": self._done, "writes": self._writes})
+            )
             temporary.replace(self._path)
         except OSError as error:
             raise CheckpointUnwritable(str(self._path), str(error)) from error
@@ -147,10 +201,11 @@ class SimSession:
             exit_code=int(code),
             progress=self.progress(),
             # No digest of anything, and it says so wherever it is shown.
-            digest="simulated" if code is ExitCode.DONE else "",
+            digest="simulated" if code in (ExitCode.DONE, ExitCode.BAD_SECTORS) else "",
             source_stable=stable,
             seconds=round(self.clock.monotonic() - self._began, 3),
             failure=failure,
+            bad_ranges=self._bad,
         )
 
 
@@ -162,6 +217,8 @@ class Duties:
     clock: Clock
     data_percent: Callable[[Start], int]
     allocate: Callable[[Start, int], None]
+    health: Callable[[Start], Health]
+    copied: Callable[[Start, int], None]
 
 
 class SimWorker:
@@ -211,6 +268,8 @@ class SimWorker:
             controls,
             gauge,
             duties.clock,
+            health=lambda: duties.health(start),
+            copied=lambda done_bytes: duties.copied(start, done_bytes),
         )
         # It has all that a conversation uses of a session.
         same = cast(Session, session)

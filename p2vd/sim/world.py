@@ -13,6 +13,7 @@ from p2vd.sim.boot_test import SimBootTester
 from p2vd.sim.commands import SimCommands
 from p2vd.sim.events import Uevents
 from p2vd.sim.examiner import SimExaminer
+from p2vd.sim.faults import Faults
 from p2vd.sim.hypervisor import SimLibvirt
 from p2vd.sim.processes import Processes
 from p2vd.sim.san import San
@@ -47,7 +48,10 @@ class World:
         # The host's own boot: over before p2vd starts to listen.
         self.uevents.clear()
         self.commands = SimCommands(self.volumes)
-        self.processes = Processes(self.volumes, script, SystemClock())
+        clock = SystemClock()
+        self.processes = Processes(self.volumes, script, clock)
+        done = directory / "faults.json"
+        self.faults = Faults(self.volumes, self.commands, self.processes, script.faults, done, clock)
         self.boot_tester = SimBootTester(self.volumes)
         self._script = script
         log.warning("SIMULATION: no disk, volume or machine that p2vd tells of is real; nothing is copied")

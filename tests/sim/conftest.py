@@ -46,8 +46,8 @@ def start(bus_address: str, client: Client, tmp_path: Path) -> Iterator[Start]:
     """Starts a simulated daemon with a script, and waits until it is on the bus."""
     with ExitStack() as stack:
 
-        def start_one(script: str = SCRIPT) -> Simulated:
-            daemon = stack.enter_context(Simulated(bus_address, tmp_path / "state", script))
+        def start_one(script: str = SCRIPT, max_jobs: int = 4) -> Simulated:
+            daemon = stack.enter_context(Simulated(bus_address, tmp_path / "state", script, max_jobs))
             daemon.await_ready(client)
             return daemon
 

@@ -16,14 +16,14 @@ from tests.bus.harness import PATIENCE_S, Client
 class Simulated:
     """The process that served.py is; a context that ends it as a daemon ends."""
 
-    def __init__(self, address: str, state_dir: Path, script: str) -> None:
+    def __init__(self, address: str, state_dir: Path, script: str, max_jobs: int = 4) -> None:
         state_dir.mkdir(parents=True, exist_ok=True)
         path = state_dir / "script.toml"
         path.write_text(script)
         self.log = state_dir / "log"
         self._log = self.log.open("a")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.sim.served", address, str(state_dir), str(path)],
+            [sys.executable, "-m", "tests.sim.served", address, str(state_dir), str(path), str(max_jobs)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -54,6 +54,11 @@ class Simulated:
     def wait(self) -> int:
         """Wait for its end; returns its exit status."""
         return self._process.wait(PATIENCE_S)
+
+    def power_cut(self) -> None:
+        """SIGKILL."""
+        self._process.kill()
+        self._process.wait()
 
     def stop(self) -> int:
         """SIGTERM, as systemd stops it; returns its exit status."""

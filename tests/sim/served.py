@@ -1,4 +1,4 @@
-"""p2vd --sim as a process that tests steer: `python -m tests.sim.served ADDRESS STATE_DIR SCRIPT`.
+"""p2vd --sim as a process that tests steer: `python -m tests.sim.served ADDRESS STATE_DIR SCRIPT MAX_JOBS`.
 
 One JSON list a line on standard input, [NAME, ARGUMENTS]: a change of the SAN. One line back.
 """
@@ -16,8 +16,10 @@ from typing import Any
 
 from p2vd import daemon
 from p2vd.config import Config
+from p2vd.copying import under_daemon
 from p2vd.discovery.scanner import Discovery
 from p2vd.model.inventory import Inventory
+from p2vd.sim.fault import Fault, FaultKind
 from p2vd.sim.script import Luns
 from p2vd.sim.world import World
 from p2vd.system.clock import SystemClock
@@ -88,6 +90,7 @@ class Steering:
         self._world = world
         self._clock = clock
         self._san = world.san
+        self._undo: dict[str, Callable[[], None]] = {}
 
     def set_clock(self, time_us: int) -> None:
         self._clock.set(time_us)
@@ -160,6 +163,17 @@ class Steering:
         flags = [self._world.root / f"sys/class/block/{name}/ro" for name in (lun.device, *lun.path_names)]
         return any(flag.read_text().strip() == "1" for flag in flags)
 
+    def fault(self, kind: str, arguments: dict[str, Any]) -> None:
+        """Let a fault happen now; `end_fault` takes it back."""
+        self._undo[kind] = self._world.faults.begin(Fault(FaultKind(kind), **arguments))
+
+    def end_fault(self, kind: str) -> None:
+        self._undo.pop(kind)()
+
+    def break_report(self) -> None:
+        """From now on LVM says what nobody understands."""
+        self._world.commands._queries["lvm", "fullreport"] = lambda _: "no report"
+
     def kill(self, job: str) -> None:
         self._world.processes.workers[job][0].kill()
 
@@ -174,11 +188,12 @@ def steer(steering: Steering) -> None:
         print(json.dumps(action(*arguments)), flush=True)
 
 
-def main(address: str, state_dir: str, script: str) -> int:
+def main(address: str, state_dir: str, script: str, max_jobs: str) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(threadName)s %(name)s: %(message)s")
     logging.getLogger("p2vd.daemon").addHandler(Ready())
     vars(daemon)["Discovery"] = Counting
-    config = Config(policy_dirs=(Path(state_dir) / "policy.d",))
+    vars(under_daemon)["_STALLED_S"] = 1.0  # nobody has to wait that long to see that a read hangs
+    config = Config(policy_dirs=(Path(state_dir) / "policy.d",), max_jobs=int(max_jobs))
     config, doors, world = daemon.simulation(config, Path(script), Path(state_dir), address)
     clock = TestClock(Path(state_dir))
     doors = replace(doors, clock=clock)

@@ -6,7 +6,8 @@ import pytest
 
 from p2vd.model.disk import Transport
 from p2vd.model.size import GIB, MIB, TIB
-from p2vd.sim.script import DEFAULT, Luns, Pool, ScriptInvalid, Speeds, load, parse
+from p2vd.sim.fault import Fault, FaultKind
+from p2vd.sim.script import DEFAULT, Luns, Pool, ScriptInvalid, Speeds, load, parse, scenarios
 
 
 def test_no_script_is_a_small_san() -> None:
@@ -57,8 +58,21 @@ deny = ["org.p2vd1.migrate"]
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("faults = []", "san.toml:1: faults: this version of p2vd cannot do that yet; remove the key"),
-        ("[[faults]]\nat = 3", "san.toml:1: faults: this version"),
+        ("faults = 3", "faults: must be a list of tables: [[faults]]"),
+        ("[[faults]]\nat_percent = 3", 'san.toml:1: faults.what: say what goes wrong, one of "path-fails"'),
+        ('[[faults]]\nwhat = "fire"', 'faults.what: must be "path-fails" or'),
+        ('[[faults]]\nwhat = "path-fails"\ncount = 3', "faults.count: there is no such key; allowed here:"),
+        (
+            '[[luns]]\n[[faults]]\nwhat = "path-fails"\nlun = 2',
+            "faults.lun: must be a whole number from 1 to 1",
+        ),
+        ('[[faults]]\nwhat = "lun-grows"', "faults.size: must be said, in steps of 4 MiB"),
+        ('[[faults]]\nwhat = "pool-filled"', "faults.volume_group: there is no volume group '' with a pool"),
+        ('[[faults]]\nwhat = "command-slow"\ncommand = "rm"', "faults.command: must be one of blockdev,"),
+        (
+            '[[faults]]\nwhat = "source-changed"\nlasts_seconds = 3',
+            "faults.lasts_seconds: there is no such key",
+        ),
         ("luns = 3", "luns: must be a list of tables: [[luns]]"),
         ("[[luns]]\ncolour = 1", "san.toml:2: luns.colour: there is no such key; allowed here: count,"),
         ("[[luns]]\ncount = 0", "san.toml:2: luns.count: must be a whole number from 1"),
@@ -95,6 +109,46 @@ def test_a_script_that_cannot_be_read(tmp_path: Path) -> None:
     for path in (tmp_path / "none", tmp_path / "latin"):
         with pytest.raises(ScriptInvalid, match="cannot be read"):
             load(path)
+
+
+def test_what_goes_wrong_is_read() -> None:
+    script = parse(
+        "x",
+        """
+[[luns]]
+count = 2
+[[volume_group]]
+name = "a"
+pool = {}
+[[faults]]
+what = "path-fails"
+lun = 2
+path = 1
+at_percent = 12.5
+lasts_seconds = 3
+[[faults]]
+what = "pool-extended"
+after_seconds = 7
+size = "600 GiB"
+volume_group = "a"
+""",
+    )
+    assert script.faults == (
+        Fault(FaultKind.PATH_FAILS, at_percent=12.5, lasts_seconds=3, lun=2, path=1),
+        Fault(FaultKind.POOL_EXTENDED, after_seconds=7, size_bytes=600 * GIB, group="a"),
+    )
+
+
+def test_scenarios_come_with_p2vd_and_are_documented() -> None:
+    manual = Path("units/p2vd.8.md").read_text()
+    assert len(scenarios()) == 5
+    for name in scenarios():
+        assert load(Path(name)).luns
+        assert f"| `{name}` |" in manual
+    for kind in FaultKind:
+        assert f"`{kind.value}`" in manual
+    with pytest.raises(ScriptInvalid, match="no scenario has that name; there are bad-disk, path-failure,"):
+        load(Path("flood"))
 
 
 def test_a_group_over_several_luns_has_whole_extents_and_the_size_it_was_asked_for() -> None:
