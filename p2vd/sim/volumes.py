@@ -124,8 +124,10 @@ class Volumes:
         self.domains = dict(self._saved.domains)
         """The simulated hypervisor's domains, XML by UUID. After a change call `save`."""
         self.running: set[str] = set()
-        self.libvirt_down = False
         """Of these, the ones that run: until the simulated host starts anew."""
+        self.libvirt_down = False
+        self.harmed: dict[str, tuple[tuple[int, int], ...]] = {}
+        """By UUID of a volume: what somebody overwrote there since it was copied."""
         for kind in script.volume_groups:
             self._make(kind)
         for luns in script.luns:
@@ -179,6 +181,12 @@ class Volumes:
                 if device is not None and device.uuid == dm_uuid_wanted:
                     return group, lv, device
         return None
+
+    def harm(self, dm_uuid_wanted: str) -> tuple[tuple[int, int], ...]:
+        """What of a volume is no longer what was copied there: byte offset and length."""
+        with self.san.lock:
+            found = self.device(dm_uuid_wanted)
+            return self.harmed.get(found[1].uuid, ()) if found else ()
 
     def group_of_pool(self, tpool: str) -> SimVg | None:
         """Return the group whose pool has that device-mapper name (`VG-POOL-tpool`)."""

@@ -160,6 +160,10 @@ class Steering:
         flags = [self._world.root / f"sys/class/block/{name}/ro" for name in (lun.device, *lun.path_names)]
         return any(flag.read_text().strip() == "1" for flag in flags)
 
+    def harm(self, lv_uuid: str, offset: int, length: int) -> None:
+        """Overwrite a part of a volume behind p2vd's back."""
+        self._world.volumes.harmed[lv_uuid] = ((offset, length),)
+
     def kill(self, job: str) -> None:
         self._world.processes.workers[job][0].kill()
 
