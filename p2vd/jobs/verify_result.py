@@ -55,8 +55,8 @@ def _sentence(state: VerifyState, report: VerifyReport, explained: tuple[str, ..
         return f"{where} That is no corruption as far as is known: {' '.join(explained)}"
     return (
         f"{where} Nothing is known that explains it: as far as p2vd knows neither did its machine run nor "
-        "did this host write to it. Find out who did (another host, the array), and copy the disk again if it "
-        "may not be used so."
+        "did this host write to it. Find out who did (another host, the array), and copy the disk again if "
+        "it may not be used so."
     )
 
 
