@@ -33,6 +33,7 @@ from p2vd.jobs.events import (
     JobAdded,
     JobChanged,
     JobRemoved,
+    JobVerified,
     MachineAdded,
     MachineChanged,
     PassportChanged,
@@ -290,7 +291,7 @@ def topics_of(event: Event) -> Collection[Topic]:
             return INVENTORY
         case JobAdded() | JobRemoved():
             return WORK
-        case JobChanged(uuid):
+        case JobChanged(uuid) | JobVerified(uuid):
             return ((JOB, uuid),)
         case MachineAdded():
             return ((MACHINE, ""),)

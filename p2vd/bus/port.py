@@ -19,6 +19,7 @@ from p2vd.model.plan import Plan
 from p2vd.model.portal import PortalView
 from p2vd.model.receipt import ReceiptNote
 from p2vd.model.rule import RuleMatch, RuleView
+from p2vd.model.verification import Verification
 
 
 class PortalsPort(Protocol):
@@ -107,6 +108,10 @@ class RecordsPort(Protocol):
 
     def receipt(self, job_uuid: str, /) -> str:
         """The receipt of a job as JSON, also of one that left the bus. Raises NotFound, ReceiptDamaged."""
+        ...
+
+    def verifications(self, job_uuid: str, /) -> tuple[str, ...]:
+        """What later verifications of a job found, oldest first, as JSON. Raises as `receipt`."""
         ...
 
     def find_receipts(self, text: str, /) -> tuple[ReceiptNote, ...]:
@@ -256,6 +261,14 @@ class EnginePort(Protocol):
 
     def boot_test(self, machine_uuid: str, options: Mapping[str, object], caller: Caller, /) -> None:
         """Start a machine for a test. Options: `expect` (str), `timeout` (seconds), `memory` (bytes)."""
+        ...
+
+    def verify(self, job_uuid: str, caller: Caller, /) -> None:
+        """Begin to prove a finished job's volume again, whether the job is on the bus or not."""
+        ...
+
+    def verification(self, job_uuid: str, /) -> Verification | None:
+        """The latest verification of a job, as it stands now. Raises NotFound."""
         ...
 
     def subscribe(self, listener: Callable[[Event], None], /) -> None:

@@ -54,6 +54,8 @@ def _subject(interface: str, method: str, own: str, arguments: tuple[object, ...
         return Subject(machine=own)
     if interface == SOURCE:
         return Subject(sources=(own,))
+    if interface == MANAGER and method == "Verify":
+        return Subject(job=_text(arguments[0]))
     if interface == MANAGER and method == "Migrate":
         return Subject(plan=_text(arguments[0]))
     if interface == MANAGER and method == "Plan" and isinstance(arguments[0], list):

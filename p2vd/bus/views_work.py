@@ -8,6 +8,7 @@ from p2vd.model.copying import Verify
 from p2vd.model.job import Activity, Job, JobError, Machine, Stage
 from p2vd.model.limits import Waiting
 from p2vd.model.plan import DiskPlan, Plan
+from p2vd.model.verification import Verification
 
 OPERATION = "p2v-copy"
 _SECOND_US = 1_000_000
@@ -101,7 +102,28 @@ def job(
         "LastCheckpoint": progress.last_checkpoint_us,
         "Digest": value.digest,
         "SourceStable": value.source_stable,
+        "Verification": verification(value.verification),
         "Error": _error(value.error),
+    }
+
+
+def verification(value: Verification | None) -> dict[str, Variant]:
+    """The property Verification of org.p2vd1.Job."""
+    if value is None:
+        return {}
+    return {
+        "State": Variant("s", value.state.value),
+        "Seen": Variant("s", value.seen),
+        "Against": Variant("s", value.against),
+        "BytesTotal": Variant("t", value.bytes_total),
+        "BytesRead": Variant("t", value.bytes_read),
+        "Differing": Variant("a(tt)", value.differing),
+        "DifferingBytes": Variant("t", value.differing_bytes),
+        "Since": Variant("as", value.since),
+        "StartTime": Variant("t", value.started_us),
+        "EndTime": Variant("t", value.ended_us),
+        "StartedByUID": Variant("u", value.started_by),
+        "Error": Variant("s", value.error),
     }
 
 

@@ -11,6 +11,7 @@ from p2vd.cli.client import Client, CliError, Exit, Object, make_options, repeat
 from p2vd.cli.contents import contents
 from p2vd.cli.lookup import find, identity, jobs_of, source_id
 from p2vd.cli.render import SHORT_ID
+from p2vd.cli.verify import shown as verified
 from p2vd.model.contents import UNDER_EXAMINATION
 
 Arguments = argparse.Namespace
@@ -131,6 +132,8 @@ def show(client: Client, arguments: Arguments) -> Exit:
         print("\n" + render.jobs([item, *jobs_of(item, objects)]))
     if item.interface == SOURCE:
         print("\n" + contents(item["Contents"]))
+    if item.interface == JOB and item["Verification"]:
+        print("\n" + verified(item))
     if item.interface == MACHINE and item["BootTest"]:
         print("\n" + told(item["BootTest"]))
     return Exit.OK

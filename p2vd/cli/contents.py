@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from p2vd.cli.render import table
+from p2vd.cli.layout import table
 from p2vd.model.size import format_size
 
 _STATES = {

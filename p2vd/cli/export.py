@@ -20,6 +20,7 @@ _NOT_IN_NAME = re.compile(r"[^A-Za-z0-9_.-]")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
+    parser.set_defaults(verbatim=True)  # commands, to be run as they are
     parser.add_argument("machine", metavar="MACHINE")
     parser.add_argument("--format", choices=sorted(FORMATS), required=True)
     parser.add_argument("--directory", required=True, metavar="DIR", help="where the files shall be")

@@ -43,7 +43,9 @@ def add_parsers(machine: argparse.ArgumentParser) -> None:
             one.add_argument("--json", action="store_true", help="print JSON, sizes in bytes")
         return one
 
-    add_arguments(verb("collect", collect, prints_json=False))
+    one = verb("collect", collect, prints_json=False)
+    one.set_defaults(verbatim=True)
+    add_arguments(one)
     one = verb("import", take_in, prints_json=False)
     one.add_argument("file", metavar="FILE", help="JSON or TOML, see p2vd-machine(5); - for standard input")
     one.add_argument("--name", default="", metavar="NAME", help="call the machine so, not as the record does")
@@ -54,6 +56,7 @@ def add_parsers(machine: argparse.ArgumentParser) -> None:
     one.add_argument("before", metavar="NAME|FILE", help=_NAME_OR_FILE)
     one.add_argument("after", metavar="NAME|FILE")
     one = verb("guess", guess)
+    one.set_defaults(verbatim=True)  # TOML, to be completed
     one.add_argument("sources", nargs="+", metavar="SOURCE", help="its disks, in the machine's order")
     one.add_argument("--name", default="", metavar="NAME", help="the machine's name")
     verb("remove", remove, prints_json=False).add_argument("machines", nargs="+", metavar="NAME")

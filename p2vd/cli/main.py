@@ -6,11 +6,12 @@ import sys
 from collections.abc import Callable, Sequence
 
 from p2vd import __version__
-from p2vd.cli import boot_test, commands, export, handover, machine, policy, portals, records
+from p2vd.cli import boot_test, bundle, commands, export, handover, machine, policy, portals, records, verify
 from p2vd.cli.client import Client, CliError, Exit
 from p2vd.cli.completion import complete
 from p2vd.cli.filters import parse_filter
 from p2vd.cli.remote import parse_host
+from p2vd.cli.terminal import fitting
 
 Command = Callable[[Client, argparse.Namespace], Exit]
 LocalCommand = Callable[[argparse.Namespace], Exit]
@@ -89,7 +90,9 @@ def build_parser() -> argparse.ArgumentParser:
     boot_test.add_arguments(verb("boot-test", boot_test.boot_test, prints_json=True))
     export.add_arguments(verb("export", export.export, prints_json=True))
     records.add_parsers(verb)
+    verify.add_arguments(verb("verify", verify.verify, prints_json=True))
     verb("doctor", commands.doctor, prints_json=True)
+    bundle.add_arguments(verb("support-bundle", bundle.support_bundle, prints_json=True))
     verb("reload", commands.reload)
     text = "The iSCSI portals that p2vd logs this host in to."
     portals.add_parsers(verbs.add_parser("portals", help=text, description=text))
@@ -117,12 +120,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = build_parser().parse_args(words)
     # What needs no daemon needs no bus either.
     local: LocalCommand | None = getattr(parsed, "local", None)
+    verbatim = getattr(parsed, "json", False) or getattr(parsed, "verbatim", False)
     try:
-        status = local(parsed) if local else parsed.command(Client(parsed.bus, parsed.host or ""), parsed)
+        with fitting(verbatim=verbatim):
+            try:
+                status = (
+                    local(parsed) if local else parsed.command(Client(parsed.bus, parsed.host or ""), parsed)
+                )
+            except CliError as error:
+                print(f"p2vctl: {error}", file=sys.stderr)
+                status = error.status
         sys.stdout.flush()
-    except CliError as error:
-        print(f"p2vctl: {error}", file=sys.stderr)
-        return int(error.status)
     except BrokenPipeError:  # the reader, such as head, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(Exit.OK)

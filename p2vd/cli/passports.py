@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 
 from p2vd.cli.client import Object
-from p2vd.cli.render import table
+from p2vd.cli.layout import facts, table
 from p2vd.model.passport import Nic, Passport, PassportDisk
 from p2vd.model.passport_diff import PassportDifference
 from p2vd.model.size import format_size
@@ -34,9 +34,7 @@ def passports(objects: Sequence[Object], seen: Collection[str]) -> str:
 
 def passport(value: Passport, seen: Collection[str]) -> str:
     """Everything about a machine, its disks, NICs and routes as tables. `seen`: as in `passports`."""
-    facts = list(_facts(value))
-    width = max(len(name) for name, _ in facts) + 2
-    parts = ["\n".join(f"{name.ljust(width)}{text}" for name, text in facts)]
+    parts = [facts(_facts(value))]
     if value.disks:
         parts.append(table(_DISK, [_disk(disk, seen) for disk in value.disks]))
     if value.nics:

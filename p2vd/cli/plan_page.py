@@ -1,19 +1,16 @@
 """A plan as one reads it before it runs. Pure."""
 
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from p2vd.cli.render import table
+from p2vd.cli.layout import facts, fold, prose, table
 from p2vd.model.size import format_size
-
-_WIDTH = 100
 
 
 def plan(page: Mapping[str, Any]) -> str:
     """A plan as one reads it before it runs: of one disk a list of facts, of several a table besides."""
     disks: Sequence[Mapping[str, Any]] = page["Disks"]
-    facts = (
+    told = (
         ("Machine", page["MachineName"]),
         *((("Record", page["Record"]),) if page["Record"] else ()),
         *(_one_disk(disks[0]) if len(disks) == 1 else ()),
@@ -24,14 +21,17 @@ def plan(page: Mapping[str, Any]) -> str:
             f"{page['Firmware']}",
         ),
     )
-    lines = [f"Plan {page['Id']}", ""]
-    lines += [f"  {name.ljust(9)}  {value}" for name, value in facts]
+    lines = [f"Plan {page['Id']}", "", facts(told, indent=2, least=9)]
     if len(disks) > 1:
         lines += ["", *_disks(disks)]
-    lines += ["", "Steps", *(f"  {number}. {step}" for number, step in enumerate(page["Steps"], 1))]
+    lines += ["", "Steps"]
+    for number, step in enumerate(page["Steps"], 1):
+        lines += fold(f"  {number}. {step}", 5)
     lines += _choices(page["DomainChoices"])
     if page["Warnings"]:
-        lines += ["", "Warnings", *(f"  ! {warning}" for warning in page["Warnings"])]
+        lines += ["", "Warnings"]
+        for warning in page["Warnings"]:
+            lines += fold(f"  ! {warning}", 4)
     lines += ["", "Nothing was written. To run it:", f"  p2vctl migrate {page['Id']} --wait"]
     return "\n".join(lines)
 
@@ -43,8 +43,7 @@ def _choices(choices: Sequence[tuple[str, str, str]]) -> list[str]:
     width = max(len(key) for key, _, _ in choices)
     lines = ["", "Virtual machine"]
     for key, value, why in choices:
-        first, *rest = textwrap.wrap(f"{value}. {why}", _WIDTH - width - 4, break_on_hyphens=False)
-        lines += [f"  {key.ljust(width)}  {first}", *(" " * (width + 4) + line for line in rest)]
+        lines.append(prose(f"{value}. {why}", first=f"  {key.ljust(width)}  ", rest=" " * (width + 4)))
     return lines
 
 
@@ -80,7 +79,7 @@ def _disks(disks: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         for number, disk in enumerate(disks, 1)
     ]
     head = ("DISK", "SOURCE", "SIZE", "TRANSPORT", "TARGET", "SPACE", "VERIFY", "POLICY")
-    yield from (f"  {line}" for line in table(head, rows).splitlines())
+    yield table(head, rows, indent=2)
     yield ""
     taken: dict[str, int] = {}
     for disk in disks:

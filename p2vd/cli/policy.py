@@ -1,7 +1,6 @@
 """p2vctl policy: the rules in force, which one is for a disk, and whether the files are right."""
 
 import argparse
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,12 +8,11 @@ from typing import Any
 from p2vd.bus.names import MANAGER, ROOT
 from p2vd.cli import render
 from p2vd.cli.client import Client, Exit, make_options
+from p2vd.cli.layout import facts, prose
 from p2vd.cli.lookup import source_id
 from p2vd.cli.policy_check import check
 
 Arguments = argparse.Namespace
-
-_WIDTH = 100
 
 
 def add_parsers(policy: argparse.ArgumentParser) -> None:
@@ -73,13 +71,14 @@ def explain(client: Client, arguments: Arguments) -> Exit:
 
 def _rule(number: int, rule: Mapping[str, Any]) -> str:
     settings: Sequence[Mapping[str, Any]] = rule["Settings"]
-    names = [f"{each['Section']}.{each['Key']}".removeprefix(".") for each in settings]
-    width = max(map(len, names), default=0)
-    lines = [
-        f"   {name.ljust(width)}  {each['Text']}{' *' if each['Default'] else ''}"
-        for name, each in zip(names, settings, strict=True)
+    told = [
+        (
+            f"{each['Section']}.{each['Key']}".removeprefix("."),
+            f"{each['Text'] or '-'}{' *' if each['Default'] else ''}",
+        )
+        for each in settings
     ]
-    return "\n".join([_title(number, rule), *lines])
+    return "\n".join(filter(None, (_title(number, rule), facts(told, indent=3))))
 
 
 def _match(number: int, rule: Mapping[str, Any]) -> str:
@@ -89,12 +88,7 @@ def _match(number: int, rule: Mapping[str, Any]) -> str:
         said = ["matches too, but an earlier rule counts"]
     else:
         said = [f"no: {reason}" for reason in rule["Failed"]]
-    indent = "     "
-    folded = [
-        textwrap.fill(text, _WIDTH, initial_indent="   ", subsequent_indent=indent, break_on_hyphens=False)
-        for text in said
-    ]
-    return "\n".join([_title(number, rule), *folded])
+    return "\n".join([_title(number, rule), *(prose(text, first="   ", rest="     ") for text in said)])
 
 
 def _title(number: int, rule: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from p2vd.cli.client import Client, CliError, Exit, make_options, repeated
 from p2vd.cli.lookup import find, jobs_of
 from p2vd.cli.render import SHORT_ID
 from p2vd.cli.since import parse_since
+from p2vd.cli.verify import records as verified
 
 Arguments = argparse.Namespace
 
@@ -96,7 +97,13 @@ def receipt(client: Client, arguments: Arguments) -> Exit:
         which = ", ".join(note["Job"] for note in found)
         raise CliError(f"There are {len(found)} receipts of {text!r}: {which}. Give the job.")
     (page,) = client.call(ROOT, MANAGER, "GetReceipt", "sa{sv}", found[0]["Job"], make_options({}))
-    print(page.rstrip() if arguments.json else render_records.receipt(json.loads(page)))
+    if arguments.json:
+        print(page.rstrip())
+        return Exit.OK
+    print(render_records.receipt(json.loads(page)))
+    (later,) = client.call(ROOT, MANAGER, "GetVerifications", "sa{sv}", found[0]["Job"], make_options({}))
+    if later:
+        print("\n" + verified([json.loads(one) for one in later]))
     return Exit.OK
 
 

@@ -1,18 +1,18 @@
-"""Objects as text for people. Pure; `--json` prints properties as they are on the bus instead."""
+"""Objects as text for people, folded as layout says; `--json` prints properties as on the bus instead."""
 
 import json
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from p2vd.bus.names import JOB, MACHINE
+from p2vd.bus.names import JOB, MACHINE, ROOT, object_id
 from p2vd.cli.client import Object
+from p2vd.cli.layout import facts, fold, prose
+from p2vd.cli.layout import table as table
 from p2vd.cli.lookup import machine_name
 from p2vd.model.size import format_size
 
 SHORT_ID = 8
-_WIDTH = 100
 
 _SIZES = frozenset(
     {
@@ -44,14 +44,9 @@ def as_dicts(objects: Iterable[Object]) -> list[dict[str, Any]]:
     return [{"Path": item.path, **item.properties} for item in objects]
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return rows in columns as wide as what is in them."""
-    lines = [tuple(head), *(tuple(row) for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    )
+def time_text(time_us: int) -> str:
+    """Return a time as people read it; a dash for none."""
+    return datetime.fromtimestamp(time_us / 1e6).astimezone().isoformat(" ", "seconds") if time_us else "-"
 
 
 def sources(objects: Sequence[Object]) -> str:
@@ -87,15 +82,8 @@ def _shared(reason: str, named: Sequence[tuple[str, str]], what: str) -> str:
     """A reason with the one thing, or the things, that it stands against."""
     if len(named) == 1:
         return f"{named[0][0]}: {reason}"
-    lines = textwrap.wrap(
-        ", ".join(name for _, name in named),
-        _WIDTH,
-        initial_indent="  ",
-        subsequent_indent="  ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    return "\n".join((f"{len(named)} {what}: {reason}", *lines))
+    names = prose(", ".join(name for _, name in named), first="  ", rest="  ")
+    return f"{len(named)} {what}: {reason}\n{names}"
 
 
 def _usable(source: Object) -> str:
@@ -106,7 +94,9 @@ def _usable(source: Object) -> str:
 
 def findings(rows: Sequence[Mapping[str, Any]]) -> str:
     """What the doctor found, a paragraph each."""
-    return "\n\n".join(f"{row['Severity']}: {row['Code']}\n  {row['Text']}" for row in rows)
+    return "\n\n".join(
+        "\n".join((f"{row['Severity']}: {row['Code']}", *fold(f"  {row['Text']}", 2))) for row in rows
+    )
 
 
 def volume_groups(objects: Sequence[Object]) -> str:
@@ -299,11 +289,10 @@ def time_left(job: Object, now_us: int | None = None) -> str:
 
 
 def details(item: Object) -> str:
-    """Every property of one object, a line each; but for a source's contents and a machine's boot test."""
-    told = {name: value for name, value in item.properties.items() if name not in ("Contents", "BootTest")}
-    lines = [(name, _value(name, value)) for name, value in told.items()]
-    width = max(len(name) for name, _ in lines)
-    text = "\n".join(f"{name.ljust(width)}  {value}".rstrip() for name, value in lines)
+    """Every property of one object, a line each; but for those that have a page of their own."""
+    own_page = ("Contents", "BootTest", "Verification")
+    told = {name: value for name, value in item.properties.items() if name not in own_page}
+    text = facts((name, _value(name, value)) for name, value in told.items())
     return "\n\n".join(filter(None, (text, _next_step(item))))
 
 
@@ -311,9 +300,7 @@ def _value(name: str, value: Any) -> str:
     if name in _SIZES:
         return f"{format_size(value)} ({value})" if value >= 1024 else str(value)
     if name in _TIMES:
-        if not value:
-            return "-"
-        return datetime.fromtimestamp(value / 1e6).astimezone().isoformat(" ", "seconds")
+        return time_text(value)
     if name == "Progress":
         return f"{value:.2%}"
     if name == "Rate":
@@ -325,8 +312,14 @@ def _value(name: str, value: Any) -> str:
     if name == "ThinPools":
         return "; ".join(f"{pool['Name']} ({pool['DataPercent']:.1f} % used)" for pool in value) or "-"
     if isinstance(value, list):
-        return ", ".join(str(part) for part in value if part) or "-"
-    return str(value) or "-"
+        return ", ".join(_named(part) for part in value if part) or "-"
+    return _named(value) or "-"
+
+
+def _named(value: object) -> str:
+    """A value as a word; of an object's path its id, which people and p2vctl use."""
+    text = str(value)
+    return object_id(text) if text.startswith(f"{ROOT}/") else text
 
 
 def _next_step(item: Object) -> str:

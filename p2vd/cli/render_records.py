@@ -1,10 +1,11 @@
 """The audit and receipts as text for people. Pure."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
-from p2vd.cli.render import SHORT_ID, table
+from p2vd.cli.layout import facts, table
+from p2vd.cli.render import SHORT_ID
+from p2vd.cli.render import time_text as _time
 from p2vd.model.size import format_size
 
 
@@ -15,13 +16,7 @@ def audit(entries: Sequence[Mapping[str, Any]]) -> str:
         (str(entry["number"]), _time(entry["time_us"])[:19], _who(entry), _about(entry), _what(entry))
         for entry in entries
     ]
-    first, *lines = table(head, rows).split("\n")
-    told = [first]
-    for line, entry in zip(lines, entries, strict=True):
-        told.append(line)
-        if text := entry.get("text"):
-            told.append(f"    {text}")
-    return "\n".join(told)
+    return table(head, rows, notes=[entry.get("text", "") for entry in entries])
 
 
 def _who(entry: Mapping[str, Any]) -> str:
@@ -56,7 +51,7 @@ def _arguments(entry: Mapping[str, Any]) -> Mapping[str, Any]:
 def _short(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _about(entry: Mapping[str, Any]) -> str:
@@ -102,7 +97,7 @@ def receipt(page: Mapping[str, Any]) -> str:
     offline = page["source_offline"]
     by = f"by uid {offline['by']['uid']}"
     bad = f"{format_size(count['bad'])} in {len(page['bad_ranges'])} places" if count["bad"] else "none"
-    facts = (
+    told = (
         ("Machine", f"{page['machine']['name']} ({page['machine']['uuid']})"),
         (
             "Source",
@@ -127,9 +122,4 @@ def receipt(page: Mapping[str, Any]) -> str:
         ("Versions", ", ".join(f"{name} {version}" for name, version in sorted(page["versions"].items()))),
         ("Checksum", f"{page['sha256']} (fits)"),
     )
-    width = max(len(name) for name, _ in facts)
-    return "\n".join([f"Receipt of job {page['job']}", "", *(f"  {n.ljust(width)}  {v}" for n, v in facts)])
-
-
-def _time(time_us: int) -> str:
-    return datetime.fromtimestamp(time_us / 1e6).astimezone().isoformat(" ", "seconds") if time_us else "-"
+    return f"Receipt of job {page['job']}\n\n{facts(told, indent=2)}"

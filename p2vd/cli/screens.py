@@ -72,11 +72,19 @@ class Bars:
         for job in jobs:
             title = self._text(_title(job, objects), style="bold", no_wrap=True, overflow="ellipsis")
             grid.add_row(title)
-            grid.add_row(self._bar(total=1.0, completed=job["Progress"]))
+            # Colours of the terminal's own 16 alone: they are readable on whatever background it has.
+            bar = self._bar(
+                total=1.0,
+                completed=job["Progress"],
+                style="bright_black",
+                complete_style="cyan",
+                finished_style="green",
+            )
+            grid.add_row(bar)
             grid.add_row(self._text(_pace(job)))
             grid.add_row(self._text(_amounts(job)))
             if why := _why(job):
-                grid.add_row(self._text(why, style="yellow"))
+                grid.add_row(self._text(why, style="magenta"))
         self._live.update(grid if jobs else self._text("There are no jobs."), refresh=True)
 
     def note(self, sentence: str) -> None:

@@ -142,6 +142,32 @@ class Checkpoint:
         return checkpoint
 
     @classmethod
+    def read(cls, path: Path) -> Self:
+        """Open a checkpoint that nobody uses any more, for reading alone, and check every row of it.
+
+        The file stays as it is, to the byte. Raises FileNotFoundError, CheckpointDamaged, CheckpointVersion.
+        """
+        log = path.with_name(path.name + "-wal")
+        if path.stat().st_size == 0 or (log.exists() and log.stat().st_size):
+            raise CheckpointDamaged(str(path), "it is empty, or was left in the middle of a commit")
+        # immutable: no lock, no log, nothing written; without it SQLite wants a log beside the file.
+        db = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=ro&immutable=1",
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        try:
+            for pragma in ("temp_store=MEMORY", f"cache_size=-{_CACHE_KIB}"):
+                db.execute(f"PRAGMA {pragma}").fetchall()
+            return cls._load(path, db)
+        except BaseException as error:
+            db.close()
+            if isinstance(error, sqlite3.Error | ValueError | OverflowError | TypeError | MemoryError):
+                raise CheckpointDamaged(str(path), str(error)) from error
+            raise
+
+    @classmethod
     def _load(cls, path: Path, db: sqlite3.Connection) -> Self:
         (version,) = db.execute("PRAGMA user_version").fetchone()
         (application,) = db.execute("PRAGMA application_id").fetchone()
@@ -188,6 +214,17 @@ class Checkpoint:
                 return None if row is None else self._unpack(number, *row)
         except (sqlite3.Error, ValueError) as error:
             raise CheckpointDamaged(str(self._path), str(error)) from error
+
+    def whole_digest(self) -> str:
+        """The digest over the digests of the source's blocks, as a receipt has it; "" without digests."""
+        total = self.kind.new()
+        if total is None:
+            return ""
+        left = self.layout.source_blocks
+        for region in self.regions():
+            total.update(bytes(region.digests[: min(left, region.blocks) * self.kind.size]))
+            left -= min(left, region.blocks)
+        return f"{self.kind.value}:{total.digest().hex()}"
 
     def require(self, binding: Binding, target_bytes: int, digest: str) -> None:
         """Raise CheckpointMismatch unless this checkpoint belongs to these disks and this job."""

@@ -60,9 +60,10 @@ class Opener:
             silent = self.check_wwid(request.source)
             self.check_identity(request.source)
             self.check_reservation(request.source, silent)
-            if request.target is not None:
-                allowed = request.previous_open_count
+            allowed = request.previous_open_count
+            if request.target is not None or request.source_alone:
                 fds.append(self.open_patiently(request.source, os.O_RDONLY, "source", allowed))
+            if request.target is not None:
                 fds.append(self.open_patiently(request.target, os.O_RDWR, "target", allowed))
         except P2vdError as error:
             close_all(fds)

@@ -144,7 +144,7 @@ class Session:
         bad = self.checkpoint.header.bad
         report = replace(
             self._report(ExitCode.BAD_SECTORS if bad else ExitCode.DONE),
-            digest=self._whole_digest(),
+            digest=self.checkpoint.whole_digest(),
             source_stable=stable,
             bad_ranges=bad,
         )
@@ -276,17 +276,6 @@ class Session:
         comparer.run(comparer.whole() if pieces is None else pieces)
         if counted:
             self._verified_bytes, self._comparer = comparer.done_bytes, None
-
-    def _whole_digest(self) -> str:
-        kind = self.checkpoint.kind
-        total = kind.new()
-        if total is None:
-            return ""
-        left = self._layout.source_blocks
-        for region in self.checkpoint.regions():
-            total.update(bytes(region.digests[: min(left, region.blocks) * kind.size]))
-            left -= min(left, region.blocks)
-        return f"{kind.value}:{total.digest().hex()}"
 
     def _report(self, code: ExitCode, failure: Failure | None = None) -> Report:
         return Report(

@@ -81,6 +81,8 @@ def sentence(event: AuditEvent) -> str:
             return f"{_by(event.who)} may not do {event.verb}{times}: {event.text}"
         case Kind.ENDED:
             return f"{event.verb} (entry {event.asked}): {event.outcome}" + _colon(event.text)
+        case Kind.VERIFICATION:
+            return f"the volume of {subject}: {event.outcome}" + _colon(event.text)
         case Kind.JOB | Kind.MACHINE:
             return f"{subject}: {event.outcome}" + _colon(event.text)
         case Kind.DAEMON:

@@ -18,7 +18,7 @@ from p2vd.jobs.audit_about import about, about_job, about_machine
 from p2vd.jobs.audit_journal import AuditJournal, Journal
 from p2vd.jobs.checkup import Checkup
 from p2vd.jobs.denials import Denials
-from p2vd.jobs.events import Event, JobAdded, JobChanged, MachineAdded, MachineChanged
+from p2vd.jobs.events import Event, JobAdded, JobChanged, JobVerified, MachineAdded, MachineChanged
 from p2vd.jobs.store import Store
 from p2vd.model.audit import (
     AuditEvent,
@@ -147,6 +147,8 @@ class AuditTrail:
                     if self._known.get(uuid) != _state_of_job(job):  # not each step of its progress waits
                         with self._lock:
                             self._note_job(self._store.job(uuid))
+                case JobVerified(uuid):
+                    self._note_verification(self._store.job(uuid))
                 case MachineAdded(uuid) | MachineChanged(uuid):
                     with self._lock:
                         self._note_machine(self._store.machine(uuid))
@@ -159,6 +161,13 @@ class AuditTrail:
             self._known[job.uuid] = state
             self._record_locked(
                 AuditEvent(Kind.JOB, about=about_job(self._store, job), outcome=outcome, text=text)
+            )
+
+    def _note_verification(self, job: Job) -> None:
+        if (found := job.verification) is not None:
+            told = about_job(self._store, job)
+            self._record(
+                AuditEvent(Kind.VERIFICATION, about=told, outcome=found.state.value, text=found.seen)
             )
 
     def _note_machine(self, machine: Machine) -> None:

@@ -13,6 +13,7 @@ from p2vd.jobs.definition import definition_of, devnode
 from p2vd.jobs.services import Services
 from p2vd.jobs.takers import taker
 from p2vd.jobs.targets import JobTarget, find_target
+from p2vd.jobs.volume_history import ran_now
 from p2vd.model.boot_test import (
     BootDisk,
     BootMachine,
@@ -152,6 +153,7 @@ class BootTests:
         jobs = services.board.machine_jobs(machine)
         options = services.store.plan(machine.plan_id).domain
         if machine.domain_uuid and taker(services, options).is_running(machine.domain_uuid):
+            services.board.change_machine(machine.uuid, ran_now)
             raise MachineRuns(machine.name, options.uri)
         slept = [(job, target) for job in jobs if not (target := find_target(services, job)).lv.active]
         targets = active_targets(services, machine)

@@ -24,6 +24,7 @@ from p2vd.jobs.scheduler import Scheduler
 from p2vd.jobs.services import Services
 from p2vd.jobs.source_care import SourceCare
 from p2vd.jobs.transitions import TERMINAL, JobEvent
+from p2vd.jobs.verification import Verifications
 from p2vd.jobs.windows import WindowKeeper
 from p2vd.model.contents import Findings
 from p2vd.model.disk import Source
@@ -34,6 +35,7 @@ from p2vd.model.job import Activity, Caller, Hold, Job, Machine, MachineState, S
 from p2vd.model.limits import Waiting
 from p2vd.model.plan import Plan
 from p2vd.model.rule import RuleMatch, RuleView
+from p2vd.model.verification import Verification
 from p2vd.planning.contents import findings
 from p2vd.planning.doctor import diagnose
 from p2vd.policy.match import first_match
@@ -73,6 +75,7 @@ class Engine:
         self._care = SourceCare(services, self._planner, self._lock)
         self._checkup = Checkup(services.host.host_facts)
         self._boot_tests = BootTests(services)
+        self._verifications = Verifications(services)
         self._departures = Departures(services.board, services.config.keep_finished_days)
         services.board.subscribe(records.audit.hear)
 
@@ -85,6 +88,7 @@ class Engine:
         self._windows.start()
         self._schedule()
         self._boot_tests.recover()
+        self._verifications.recover()
         for job in self._board.jobs():
             if job.stage not in TERMINAL or self._unfinished(job):
                 log.info("job %s: resumed in stage %s", job.uuid, job.stage.value)
@@ -110,6 +114,7 @@ class Engine:
         self.portals.stop()
         self._windows.stop()
         self._boot_tests.stop()
+        self._verifications.stop()
         self._crew.stop(self._services.config.stop_timeout_s)
         self._desk.stop(_DESK_STOP_S)
 
@@ -150,11 +155,11 @@ class Engine:
 
     def jobs(self) -> tuple[Job, ...]:
         """All jobs on the bus, oldest first."""
-        return self._departures.jobs()
+        return tuple(map(self._verifications.shown, self._departures.jobs()))
 
     def job(self, uuid: str) -> Job:
         """One job on the bus. Raises NotFound."""
-        return self._departures.job(uuid)
+        return self._verifications.shown(self._departures.job(uuid))
 
     def activity(self, uuid: str) -> Activity:
         """What a job does at this moment."""
@@ -281,6 +286,7 @@ class Engine:
 
     def cancel(self, uuid: str, keep_target: bool, caller: Caller) -> None:
         """End the job and keep or remove its target. Raises NotFound, IllegalTransition."""
+        self._verifications.end(uuid, 0.0)  # it has the volume open; the removal waits for it
         self._board.cancel(uuid, keep_target=keep_target)
         self._crew.nudge(uuid)
         self._schedule()
@@ -303,8 +309,18 @@ class Engine:
         self._boot_tests.start(machine_uuid, options)
 
     def end_boot_test(self, machine_uuid: str) -> None:
-        """End a machine's boot test, if one runs, and wait until its volumes are free."""
+        """End a machine's boot test and verifications, if any run, and wait until its volumes are free."""
         self._boot_tests.end(machine_uuid)
+        self._verifications.end(machine_uuid)
+
+    def verify(self, job_uuid: str, caller: Caller) -> None:
+        """Begin to prove a finished job's volume again, and return. Raises NotFound, IllegalTransition."""
+        log.info("job %s: verification, asked for by uid %d", job_uuid, caller.uid)
+        self._verifications.start(job_uuid, caller)
+
+    def verification(self, job_uuid: str) -> Verification | None:
+        """The latest one of a job, also of one that left the bus. Raises NotFound."""
+        return self._verifications.shown(self._board.job(job_uuid)).verification
 
     def remove(self, uuid: str, caller: Caller) -> None:
         """Take a finished job off the bus. Raises NotFound, IllegalTransition."""

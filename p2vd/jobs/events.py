@@ -32,6 +32,13 @@ class JobChanged:
 
 
 @dataclass(frozen=True)
+class JobVerified:
+    """A later verification of a job's volume ended."""
+
+    uuid: str
+
+
+@dataclass(frozen=True)
 class JobRemoved:
     """A job leaves the bus; `result` is done, failed or cancelled."""
 
@@ -72,6 +79,7 @@ Event = (
     | PolicyErrorsChanged
     | JobAdded
     | JobChanged
+    | JobVerified
     | JobRemoved
     | MachineAdded
     | MachineChanged

@@ -18,6 +18,7 @@ from p2vd.jobs.services import Services
 from p2vd.jobs.takers import Taker, hand_over, taker
 from p2vd.jobs.targets import find_target
 from p2vd.jobs.transitions import MachineEvent
+from p2vd.jobs.volume_history import ran_now
 from p2vd.model.domain import Conversion
 from p2vd.model.errors import P2vdError
 from p2vd.model.job import Job, JobError, Machine, MachineState, Stage
@@ -110,6 +111,7 @@ def _start(services: Services, machine: Machine) -> JobError | None:
     try:
         make_startable(services, machine)
         _taker(services, machine).start(machine.uuid)
+        services.board.change_machine(machine.uuid, ran_now)
     except PASSING:
         raise
     except P2vdError as error:

@@ -14,6 +14,7 @@ from p2vd.jobs.provision_step import finish, provision, remove_target
 from p2vd.jobs.services import Services
 from p2vd.jobs.signals import Signals
 from p2vd.jobs.transitions import JobEvent
+from p2vd.jobs.write_count import write_count
 from p2vd.model.disk import Source
 from p2vd.model.errors import P2vdError
 from p2vd.model.job import Activity, Hold, Job, JobError, Stage
@@ -127,7 +128,10 @@ class JobRunner:
                 self._release_source(job)
                 write_receipt(services.board.job(job.uuid), services.job_directory(job))
                 self._clear_holds(job)
-                services.board.change(job.uuid, lambda stored: replace(stored, finished=True))
+                writes = write_count(services.sysfs, job)
+                services.board.change(
+                    job.uuid, lambda stored: replace(stored, finished=True, proven_writes=writes)
+                )
                 return True
             case Stage.FAILED:
                 self._release_source(job)

@@ -19,6 +19,7 @@ class Kind(enum.Enum):
     MACHINE = "machine"
     DAEMON = "daemon"
     FILE = "file"
+    VERIFICATION = "verification"
 
 
 # For ever: a journal is searched by these, and units/p2vd.catalog explains them.
@@ -30,6 +31,7 @@ MESSAGE_IDS: Mapping[Kind, str] = {
     Kind.MACHINE: "07491b6688704aaa9dca1db26c1a4918",
     Kind.DAEMON: "bff72acfb75e49a783f02059f0e7c0b9",
     Kind.FILE: "c595c49e134949e0bc5417c3f5c9c015",
+    Kind.VERIFICATION: "4f0f6b0ed2d64a0a9d1f2f3c86b7f1d5",
 }
 
 
@@ -59,8 +61,8 @@ class AuditEvent:
     """One thing that happened, before it has its place in the chain.
 
     `verb`: INTERFACE.METHOD without the prefix (Job.Cancel). `outcome`: `answered` or an error's name;
-    a job's stage or a machine's state; of the daemon and the file what happened. `asked`: the number of
-    the entry that an ENDED answers. `times`: how many like it this one stands for.
+    a job's stage or a machine's state; how a verification ended; of the daemon and the file what happened.
+    `asked`: the number of the entry that an ENDED answers. `times`: how many like it this one stands for.
     """
 
     kind: Kind

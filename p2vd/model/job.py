@@ -7,6 +7,7 @@ from p2vd.model.boot_test import BootTest
 from p2vd.model.copying import Progress
 from p2vd.model.passport import Passport
 from p2vd.model.plan import Cutover, DiskPlan
+from p2vd.model.verification import Verification, WriteCount
 
 
 class Stage(enum.Enum):
@@ -89,7 +90,8 @@ class Job:
     names the devices that this job set read-only and has to set back. `finished`: it is proven, its
     volume is released, its source set back, and its receipt written. `ignores_window`: the administrator
     let it run at any time, whatever its plan says. `removed_us`: when the finished job left the bus; it
-    stays in the store.
+    stays in the store. `proven_writes`: how often the volume had been written to when the job was finished;
+    None: that could not be read. `verification`: the latest of the later ones.
     """
 
     uuid: str
@@ -116,6 +118,8 @@ class Job:
     finished: bool = False
     ignores_window: bool = False
     removed_us: int = 0
+    proven_writes: WriteCount | None = None
+    verification: Verification | None = None
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,8 @@ class Machine:
     `hardware`: what the physical machine was, as the plan saw it, so that what was shown is defined
     whatever is imported meanwhile. `handed_over`: its registration was begun, by itself or by `Cutover`,
     and there may be a domain. `start`: the domain is to be started once it is registered. `unmap`: WWIDs of
-    sources whose paths were removed from this host: the array may unmap them.
+    sources whose paths were removed from this host: the array may unmap them. `ran_us`: when p2vd first
+    started the virtual machine or saw it run; 0: it never did.
     """
 
     uuid: str
@@ -142,3 +147,4 @@ class Machine:
     unmap: tuple[str, ...] = ()
     boot_test: BootTest | None = None
     converted: bool = False
+    ran_us: int = 0

@@ -65,7 +65,12 @@ def build_receipt(job: Job, versions: Mapping[str, str], host: str = "") -> dict
         "end_time_us": job.end_time_us,
         "versions": dict(versions),
     }
-    return {**receipt, _CHECKSUM: _checksum(receipt)}
+    return seal(receipt)
+
+
+def seal(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `record` with its checksum, which `is_whole` looks at."""
+    return {**record, _CHECKSUM: _checksum(record)}
 
 
 def is_whole(receipt: Mapping[str, Any]) -> bool:
@@ -84,7 +89,7 @@ def write_receipt(job: Job, directory: Path) -> Path:
     if _has_receipt(path, job):
         return path
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    text = json.dumps(build_receipt(job, _versions(), platform.node()), indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(build_receipt(job, versions(), platform.node()), indent=2, ensure_ascii=False) + "\n"
     temporary = directory / f".{FILE_NAME}.new"
     with temporary.open("w", encoding="utf-8") as file:
         file.write(text)
@@ -112,5 +117,6 @@ def _checksum(receipt: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """What makes a record: p2vd, and what it runs on."""
     return {"p2vd": p2vd.__version__, "python": platform.python_version(), "kernel": platform.release()}

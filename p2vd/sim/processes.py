@@ -7,10 +7,11 @@ import threading
 from collections.abc import Callable, Sequence
 
 from p2vd.copying import opening
-from p2vd.copying.opening import OpenError, OpenReply, OpenRequest
+from p2vd.copying.opening import OpenError, OpenReply, OpenRequest, SourceToOpen, TargetToOpen
 from p2vd.copying.protocol import Start
 from p2vd.model.errors import DeviceAbsent, DeviceInUse, P2vdError
 from p2vd.sim.script import Script
+from p2vd.sim.verifier import SimVerifier
 from p2vd.sim.volumes import Volumes
 from p2vd.sim.worker import Duties, Health, SimWorker
 from p2vd.system.clock import Clock
@@ -98,6 +99,9 @@ class Processes:
         pid = next(self._pids)
         if "p2vd.copying.opener" in argv:
             return SimChild(pid, channel_fd, self._open, threading.Event(), lambda: None)
+        if "p2vd.copying.verifier" in argv:
+            verifier = SimVerifier(self._duties.speeds.verify_bytes_per_s, self._volumes.harm)
+            return SimChild(pid, channel_fd, verifier.run, threading.Event(), lambda: None)
         if "p2vd.copying.worker" not in argv:
             raise ValueError(f"the simulated host has no program {argv!r}")
         worker = SimWorker(self._duties, pid)
@@ -143,19 +147,25 @@ class Processes:
         return 0
 
     def _descriptors(self, request: OpenRequest) -> list[int]:
+        if request.source_alone:  # a volume that is to be read again
+            return [self._open_volume(request.source, request.previous_open_count)]
         source = self._san.lun_of(request.source.devnode)
         if source is None or not any(path.ready for path in source.paths):
             raise DeviceAbsent(request.source.devnode, "The source")
         if request.target is None:
             return []
-        found = self._volumes.device(request.target.dm_uuid)
+        volume = self._open_volume(request.target, request.previous_open_count)
+        return [os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), volume]
+
+    def _open_volume(self, wanted: SourceToOpen | TargetToOpen, allowed: int) -> int:
+        found = self._volumes.device(wanted.dm_uuid)
         if found is None:
-            raise DeviceAbsent(request.target.devnode, "The target")
+            raise DeviceAbsent(wanted.devnode, "The target")
         _, _, device = found
         mapper = self._volumes.mapper
-        if mapper.open_count(device) > request.previous_open_count:
-            raise DeviceInUse(request.target.devnode, "another process")
-        return [os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), mapper.open(device)]
+        if mapper.open_count(device) > allowed:
+            raise DeviceInUse(wanted.devnode, "another process")
+        return mapper.open(device)
 
     def _data_percent(self, start: Start) -> int:
         with self._san.lock:

@@ -130,6 +130,8 @@ class Volumes:
         self.libvirt_down = False
         self.spare: list[str] = []
         """WWIDs of the script's LUNs that are no PVs, in its order."""
+        self.harmed: dict[str, tuple[tuple[int, int], ...]] = {}
+        """By UUID of a volume: what somebody overwrote there since it was copied."""
         for kind in script.volume_groups:
             self._make(kind)
         for luns in script.luns:
@@ -219,6 +221,12 @@ class Volumes:
                 if device is not None and device.uuid == dm_uuid_wanted:
                     return group, lv, device
         return None
+
+    def harm(self, dm_uuid_wanted: str) -> tuple[tuple[int, int], ...]:
+        """What of a volume is no longer what was copied there: byte offset and length."""
+        with self.san.lock:
+            found = self.device(dm_uuid_wanted)
+            return self.harmed.get(found[1].uuid, ()) if found else ()
 
     def group_of_pool(self, tpool: str) -> SimVg | None:
         """Return the group whose pool has that device-mapper name (`VG-POOL-tpool`)."""

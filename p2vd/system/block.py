@@ -61,6 +61,11 @@ def physical_sector_size(fd: int) -> int:
     return _get_int(fd, _BLKPBSZGET) if is_block(fd) else 512
 
 
+def is_writable(fd: int) -> bool:
+    """Whether what is open on `fd` may be written to through it (F_GETFL)."""
+    return fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
+
+
 def alignment(fd: int) -> int:
     """What offsets and lengths of direct I/O must be multiples of."""
     return sector_size(fd) if is_block(fd) else FILE_ALIGNMENT

@@ -43,6 +43,7 @@ from p2vd.model.portal import PortalState, PortalView, RescanReport
 from p2vd.model.rule import RuleMatch, RuleView
 from tests.bus import values
 from tests.bus.fake_records import FakeRecords
+from tests.bus.fake_verifications import FakeVerifications
 
 _ENDED = (Stage.PROVEN, Stage.FAILED, Stage.CANCELLED)
 
@@ -87,7 +88,7 @@ class FakePortals:
         done(None)
 
 
-class FakeEngine:
+class FakeEngine(FakeVerifications):
     """Satisfies EnginePort. The second half is what tests steer it by."""
 
     def __init__(self) -> None:

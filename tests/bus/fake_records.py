@@ -77,6 +77,7 @@ class FakeRecords:
     def __init__(self) -> None:
         self.audit = FakeAudit()
         self.receipts: dict[str, tuple[ReceiptNote, str]] = {}
+        self.verified: dict[str, list[str]] = {}
 
     def receipt(self, job_uuid: str) -> str:
         if job_uuid not in self.receipts:
@@ -89,6 +90,10 @@ class FakeRecords:
     def find_receipts(self, text: str) -> tuple[ReceiptNote, ...]:
         notes = [note for note, _ in self.receipts.values()]
         return tuple(note for note in notes if note.job.startswith(text) or note.source.startswith(text))
+
+    def verifications(self, job_uuid: str) -> tuple[str, ...]:
+        self.receipt(job_uuid)
+        return tuple(self.verified.get(job_uuid, ()))
 
     def put(self, receipt: dict[str, Any], problem: str = "") -> None:
         source, name = receipt["source"]["id"], receipt["machine"]["name"]

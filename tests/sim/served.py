@@ -174,6 +174,10 @@ class Steering:
         """From now on LVM says what nobody understands."""
         self._world.commands._queries["lvm", "fullreport"] = lambda _: "no report"
 
+    def harm(self, lv_uuid: str, offset: int, length: int) -> None:
+        """Overwrite a part of a volume behind p2vd's back."""
+        self._world.volumes.harmed[lv_uuid] = ((offset, length),)
+
     def kill(self, job: str) -> None:
         self._world.processes.workers[job][0].kill()
 

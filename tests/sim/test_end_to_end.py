@@ -64,10 +64,10 @@ def await_(client: Client, path: str, interface: str, name: str, *values: str) -
     client.until(lambda: str(client.get(path, interface, name)) in values)
 
 
-def ctl(address: str, *words: str) -> str:
+def ctl(address: str, *words: str, exits: int = 0) -> str:
     argv = [sys.executable, "-m", "p2vd.cli.main", "--bus", address, *words]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == exits, done.stderr
     return done.stdout
 
 

@@ -1,0 +1,117 @@
+"""p2vctl verify against the face on a private bus."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from p2vd.cli.main import main
+from tests.bus import values
+from tests.bus.harness import PATIENCE_S, Face
+
+Run = Callable[..., tuple[int, str, str]]
+
+SHORT = values.JOB_UUID[:8]
+RECEIPT = {
+    "job": values.JOB_UUID,
+    "source": {"id": values.WWID},
+    "machine": {"name": "erp1"},
+    "end_time_us": 5,
+}
+
+
+@pytest.fixture
+def p2vctl(bus_address: str, face: Face, capsys: pytest.CaptureFixture[str]) -> Run:
+    face.tell("add", values.JOB_UUID, values.MACHINE_UUID)
+    face.tell("stage", values.JOB_UUID, "proven")
+    face.tell("receipt", RECEIPT)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        status = main(["--bus", bus_address, *arguments])
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run
+
+
+@contextmanager
+def ending(face: Face, result: dict[str, Any]) -> Iterator[None]:
+    """Have the verification that is begun meanwhile end so."""
+
+    def end() -> None:
+        deadline_s = time.monotonic() + PATIENCE_S
+        while not any(asked[0] == "verify" for asked in face.tell("what_was_asked")):
+            assert time.monotonic() < deadline_s
+            time.sleep(0.05)
+        face.tell("end_verification", values.JOB_UUID, result)
+
+    thread = threading.Thread(target=end)
+    thread.start()
+    yield
+    thread.join()
+
+
+@pytest.mark.parametrize("name", [SHORT, "erp1"])
+@pytest.mark.parametrize(
+    ("state", "status"), [("unchanged", 0), ("used-since", 6), ("differs", 5), ("failed", 1)]
+)
+def test_the_result_is_a_sentence_and_a_status(
+    p2vctl: Run, face: Face, name: str, state: str, status: int
+) -> None:
+    with ending(face, {"state": state, "seen": "It was read."}):
+        got, out, _ = p2vctl("verify", name)
+    assert got == status
+    assert out.splitlines() == [
+        f"Being verified: {SHORT}. The volumes are only read.",
+        f"Job {SHORT}: {state}. It was read.",
+    ]
+
+
+def test_json_has_what_the_bus_has(p2vctl: Run, face: Face) -> None:
+    with ending(face, {"state": "differs", "differing": [[1048576, 1048576]]}):
+        status, out, _ = p2vctl("verify", SHORT, "--json")
+    (one,) = json.loads(out)
+    assert (status, one["Job"], one["State"], one["Differing"]) == (
+        5,
+        values.JOB_UUID,
+        "differs",
+        [[1048576, 1048576]],
+    )
+
+
+def test_it_can_go_on_by_itself(p2vctl: Run) -> None:
+    status, out, _ = p2vctl("verify", SHORT, "--no-wait")
+    assert (status, out) == (
+        0,
+        f"Job {SHORT} is being verified. The result: p2vctl receipt {SHORT}\n",
+    )
+    assert "running" in p2vctl("show", SHORT)[1]
+
+
+def test_a_job_that_left_the_bus_is_found_by_its_receipt(p2vctl: Run, face: Face) -> None:
+    face.tell("forget", values.JOB_UUID)
+    status, out, _ = p2vctl("verify", values.WWID)
+    assert status == 1
+    assert out.splitlines()[-1].startswith(f"Job {SHORT}: failed. There is no job")  # the fake's word
+
+
+def test_what_is_nothing_is_said(p2vctl: Run) -> None:
+    status, _, err = p2vctl("verify", "nothing")
+    assert status == 1
+    assert "There is no job or machine 'nothing'" in err
+
+
+def test_records_stand_below_the_receipt(p2vctl: Run, face: Face, monkeypatch: pytest.MonkeyPatch) -> None:
+    face.tell("end_verification", values.JOB_UUID, {"state": "unchanged", "seen": "It is the same."})
+    monkeypatch.setattr("p2vd.cli.render_records.receipt", lambda page: f"Receipt of {page['job']}")
+    _, out, _ = p2vctl("receipt", SHORT)
+    lines = out.splitlines()
+    assert lines[:2] == [f"Receipt of {values.JOB_UUID}", ""]
+    assert lines[2] == "Verified again"
+    assert lines[3].endswith(", by uid 0: unchanged")
+    assert lines[4].strip() == "It is the same."
+    assert "Verified again: unchanged\nIt is the same." in p2vctl("show", SHORT)[1]
