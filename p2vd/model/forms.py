@@ -18,3 +18,25 @@ class TargetFormat(enum.Enum):
     RAW_ZST = "raw.zst"
     RAW_GZ = "raw.gz"
     QCOW2 = "qcow2"
+
+
+class SourceFormat(enum.Enum):
+    """How a file holds the disk that is to be copied."""
+
+    RAW = "raw"
+    GZ = "gz"
+    ZST = "zst"
+    XZ = "xz"
+    QCOW2 = "qcow2"
+    VMDK = "vmdk"
+    VHDX = "vhdx"
+    VDI = "vdi"
+    VPC = "vpc"
+
+
+class Compression(enum.Enum):
+    """How the clusters of a qcow2 file are compressed. `zstd` needs QEMU 5.1 or later to read it."""
+
+    NONE = "none"
+    ZLIB = "zlib"
+    ZSTD = "zstd"

@@ -81,7 +81,7 @@ class Caller:
 
 @dataclass(frozen=True)
 class Job:
-    """One disk on its way. `lv_uuid` is empty until the LV was made or adopted.
+    """One disk on its way. `lv_uuid`, or `target_file_id`, is empty until the target was made or adopted.
 
     `checkpoint_begun`: a worker has committed to the checkpoint, so a missing one was lost.
     `bad_ranges`: byte offset and length of what could not be read of the source, and is zero.
@@ -116,6 +116,7 @@ class Job:
     finished: bool = False
     ignores_window: bool = False
     removed_us: int = 0
+    target_file_id: str = ""
 
 
 @dataclass(frozen=True)

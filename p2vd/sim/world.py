@@ -13,6 +13,7 @@ from p2vd.sim.boot_test import SimBootTester
 from p2vd.sim.commands import SimCommands
 from p2vd.sim.events import Uevents
 from p2vd.sim.examiner import SimExaminer
+from p2vd.sim.files import SimFiles
 from p2vd.sim.hypervisor import SimLibvirt
 from p2vd.sim.processes import Processes
 from p2vd.sim.san import San
@@ -46,8 +47,9 @@ class World:
             self.volumes = Volumes(self.san, script, directory / "state.json")
         # The host's own boot: over before p2vd starts to listen.
         self.uevents.clear()
-        self.commands = SimCommands(self.volumes)
-        self.processes = Processes(self.volumes, script, SystemClock())
+        self.files_of_jobs = SimFiles(script.directories, directory / "files")
+        self.commands = SimCommands(self.volumes, self.files_of_jobs)
+        self.processes = Processes(self.volumes, self.files_of_jobs, script, SystemClock())
         self.boot_tester = SimBootTester(self.volumes)
         self._script = script
         log.warning("SIMULATION: no disk, volume or machine that p2vd tells of is real; nothing is copied")
@@ -63,7 +65,7 @@ class World:
 
     def examiner(self) -> SimExaminer:
         """Return what looks at simulated disks."""
-        return SimExaminer(self.san)
+        return SimExaminer(self.volumes)
 
     def libvirt(self, uri: str) -> SimLibvirt:
         """Return the simulated libvirt."""
