@@ -51,6 +51,7 @@ from p2vd.model.errors import P2vdError
 from p2vd.model.inventory import Inventory
 from p2vd.model.portal import Route
 from p2vd.policy.parse import load as load_policies
+from p2vd.provisioning.files import Files
 from p2vd.provisioning.lvm import Volumes
 from p2vd.provisioning.quarantine import Quarantine
 from p2vd.registration.boot_test import BootTester as QemuBootTester
@@ -72,7 +73,9 @@ _TIDY_S = 3600
 
 @dataclass(frozen=True)
 class Doors:
-    """What the daemon reaches its host by, real or simulated. `root`: where /sys, /proc, /etc, /run are."""
+    """What the daemon reaches its host by, real or simulated. `root`: where /sys, /proc, /etc, /run are;
+    `files_root`: where the directories for files are.
+    """
 
     commands: Commands
     events: Callable[[], EventSource]
@@ -87,6 +90,7 @@ class Doors:
     files: Callable[[str, Path], FileHypervisor]
     version: str = __version__
     root: Path = Path("/")
+    files_root: Path = Path("/")
     clock: Clock = field(default_factory=SystemClock)
     journal: Journal | None = None
 
@@ -217,6 +221,7 @@ def simulation(
         boot_tester=world.boot_tester,
         files=world.files,
         root=world.root,
+        files_root=world.files_of_jobs.root,
     )
     return config, doors, world
 
@@ -252,6 +257,7 @@ def build(config: Config, doors: Doors) -> tuple[Engine, Services]:
         clock=doors.clock,
         files=doors.files,
         boot_tester=doors.boot_tester,
+        image_files=Files(commands, doors.files_root),
         end_boot_test=lambda uuid: engine.end_boot_test(uuid),
     )
     trail = AuditTrail(store, state / "audit", config.audit, unit_of, doors.journal)

@@ -44,6 +44,7 @@ from p2vd.model.errors import NotFound
 from p2vd.model.inventory import Difference, Inventory
 from p2vd.model.job import Job
 from p2vd.model.lvm import Vg
+from p2vd.model.plan import LvTarget
 
 log = logging.getLogger(__name__)
 
@@ -228,8 +229,10 @@ class Collector:
             return self._read_jobs(picture, "")
         for job in jobs:
             picture.objects[object_path(JOB, job.uuid)] = {JOB: self._job(job)}
-        if uuid:  # what it may still take of its pool has changed with it
-            self._read_volume_groups(picture, jobs[0].plan.target.vg_uuid)
+        if uuid:
+            target = jobs[0].plan.target
+            if isinstance(target, LvTarget):  # what it may still take of its pool has changed with it
+                self._read_volume_groups(picture, target.vg_uuid)
         else:
             picture.complete.add(KIND[JOB])
         return None

@@ -7,7 +7,7 @@ from p2vd.model.boot_test import BootTest
 from p2vd.model.copying import Verify
 from p2vd.model.job import Activity, Job, JobError, Machine, Stage
 from p2vd.model.limits import Waiting
-from p2vd.model.plan import DiskPlan, Plan
+from p2vd.model.plan import DiskPlan, FileTarget, LunTarget, LvTarget, Plan, Target
 from p2vd.model.verification import Verification
 
 OPERATION = "p2v-copy"
@@ -84,8 +84,9 @@ def job(
         "Source": object_path(SOURCE, plan.source.id),
         "SourceId": plan.source.id,
         "Disk": plan.number,
-        "Target": f"/dev/{plan.target.vg_name}/{plan.target.lv_name}",
-        "TargetUuid": value.lv_uuid,
+        "Target": plan.target.path,
+        "TargetKind": plan.target.kind.value,
+        "TargetUuid": value.lv_uuid or value.target_file_id,
         "Progress": round(fraction_done(value), 4),
         "Bytes": plan.source.size_bytes,
         "Rate": progress.rate_bytes_per_s if running else 0,
@@ -154,11 +155,9 @@ def _disk_plan(disk: DiskPlan) -> dict[str, Variant]:
         "SourceSize": Variant("t", disk.source.size_bytes),
         "SourceSectorSize": Variant("u", disk.source.sector_size),
         "Transport": Variant("s", disk.source.transport.value),
-        "VolumeGroup": Variant("s", disk.target.vg_name),
-        "VolumeGroupUuid": Variant("s", disk.target.vg_uuid),
-        "LogicalVolume": Variant("s", disk.target.lv_name),
-        "Provisioning": Variant("s", disk.target.provisioning.value),
-        "Pool": Variant("s", disk.target.pool_name),
+        "Target": Variant("s", disk.target.path),
+        "TargetKind": Variant("s", disk.target.kind.value),
+        **_target(disk.target),
         "TargetSize": Variant("t", disk.target.size_bytes),
         "WorstCaseBytes": Variant("t", disk.worst_case_bytes),
         "Policy": Variant("s", disk.policy),
@@ -167,6 +166,23 @@ def _disk_plan(disk: DiskPlan) -> dict[str, Variant]:
         "Bandwidth": Variant("t", disk.copy.bandwidth_bytes_per_s),
         "SourceOffline": Variant("b", disk.source_offline),
     }
+
+
+def _target(target: Target) -> dict[str, Variant]:
+    """What only targets of that kind have."""
+    match target:
+        case LvTarget():
+            return {
+                "VolumeGroup": Variant("s", target.vg_name),
+                "VolumeGroupUuid": Variant("s", target.vg_uuid),
+                "LogicalVolume": Variant("s", target.lv_name),
+                "Provisioning": Variant("s", target.provisioning.value),
+                "Pool": Variant("s", target.pool_name),
+            }
+        case LunTarget():
+            return {"TargetWwid": Variant("s", target.wwid)}
+        case FileTarget():
+            return {"TargetFormat": Variant("s", target.format.value)}
 
 
 def fraction_done(value: Job) -> float:

@@ -84,8 +84,12 @@ def build_parser() -> argparse.ArgumentParser:
     one = verb("cancel", commands.cancel)
     one.add_argument("objects", nargs="+", metavar="JOB|MACHINE")
     target = one.add_mutually_exclusive_group(required=True)
-    target.add_argument("--remove-target", action="store_true", help="remove the volume the job made")
-    target.add_argument("--keep-target", action="store_true", help="keep the volume as it is")
+    target.add_argument(
+        "--remove-target",
+        action="store_true",
+        help="remove the volume or file the job made; a LUN is released as it is",
+    )
+    target.add_argument("--keep-target", action="store_true", help="keep it as it is")
     handover.add_parsers(verb)
     boot_test.add_arguments(verb("boot-test", boot_test.boot_test, prints_json=True))
     export.add_arguments(verb("export", export.export, prints_json=True))

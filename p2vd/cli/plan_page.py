@@ -48,19 +48,34 @@ def _choices(choices: Sequence[tuple[str, str, str]]) -> list[str]:
 
 
 def _one_disk(disk: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    thin = f"thin in {disk['Pool']}" if disk["Pool"] else disk["Provisioning"]
     yield (
         "Source",
         f"{disk['SourceId']} ({format_size(disk['SourceSize'])}, "
         f"{disk['SourceSectorSize']}-byte sectors, {disk['Transport']})",
     )
     yield "Offline", "declared" if disk["SourceOffline"] else "not declared"
-    path = f"{disk['VolumeGroup']}/{disk['LogicalVolume']}"
-    yield "Target", f"{path}, {thin}, {format_size(disk['TargetSize'])}"
-    yield "Space", f"up to {format_size(disk['WorstCaseBytes'])} of {disk['Pool'] or disk['VolumeGroup']}"
+    path, how, place = _target(disk)
+    yield "Target", f"{path}, {how}, {format_size(disk['TargetSize'])}"
+    yield "Space", f"up to {format_size(disk['WorstCaseBytes'])} of {disk.get('Pool') or place}"
     yield "Policy", f"{disk['Policy']} ({disk['PolicyFile']})"
     yield "Verify", disk["Verify"]
     yield "Bandwidth", f"{format_size(disk['Bandwidth'])}/s" if disk["Bandwidth"] else "no limit"
+
+
+def _target(disk: Mapping[str, Any]) -> tuple[str, str, str]:
+    """What a disk becomes, in which form, and of what it takes its space."""
+    match disk.get("TargetKind", "lv"):
+        case "lun":
+            return disk["Target"], "whole LUN", f"the LUN {disk['TargetWwid']}"
+        case "file":
+            return (
+                disk["Target"],
+                disk["TargetFormat"],
+                f"the filesystem of {disk['Target'].rpartition('/')[0]}",
+            )
+    group, pool = disk["VolumeGroup"], disk["Pool"]
+    how = f"thin in {pool}" if pool else disk["Provisioning"]
+    return f"{group}/{disk['LogicalVolume']}", how, f"{group}/{pool}" if pool else group
 
 
 def _disks(disks: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -71,8 +86,7 @@ def _disks(disks: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             disk["SourceId"],
             format_size(disk["SourceSize"]),
             disk["Transport"],
-            f"{disk['VolumeGroup']}/{disk['LogicalVolume']}",
-            f"thin in {disk['Pool']}" if disk["Pool"] else disk["Provisioning"],
+            *_target(disk)[:2],
             disk["Verify"],
             disk["Policy"],
         )
@@ -83,6 +97,6 @@ def _disks(disks: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield ""
     taken: dict[str, int] = {}
     for disk in disks:
-        place = f"{disk['VolumeGroup']}/{disk['Pool']}" if disk["Pool"] else disk["VolumeGroup"]
+        place = _target(disk)[2]
         taken[place] = taken.get(place, 0) + disk["WorstCaseBytes"]
     yield from (f"  Together up to {format_size(size)} of {place}." for place, size in taken.items())

@@ -90,10 +90,22 @@ def receipts(notes: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
+def _target(target: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """What a disk was copied to; receipts from before there were kinds are of volumes."""
+    size = format_size(target["size_bytes"])
+    match target.get("kind", "lv"):
+        case "file":
+            return ("Target", f"{target['path']}, {target['format']}, {size}"), ("File", target["file_id"])
+        case "lun":
+            return (("Target", f"LUN {target['wwid']}, {size}"),)
+    thin = f"thin in {target['pool_name']}" if target["pool_name"] else target["provisioning"]
+    name = f"{target['vg_name']}/{target['lv_name']}"
+    return ("Target", f"{name}, {thin}, {size}"), ("Volume", target["lv_uuid"])
+
+
 def receipt(page: Mapping[str, Any]) -> str:
     """A receipt, whose checksum fits, as one reads it."""
     source, target, proof, count = page["source"], page["target"], page["proof"], page["bytes"]
-    thin = f"thin in {target['pool_name']}" if target["pool_name"] else target["provisioning"]
     offline = page["source_offline"]
     by = f"by uid {offline['by']['uid']}"
     bad = f"{format_size(count['bad'])} in {len(page['bad_ranges'])} places" if count["bad"] else "none"
@@ -104,8 +116,7 @@ def receipt(page: Mapping[str, Any]) -> str:
             f"{source['id']} ({format_size(source['size_bytes'])}, {source['sector_size']}-byte sectors, "
             f"{source['transport']})",
         ),
-        ("Target", f"{target['vg_name']}/{target['lv_name']}, {thin}, {format_size(target['size_bytes'])}"),
-        ("Volume", target["lv_uuid"]),
+        *_target(target),
         ("Policy", f"{page['plan']['policy']} ({page['plan']['policy_file']})"),
         ("Plan", page["plan"]["id"]),
         ("Started", f"{_time(page['start_time_us'])} {by}"),

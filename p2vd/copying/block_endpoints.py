@@ -1,12 +1,12 @@
 """The tool's own source and target where they are block devices. A file needs nothing of this."""
 
-import json
 import os
 import random
 from pathlib import Path
 
 from p2vd.copying.controls import Gauge
-from p2vd.copying.devices import Buffer, Device
+from p2vd.copying.devices import Device
+from p2vd.copying.emptiness import first_not_zero, refuse_use
 from p2vd.copying.endpoints import Endpoint, Thin
 from p2vd.copying.errors import OpenFailed, TargetRefused
 from p2vd.copying.layout import BLOCK
@@ -15,7 +15,7 @@ from p2vd.copying.opening import SourceToOpen, TargetToOpen
 from p2vd.copying.storage import scsi_disks, thin
 from p2vd.system import block
 from p2vd.system.clock import Clock
-from p2vd.system.command import CommandFailed, CommandTimedOut, SystemCommands
+from p2vd.system.command import SystemCommands
 
 _ZERO_SAMPLE = 64
 
@@ -60,24 +60,16 @@ def check_empty(path: Path, target: Endpoint, opener: Opener, *, force: bool, cl
     A holder or a signature refuses always. Bytes in the first or last MiB need `force`. Where the
     caller claims that all is zero, that is looked at in random places.
     """
-    if names := block.holders(target.fd):
-        raise TargetRefused(str(path), f"{', '.join(names)} is built upon it.")
-    if found := _signatures(path, opener):
-        raise TargetRefused(
-            str(path), f"it holds {found}. If that may be lost, remove it first with wipefs -a {path}."
-        )
+    refuse_use(opener.commands, target.fd, str(path.resolve()))
     blocks = -(-target.size_bytes // BLOCK)
     looked_at = {0, blocks - 1} if blocks and not force else set()
     if claimed_zero:
         looked_at |= {0, blocks - 1, *random.sample(range(blocks), min(_ZERO_SAMPLE, blocks))}
-    device, buffer = Device(target.fd, str(path), target.size_bytes, Gauge(opener.clock)), Buffer()
-    for number in sorted(looked_at):
-        length = min(BLOCK, target.size_bytes - number * BLOCK)
-        device.read(buffer, number * BLOCK, length)
-        if not buffer.is_zero(0, length):
-            hint = "it is not zero" if claimed_zero else "it holds bytes of something else"
-            remedy = "Leave --target-is-zero out." if claimed_zero else "Use --force if they may be lost."
-            raise TargetRefused(str(path), f"{hint} (MiB {number}). {remedy}")
+    device = Device(target.fd, str(path), target.size_bytes, Gauge(opener.clock))
+    if (number := first_not_zero(device, sorted(looked_at))) is not None:
+        hint = "it is not zero" if claimed_zero else "it holds bytes of something else"
+        remedy = "Leave --target-is-zero out." if claimed_zero else "Use --force if they may be lost."
+        raise TargetRefused(str(path), f"{hint} (MiB {number}). {remedy}")
 
 
 def _probe(path: Path) -> tuple[int, int, str, str]:
@@ -97,15 +89,3 @@ def _check_reservation(path: Path, wwid: str, opener: Opener) -> None:
     number = path.stat().st_rdev
     disks = scsi_disks(f"{os.major(number)}:{os.minor(number)}")
     opener.check_reservation(SourceToOpen(str(path), 0, 0, wwid=wwid, path_devices=disks))
-
-
-def _signatures(path: Path, opener: Opener) -> str:
-    """What libblkid recognizes on the device: filesystem, PV, partition table, md; empty: nothing."""
-    try:
-        answer = opener.commands.query(["wipefs", "--no-act", "--json", str(path.resolve())])
-    except (CommandFailed, CommandTimedOut) as error:
-        raise TargetRefused(str(path), f"what it holds cannot be told: {error}") from error
-    if not answer.stdout.strip():
-        return ""
-    found = json.loads(answer.stdout).get("signatures", [])
-    return ", ".join(f"{each.get('type')} at {each.get('offset')}" for each in found)

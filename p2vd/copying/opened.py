@@ -37,7 +37,10 @@ def target_on(
         # Open for the whole run: each pread at 0 asks the kernel anew, after the privileges are gone too.
         path = block.SYSFS / "dev/block" / block.device_number(fd) / "dm/uuid"
         uuid_fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    thin = traits.thin_chunk_bytes > 0 and traits.pool_zeroes
+    skips = traits.is_file or (traits.thin_chunk_bytes > 0 and traits.pool_zeroes)
+    if traits.is_file and tail_fd < 0:
+        # Direct I/O cannot write a disk's odd end, which need not be whole blocks of the filesystem.
+        tail_fd = os.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)
     return Target(
         fd,
         name_of(fd),
@@ -45,7 +48,7 @@ def target_on(
         gauge,
         reading="read-back",
         chunk_bytes=traits.thin_chunk_bytes,
-        untouched_is_zero=thin if untouched_is_zero is None else untouched_is_zero,
+        untouched_is_zero=skips if untouched_is_zero is None else untouched_is_zero,
         tail_fd=tail_fd,
         dm_uuid=traits.dm_uuid,
         uuid_fd=uuid_fd,

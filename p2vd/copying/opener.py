@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from p2vd.copying import opening
+from p2vd.copying.emptiness import check_empty
 from p2vd.copying.errors import DeviceReserved, OpenFailed
 from p2vd.copying.identity import check_identity
 from p2vd.copying.opening import OpenError, OpenReply, OpenRequest, SourceToOpen, TargetToOpen
@@ -62,15 +63,24 @@ class Opener:
             self.check_reservation(request.source, silent)
             allowed = request.previous_open_count
             if request.target is not None or request.source_alone:
+                if request.target is not None:
+                    self.check_target(request.target)
                 fds.append(self.open_patiently(request.source, os.O_RDONLY, "source", allowed))
             if request.target is not None:
                 fds.append(self.open_patiently(request.target, os.O_RDWR, "target", allowed))
+                if request.target.must_be_empty:
+                    check_empty(self.commands, self.clock, fds[1], request.target.devnode)
         except P2vdError as error:
             close_all(fds)
             return OpenReply(ok=False, error=OpenError(error.name, str(error))), []
         return OpenReply(ok=True, silent_paths=silent), fds
 
-    def check_wwid(self, source: SourceToOpen) -> tuple[str, ...]:
+    def check_target(self, target: TargetToOpen) -> None:
+        """Ask every path of a whole LUN who it is, and who has reserved it. Raises as the source's checks."""
+        if target.wwid:
+            self.check_reservation(target, self.check_wwid(target))
+
+    def check_wwid(self, source: SourceToOpen | TargetToOpen) -> tuple[str, ...]:
         """Read the WWID from every path by INQUIRY (sysfs caches it). Return paths that did not answer.
 
         Raises IdentityChanged, and DeviceAbsent where no path answers.
@@ -109,10 +119,10 @@ class Opener:
         except OSError as error:
             raise OpenFailed(source.devnode, error.strerror or str(error)) from error
 
-    def check_reservation(self, source: SourceToOpen, silent: Sequence[str] = ()) -> None:
-        """Refuse a LUN that a host has reserved: it may be alive and write (design: §4.4).
+    def check_reservation(self, source: SourceToOpen | TargetToOpen, silent: Sequence[str] = ()) -> None:
+        """Refuse a LUN that a host has reserved: it may be alive and write (design: §4.1, §4.4).
 
-        p2vd takes no reservation on a source, so any is foreign. Raises DeviceReserved.
+        p2vd takes no reservations, so any is foreign. Raises DeviceReserved.
         """
         scsi = (path for path in source.path_devices if not path.startswith(_NVME))
         name = next((path for path in scsi if path not in silent), None)
@@ -143,11 +153,11 @@ class Opener:
 
     def open(self, device: SourceToOpen | TargetToOpen, access: int, what: str, allowed: int) -> int:
         """Open one device exclusively and check on the descriptor that it is the one that is meant."""
-        image = isinstance(device, SourceToOpen) and device.image
+        image = device.image
         before = self._open_count(device)
         if before > allowed:
             raise DeviceInUse(device.devnode, self._users(device.devnode))
-        fd = self._open(device.devnode, access | (0 if image else os.O_EXCL), what)
+        fd = self._open(device.devnode, access | (os.O_NOFOLLOW if image else os.O_EXCL), what)
         try:
             self._check(fd, device)
             # Ours is the one more: anybody else who came in between would show here.
@@ -176,7 +186,7 @@ class Opener:
             ) from error
 
     def _check(self, fd: int, device: SourceToOpen | TargetToOpen) -> None:
-        image = isinstance(device, SourceToOpen) and device.image
+        image = device.image
         if block.is_block(fd) is image:
             kind = "a file", "a block device"
             raise IdentityChanged(device.devnode, "kind", kind[not image], kind[image])
@@ -198,12 +208,18 @@ class Opener:
             raise IdentityChanged(device.devnode, "sector size", str(device.sector_size), str(sector))
         if isinstance(device, SourceToOpen) and device.id and not device.path_devices:
             self._check_identity(device, fd)
+        if (
+            isinstance(device, TargetToOpen)
+            and device.image
+            and (found := block.file_id(fd)) != device.file_id
+        ):
+            raise IdentityChanged(device.devnode, "file", device.file_id, found)
         if image:
-            self._hold(fd, device.devnode)
+            self._hold(fd, device.devnode, alone=isinstance(device, TargetToOpen))
 
-    def _hold(self, fd: int, path: str) -> None:
+    def _hold(self, fd: int, path: str, *, alone: bool) -> None:
         try:
-            if not block.hold_file(fd):
+            if not block.hold_file(fd, alone=alone):
                 raise DeviceInUse(
                     path, "a process that has locked it, as QEMU locks a running machine's image"
                 )

@@ -34,13 +34,26 @@ class SourceToOpen:
 
 @dataclass(frozen=True)
 class TargetToOpen:
-    """The target. `size_bytes` is exact; 0: only `min_size_bytes` counts."""
+    """The target. `size_bytes` is exact; 0: only `min_size_bytes` counts.
+
+    A file is known by its `file_id`. A whole LUN has a `wwid`, which is read again from its `path_devices`;
+    `must_be_empty`: this job has written nothing to it yet, so it must hold nothing at all.
+    """
 
     devnode: str
     size_bytes: int
     sector_size: int
     dm_uuid: str = ""
     min_size_bytes: int = 0
+    wwid: str = ""
+    path_devices: tuple[str, ...] = ()
+    must_be_empty: bool = False
+    file_id: str = ""
+
+    @property
+    def image(self) -> bool:
+        """Whether it is a file and no block device."""
+        return self.file_id != ""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,8 @@ class TargetTraits:
     """What the target is, for zeros and for checks through the descriptor.
 
     `thin_chunk_bytes` 0: not thin. `pool_zeroes`: the pool zeroes new chunks. `dm_uuid` empty: not a
-    device-mapper device.
+    device-mapper device. `is_file`: what was never written is a hole, and reads as zero.
+    `credit_chunk_bytes`: in pieces of which size what is written counts against the credit; 0: thin chunks.
     """
 
     size_bytes: int
@@ -35,6 +36,8 @@ class TargetTraits:
     dm_uuid: str = ""
     thin_chunk_bytes: int = 0
     pool_zeroes: bool = False
+    is_file: bool = False
+    credit_chunk_bytes: int = 0
 
 
 @dataclass(frozen=True)

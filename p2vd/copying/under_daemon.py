@@ -184,7 +184,8 @@ def prepare(start: Start, fds: Sequence[int], clock: Clock) -> tuple[Session, Co
     if start.bandwidth_bytes_per_s < 0 or start.commit_interval_s <= 0 or start.bad_sectors < 0:
         raise ValueError("a bandwidth, a commit interval or a count of bad sectors below zero")
     DigestKind.named(start.digest)
-    credit = ChunkCredit(start.target.thin_chunk_bytes, start.credit_bytes)
+    chunk = start.target.credit_chunk_bytes or start.target.thin_chunk_bytes
+    credit = ChunkCredit(chunk, start.credit_bytes)
     controls = Controls(clock, credit, start.bandwidth_bytes_per_s)
     gauge = Gauge(clock)
     handed.open_source(controls, gauge)

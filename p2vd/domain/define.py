@@ -17,6 +17,8 @@ _BY_URI = {
     "xl": Hypervisor.XL,
     "proxmox": Hypervisor.PROXMOX,
     "kubevirt": Hypervisor.KUBEVIRT,
+    # Nobody takes it; a boot test starts it all the same, as QEMU's machine that it would be.
+    "none": Hypervisor.QEMU,
 }
 
 

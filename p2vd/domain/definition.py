@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from p2vd.model.domain import CpuMode, DomainChoice, MachineType, NicModel, Video
+from p2vd.model.forms import TargetFormat
 from p2vd.model.passport import ClockOffset
 from p2vd.model.plan import DiskBus, Firmware, VirtType
 
@@ -38,6 +39,7 @@ class DomainDisk:
     """A disk to define: the LV's node (or a file's path), the source's WWID, from which the serial comes.
 
     `sector_size`: what the guest sees; 0: as the options say. `size_bytes` 0: not known; KubeVirt needs it.
+    `format`: how a file holds it.
     """
 
     devnode: str
@@ -46,6 +48,7 @@ class DomainDisk:
     sector_size: int = 0
     size_bytes: int = 0
     kind: DiskKind = DiskKind.BLOCK
+    format: TargetFormat = TargetFormat.RAW
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ class DefinedDisk:
     sector_size: int
     size_bytes: int
     boot_order: int
+    format: TargetFormat = TargetFormat.RAW
 
 
 class NetworkKind(enum.Enum):

@@ -194,6 +194,7 @@ def defined(
                 sector_size=sector_size(disk, options),
                 size_bytes=disk.size_bytes,
                 boot_order=index + 1,
+                format=disk.format,
             )
         )
     return tuple(made)

@@ -25,7 +25,7 @@ _SPINLOCK_RETRIES = "8191"
 
 
 def libvirt_xml(definition: Definition) -> str:
-    """Return the domain. Disks are block devices by their path: there is no storage pool."""
+    """Return the domain. Disks are block devices and files by their path: there is no storage pool."""
     kind = "xen" if definition.hypervisor.is_xen else definition.virt_type.value
     domain = ET.Element("domain", type=kind)
     _text(domain, "name", definition.name)
@@ -129,9 +129,9 @@ def _disk(devices: ET.Element, definition: Definition, disk: DefinedDisk) -> Non
     element = ET.SubElement(devices, "disk", type=disk.kind.value, device="disk")
     discard = {"discard": "unmap"} if disk.discard else {}
     if definition.hypervisor.is_xen:
-        driver = {"name": "phy" if block else "qemu", "type": "raw"}
+        driver = {"name": "phy" if block else "qemu", "type": disk.format.value}
     else:
-        driver = {"name": "qemu", "type": "raw", "cache": "none", "io": "native"}
+        driver = {"name": "qemu", "type": disk.format.value, "cache": "none", "io": "native"}
     ET.SubElement(element, "driver", driver | discard)
     ET.SubElement(element, "source", {"dev" if block else "file": disk.devnode})
     ET.SubElement(element, "target", dev=disk.target, bus=disk.bus.value)

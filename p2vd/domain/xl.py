@@ -57,7 +57,7 @@ def _list(key: str, items: list[str]) -> Iterator[str]:
 
 def _disk(disk: DefinedDisk) -> str:
     """By xl-disk-configuration(5); `target=` comes last, for all that follows it belongs to the path."""
-    parts = ["format=raw", f"vdev={disk.target}", "access=rw"]
+    parts = [f"format={disk.format.value}", f"vdev={disk.target}", "access=rw"]
     parts.append("backendtype=phy" if disk.kind is DiskKind.BLOCK else "backendtype=qdisk")
     parts.append("discard" if disk.discard else "no-discard")
     return ", ".join([*parts, f"target={disk.devnode}"])

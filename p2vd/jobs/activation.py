@@ -1,7 +1,8 @@
 """The volumes of a machine, active where it is started: they need not be after a reboot (design: §5)."""
 
+from p2vd.jobs.job_target import JobLv, JobTarget
 from p2vd.jobs.services import Services
-from p2vd.jobs.targets import JobTarget, find_target
+from p2vd.jobs.targets import find_target
 from p2vd.model.job import Job, Machine
 
 
@@ -26,6 +27,6 @@ def active_targets(services: Services, machine: Machine) -> tuple[JobTarget, ...
 
 def _active(services: Services, job: Job) -> JobTarget:
     target = find_target(services, job)
-    if target.lv.active:
+    if not isinstance(target, JobLv) or target.lv.active:
         return target
-    return JobTarget(target.vg, services.volumes.activate(target.lv, target.vg, job.uuid))
+    return JobLv(target.vg, services.volumes.activate(target.lv, target.vg, job.uuid))

@@ -72,7 +72,7 @@ class Board:
         self._store.add(machine, jobs)
         self.publish(MachineAdded(machine.uuid))
         for job in jobs:
-            log.info("job %s: %s to %s/%s", job.uuid, job.plan.source.id, *_lv_name(job))
+            log.info("job %s: %s to %s", job.uuid, job.plan.source.id, job.plan.target)
             self.publish(JobAdded(job.uuid))
 
     def change(self, uuid: str, change: Callable[[Job], Job]) -> Job:
@@ -238,7 +238,3 @@ class Board:
         else:
             log.error("machine %s: %s: %s: %s", machine.name, machine.state.value, error.name, error.message)
         return machine
-
-
-def _lv_name(job: Job) -> tuple[str, str]:
-    return job.plan.target.vg_name, job.plan.target.lv_name

@@ -10,9 +10,10 @@ from p2vd.domain.definition import Definition
 from p2vd.jobs.activation import active_targets
 from p2vd.jobs.control import MustWait
 from p2vd.jobs.definition import definition_of, devnode
+from p2vd.jobs.job_target import JobFile, JobLv, JobTarget
 from p2vd.jobs.services import Services
 from p2vd.jobs.takers import taker
-from p2vd.jobs.targets import JobTarget, find_target
+from p2vd.jobs.targets import find_target
 from p2vd.jobs.volume_history import ran_now
 from p2vd.model.boot_test import (
     BootDisk,
@@ -155,7 +156,8 @@ class BootTests:
         if machine.domain_uuid and taker(services, options).is_running(machine.domain_uuid):
             services.board.change_machine(machine.uuid, ran_now)
             raise MachineRuns(machine.name, options.uri)
-        slept = [(job, target) for job in jobs if not (target := find_target(services, job)).lv.active]
+        found = [(job, find_target(services, job)) for job in jobs]
+        slept = [(job, lv) for job, lv in found if isinstance(lv, JobLv) and not lv.lv.active]
         targets = active_targets(services, machine)
         try:
             definition = definition_of(services, machine, targets)
@@ -234,7 +236,14 @@ def _as_defined(definition: Definition, targets: tuple[JobTarget, ...], wish: Wi
         firmware=definition.firmware,
         bus=definition.disks[0].bus,
         disks=tuple(
-            BootDisk(target.devnode, target.dm_name, disk.serial, disk.sector_size or _SECTOR_BYTES)
+            BootDisk(
+                target.devnode,
+                target.dm_name,
+                disk.serial,
+                disk.sector_size or _SECTOR_BYTES,
+                disk.format.value,
+                is_file=isinstance(target, JobFile),
+            )
             for disk, target in shown
         ),
         kvm=definition.virt_type is VirtType.KVM,

@@ -12,10 +12,12 @@ import threading
 from dataclasses import replace
 
 from p2vd.jobs.control import Interrupted, TryAgain
+from p2vd.jobs.job_target import JobLv
 from p2vd.jobs.services import Services
-from p2vd.jobs.targets import JobTarget, find_target, read_vg
-from p2vd.model.errors import P2vdError
+from p2vd.jobs.targets import find_target, read_vg
+from p2vd.model.errors import IllegalTransition, P2vdError
 from p2vd.model.job import Job, Machine
+from p2vd.model.plan import LvTarget
 from p2vd.provisioning.undo import UndoPoints
 from p2vd.registration.conversion import Converter, unit_of
 from p2vd.system import durable
@@ -79,15 +81,18 @@ class GuestConversion:
             target = self._target(job)
             self._undo.merge(target.lv, target.vg, job.uuid)
 
-    def _active(self, job: Job) -> JobTarget:
+    def _active(self, job: Job) -> JobLv:
         target = self._target(job)
         if target.lv.active:
             return target
         lv = self._services.volumes.activate(target.lv, target.vg, job.uuid)
-        return JobTarget(target.vg, lv)
+        return JobLv(target.vg, lv)
 
-    def _target(self, job: Job) -> JobTarget:
-        return find_target(self._services, job)
+    def _target(self, job: Job) -> JobLv:
+        target = find_target(self._services, job)
+        if not isinstance(target, JobLv):  # policies refuse it: only a volume has an undo point
+            raise IllegalTransition(f"Machine {self._machine.name}", "not on logical volumes", "conversion")
+        return target
 
     def _await_earlier(self) -> None:
         """Wait for a conversion that an earlier daemon began: two would ruin the guest."""
@@ -106,7 +111,9 @@ def leave_as_proven(services: Services, machine: Machine, job: Job) -> None:
     if _runs(services, machine):
         unit = f"p2vd-change-{unit_of(machine.uuid)}.service"
         raise TryAgain(f"the guest is being converted: that ends by itself, or by systemctl stop {unit}")
-    vg, undo = read_vg(services, job), UndoPoints(services.volumes)
+    if not isinstance(job.plan.target, LvTarget):
+        return
+    vg, undo = read_vg(services, job.plan.target), UndoPoints(services.volumes)
     lv = services.volumes.adopt(job.uuid, vg)
     if lv is None:
         return

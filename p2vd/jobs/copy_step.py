@@ -11,8 +11,7 @@ from p2vd.copying.protocol import Bandwidth, Credit, NeedCredit, Phase, Progress
 from p2vd.copying.protocol import Pause as PauseWorker
 from p2vd.copying.protocol import Resume as ResumeWorker
 from p2vd.copying.terms import Report
-from p2vd.discovery.dm import dm_info
-from p2vd.jobs import old_worker, source_guard
+from p2vd.jobs import old_worker, source_guard, target_watch
 from p2vd.jobs.control import (
     Interrupted,
     MustWait,
@@ -21,17 +20,18 @@ from p2vd.jobs.control import (
     TargetInUse,
     WorkerFailed,
 )
+from p2vd.jobs.job_target import JobTarget
 from p2vd.jobs.services import Services
 from p2vd.jobs.session import OpenFailed, WorkerSession, ask_opener
 from p2vd.jobs.signals import Signals
-from p2vd.jobs.targets import JobTarget, devices_of, find_source, find_target
+from p2vd.jobs.targets import devices_of, find_source, find_target
 from p2vd.jobs.transitions import JobEvent
 from p2vd.jobs.worker_start import PROBES_END_S, open_devices, request, start_message
 from p2vd.model.disk import Source
 from p2vd.model.errors import P2vdError
 from p2vd.model.job import Activity, Hold, Job, JobError, Stage
-from p2vd.model.lvm import ThinPool, Vg
 from p2vd.model.size import format_size
+from p2vd.provisioning.errors import FileStepFailed
 from p2vd.system.command import CommandTimedOut
 
 log = logging.getLogger(__name__)
@@ -71,14 +71,10 @@ def copy(services: Services, signals: Signals, job: Job) -> None:
     # As uevents keep it: what counts is asked of the devices themselves, by the helper that opens them.
     source = find_source(services.inventory.scanned_once(), job)
     target = find_target(services, job)
-    if not target.lv.active:
-        services.volumes.activate(target.lv, target.vg, job.uuid, signals.late(services.board, job.uuid))
-    if (pool := target.vg.pool(target.lv.pool)) is not None:
-        services.pools.status(target.vg, pool)
-    services.quarantine.add_lv(target.vg, target.lv)
+    target_watch.make_ready(services, signals, job, target)
     source_guard.protect(services, job, source)
     descriptors = open_devices(services, signals, job, source, target)
-    table = dm_info(services.commands, target.dm_name).table
+    table = target_watch.table_of(services, target)
     # The credits of a pool count from the start of a worker.
     services.board.progress(job.uuid, replace(services.board.job(job.uuid).progress, allocated_bytes=0))
     attempt = _Copy(services.board.job(job.uuid), source, target, table)
@@ -94,6 +90,7 @@ def copy(services: Services, signals: Signals, job: Job) -> None:
         code = _supervise(services, signals, attempt, session)
     finally:
         services.pools.forget(job.uuid)
+        services.directories.forget(job.uuid)
         session.close()
         services.board.set_activity(job.uuid, Activity.IDLE)
     _conclude(services, signals, attempt, code)
@@ -178,10 +175,9 @@ def _watch_target(services: Services, attempt: _Copy, session: WorkerSession) ->
     """See that the target is ours alone and unchanged, and renew the credits of its pool."""
     uuid, target = attempt.job.uuid, attempt.target
     try:
-        _expect_ours(services, target, attempt.table, 1)
-        if (pool := target.vg.pool(target.lv.pool)) is not None:
-            _renew_credit(services, services.board.job(uuid), target.vg, pool, session)
-    except CommandTimedOut as error:
+        target_watch.expect_ours(services, target, attempt.table, 1)
+        _renew_credit(services, services.board.job(uuid), target, session)
+    except (CommandTimedOut, FileStepFailed) as error:
         log.warning("job %s: %s", uuid, error)
     except (TargetChanged, TargetInUse, PoolBroken) as error:
         attempt.target_error = attempt.target_error or error
@@ -190,17 +186,11 @@ def _watch_target(services: Services, attempt: _Copy, session: WorkerSession) ->
             attempt.stopping = True
 
 
-def _expect_ours(services: Services, target: JobTarget, table: str, opens: int) -> None:
-    """See that the LV is the same, with the same table, and open at most as often as we opened it."""
-    info = dm_info(services.commands, target.dm_name)
-    if info.uuid != target.dm_uuid or info.table != table:
-        raise TargetChanged(target.devnode, f"its device-mapper table is now {info.table.strip()!r}")
-    if info.open_count > opens:
-        raise TargetInUse(target.devnode, info.open_count)
-
-
-def _renew_credit(services: Services, job: Job, vg: Vg, pool: ThinPool, session: WorkerSession) -> None:
-    credit, why = services.pools.credit(vg, pool, job)
+def _renew_credit(services: Services, job: Job, target: JobTarget, session: WorkerSession) -> None:
+    granted = target_watch.credit_of(services, job, target)
+    if granted is None:
+        return
+    credit, why = granted
     session.send(Credit(credit.total_bytes))
     if credit.short and credit.total_bytes <= job.progress.allocated_bytes:
         services.board.hold(job.uuid, Hold.POOL)
@@ -273,7 +263,8 @@ def _prove(services: Services, signals: Signals, attempt: _Copy, report: Report)
         wait=tenacity.wait_fixed(1),
         sleep=signals.pause,
         reraise=True,
-    )(_expect_ours, services, target, attempt.table, 0)
+    )(target_watch.expect_ours, services, target, attempt.table, 0)
+    target_watch.expect_same_lun(services, target)
     services.board.change(
         job.uuid,
         lambda stored: replace(

@@ -10,6 +10,7 @@ from p2vd.model.disk import ScsiPath, Source
 from p2vd.model.errors import P2vdError
 from p2vd.model.inventory import Inventory
 from p2vd.model.job import Job, Stage
+from p2vd.model.plan import LunTarget, LvTarget
 from p2vd.policy.model import PolicySet
 
 _NAMED = 5
@@ -51,13 +52,22 @@ class LunUse:
             if job.plan.source.id == source.id and job.stage not in _ENDED
         ]
         devices = (source.devnode, f"/dev/mapper/{source.name}")
+        users += [
+            f"Job {job.uuid} fills the LUN {source.id} and is {job.stage.value}: it is its target."
+            for job in self.jobs
+            if isinstance(job.plan.target, LunTarget)
+            and job.plan.target.id == source.id
+            and job.stage is not Stage.CANCELLED
+        ]
         for vg in self.inventory.volume_groups:
             if not any(_is_on(pv.device, device) for pv in vg.pvs for device in devices):
                 continue
             users += [
                 f"Job {job.uuid} writes to the volume group {vg.name} on {source.id}."
                 for job in self.jobs
-                if job.plan.target.vg_uuid == vg.uuid and job.stage not in _ENDED
+                if isinstance(job.plan.target, LvTarget)
+                and job.plan.target.vg_uuid == vg.uuid
+                and job.stage not in _ENDED
             ]
             if vg.system_id and vg.system_id == self.inventory.system_id:
                 users.append(f"{source.id} is a physical volume of this host's volume group {vg.name}.")

@@ -6,6 +6,7 @@ import uuid as uuids
 from collections.abc import Mapping, Sequence
 
 from p2vd.jobs.contents_keeper import FRESH_S
+from p2vd.jobs.places import CALL_S, claims, with_places
 from p2vd.jobs.services import Services
 from p2vd.model.disk import Source
 from p2vd.model.domain import Conversion
@@ -13,8 +14,9 @@ from p2vd.model.errors import InvalidArgument, NotFound, Reason, Refused
 from p2vd.model.inventory import Inventory
 from p2vd.model.job import Caller, Job, Machine, MachineState, Stage
 from p2vd.model.passport import Passport
-from p2vd.model.plan import Plan
+from p2vd.model.plan import LunTarget, Plan
 from p2vd.planning.contents import under_examination
+from p2vd.planning.luns import describes
 from p2vd.planning.plan import PlanRequest, make_plan, recheck
 from p2vd.policy.match import first_match
 from p2vd.policy.names import default_machine_name
@@ -66,20 +68,48 @@ class Planner:
         # Of one disk nothing older than the call counts. Of many, what was read for the call before is
         # taken, so that asking again comes to an end.
         self._look_again(ids, name, 0.0 if len(ids) == 1 else FRESH_S)
-        plan = make_plan(request, self.inventory(), self._services.policies(), self._passports())
+        plan = self._make_plan(request, ids, name)
+        end_s = time.monotonic() + _LOOK_AGAIN_S
+        while self._look_at_targets(plan, end_s):
+            before, plan = plan, self._make_plan(request, ids, name)
+            if plan.id == before.id:
+                break
         self._refuse_second_job(plan)
         self._refuse_without_converter(plan)
         return self._services.store.put_plan(plan)
 
+    def _make_plan(self, request: PlanRequest, ids: Sequence[str], name: str) -> Plan:
+        inventory = with_places(self._services, self.inventory(), ids, name, timeout_s=CALL_S)
+        return make_plan(request, inventory, self._services.policies(), self._passports())
+
+    def _look_at_targets(self, plan: Plan, end_s: float) -> bool:
+        """Have the LUNs that were chosen looked at, unless they just were; whether that tells more of any.
+
+        So a LUN that is not empty is passed over by the plan, and is no job that fails. What takes longer
+        than `end_s` is left to the job, which looks again in any case.
+        """
+        sources = self._services.inventory.current().by_id
+        luns = [sources.get(disk.target.id) for disk in plan.disks if isinstance(disk.target, LunTarget)]
+        looked = False
+        for lun in luns:
+            left_s = end_s - time.monotonic()
+            if lun is not None and left_s > 0 and self._services.contents.refresh(lun, left_s, FRESH_S):
+                looked = True
+        return looked
+
     def make_machine(self, plan_id: str, caller: Caller) -> Machine:
         """Make the jobs of a plan, all at once and durably. Raises NotFound, PlanOutdated, Refused."""
         plan = self._services.store.plan(plan_id)
-        self._look_again([disk.source.id for disk in plan.disks], plan.machine_name, FRESH_S)
+        ids = [disk.source.id for disk in plan.disks]
+        self._look_again(ids, plan.machine_name, FRESH_S)
         with self._lock:
             self._refuse_second_job(plan)
             self._refuse_without_converter(plan)
             passports = self._passports()
-            recheck(plan, self.inventory(), self._services.policies(), passports)
+            inventory = with_places(
+                self._services, self.inventory(), ids, plan.machine_name, timeout_s=CALL_S
+            )
+            recheck(plan, inventory, self._services.policies(), passports)
             machine_uuid, now = str(uuids.uuid4()), now_us()
             jobs = tuple(
                 Job(
@@ -102,6 +132,8 @@ class Planner:
             )
             for disk in plan.disks:
                 self._services.contents.release(disk.source.id)
+                if isinstance(disk.target, LunTarget):
+                    self._services.contents.release(disk.target.id)
             self._board.add(machine, jobs)
         return machine
 
@@ -115,7 +147,13 @@ class Planner:
 
     def held_sources(self) -> frozenset[str]:
         """The ids of the sources that jobs have, or that are being removed from this host."""
-        return frozenset(job.plan.source.id for job in self._board.jobs() if self._has(job))
+        jobs = self._board.jobs()
+        return frozenset(job.plan.source.id for job in jobs if self._has(job)) | claims(jobs).keys()
+
+    def may_be_target(self, source: Source) -> bool:
+        """Whether a policy describes a LUN as one that may be filled, and nobody uses it."""
+        rules = self._services.policies().rules
+        return not source.reasons and any(describes(rule, source) for rule in rules)
 
     def _has(self, job: Job) -> bool:
         if job.stage is Stage.PROVEN:

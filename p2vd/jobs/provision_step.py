@@ -1,16 +1,17 @@
-"""The stage `provisioning`, and the ends of an LV's life: finished, or removed (design: §4.6)."""
+"""The stage `provisioning`, and the ends of a target's life: finished, or removed."""
 
 import logging
-from dataclasses import replace
 
+from p2vd.jobs import file_target, lun_target, lv_target
 from p2vd.jobs.control import Interrupted
+from p2vd.jobs.places import with_places
 from p2vd.jobs.services import Services
 from p2vd.jobs.signals import Signals
-from p2vd.jobs.targets import devices_of, find_source, read_vg
+from p2vd.jobs.targets import devices_of, find_source
 from p2vd.jobs.transitions import JobEvent
-from p2vd.model.errors import PlanOutdated
+from p2vd.model.inventory import Inventory
 from p2vd.model.job import Activity, Job
-from p2vd.model.lvm import Lv, Vg
+from p2vd.model.plan import FileTarget, LunTarget, LvTarget
 from p2vd.planning.plan import recheck_disk
 
 log = logging.getLogger(__name__)
@@ -19,7 +20,7 @@ _POLL_S = 2.0
 
 
 def provision(services: Services, signals: Signals, job: Job) -> None:
-    """Make the job's LV, or adopt the one that a crash left between lvcreate and here.
+    """Make the job's target, or adopt the one that a crash left between its making and here.
 
     Raises MustWait, TryAgain, Interrupted, or what fails the job: nothing was written then.
     """
@@ -27,21 +28,26 @@ def provision(services: Services, signals: Signals, job: Job) -> None:
     inventory = services.inventory.fresh(names=devices_of(services.inventory.scanned_once(), job))
     source = find_source(inventory, job)
     services.quarantine.add_source(source)
-    vg = read_vg(services, job)
-    lv = services.volumes.adopt(job.uuid, vg)
-    if lv is None:
-        recheck_disk(job.plan, inventory, services.policies())
-        target = job.plan.target
-        services.volumes.create(job.uuid, target, vg, signals.late(services.board, job.uuid))
-        vg = read_vg(services, job)
-        lv = services.volumes.adopt(job.uuid, vg)
-        if lv is None:
-            raise PlanOutdated(job.plan.id, f"lvcreate made no LV {target.vg_name}/{target.lv_name}.")
-    services.quarantine.add_lv(vg, lv)
-    services.volumes.settle(lv, vg, job.uuid, job.generation, signals.late(services.board, job.uuid))
-    lv_uuid = lv.uuid
-    services.board.change(job.uuid, lambda stored: replace(stored, lv_uuid=lv_uuid))
+    match job.plan.target:
+        case LvTarget() as lv:
+            if not lv_target.adopt(services, job, lv):
+                _recheck(services, job, inventory)
+            lv_target.make(services, signals, job, lv)
+        case FileTarget() as file:
+            file_target.expect_mounted(services, file)
+            if not file_target.adopt(services, job, file):
+                _recheck(services, job, inventory)
+            file_target.make(services, job, file)
+        case LunTarget() as lun:
+            _recheck(services, job, inventory)
+            lun_target.claim(services, job, lun, inventory)
     services.board.advance(job.uuid, JobEvent.PROVISIONED)
+
+
+def _recheck(services: Services, job: Job, inventory: Inventory) -> None:
+    plan = job.plan
+    seen = with_places(services, inventory, [plan.source.id], plan.machine_name, besides=job.uuid)
+    recheck_disk(plan, seen, services.policies())
 
 
 def await_running_changes(services: Services, signals: Signals, job: Job) -> None:
@@ -57,23 +63,21 @@ def await_running_changes(services: Services, signals: Signals, job: Job) -> Non
 
 
 def finish(services: Services, signals: Signals, job: Job) -> None:
-    """After `proven` is durable: take the tag p2vd.incomplete off. Repeated by recovery until done."""
-    vg, lv = _own_lv(services, job)
-    if lv is not None and "p2vd.incomplete" in lv.tags:
-        services.volumes.finish(
-            lv, vg, job.uuid, job.plan.target.autoactivate, signals.late(services.board, job.uuid)
-        )
+    """After `proven` is durable: let the target be what it was made for. Repeated by recovery until done."""
+    match job.plan.target:
+        case LvTarget() as lv:
+            lv_target.finish(services, signals, job, lv)
+        case FileTarget() as file:
+            file_target.finish(services, job, file)
 
 
 def remove_target(services: Services, signals: Signals, job: Job) -> None:
     """Remove what this job made, if it made anything. Idempotent."""
     await_running_changes(services, signals, job)
-    vg, lv = _own_lv(services, job)
-    if lv is not None:
-        services.volumes.remove(lv, vg, job.uuid, signals.late(services.board, job.uuid))
-        services.quarantine.remove_lv(vg, lv)
-
-
-def _own_lv(services: Services, job: Job) -> tuple[Vg, Lv | None]:
-    vg = read_vg(services, job)
-    return vg, services.volumes.adopt(job.uuid, vg)
+    match job.plan.target:
+        case LvTarget() as lv:
+            lv_target.remove(services, signals, job, lv)
+        case FileTarget() as file:
+            file_target.remove(services, job, file)
+        case LunTarget() as lun:
+            lun_target.release(services, job, lun)

@@ -10,6 +10,7 @@ from p2vd.jobs.transitions import TERMINAL
 from p2vd.model.disk import Source
 from p2vd.model.job import Hold, Job, Stage
 from p2vd.model.limits import Limits, Waiting
+from p2vd.model.plan import LvTarget
 from p2vd.planning.schedule import Kind, Resource, Work, schedule
 
 _NOT_MINE = TERMINAL | {Stage.CANCELLING}
@@ -125,7 +126,9 @@ class Scheduler:
 def uses(job: Job, source: Source | None) -> frozenset[Resource]:
     """Return what is limited of what a job uses; of a source that is not there nothing is known."""
     target = job.plan.target
-    found = {Resource(Kind.VOLUME_GROUP, target.vg_uuid, target.vg_name)}
+    found = set()
+    if isinstance(target, LvTarget):
+        found.add(Resource(Kind.VOLUME_GROUP, target.vg_uuid, target.vg_name))
     for path in source.paths if source else ():
         if array := path.target_iqn or path.target_wwnn:
             found.add(Resource(Kind.ARRAY, array))

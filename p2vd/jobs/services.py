@@ -9,6 +9,7 @@ from typing import Protocol
 from p2vd.config import Config
 from p2vd.jobs.board import Board
 from p2vd.jobs.contents_keeper import ContentsKeeper
+from p2vd.jobs.directory_watch import DirectoryWatch
 from p2vd.jobs.inventory_keeper import InventoryKeeper
 from p2vd.jobs.pool_watch import PoolWatch
 from p2vd.jobs.store import Store
@@ -19,11 +20,12 @@ from p2vd.model.inventory import Inventory
 from p2vd.model.job import Job
 from p2vd.model.lvm import Vg
 from p2vd.policy.model import PolicySet
+from p2vd.provisioning.files import Files
 from p2vd.provisioning.lvm import Volumes
 from p2vd.provisioning.quarantine import Quarantine
 from p2vd.registration.files import FileHypervisor
 from p2vd.system.clock import Clock, SystemClock
-from p2vd.system.command import Commands
+from p2vd.system.command import Commands, SystemCommands
 from p2vd.system.process import Spawn
 
 
@@ -93,6 +95,7 @@ class Services:
 
     `files` makes the one that takes machines as files, of a tool and a directory.
     `end_boot_test` ends the test of a machine, if one runs, and waits until its volumes are free.
+    `image_files` makes the files that disks become; `directories` shares their filesystems out.
     """
 
     config: Config
@@ -115,6 +118,8 @@ class Services:
     files: Callable[[str, Path], FileHypervisor] = FileHypervisor
     boot_tester: BootTester = field(default_factory=NoBootTests)
     end_boot_test: Callable[[str], None] = lambda _: None
+    image_files: Files = field(default_factory=lambda: Files(SystemCommands()))
+    directories: DirectoryWatch = field(default_factory=DirectoryWatch)
 
     def job_directory(self, job: Job) -> Path:
         """Where a job keeps its checkpoint and its receipt."""

@@ -19,7 +19,7 @@ class SourceCare:
         self._overlooked = False
 
     def inventory_changed(self, inventory: Inventory, changed: Difference | None) -> None:
-        """Put every source that a policy matches into quarantine, and look at it.
+        """Put every source that a policy matches, or describes as a target, into quarantine, and look at it.
 
         Where `changed` says so, the changed sources only. On a stale inventory nothing follows: it does
         not say who uses what now. All sources get their turn with the next current one.
@@ -33,7 +33,8 @@ class SourceCare:
     def _act_on(self, inventory: Inventory, changed: Difference | None) -> None:
         self._keep_unknown(inventory)
         sources = [s for s in inventory.sources if changed is None or s.id in changed.sources]
-        matched = [source for source in sources if self._planner.may_touch(source)]
+        care = self._planner
+        matched = [source for source in sources if care.may_touch(source) or care.may_be_target(source)]
         self._services.quarantine.add_sources(matched)
         with self._lock:  # no job shall begin in between: its source is its own
             held = self._planner.held_sources()

@@ -1,42 +1,20 @@
 """The two devices of a job, found again by identity each time they are used."""
 
-from dataclasses import dataclass
-
 from p2vd.jobs.control import LvVanished, MustWait, TargetChanged, TryAgain
+from p2vd.jobs.job_target import JobFile, JobLun, JobLv, JobTarget
 from p2vd.jobs.services import Services
 from p2vd.model.disk import Source
 from p2vd.model.errors import IdentityChanged, NotFound, Refused
+from p2vd.model.forms import TargetFormat
 from p2vd.model.inventory import Inventory
 from p2vd.model.job import Hold, Job
-from p2vd.model.lvm import Lv, Vg
+from p2vd.model.lvm import Vg
+from p2vd.model.plan import FileTarget, LunTarget, LvTarget
 from p2vd.model.size import format_size
 from p2vd.system.command import CommandTimedOut
 
 # Reasons against a new plan that end by themselves or by dmsetup resume: a job sits them out, stalled.
 _PASSING = frozenset({"suspended"})
-
-
-@dataclass(frozen=True)
-class JobTarget:
-    """The LV of a job and the VG that it is in, as LVM reported them just now."""
-
-    vg: Vg
-    lv: Lv
-
-    @property
-    def dm_name(self) -> str:
-        """The LV's device-mapper name."""
-        return self.vg.dm_name(self.lv)
-
-    @property
-    def dm_uuid(self) -> str:
-        """The LV's device-mapper UUID: what proves a descriptor."""
-        return self.vg.dm_uuid(self.lv)
-
-    @property
-    def devnode(self) -> str:
-        """Where the LV is opened."""
-        return f"/dev/mapper/{self.dm_name}"
 
 
 def find_source(inventory: Inventory, job: Job) -> Source:
@@ -69,16 +47,28 @@ def find_source(inventory: Inventory, job: Job) -> Source:
 
 
 def devices_of(inventory: Inventory, job: Job) -> frozenset[str] | None:
-    """Return the names of the devices under the job's source and volume group, as they were seen last.
+    """Return the names of the devices under the job's source and target, as they were seen last.
 
     None where one of them was not seen: it may be anywhere.
     """
     source = inventory.by_id.get(job.plan.source.id)
-    pvs = {pv.device for vg in inventory.volume_groups if vg.uuid == job.plan.target.vg_uuid for pv in vg.pvs}
-    names = {name for pv in pvs if (name := _device_name(inventory, pv))}
     # An image has no device: a scan finds it.
-    if source is None or not source.device or not pvs or len(names) < len(pvs):
+    if source is None or not source.device:
         return None
+    match job.plan.target:
+        case LvTarget() as target:
+            groups = (vg for vg in inventory.volume_groups if vg.uuid == target.vg_uuid)
+            pvs = {pv.device for vg in groups for pv in vg.pvs}
+            names = {name for pv in pvs if (name := _device_name(inventory, pv))}
+            if not pvs or len(names) < len(pvs):
+                return None
+        case LunTarget() as target:
+            lun = inventory.by_id.get(target.id)
+            if lun is None:
+                return None
+            names = {lun.device, *(path.device for path in lun.paths)}
+        case FileTarget():
+            names = set()
     return frozenset(names | {source.device} | {path.device for path in source.paths})
 
 
@@ -90,9 +80,8 @@ def _device_name(inventory: Inventory, devnode: str) -> str:
     return next((source.device for source in mapped), "")
 
 
-def read_vg(services: Services, job: Job) -> Vg:
-    """Return the job's VG as LVM reports it now. Raises MustWait, TryAgain."""
-    target = job.plan.target
+def read_vg(services: Services, target: LvTarget) -> Vg:
+    """Return the target's VG as LVM reports it now. Raises MustWait, TryAgain."""
     try:
         return services.host.volume_group(target.vg_uuid)
     except NotFound:
@@ -104,15 +93,60 @@ def read_vg(services: Services, job: Job) -> Vg:
 
 
 def find_target(services: Services, job: Job) -> JobTarget:
-    """Return the job's LV. Raises MustWait, TryAgain, LvVanished, TargetChanged."""
-    vg = read_vg(services, job)
+    """Return what the job copies to, as it is now. Raises MustWait, TryAgain, LvVanished, TargetChanged."""
+    match job.plan.target:
+        case LvTarget() as target:
+            return _find_lv(services, job, target)
+        case LunTarget() as target:
+            return find_lun(services.inventory.scanned_once(), target)
+        case FileTarget() as target:
+            return _find_file(services, job, target)
+
+
+def find_lun(inventory: Inventory, target: LunTarget) -> JobLun:
+    """Return the LUN of a target. Raises MustWait, TargetChanged."""
+    lun = inventory.by_id.get(target.id)
+    if lun is None:
+        raise MustWait(Hold.TARGET_ABSENT, f"the target, LUN {target.wwid}, is not attached")
+    if lun.paths and lun.paths_ready == 0:
+        raise MustWait(Hold.TARGET_ABSENT, f"no path to the target {lun} answers")
+    if lun.size_bytes != target.size_bytes:
+        what = (
+            f"its size is {format_size(lun.size_bytes)}, it was chosen with {format_size(target.size_bytes)}"
+        )
+        raise TargetChanged(str(lun), what)
+    return JobLun(lun, target)
+
+
+def _find_lv(services: Services, job: Job, target: LvTarget) -> JobLv:
+    vg = read_vg(services, target)
     lv = vg.lv(job.lv_uuid)
     if lv is None or f"p2vd.job={job.uuid}" not in lv.tags:
         raise LvVanished(vg.name, job.lv_uuid, job.uuid)
-    if lv.size_bytes != job.plan.target.size_bytes:
+    if lv.size_bytes != target.size_bytes:
         raise TargetChanged(
             f"{vg.name}/{lv.name}",
-            f"its size is {format_size(lv.size_bytes)}, it was made with "
-            f"{format_size(job.plan.target.size_bytes)}",
+            f"its size is {format_size(lv.size_bytes)}, it was made with {format_size(target.size_bytes)}",
         )
-    return JobTarget(vg, lv)
+    return JobLv(vg, lv)
+
+
+def _find_file(services: Services, job: Job, target: FileTarget) -> JobFile:
+    """An absent file is no proof that it is gone: its filesystem may not be mounted."""
+    try:
+        found = services.image_files.locate(job.uuid, target, job.target_file_id)
+    except CommandTimedOut as error:
+        raise TryAgain(str(error)) from error
+    if found is None:
+        why = (
+            f"the job's file (file id {job.target_file_id}) is not in {target.directory}: is its filesystem "
+            "mounted? If the file was removed, cancel the job"
+        )
+        raise MustWait(Hold.TARGET_ABSENT, why)
+    path, seen = found
+    if target.format is TargetFormat.RAW and seen.size_bytes != target.size_bytes:
+        what = (
+            f"its size is {format_size(seen.size_bytes)}, it was made with {format_size(target.size_bytes)}"
+        )
+        raise TargetChanged(path, what)
+    return JobFile(target, path, seen.file_id)

@@ -15,10 +15,11 @@ from p2vd.copying.opening import OpenRequest, SourceToOpen
 from p2vd.copying.verification import VERSION, VerifyReport, VerifyStart
 from p2vd.jobs.control import MustWait, TryAgain
 from p2vd.jobs.events import JobChanged, JobVerified
+from p2vd.jobs.job_target import JobLv
 from p2vd.jobs.services import Services
 from p2vd.jobs.session import OpenFailed, ask_opener
 from p2vd.jobs.takers import taker
-from p2vd.jobs.targets import JobTarget, read_vg
+from p2vd.jobs.targets import read_vg
 from p2vd.jobs.verify_errors import (
     VerifyCannotRun,
     VerifyFailed,
@@ -33,6 +34,7 @@ from p2vd.jobs.volume_history import ran_now
 from p2vd.model.codec import from_dict
 from p2vd.model.errors import IllegalTransition, P2vdError
 from p2vd.model.job import Caller, Job, Machine, MachineState, Stage
+from p2vd.model.plan import LvTarget
 from p2vd.model.verification import Verification, VerifyState
 from p2vd.records.receipt import versions
 from p2vd.records.receipts import read_receipt
@@ -86,6 +88,7 @@ class Verifications:
         job = board.job(uuid)
         if job.stage is not Stage.PROVEN or not job.finished:
             raise IllegalTransition(f"Job {uuid}", job.stage.value, "verification")
+        _lv_target(job)
         machine = board.machine(job.machine_uuid)
         if machine.state in _UNDER_WAY:
             raise IllegalTransition(f"Machine {machine.name}", machine.state.value, "verification")
@@ -168,7 +171,7 @@ class Verifications:
         target = self._find(job, receipt)
         slept = not target.lv.active
         if slept:
-            target = JobTarget(target.vg, services.volumes.activate(target.lv, target.vg, job.uuid))
+            target = JobLv(target.vg, services.volumes.activate(target.lv, target.vg, job.uuid))
         try:
             descriptors = self._open(job, target, running)
             report = read_again(
@@ -192,10 +195,10 @@ class Verifications:
             self._services.board.change_machine(machine.uuid, ran_now)
             raise VerifyMachineRuns(machine.name, options.uri)
 
-    def _find(self, job: Job, receipt: dict[str, Any]) -> JobTarget:
+    def _find(self, job: Job, receipt: dict[str, Any]) -> JobLv:
         """Return the job's LV, by UUID and tag. Raises VerifyCannotRun."""
         try:
-            vg = read_vg(self._services, job)
+            vg = read_vg(self._services, _lv_target(job))
         except (MustWait, TryAgain) as error:
             raise VerifyCannotRun(_volume(job), f"{error.why}.") from error
         lv = vg.lv(receipt["target"]["lv_uuid"])
@@ -208,9 +211,9 @@ class Verifications:
                 f"it has {lv.size_bytes} bytes by now, the receipt says {receipt['target']['size_bytes']}: "
                 "somebody reduced it, and what was beyond is lost.",
             )
-        return JobTarget(vg, lv)
+        return JobLv(vg, lv)
 
-    def _open(self, job: Job, target: JobTarget, running: _Running) -> list[int]:
+    def _open(self, job: Job, target: JobLv, running: _Running) -> list[int]:
         """Return the volume's descriptor, for reading alone. Raises VerifyInterrupted, or what refuses."""
         request = OpenRequest(
             SourceToOpen(target.devnode, target.lv.size_bytes, target.vg.sector_size, target.dm_uuid),
@@ -233,7 +236,7 @@ class Verifications:
                 raise VerifyCannotRun(_volume(job), f"{target.devnode} is not there.") from error
             raise
 
-    def _message(self, job: Job, receipt: dict[str, Any], target: JobTarget) -> VerifyStart:
+    def _message(self, job: Job, receipt: dict[str, Any], target: JobLv) -> VerifyStart:
         uid, gid = self._services.worker_ids
         return VerifyStart(
             version=VERSION,
@@ -284,8 +287,15 @@ class Verifications:
         board.publish(JobVerified(job.uuid))
 
 
+def _lv_target(job: Job) -> LvTarget:
+    """Raises VerifyCannotRun for what is no logical volume."""
+    if isinstance(job.plan.target, LvTarget):
+        return job.plan.target
+    raise VerifyCannotRun(_volume(job), "it is no logical volume; only these are verified later.")
+
+
 def _volume(job: Job) -> str:
-    return f"/dev/{job.plan.target.vg_name}/{job.plan.target.lv_name}"
+    return job.plan.target.path
 
 
 def _ended(job: Job, error: P2vdError) -> Verification:

@@ -2,25 +2,27 @@
 
 import tenacity
 
-from p2vd.copying.opening import OpenRequest, SourceToOpen, TargetToOpen
+from p2vd.copying.opening import OpenRequest, SourceToOpen
 from p2vd.copying.protocol import VERSION, Start
-from p2vd.copying.terms import Binding, TargetTraits
+from p2vd.copying.terms import Binding
 from p2vd.jobs.control import Interrupted, MustWait
+from p2vd.jobs.job_target import JobLv, JobTarget
 from p2vd.jobs.services import Services
 from p2vd.jobs.session import OpenFailed, ask_opener
 from p2vd.jobs.signals import Signals
-from p2vd.jobs.targets import JobTarget
 from p2vd.model.disk import Source, Transport
 from p2vd.model.job import Activity, Hold, Job
-from p2vd.model.plan import Provisioning
 
 _OPEN_DEADLINE_S = 30.0
 # udev's probes of a device that was just activated or closed are over by then.
 PROBES_END_S = 10.0
 
 
-def request(source: Source, target: JobTarget | None) -> OpenRequest:
-    """Return what the helper shall open and prove; without a target it only reads the WWIDs again."""
+def request(source: Source, target: JobTarget | None, *, fresh: bool = False) -> OpenRequest:
+    """Return what the helper shall open and prove; without a target it only reads the WWIDs again.
+
+    `fresh`: the job has written nothing to the target yet.
+    """
     return OpenRequest(
         source=SourceToOpen(
             devnode=source.devnode,
@@ -34,14 +36,7 @@ def request(source: Source, target: JobTarget | None) -> OpenRequest:
             id=source.id,
             file_id=source.file_id,
         ),
-        target=None
-        if target is None
-        else TargetToOpen(
-            devnode=target.devnode,
-            size_bytes=target.lv.size_bytes,
-            sector_size=target.vg.sector_size,
-            dm_uuid=target.dm_uuid,
-        ),
+        target=None if target is None else target.to_open(fresh=fresh),
     )
 
 
@@ -67,7 +62,8 @@ def open_devices(
         reraise=True,
     )
     try:
-        return retrying(ask_opener, services.spawn, request(source, target), keep_waiting)
+        wanted = request(source, target, fresh=not job.checkpoint_begun)
+        return retrying(ask_opener, services.spawn, wanted, keep_waiting)
     except TimeoutError:
         raise Interrupted from None
     except OpenFailed as error:
@@ -81,8 +77,9 @@ def start_message(
     services: Services, job: Job, source: Source, target: JobTarget, bandwidth_bytes_per_s: int
 ) -> Start:
     """Return what a worker is told, and make the directory for its checkpoint."""
-    plan, pool = job.plan, target.vg.pool(target.lv.pool)
-    thin = plan.target.provisioning is Provisioning.THIN and pool is not None
+    plan, traits = job.plan, target.traits()
+    # A LUN that is unmapped in pieces takes nothing of a pool.
+    shared = traits.credit_chunk_bytes or (traits.thin_chunk_bytes and isinstance(target, JobLv))
     directory = services.job_directory(job)
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     uid, gid = services.worker_ids
@@ -94,20 +91,14 @@ def start_message(
             source_id=source.id,
             source_size_bytes=source.size_bytes,
             source_sector_size=source.sector_size,
-            target_id=f"{target.vg.uuid}/{target.lv.uuid}",
+            target_id=target.id,
         ),
         checkpoint_path=str(directory / "checkpoint"),
-        target=TargetTraits(
-            size_bytes=target.lv.size_bytes,
-            sector_size=target.vg.sector_size,
-            dm_uuid=target.dm_uuid,
-            thin_chunk_bytes=pool.chunk_size_bytes if thin and pool else 0,
-            pool_zeroes=bool(thin and pool and pool.zeroes),
-        ),
+        target=traits,
         verify=plan.copy.verify,
         queue_depth=plan.copy.queue_depth,
         bandwidth_bytes_per_s=bandwidth_bytes_per_s,
-        credit_bytes=0 if thin else -1,
+        credit_bytes=0 if shared else -1,
         resume=job.checkpoint_begun,
         bad_sectors=plan.copy.bad_sectors,
         commit_interval_s=services.config.commit_interval_s,

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from p2vd.model.job import Job
+from p2vd.model.plan import LvTarget
 from p2vd.model.verification import WriteCount
 from p2vd.system.clock import boot_id
 
@@ -11,6 +12,8 @@ _WRITES, _DISCARDS = 4, 11  # fields of a block device's stat: Documentation/adm
 
 def write_count(sysfs: Path, job: Job) -> WriteCount | None:
     """Return how often the job's volume was written to since it was activated; None: that is not known."""
+    if not isinstance(job.plan.target, LvTarget):
+        return None
     dm_uuid = "LVM-" + (job.plan.target.vg_uuid + job.lv_uuid).replace("-", "")  # as Vg.dm_uuid has it
     try:
         for path in (sysfs / "class/block").glob("dm-*/dm/uuid"):

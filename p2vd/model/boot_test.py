@@ -30,13 +30,16 @@ class Sign(enum.Enum):
 class BootDisk:
     """A disk that the test shows to the guest: where it is read, and as what it is seen.
 
-    `dm_name`: its device-mapper name, by which its writes are counted.
+    `dm_name`: its device-mapper name, by which its writes are counted; empty for what is no such device.
+    `format`: QEMU's word for how it holds the disk.
     """
 
     devnode: str
     dm_name: str
     serial: str
     sector_size: int = 512
+    format: str = "raw"
+    is_file: bool = False
 
 
 @dataclass(frozen=True)

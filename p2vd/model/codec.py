@@ -5,6 +5,9 @@ from typing import Any, TypeVar
 
 import cattrs
 
+from p2vd.model.forms import TargetKind
+from p2vd.model.plan import FileTarget, LunTarget, LvTarget, Target
+
 T = TypeVar("T")
 
 _converter = cattrs.Converter(forbid_extra_keys=False)
@@ -29,6 +32,22 @@ _exactly(str, str)
 _exactly(bool, bool)
 _exactly(int, int)
 _exactly(float, float, int)
+
+
+_TARGETS: dict[TargetKind, type[Target]] = {
+    TargetKind.LV: LvTarget,
+    TargetKind.LUN: LunTarget,
+    TargetKind.FILE: FileTarget,
+}
+
+
+def _target(value: Any, _: Any) -> Target:
+    """Return the target of its kind; before there were kinds, all were logical volumes."""
+    target: Target = _converter.structure(value, _TARGETS[TargetKind(value.get("kind", TargetKind.LV.value))])
+    return target
+
+
+_converter.register_structure_hook_func(lambda cls: cls == Target, _target)
 
 
 def to_dict(value: Any) -> Any:

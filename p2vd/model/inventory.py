@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from p2vd.model.directory import TargetDirectory
 from p2vd.model.disk import Source
 from p2vd.model.errors import NotFound, Reason, Refused
 from p2vd.model.fc import Hba
@@ -21,6 +22,9 @@ class Inventory:
 
     Of a failed look nothing follows: the inventory before it stays in force, with `stale_since_us`
     (microseconds since the epoch, 0: current) and `stale_cause` set.
+
+    `directories`: those in which a plan may make files, looked at for it. `claims`: LUNs that jobs fill or
+    have filled as a whole, by their ids, each with the job. Discovery sees neither: they are added for plans.
     """
 
     sources: tuple[Source, ...] = ()
@@ -33,6 +37,8 @@ class Inventory:
     hbas: tuple[Hba, ...] = ()
     stale_since_us: int = 0
     stale_cause: str = ""
+    directories: tuple[TargetDirectory, ...] = ()
+    claims: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def by_id(self) -> Mapping[str, Source]:

@@ -82,7 +82,7 @@ class Caller:
 
 @dataclass(frozen=True)
 class Job:
-    """One disk on its way. `lv_uuid` is empty until the LV was made or adopted.
+    """One disk on its way. `lv_uuid`, or `target_file_id`, is empty until the target was made or adopted.
 
     `checkpoint_begun`: a worker has committed to the checkpoint, so a missing one was lost.
     `bad_ranges`: byte offset and length of what could not be read of the source, and is zero.
@@ -120,6 +120,7 @@ class Job:
     removed_us: int = 0
     proven_writes: WriteCount | None = None
     verification: Verification | None = None
+    target_file_id: str = ""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import enum
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from p2vd.model.copying import Verify
 from p2vd.model.disk import Transport
@@ -15,6 +16,8 @@ from p2vd.model.domain import (
     NicModel,
     Video,
 )
+from p2vd.model.forms import Compression, TargetFormat, TargetKind
+from p2vd.model.size import KIB
 from p2vd.model.window import Window
 
 
@@ -70,7 +73,7 @@ class SourceBinding:
 
 
 @dataclass(frozen=True)
-class Target:
+class LvTarget:
     """The LV to make. `size_bytes` is the source's size rounded up to whole extents."""
 
     vg_uuid: str
@@ -83,6 +86,76 @@ class Target:
     pool_name: str = ""
     single_host: bool = False
     autoactivate: bool = True
+    kind: TargetKind = TargetKind.LV
+
+    @property
+    def path(self) -> str:
+        """Where it is, for people and for definitions."""
+        return f"/dev/{self.vg_name}/{self.lv_name}"
+
+    def __str__(self) -> str:
+        return f"{self.vg_name}/{self.lv_name}"
+
+
+@dataclass(frozen=True)
+class LunTarget:
+    """The whole LUN to fill. `size_bytes` is the LUN's, which may be more than the source's.
+
+    `id`: as the inventory has it. `name`: that of its map, or of its device where it has none, when it was
+    chosen. `unmap`: zeros may be unmapped, as the policy says of this array.
+    """
+
+    id: str
+    wwid: str
+    name: str
+    size_bytes: int
+    sector_size: int
+    link: str
+    unmap: bool = False
+    kind: TargetKind = TargetKind.LUN
+
+    @property
+    def path(self) -> str:
+        """Where it is, for people and for definitions: a link that names the LUN, not this boot's device."""
+        return self.link
+
+    def __str__(self) -> str:
+        return f"LUN {self.wwid}"
+
+
+@dataclass(frozen=True)
+class FileTarget:
+    """The file to make in `directory`. `size_bytes` is the disk's, whatever the file takes.
+
+    `mount`: the filesystem must be mounted there; empty: wherever the directory is. `owner` and `group` are
+    names, empty: this daemon's. `mode`: of the file once it is proven; before, nobody else reads it.
+    `cluster_bytes` and `compression` are qcow2's.
+    """
+
+    directory: str
+    name: str
+    format: TargetFormat
+    size_bytes: int
+    sector_size: int = 512
+    mount: str = ""
+    owner: str = ""
+    group: str = ""
+    mode: int = 0o600
+    cluster_bytes: int = 64 * KIB
+    compression: Compression = Compression.NONE
+    kind: TargetKind = TargetKind.FILE
+
+    @property
+    def path(self) -> str:
+        """Where it is once it is proven."""
+        return f"{self.directory.rstrip('/')}/{self.name}"
+
+    def __str__(self) -> str:
+        return self.path
+
+
+Target: TypeAlias = LvTarget | LunTarget | FileTarget
+"""Where a disk goes. Each has `kind`, `path`, `size_bytes` and `sector_size`."""
 
 
 @dataclass(frozen=True)

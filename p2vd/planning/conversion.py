@@ -6,6 +6,7 @@ from p2vd.model.errors import Reason
 from p2vd.model.size import format_size
 from p2vd.model.undo import thick_undo_bytes, thin_undo_bytes
 from p2vd.planning.disk import Draft
+from p2vd.planning.targets import LvChoice
 
 
 def undo_reasons(drafts: Sequence[Draft]) -> Iterator[Reason]:
@@ -14,7 +15,7 @@ def undo_reasons(drafts: Sequence[Draft]) -> Iterator[Reason]:
     A thick one is as large as its volume. It is made after the copy, and refused then too where others
     took the room meanwhile; but hours of copying shall not end in what could be known before.
     """
-    thick = [each.choice for each in drafts if each.choice is not None and each.choice.pool is None]
+    thick = [choice for choice in _volumes(drafts) if choice.pool is None]
     # The last disk of a group sees what those before it take.
     for last in {choice.vg.uuid: choice for choice in thick}.values():
         vg = last.vg
@@ -32,7 +33,7 @@ def undo_reasons(drafts: Sequence[Draft]) -> Iterator[Reason]:
 
 def undo_warnings(drafts: Sequence[Draft]) -> Iterator[str]:
     """Yield which pools may have too little left when the guest is converted."""
-    for choice in (each.choice for each in drafts if each.choice is not None):
+    for choice in _volumes(drafts):
         if choice.pool is None:
             continue
         wanted = thin_undo_bytes(choice.size_bytes)
@@ -42,3 +43,8 @@ def undo_warnings(drafts: Sequence[Draft]) -> Iterator[str]:
                 f"the {format_size(wanted)} free that the conversion of {choice.lv_name} shall find: the "
                 "machine stays ready until the pool is extended."
             )
+
+
+def _volumes(drafts: Sequence[Draft]) -> list[LvChoice]:
+    """Return the volumes among the targets: others have no undo points, and are refused for that."""
+    return [each.choice for each in drafts if isinstance(each.choice, LvChoice)]

@@ -8,10 +8,12 @@ from p2vd.model.disk import Source
 from p2vd.model.errors import Reason
 from p2vd.model.inventory import Inventory
 from p2vd.model.plan import CopyOptions, DiskPlan, DomainOptions, SourceBinding, Target
+from p2vd.planning.choice import Choice, choose, target_parts
 from p2vd.planning.contents import boot_warnings, contents_reasons, contents_warnings
+from p2vd.planning.luns import target_reasons
+from p2vd.planning.place import Place
 from p2vd.planning.sources import holds_source, sector_sizes, source_reasons
 from p2vd.planning.steps import disk_steps, warnings
-from p2vd.planning.targets import Choice, Place, choose
 from p2vd.policy.match import first_match
 from p2vd.policy.model import PolicySet, Rule
 
@@ -46,12 +48,13 @@ def draft(
     policies: PolicySet,
     *,
     offline: bool,
-    vg_uuid: str = "",
+    only: Target | None = None,
 ) -> Draft:
-    """Return where the disk would go, and all that speaks against it. `vg_uuid`: only there."""
+    """Return where the disk would go, and all that speaks against it. `only`: there and nowhere else."""
     rule = first_match(policies, source, place.machine_name)
     reasons = [*source.reasons, *contents_reasons(source, rule)]
     reasons += [*inventory.exposures, *source_reasons(source, place.machine_name)]
+    reasons += target_reasons(source, inventory, policies)
     if inventory.stale_since_us:
         reasons.append(_stale(inventory))
     choice: Choice | None = None
@@ -59,11 +62,11 @@ def draft(
         reasons.append(_no_policy(source, policies))
     else:
         reasons += [*sector_sizes(source), *holds_source(rule, source, inventory)]
-        chosen = choose(rule, source, place, inventory, vg_uuid)
-        if isinstance(chosen, Choice):
-            choice = chosen
-        else:
+        chosen = choose(rule, source, place, inventory, only)
+        if isinstance(chosen, tuple):
             reasons += chosen
+        else:
+            choice = chosen
     if not (offline or (rule is not None and rule.source_offline)):
         reasons.append(_not_offline(source, rule))
     return Draft(source, place, rule, choice, tuple(reasons))
@@ -75,7 +78,7 @@ def disk_plan(
     """Return the plan of a disk against which there is nothing; its `id` is not known yet."""
     source, place = drafted.source, drafted.place
     copy = copy_options(rule, overrides)
-    target = _target(rule, choice)
+    target = choice.target(rule)
     seen = replace(domain, logical_block_size=choice.logical_block_size)
     return DiskPlan(
         id="",
@@ -111,21 +114,6 @@ def copy_options(rule: Rule, asked: Overrides) -> CopyOptions:
     )
 
 
-def _target(rule: Rule, choice: Choice) -> Target:
-    return Target(
-        vg_uuid=choice.vg.uuid,
-        vg_name=choice.vg.name,
-        lv_name=choice.lv_name,
-        provisioning=rule.target.provisioning,
-        size_bytes=choice.size_bytes,
-        sector_size=choice.vg.sector_size,
-        pool_uuid=choice.pool.uuid if choice.pool else "",
-        pool_name=choice.pool.name if choice.pool else "",
-        single_host=rule.target.single_host,
-        autoactivate=rule.target.autoactivate,
-    )
-
-
 def _digest_parts(source: Source, rule: Rule, target: Target, copy: CopyOptions, machine_name: str) -> Parts:
     return (
         ("source", source.id),
@@ -137,11 +125,7 @@ def _digest_parts(source: Source, rule: Rule, target: Target, copy: CopyOptions,
         ("policy's file", rule.path),
         (POLICY_TEXT, hashlib.sha256(rule.text.encode()).hexdigest()),
         ("machine's name", machine_name),
-        ("volume group", target.vg_uuid),
-        ("volume group's name", target.vg_name),
-        ("thin pool", target.pool_uuid),
-        ("volume's name", target.lv_name),
-        ("volume's size", str(target.size_bytes)),
+        *target_parts(target),
         ("target's sector size", str(target.sector_size)),
         ("verification", copy.verify.value),
         ("bandwidth", str(copy.bandwidth_bytes_per_s)),

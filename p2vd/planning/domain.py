@@ -4,15 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from p2vd.domain.define import define
-from p2vd.domain.definition import Definition, DomainDisk
+from p2vd.domain.definition import Definition, DiskKind, DomainDisk
 from p2vd.domain.errors import DomainImpossible
-from p2vd.model.disk import Source
 from p2vd.model.errors import Reason
+from p2vd.model.forms import TargetFormat
 from p2vd.model.passport import Passport
-from p2vd.model.plan import DiskBus, DomainOptions
+from p2vd.model.plan import DiskBus, DomainOptions, FileTarget, LunTarget, LvTarget, Target
 from p2vd.planning.contents import firmware
 from p2vd.planning.disk import Draft
-from p2vd.planning.targets import Choice
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ def plan_domain(
     The rule of the first disk, the one that it boots from, says how it looks. None where it is not known
     yet which disks it would have: each draft says why.
     """
-    disks = [_disk(each.source, each.choice) for each in drafts if each.choice is not None]
+    disks = [disk for each in drafts if (disk := _disk(each)) is not None]
     options = options_of(drafts[0], passport)
     if options is None or len(disks) < len(drafts):
         return None
@@ -53,14 +52,32 @@ def options_of(first: Draft, passport: Passport | None) -> DomainOptions | None:
     )
 
 
-def _disk(source: Source, choice: Choice) -> DomainDisk:
+def domain_disk(target: Target, serial: str, sector_size: int) -> DomainDisk:
+    """Return what a definition is told of a target; `serial`: the WWID or id of its source."""
+    form, kind = TargetFormat.RAW, DiskKind.BLOCK
+    match target:
+        case LvTarget():
+            frees = bool(target.pool_name)
+        case LunTarget():
+            frees = target.unmap
+        case FileTarget():
+            frees, form, kind = True, target.format, DiskKind.FILE
     return DomainDisk(
-        devnode=f"/dev/{choice.vg.name}/{choice.lv_name}",
-        serial=source.wwid or source.id,
-        thin=choice.pool is not None,
-        sector_size=choice.logical_block_size,
-        size_bytes=choice.size_bytes,
+        devnode=target.path,
+        serial=serial,
+        thin=frees,
+        sector_size=sector_size,
+        size_bytes=target.size_bytes,
+        kind=kind,
+        format=form,
     )
+
+
+def _disk(drafted: Draft) -> DomainDisk | None:
+    if drafted.rule is None or drafted.choice is None:
+        return None
+    source, choice = drafted.source, drafted.choice
+    return domain_disk(choice.target(drafted.rule), source.wwid or source.id, choice.logical_block_size)
 
 
 def resolved(options: DomainOptions, definition: Definition) -> DomainOptions:

@@ -15,12 +15,13 @@ from p2vd.model.errors import NotFound, PlanOutdated, Reason, Refused
 from p2vd.model.inventory import Inventory
 from p2vd.model.passport import Passport
 from p2vd.model.plan import Cutover, DiskPlan, Plan
+from p2vd.planning.choice import reserve
 from p2vd.planning.conversion import undo_reasons, undo_warnings
 from p2vd.planning.disk import POLICY_TEXT, Draft, Overrides, Parts, disk_plan, draft
 from p2vd.planning.domain import PlannedDomain, options_of, plan_domain
 from p2vd.planning.members import members
+from p2vd.planning.place import Place
 from p2vd.planning.steps import machine_steps
-from p2vd.planning.targets import Place, reserve
 from p2vd.policy.model import PolicySet
 from p2vd.policy.names import default_machine_name
 
@@ -98,7 +99,7 @@ def recheck(
 
 
 def recheck_disk(plan: DiskPlan, inventory: Inventory, policies: PolicySet) -> None:
-    """See that one disk of a plan can still be made as it was shown, in the volume group that it has.
+    """See that one disk of a plan can still be made as it was shown, in the place that it has.
 
     The machine's other disks are made at the same time, and so may be there or not. Raises PlanOutdated.
     """
@@ -107,8 +108,7 @@ def recheck_disk(plan: DiskPlan, inventory: Inventory, policies: PolicySet) -> N
         source = inventory.source(plan.source.id)
     except NotFound:
         raise PlanOutdated(plan.id, f"the source {plan.source.id} is no longer attached.") from None
-    offline, vg_uuid = plan.source_offline, plan.target.vg_uuid
-    drafted = draft(source, place, inventory, policies, offline=offline, vg_uuid=vg_uuid)
+    drafted = draft(source, place, inventory, policies, offline=plan.source_offline, only=plan.target)
     domain = options_of(drafted, None)
     if drafted.reasons or drafted.rule is None or drafted.choice is None or domain is None:
         refused = Refused(f"Source {source}", drafted.reasons)

@@ -8,7 +8,11 @@ from p2vd.model.disk import Source, Transport
 from p2vd.model.domain import Conversion
 from p2vd.model.plan import CopyOptions, Cutover, DomainOptions, Firmware, Provisioning
 from p2vd.model.size import format_size
-from p2vd.planning.targets import Choice
+from p2vd.planning.choice import Choice
+from p2vd.planning.files import FileChoice, file_step, file_warnings
+from p2vd.planning.luns import LunChoice, lun_step, lun_warnings
+from p2vd.planning.targets import LvChoice
+from p2vd.policy.domain import NO_HYPERVISOR
 from p2vd.policy.model import Rule
 from p2vd.policy.window import window_text
 
@@ -22,7 +26,6 @@ _VERIFY_STEPS = {
 
 def disk_steps(source: Source, choice: Choice, copy: CopyOptions) -> list[str]:
     """Return what would be done with a disk, in order, with every number that matters."""
-    path = f"{choice.vg.name}/{choice.lv_name}"
     size = format_size(source.size_bytes)
     limit = (
         f", at most {format_size(copy.bandwidth_bytes_per_s)} a second" if copy.bandwidth_bytes_per_s else ""
@@ -33,7 +36,7 @@ def disk_steps(source: Source, choice: Choice, copy: CopyOptions) -> list[str]:
     return [
         f"Set the source {source} read-only and open it exclusively: {source.transport.value}, "
         f"{_paths(source)}{size}, sectors of {source.sector_size} bytes.",
-        _volume(path, choice, source),
+        _make(choice, source),
         f"Copy {size}, {copy.queue_depth} requests at a time{limit}, with a checkpoint of what is durable."
         f"{bad}{when}",
         _VERIFY_STEPS[copy.verify],
@@ -43,6 +46,9 @@ def disk_steps(source: Source, choice: Choice, copy: CopyOptions) -> list[str]:
 def machine_steps(domain: DomainOptions, definition: Definition, cutover: Cutover) -> list[str]:
     """Return what is done when all disks of a machine are proven, in order."""
     told = f"When told to (p2vctl cutover {definition.name}), " if cutover is Cutover.MANUAL else ""
+    if domain.uri == NO_HYPERVISOR:
+        paths = ", ".join(disk.devnode for disk in definition.disks)
+        return [f'Give {definition.name} to nobody (domain.hypervisor = "{NO_HYPERVISOR}"): {paths} stay.']
     steps = [told + _define(domain, definition)]
     if domain.conversion is Conversion.VIRT_V2V:
         convert = "convert the guest by virt-v2v-in-place, after an undo point of each volume."
@@ -78,6 +84,16 @@ def warnings(
             f"SeaBIOS does not boot from disks with sectors of {domain.logical_block_size} bytes; "
             'set domain.firmware = "uefi" if the machine shall boot from this disk.'
         )
+    match choice:
+        case LvChoice():
+            yield from _volume_warnings(rule, choice, copy)
+        case LunChoice():
+            yield from lun_warnings(rule, choice)
+        case FileChoice():
+            yield from file_warnings(choice, copy.pool_reserve_percent)
+
+
+def _volume_warnings(rule: Rule, choice: LvChoice, copy: CopyOptions) -> Iterator[str]:
     if choice.pool:
         free = choice.pool.size_bytes * (100 - copy.pool_reserve_percent) // 100 - choice.pool.used_bytes
         if choice.worst_case_bytes > free:
@@ -109,7 +125,18 @@ def _paths(source: Source) -> str:
     return f"{source.paths_ready} of {len(source.paths)} paths ready, " if source.paths else ""
 
 
-def _volume(path: str, choice: Choice, source: Source) -> str:
+def _make(choice: Choice, source: Source) -> str:
+    match choice:
+        case LvChoice():
+            return _volume(choice, source)
+        case LunChoice():
+            return lun_step(choice, source)
+        case FileChoice():
+            return file_step(choice)
+
+
+def _volume(choice: LvChoice, source: Source) -> str:
+    path = f"{choice.vg.name}/{choice.lv_name}"
     kind = Provisioning.THIN if choice.pool else Provisioning.THICK
     added = choice.size_bytes - source.size_bytes
     rounding = (

@@ -1,4 +1,4 @@
-"""Which volume group of a rule takes the disk: the first that can, or every reason why none can."""
+"""Which volume group of a rule takes the disk: the first that can, or every reason why none can. Pure."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -7,8 +7,9 @@ from p2vd.model.disk import Source
 from p2vd.model.errors import Reason
 from p2vd.model.inventory import Inventory
 from p2vd.model.lvm import Lv, ThinPool, Vg
-from p2vd.model.plan import Provisioning
+from p2vd.model.plan import LvTarget, Provisioning
 from p2vd.model.size import format_size, round_up
+from p2vd.planning.place import Place
 from p2vd.policy.model import Rule, SectorSizeRemedy
 from p2vd.policy.names import lv_name, lv_name_problem
 
@@ -23,16 +24,7 @@ _POOL_REMEDIES = {
 
 
 @dataclass(frozen=True)
-class Place:
-    """A disk's place in its machine: `number` (from 1) `of` so many."""
-
-    machine_name: str
-    number: int = 1
-    of: int = 1
-
-
-@dataclass(frozen=True)
-class Choice:
+class LvChoice:
     """A volume group that can take the disk, and the LV it would get.
 
     `worst_case_bytes`: what the copy takes of the pool (or VG) at most. `logical_block_size`: as in
@@ -46,10 +38,25 @@ class Choice:
     worst_case_bytes: int
     logical_block_size: int
 
+    def target(self, rule: Rule) -> LvTarget:
+        """Return the volume that is to be made."""
+        return LvTarget(
+            vg_uuid=self.vg.uuid,
+            vg_name=self.vg.name,
+            lv_name=self.lv_name,
+            provisioning=rule.target.provisioning,
+            size_bytes=self.size_bytes,
+            sector_size=self.vg.sector_size,
+            pool_uuid=self.pool.uuid if self.pool else "",
+            pool_name=self.pool.name if self.pool else "",
+            single_host=rule.target.single_host,
+            autoactivate=rule.target.autoactivate,
+        )
 
-def choose(
+
+def choose_lv(
     rule: Rule, source: Source, place: Place, inventory: Inventory, vg_uuid: str = ""
-) -> Choice | tuple[Reason, ...]:
+) -> LvChoice | tuple[Reason, ...]:
     """Return the first fitting volume group's choice, else what is wrong with each of them.
 
     `vg_uuid`: no other volume group of the rule is asked.
@@ -75,7 +82,7 @@ def choose(
     return tuple(reasons)
 
 
-def reserve(inventory: Inventory, choice: Choice) -> Inventory:
+def reserve_lv(inventory: Inventory, choice: LvChoice) -> Inventory:
     """Return the inventory as the machine's next disk shall find it: with this one's volume made and full.
 
     A volume that is only planned has no UUID yet.
@@ -118,11 +125,11 @@ def find_groups(wanted: str, inventory: Inventory) -> tuple[Vg, ...] | Reason:
     return named
 
 
-def _choice(rule: Rule, source: Source, place: Place, vg: Vg) -> Choice:
+def _choice(rule: Rule, source: Source, place: Place, vg: Vg) -> LvChoice:
     pool = _pool(rule, vg) if rule.target.provisioning is Provisioning.THIN else None
     size = round_up(source.size_bytes, vg.extent_size_bytes)
     unlike = source.sector_size != vg.sector_size or source.sector_size != 512
-    return Choice(
+    return LvChoice(
         vg=vg,
         pool=pool,
         lv_name=lv_name(rule.target.name, place.machine_name, source, place.number, place.of),
@@ -150,7 +157,7 @@ def _access(rule: Rule, vg: Vg, system_id: str) -> Iterator[Reason]:
         )
 
 
-def _fit(rule: Rule, source: Source, choice: Choice) -> Iterator[Reason]:
+def _fit(rule: Rule, source: Source, choice: LvChoice) -> Iterator[Reason]:
     """Yield why the disk does not fit into the volume group as the rule wants it."""
     vg = choice.vg
     problem = lv_name_problem(vg.name, choice.lv_name)
@@ -179,7 +186,7 @@ def _fit(rule: Rule, source: Source, choice: Choice) -> Iterator[Reason]:
         yield from _pool_fit(rule, choice, choice.pool)
 
 
-def _taken(choice: Choice) -> Iterator[Reason]:
+def _taken(choice: LvChoice) -> Iterator[Reason]:
     vg, path = choice.vg, f"{choice.vg.name}/{choice.lv_name}"
     if any(lv.name == choice.lv_name and not lv.uuid for lv in vg.lvs):
         yield Reason(
@@ -221,7 +228,7 @@ def _no_pool(rule: Rule, vg: Vg) -> Reason:
     return Reason("pool-ambiguous", f"{vg.name} has the thin pools {seen}: name one by target.thin_pool.")
 
 
-def _pool_fit(rule: Rule, choice: Choice, pool: ThinPool) -> Iterator[Reason]:
+def _pool_fit(rule: Rule, choice: LvChoice, pool: ThinPool) -> Iterator[Reason]:
     path = f"{choice.vg.name}/{pool.name}"
     if pool.health:
         remedy = _POOL_REMEDIES.get(pool.health, "See lvs -a {pool} and lvmthin(7).").format(pool=path)

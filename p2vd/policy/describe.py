@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from p2vd.model.plan import DomainOptions, Provisioning
+from p2vd.model.forms import TargetFormat, TargetKind
+from p2vd.model.plan import DomainOptions
 from p2vd.model.rule import RuleView, Setting
 from p2vd.model.size import format_size
-from p2vd.policy.model import Match, Rule
+from p2vd.policy.model import FileRule, Match, Rule, TargetRule
 from p2vd.policy.window import window_text
 
 # How fields of DomainOptions are called in policy files, where it is not the same.
@@ -36,19 +37,21 @@ class _Writer:
         yield from self._target()
         yield from self._source()
         yield from self._copy()
-        if self.rule.target.provisioning is Provisioning.THIN:
+        if self.rule.target.is_thin:
             yield self._say(
                 "pool", "over_commit", f"promises at most {self.rule.over_commit:g} times its size"
             )
+        if self.rule.target.is_thin or self.rule.target.files:
             yield self._say("pool", "reserve_percent", f"{self.rule.copy.pool_reserve_percent} % stay free")
         yield from self._domain(self.rule.domain)
 
     def _say(self, section: str, key: str, text: str) -> Setting:
-        written: Mapping[str, Any] = json.loads(self.rule.text)
-        there = written.get(section, {}) if section else written
+        there: Mapping[str, Any] = json.loads(self.rule.text)
+        for part in section.split(".") if section else ():
+            there = there.get(part, {})
         return Setting(section, key, text, is_default=key not in there)
 
-    def _match(self, match: Match) -> Iterator[Setting]:
+    def _match(self, match: Match, section: str = "match") -> Iterator[Setting]:
         criteria: tuple[tuple[str, Sequence[str]], ...] = (
             ("transport", [transport.value for transport in match.transport]),
             ("wwid", match.wwid),
@@ -62,23 +65,45 @@ class _Writer:
         )
         for key, values in criteria:
             if values:
-                yield self._say("match", key, " or ".join(values))
+                yield self._say(section, key, " or ".join(values))
         if match.size_min_bytes or match.size_max_bytes:
             low = f"from {format_size(match.size_min_bytes)}" if match.size_min_bytes else ""
             high = f"up to {format_size(match.size_max_bytes)}" if match.size_max_bytes else ""
-            yield self._say("match", "size", " ".join(filter(None, (low, high))))
+            yield self._say(section, "size", " ".join(filter(None, (low, high))))
 
     def _target(self) -> Iterator[Setting]:
         target = self.rule.target
+        yield self._say("target", "kind", target.kind.value)
+        if target.kind is TargetKind.LV:
+            yield from self._volumes(target)
+        if target.luns is not None:
+            yield from self._match(target.luns, "target.lun")
+            yield self._say("target", "unmap", _yes(target.unmap))
+        if target.files is not None:
+            yield from self._files(target.files)
+        if target.kind is not TargetKind.LUN:
+            yield self._say("target", "name", target.name)
+        yield self._say("target", "sector_size_remedy", target.sector_size_remedy.value)
+
+    def _volumes(self, target: TargetRule) -> Iterator[Setting]:
         groups = [f"those tagged {name[1:]}" if name[0] == "@" else name for name in target.volume_groups]
         yield self._say("target", "volume_groups", ", else ".join(groups))
         yield self._say("target", "provisioning", target.provisioning.value)
-        if target.provisioning is Provisioning.THIN:
+        if target.is_thin:
             yield self._say("target", "thin_pool", target.thin_pool or "the only one of the volume group")
-        yield self._say("target", "name", target.name)
         yield self._say("target", "single_host", _yes(target.single_host))
         yield self._say("target", "autoactivate", _yes(target.autoactivate))
-        yield self._say("target", "sector_size_remedy", target.sector_size_remedy.value)
+
+    def _files(self, files: FileRule) -> Iterator[Setting]:
+        yield self._say("target", "directory", files.directory)
+        yield self._say("target", "format", files.format.value)
+        yield self._say("target", "require_mount", files.mount or "no: on whatever filesystem it is")
+        yield self._say("target", "owner", files.owner or "p2vd's own user")
+        yield self._say("target", "group", files.group or "p2vd's own group")
+        yield self._say("target", "mode", f"{files.mode:04o}")
+        if files.format is TargetFormat.QCOW2:
+            yield self._say("target", "cluster_size", format_size(files.cluster_bytes))
+            yield self._say("target", "compression", files.compression.value)
 
     def _source(self) -> Iterator[Setting]:
         offline = "yes" if self.rule.source_offline else "no: each plan needs --source-offline"

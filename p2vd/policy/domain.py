@@ -10,6 +10,9 @@ from p2vd.policy.toml import Table
 _LIBVIRT = ("qemu:///system", "xen:///system")
 _FILES = ("xl", "proxmox", "kubevirt")
 _QEMU = _LIBVIRT[0]
+NO_HYPERVISOR = "none"
+"""Nobody takes the machine: its disks are copied and proven, and that is all."""
+
 _PIB = 1 << 50
 _MAX_VCPUS = 4096
 _MAX_VLAN = 4094
@@ -24,8 +27,8 @@ _INTERFACE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 def domain_options(table: Table) -> DomainOptions:
     """Return what the table says; all that is wrong in it is recorded there."""
     uri = table.text("hypervisor", DomainOptions.uri)
-    if uri not in (*_LIBVIRT, *_FILES):
-        allowed = " or ".join(f'"{one}"' for one in (*_LIBVIRT, *_FILES))
+    if uri not in (*_LIBVIRT, *_FILES, NO_HYPERVISOR):
+        allowed = " or ".join(f'"{one}"' for one in (*_LIBVIRT, *_FILES, NO_HYPERVISOR))
         table.error("hypervisor", f"must be {allowed}, not {uri!r}")
     memory = table.size("memory")
     if "memory" in table and not 1 << 20 <= memory <= _PIB:
@@ -136,5 +139,7 @@ def _contradictions(table: Table, domain: DomainOptions) -> None:
         table.error(
             "network", 'Kubernetes has no bridges of its own: write "pod", or "NAMESPACE/NAME" of a network'
         )
+    if domain.uri == NO_HYPERVISOR and domain.start:
+        table.error("start", f'"{NO_HYPERVISOR}" starts nothing; remove the key')
     if domain.conversion is Conversion.VIRT_V2V and domain.uri != _QEMU:
         table.error("conversion", f'virt-v2v-in-place makes guests fit for "{_QEMU}" only')

@@ -47,6 +47,11 @@ def explain(policies: PolicySet, source: Source, machine_name: str = "") -> tupl
     )
 
 
+def match_failures(match: Match, source: Source) -> tuple[str, ...]:
+    """Return each criterion that does not hold for a disk that belongs to no machine."""
+    return tuple(_failed(match, source, ""))
+
+
 def _failed(match: Match, source: Source, machine: str) -> list[str]:
     return [
         *_transport(match, source),

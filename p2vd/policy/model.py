@@ -4,7 +4,9 @@ import enum
 from dataclasses import dataclass, field
 
 from p2vd.model.disk import Transport
+from p2vd.model.forms import Compression, TargetFormat, TargetKind
 from p2vd.model.plan import CopyOptions, Cutover, DomainOptions, Provisioning
+from p2vd.model.size import KIB
 from p2vd.policy.toml import FileError
 
 
@@ -55,19 +57,48 @@ class Match:
 
 
 @dataclass(frozen=True)
-class TargetRule:
-    """Where disks go: volume groups by name or `@tag`, in order of preference.
+class FileRule:
+    """The files of a rule whose targets are files.
 
+    `mount`: must be mounted, or nothing is written; empty: the directory may be on any filesystem. `owner`
+    and `group` empty: the daemon's. `cluster_bytes` and `compression` are qcow2's.
+    """
+
+    directory: str
+    format: TargetFormat = TargetFormat.RAW
+    mount: str = ""
+    owner: str = ""
+    group: str = ""
+    mode: int = 0o600
+    cluster_bytes: int = 64 * KIB
+    compression: Compression = Compression.NONE
+
+
+@dataclass(frozen=True)
+class TargetRule:
+    """Where disks go.
+
+    `kind` says which of the others count: volume groups by name or `@tag`, in order of preference; whole
+    LUNs that `luns` describes, of which the smallest is taken that holds the disk; `files`.
     `thin_pool` empty: the volume group's only one. `name` empty: the default (`policy.names.lv_name`).
     """
 
-    volume_groups: tuple[str, ...]
-    provisioning: Provisioning
+    volume_groups: tuple[str, ...] = ()
+    provisioning: Provisioning = Provisioning.THIN
     thin_pool: str = ""
     name: str = ""
     single_host: bool = False
     autoactivate: bool = True
     sector_size_remedy: SectorSizeRemedy = SectorSizeRemedy.NONE
+    kind: TargetKind = TargetKind.LV
+    luns: Match | None = None
+    unmap: bool = False
+    files: FileRule | None = None
+
+    @property
+    def is_thin(self) -> bool:
+        """Whether the target is a volume in a thin pool."""
+        return self.kind is TargetKind.LV and self.provisioning is Provisioning.THIN
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,9 @@ from p2vd.model.disk import Source
 _DM_NAME_LENGTH = 127
 """libdm's DM_NAME_LEN less the NUL: what `VG-LV` may take, with each dash within a name doubled."""
 
+_FILE_NAME_LENGTH = 200
+"""Filesystems take 255 bytes; while a file is made, its job's UUID is in its name."""
+
 _RESERVED_PREFIXES = ("pvmove", "snapshot")
 _RESERVED_PARTS = (
     *("_cdata", "_cmeta", "_corig", "_cpool", "_cvol", "_imeta", "_iorig", "_mimage", "_mlog", "_pmspare"),
@@ -65,6 +68,24 @@ def lv_name_problem(vg_name: str, name: str) -> str:
         return f"LVM keeps names that contain {reserved} for itself: {name}."
     if sum(len(part) + part.count("-") for part in (vg_name, name)) + 1 > _DM_NAME_LENGTH:
         return f"{vg_name}/{name} is longer than device-mapper allows ({_DM_NAME_LENGTH} characters)."
+    return ""
+
+
+def file_name(
+    template: str, machine_name: str, source: Source, suffix: str, number: int = 1, of: int = 1
+) -> str:
+    """Return the name of the file for disk `number` (from 1) `of` so many, as `lv_name` has it of an LV.
+
+    A name that would hide the file, or be taken for an option, begins with `_`.
+    """
+    name = lv_name(template, machine_name, source, number, of)
+    return ("_" + name[1:] if name.startswith(".") else name) + suffix
+
+
+def file_name_problem(name: str) -> str:
+    """Return why no file could have that name while it is made and after; "" if it could."""
+    if len(name.encode()) > _FILE_NAME_LENGTH:
+        return f"{name} is longer than the {_FILE_NAME_LENGTH} characters that the name of a file may have."
     return ""
 
 

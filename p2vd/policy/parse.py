@@ -1,33 +1,20 @@
 """Policy files to rules. What may be written is described in p2vd-policy(5)."""
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 
 from p2vd.model.copying import MAX_BAD_SECTORS, MAX_QUEUE_DEPTH
-from p2vd.model.disk import Transport
-from p2vd.model.fc import plain_wwn
-from p2vd.model.plan import CopyOptions, Cutover, Provisioning
+from p2vd.model.plan import CopyOptions, Cutover
 from p2vd.policy.domain import domain_options
-from p2vd.policy.model import (
-    FirmwareChoice,
-    Match,
-    PolicySet,
-    PolicyText,
-    Rule,
-    SectorSizeRemedy,
-    TargetRule,
-)
-from p2vd.policy.names import template_problem
+from p2vd.policy.match_table import match_of
+from p2vd.policy.model import FirmwareChoice, PolicySet, PolicyText, Rule
+from p2vd.policy.target_table import refuse_contradictions, target_of
 from p2vd.policy.toml import Document, FileError, Table
 from p2vd.policy.window_table import windows_of
 
 MAX_OVER_COMMIT = 1000.0
 MAX_PRIORITY = 1000
-_WWN_DIGITS = 16
-_WWN_GLOB = re.compile(r"[0-9a-f*?!\[\]-]+")
-_OTHER_TARGETS = ("lun", "directory")
 
 
 def load(texts: Sequence[PolicyText]) -> PolicySet:
@@ -62,8 +49,8 @@ def _rule(table: Table, path: str) -> Rule:
     name = table.text("name")
     if not name:
         table.error("name", "every rule needs a name")
-    match = _match(table.table("match"))
-    target = _target(table.table("target"))
+    match = match_of(table.table("match"))
+    target = target_of(table.table("target"))
     pool = table.table("pool")
     copy = replace(
         _copy(table.table("copy"), pool),
@@ -73,8 +60,6 @@ def _rule(table: Table, path: str) -> Rule:
     over_commit = pool.number("over_commit", Rule.over_commit, 0.01, MAX_OVER_COMMIT)
     pool.later("extend")
     pool.finish()
-    if target.provisioning is Provisioning.THICK and "pool" in table:
-        table.error("pool", 'a thick volume has no pool; remove the table or write provisioning = "thin"')
     source = table.table("source")
     offline = source.flag("offline")
     allow_hibernated = source.flag("allow_hibernated")
@@ -82,6 +67,7 @@ def _rule(table: Table, path: str) -> Rule:
     domain_table = table.table("domain")
     firmware = domain_table.choice("firmware", FirmwareChoice.AUTO)
     domain = domain_options(domain_table)
+    refuse_contradictions(target, domain, table)
     cutover = table.choice("cutover", Cutover.AUTO)
     table.later("auto", "warm")
     table.finish()
@@ -100,75 +86,6 @@ def _rule(table: Table, path: str) -> Rule:
         allow_hibernated=allow_hibernated,
         cutover=cutover,
     )
-
-
-def _match(table: Table) -> Match:
-    names = table.texts("transport")
-    transports = {transport.value: transport for transport in Transport}
-    for name in names:
-        if name not in transports:
-            allowed = ", ".join(f'"{value}"' for value in transports)
-            table.error("transport", f"there is no transport {name!r}; allowed: {allowed}")
-    size = table.table("size")
-    match = Match(
-        transport=tuple(transports[name] for name in names if name in transports),
-        wwid=table.texts("wwid"),
-        vendor=table.texts("vendor"),
-        model=table.texts("model"),
-        serial=table.texts("serial"),
-        portal=table.texts("portal"),
-        target=table.texts("target"),
-        wwpn=_wwpns(table),
-        machine=table.texts("machine"),
-        size_min_bytes=size.size("min"),
-        size_max_bytes=size.size("max"),
-    )
-    if "max" in size and not max(match.size_min_bytes, 1) <= match.size_max_bytes:
-        size.error("max", "must not be less than min, nor zero")
-    size.finish()
-    table.finish()
-    if not size.data and not any(key != "size" for key in table.data):
-        table.error("", 'a rule needs a criterion; wwid = "*" matches every disk')
-    return match
-
-
-def _wwpns(table: Table) -> tuple[str, ...]:
-    globs = tuple(plain_wwn(text) for text in table.texts("wwpn"))
-    for glob in globs:
-        if "*" not in glob and "[" not in glob and len(glob) != _WWN_DIGITS:
-            table.error("wwpn", f"{glob!r} can match no WWPN: it has 16 hexadecimal digits, or write a *")
-        elif not _WWN_GLOB.fullmatch(glob):
-            table.error("wwpn", f"{glob!r} can match no WWPN: those have hexadecimal digits only")
-    return globs
-
-
-def _target(table: Table) -> TargetRule:
-    # Where one of these stands, it is what is wrong, and not that there is no volume group beside it.
-    elsewhere = any(table.data.get(key, False) is not False for key in _OTHER_TARGETS)
-    groups = table.texts("volume_groups")
-    if "volume_groups" not in table and not elsewhere:
-        table.error("volume_groups", 'is missing: a list of names or "@tags" of volume groups')
-    provisioning = table.choice("provisioning", Provisioning.THIN)
-    if "provisioning" not in table and not elsewhere:
-        table.error("provisioning", 'is missing: "thin" or "thick"')
-    thin_pool = table.text("thin_pool")
-    if provisioning is Provisioning.THICK and thin_pool:
-        table.error("thin_pool", 'a thick volume has no pool; remove the key or write provisioning = "thin"')
-    name = table.text("name", TargetRule.name)
-    if "name" in table and (problem := template_problem(name)):
-        table.error("name", problem)
-    target = TargetRule(
-        volume_groups=groups,
-        provisioning=provisioning,
-        thin_pool=thin_pool,
-        name=name,
-        single_host=table.flag("single_host"),
-        autoactivate=table.flag("autoactivate", TargetRule.autoactivate),
-        sector_size_remedy=table.choice("sector_size_remedy", SectorSizeRemedy.NONE),
-    )
-    table.later(*_OTHER_TARGETS)
-    table.finish()
-    return target
 
 
 def _copy(table: Table, pool: Table) -> CopyOptions:

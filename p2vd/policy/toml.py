@@ -224,6 +224,12 @@ class Table:
         for index, item in enumerate(value):
             yield Table(self._document, item, (*self.place, key, index))
 
+    def refuse(self, key: str, problem: str) -> None:
+        """Refuse a key that has no place in this table as it is, with the reason; `finish` passes it over."""
+        if key in self._data:
+            self.error(key, problem)
+            self._data = {name: item for name, item in self._data.items() if name != key}
+
     def later(self, *keys: str) -> None:
         """Refuse keys that a later version will know; `false` asks for nothing and passes."""
         for key in keys:

@@ -104,3 +104,40 @@ class MarkerUnwritable(P2vdError):
         "The quarantine marker {path} could not be changed: {problem}. Without it this host may take hold "
         "of the guest's disk. Make its directory writable, then retry the job."
     )
+
+
+@dataclass(eq=False)
+class FileStepFailed(P2vdError):
+    """The filesystem refused to make, name or remove a file. `error`: the kind of the cause."""
+
+    step: str
+    path: str
+    problem: str
+    error: str = ""
+    template: ClassVar[str] = (
+        "The file {path} could not be handled ({step}): {problem}. Look at the directory, its mount and its "
+        "rights, then retry the job."
+    )
+
+
+@dataclass(eq=False)
+class FileNameTaken(P2vdError):
+    """There is a file of that name which this job did not make."""
+
+    path: str
+    template: ClassVar[str] = (
+        "There is a file {path} that this job did not make; it was not touched. Rename it, then retry the "
+        "job; or give the target another name by policy, and make a new plan."
+    )
+
+
+@dataclass(eq=False)
+class FileNotOurs(P2vdError):
+    """A file has the name of a job's own and holds what the job never wrote."""
+
+    path: str
+    job: str
+    template: ClassVar[str] = (
+        "{path} has the name of the file of job {job}, and holds data that this job has not written: it was "
+        "not touched. Find out who made it, move it away, then retry the job."
+    )

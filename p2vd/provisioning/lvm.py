@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from p2vd.model.errors import DeviceInUse
 from p2vd.model.lvm import Lv, Vg
-from p2vd.model.plan import Provisioning, Target
+from p2vd.model.plan import LvTarget, Provisioning
 from p2vd.provisioning.errors import LvAmbiguous, LvNameTaken, LvNotOurs, LvUnchanged, VgFull, VgRefused
 from p2vd.system.command import CommandFailed, Commands, log_late
 
@@ -47,7 +47,7 @@ class Volumes:
             raise LvAmbiguous(vg.name, ", ".join(sorted(lv.name for lv in found)), job_uuid)
         return found[0] if found else None
 
-    def create(self, job_uuid: str, target: Target, vg: Vg, on_late: OnLate = log_late) -> None:
+    def create(self, job_uuid: str, target: LvTarget, vg: Vg, on_late: OnLate = log_late) -> None:
         """Make the LV, active, with its tags, in one command; `adopt` finds it in the next report.
 
         Raises VgRefused, LvNameTaken, VgFull.
@@ -182,7 +182,7 @@ class Volumes:
                 vg.name, "it is of the clvm kind, which LVM no longer locks. See vgchange --locktype."
             )
 
-    def _check_owner(self, vg: Vg, target: Target) -> None:
+    def _check_owner(self, vg: Vg, target: LvTarget) -> None:
         """Refuse a VG that another host may change at the same time (design: §4.7)."""
         if vg.lock_type in _SHARED_LOCKS:
             return
@@ -212,7 +212,7 @@ def _select(lv: Lv, vg: Vg, job_uuid: str) -> str:
     return f'vg_uuid={vg.uuid} && lv_uuid={lv.uuid} && lv_tags="{_job_tag(job_uuid)}"'
 
 
-def _space(target: Target) -> list[str]:
+def _space(target: LvTarget) -> list[str]:
     if target.provisioning is Provisioning.THIN:
         return ["--virtualsize", f"{target.size_bytes}b", "--thin", "--thinpool", target.pool_name]
     return ["--size", f"{target.size_bytes}b", "--zero", "y"]

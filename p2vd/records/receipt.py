@@ -15,6 +15,7 @@ from typing import Any
 import p2vd
 from p2vd.model.codec import to_dict
 from p2vd.model.job import Job
+from p2vd.model.plan import FileTarget, LunTarget, LvTarget
 
 FORMAT = 1
 
@@ -35,14 +36,17 @@ def build_receipt(job: Job, versions: Mapping[str, str], host: str = "") -> dict
         "machine": {"uuid": job.machine_uuid, "name": plan.machine_name},
         "stage": job.stage.value,
         "source": to_dict(plan.source),
-        "target": {**to_dict(plan.target), "lv_uuid": job.lv_uuid},
+        "target": {**to_dict(plan.target), **_made_as(job)},
         "plan": {
             "id": plan.id,
             "policy": plan.policy,
             "policy_file": plan.policy_file,
             "parts": [list(part) for part in plan.digest_parts],
         },
-        "activation": {"host": host, "at_boot": plan.target.autoactivate},
+        "activation": {
+            "host": host,
+            "at_boot": isinstance(plan.target, LvTarget) and plan.target.autoactivate,
+        },
         "source_offline": {
             "declared": plan.source_offline,
             "by": to_dict(job.started_by),
@@ -71,6 +75,17 @@ def build_receipt(job: Job, versions: Mapping[str, str], host: str = "") -> dict
 def seal(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return `record` with its checksum, which `is_whole` looks at."""
     return {**record, _CHECKSUM: _checksum(record)}
+
+
+def _made_as(job: Job) -> dict[str, str]:
+    """Return what the target is known by since it was made; a LUN's WWID was known before."""
+    match job.plan.target:
+        case LvTarget():
+            return {"lv_uuid": job.lv_uuid}
+        case FileTarget() as target:
+            return {"path": target.path, "file_id": job.target_file_id}
+        case LunTarget():
+            return {}
 
 
 def is_whole(receipt: Mapping[str, Any]) -> bool:

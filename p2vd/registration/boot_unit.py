@@ -3,8 +3,8 @@
 As a user of its own, which
 - may open the machine's volumes for reading only: the kernel's device filter (`DeviceAllow=... r`) refuses
   the rest to it, whatever QEMU is told. Not `blockdev --setro`: a crash would leave the volumes so;
-- has no network, no capability, and a /var/tmp that ends with it, where its overlays are: nothing is left
-  behind, and each may grow to `OVERLAY_BYTES`;
+- has no network, no capability but that of reading image files, where there are any, and a /var/tmp that ends
+  with it, where its overlays are: nothing is left behind, and each may grow to `OVERLAY_BYTES`;
 - ends with the daemon (BindsTo=) and at the latest some time after the test's own timeout.
 
 Outside of the daemon's own unit, as changes are: emulation writes code, which the daemon's sandbox forbids.
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from p2vd.model.boot_test import BootRequest
+from p2vd.model.boot_test import BootMachine, BootRequest
 from p2vd.model.size import GIB, MIB
 from p2vd.registration import qemu, uefi
 from p2vd.system.command import CommandFailed, Commands, CommandTimedOut
@@ -28,6 +28,9 @@ OVERLAY_BYTES = 4 * GIB
 START_S = 60.0
 BESIDE_GUEST_BYTES = 512 * MIB
 """QEMU's own memory; in emulation half of it is translated code."""
+
+_SECRETS = ("/etc/shadow", "/etc/gshadow", "/etc/ssh", "/etc/iscsi", "/etc/p2vd", "/var/lib/p2vd")
+"""What a guest's process does not see, though it may read any file: that is for the image files."""
 
 _GRACE_S = 180
 _NO_SUCH_UNIT = 5  # systemctl(1)
@@ -105,10 +108,11 @@ class BootUnit:
             f"RuntimeDirectory={self._stem}",
             "RuntimeDirectoryMode=0700",
             "DevicePolicy=closed",
-            *(f"DeviceAllow={disk.devnode} r" for disk in machine.disks),
+            *(f"DeviceAllow={disk.devnode} r" for disk in machine.disks if not disk.is_file),
             *(("DeviceAllow=/dev/kvm rw",) if kvm else ()),
             *("PrivateNetwork=yes", "PrivateTmp=yes", "PrivateIPC=yes", "RestrictAddressFamilies=AF_UNIX"),
-            *("CapabilityBoundingSet=", "NoNewPrivileges=yes", "ProtectHome=yes", "ProtectSystem=strict"),
+            *_capabilities(machine),
+            *("NoNewPrivileges=yes", "ProtectHome=yes", "ProtectSystem=strict"),
             *("ProtectKernelTunables=yes", "ProtectKernelModules=yes", "ProtectControlGroups=yes"),
             *("RestrictNamespaces=yes", "SystemCallArchitectures=native", "Environment=TMPDIR=/var/tmp"),
             *(f"LimitFSIZE={OVERLAY_BYTES}", "LimitCORE=0", "TasksMax=256", "OOMScoreAdjust=500"),
@@ -117,3 +121,18 @@ class BootUnit:
             *("CPUWeight=20", "IOWeight=20"),
             *(f"RuntimeMaxSec={request.timeout_s + _GRACE_S}", "TimeoutStopSec=5"),
         )
+
+
+def _capabilities(machine: BootMachine) -> tuple[str, ...]:
+    """Return what the guest's process may beyond any other: nothing, but to read its image files.
+
+    They belong to whom the policy says, and nobody else may read them; ProtectSystem=strict keeps all of this
+    host's filesystems read-only all the same.
+    """
+    if not any(disk.is_file for disk in machine.disks):
+        return ("CapabilityBoundingSet=",)
+    return (
+        "CapabilityBoundingSet=CAP_DAC_READ_SEARCH",
+        "AmbientCapabilities=CAP_DAC_READ_SEARCH",
+        *(f"InaccessiblePaths=-{path}" for path in _SECRETS),
+    )

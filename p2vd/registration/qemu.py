@@ -80,7 +80,7 @@ def _disks(machine: BootMachine) -> list[str]:
             words += ["-device", f"ich9-ahci,id=ahci{number}"]
     shown = machine.disks if machine.bus in _MANY else machine.disks[:_IDE_DISKS]
     for index, disk in enumerate(shown):
-        file = f"file={_value(disk.devnode)},format=raw,snapshot=on,cache=none"
+        file = f"file={_value(disk.devnode)},format={disk.format},snapshot=on,cache=none"
         words += ["-drive", f"if=none,id=disk{index},{file}"]
         words += ["-device", _device(machine, disk, index)]
     return words

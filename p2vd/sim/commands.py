@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from p2vd.sim.files import SimFiles
 from p2vd.sim.iscsi import Iscsi
 from p2vd.sim.lvm import Answered, Lvm
 from p2vd.sim.multipath import Multipath
@@ -21,7 +22,7 @@ _NOT_FOUND = 127
 class SimCommands:
     """Commands of the simulated host. Thread-safe. `counts`: how often each program was run."""
 
-    def __init__(self, volumes: Volumes) -> None:
+    def __init__(self, volumes: Volumes, files: SimFiles) -> None:
         self._volumes = volumes
         self._san = volumes.san
         self._lvm = Lvm(volumes)
@@ -50,6 +51,9 @@ class SimCommands:
             ("blockdev", "--setro"): lambda words: self._set_read_only(words, True),
             ("blockdev", "--setrw"): lambda words: self._set_read_only(words, False),
             (sys.executable, "-m", "p2vd.system.attribute"): _scan,
+            (sys.executable, "-m", "p2vd.system.image_file"): files.step,
+            ("stat", "--file-system"): files.stat_filesystem,
+            ("stat", "--printf=%i@%.9W"): files.stat_file,
         }
 
     def query(self, argv: Sequence[str], *, timeout_s: float = 30.0, ok: Sequence[int] = (0,)) -> Result:
@@ -138,7 +142,7 @@ class SimCommands:
         if options[-2:] != ["-o", "uuid,open,suspended,readonly,name"]:
             raise Answered(1, f"  The simulator does not know dmsetup info {' '.join(words)}.\n")
         mapper = self._volumes.mapper
-        device = mapper.devices.get(name)
+        device = mapper.devices.get(name) or self._volumes.map_named(name)
         if device is None:
             raise Answered(1, "Device does not exist.\nCommand failed.\n")
         return f"{device.uuid}:{mapper.open_count(device)}:Active:Writeable:{name}\n"
@@ -146,13 +150,15 @@ class SimCommands:
     def _dm_opens(self) -> str:
         mapper = self._volumes.mapper
         maps = [
-            (mapper.stacked_on(lun.device), lun.map_name) for lun in self._san.luns.values() if lun.mapped
+            (mapper.open_count(self._volumes.map_of(lun)), lun.map_name)
+            for lun in self._san.luns.values()
+            if lun.mapped
         ]
         volumes = [(mapper.open_count(device), name) for name, device in mapper.devices.items()]
         return "".join(f"{count}:{name}\n" for count, name in (*maps, *volumes))
 
     def _dm_table(self, words: Sequence[str]) -> str:
-        device = self._volumes.mapper.devices.get(words[-1])
+        device = self._volumes.mapper.devices.get(words[-1]) or self._volumes.map_named(words[-1])
         if device is None:
             raise Answered(1, f"Device {words[-1]} not found\nCommand failed.\n")
         return device.table + "\n"

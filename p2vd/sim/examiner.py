@@ -5,7 +5,7 @@ from collections.abc import Callable
 from p2vd.discovery.examining import ExamineReply, ExamineRequest
 from p2vd.model.contents import BootStyle, Contents, Partition, Signature, Table
 from p2vd.model.size import MIB
-from p2vd.sim.san import San
+from p2vd.sim.volumes import Volumes
 
 
 class SimExaminer:
@@ -13,14 +13,17 @@ class SimExaminer:
 
     alive = False
 
-    def __init__(self, san: San) -> None:
-        self._san = san
+    def __init__(self, volumes: Volumes) -> None:
+        self._volumes = volumes
+        self._san = volumes.san
 
     def examine(self, request: ExamineRequest, keep_waiting: Callable[[float], bool]) -> ExamineReply:
         """Return what is on a simulated LUN."""
         lun = self._san.lun_of(request.devnode)
         if lun is None:
             return ExamineReply(problem=f"{request.devnode} cannot be opened: No such device or address")
+        if self._volumes.is_empty(lun):
+            return ExamineReply(Contents(Table.NONE, BootStyle.NONE, lun.kind.sector_size, blank=True))
         root = Partition(1, MIB, lun.size_bytes - MIB, "0x83", signature=Signature("ext4", label="root"))
         return ExamineReply(Contents(Table.MBR, BootStyle.BIOS, lun.kind.sector_size, partitions=(root,)))
 

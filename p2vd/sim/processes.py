@@ -7,13 +7,17 @@ import threading
 from collections.abc import Callable, Sequence
 
 from p2vd.copying import opening
+from p2vd.copying.errors import TargetRefused
 from p2vd.copying.opening import OpenError, OpenReply, OpenRequest, SourceToOpen, TargetToOpen
 from p2vd.copying.protocol import Start
 from p2vd.model.errors import DeviceAbsent, DeviceInUse, P2vdError
+from p2vd.sim.files import SimFiles
+from p2vd.sim.mapper import DmDevice
 from p2vd.sim.script import Script
 from p2vd.sim.verifier import SimVerifier
 from p2vd.sim.volumes import Volumes
 from p2vd.sim.worker import Duties, Health, SimWorker
+from p2vd.system import block
 from p2vd.system.clock import Clock
 from p2vd.system.descriptors import SeqpacketChannel, close_all
 
@@ -83,8 +87,9 @@ class SimChild:
 class Processes:
     """Starts them. Thread-safe. `workers`: the latest one of each job."""
 
-    def __init__(self, volumes: Volumes, script: Script, clock: Clock) -> None:
+    def __init__(self, volumes: Volumes, files: SimFiles, script: Script, clock: Clock) -> None:
         self._volumes = volumes
+        self._files = files
         self._san = volumes.san
         self._duties = Duties(
             script.speeds, clock, self._data_percent, self._allocate, self._health, self._copied
@@ -148,24 +153,53 @@ class Processes:
 
     def _descriptors(self, request: OpenRequest) -> list[int]:
         if request.source_alone:  # a volume that is to be read again
-            return [self._open_volume(request.source, request.previous_open_count)]
+            volume = self._volume(request.source)
+            return [self._open_device(volume, request.source.devnode, request.previous_open_count)]
         source = self._san.lun_of(request.source.devnode)
         if source is None or not any(path.ready for path in source.paths):
             raise DeviceAbsent(request.source.devnode, "The source")
         if request.target is None:
             return []
-        volume = self._open_volume(request.target, request.previous_open_count)
-        return [os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), volume]
+        opened = self._open_target(request.target, request.previous_open_count)
+        return [os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), opened]
 
-    def _open_volume(self, wanted: SourceToOpen | TargetToOpen, allowed: int) -> int:
-        found = self._volumes.device(wanted.dm_uuid)
-        if found is None:
-            raise DeviceAbsent(wanted.devnode, "The target")
-        _, _, device = found
+    def _open_target(self, target: TargetToOpen, previous_open_count: int) -> int:
+        if target.image:
+            return self._open_file(target)
+        return self._open_device(self._device(target), target.devnode, previous_open_count)
+
+    def _open_device(self, device: DmDevice, devnode: str, allowed: int) -> int:
         mapper = self._volumes.mapper
         if mapper.open_count(device) > allowed:
-            raise DeviceInUse(wanted.devnode, "another process")
+            raise DeviceInUse(devnode, "another process")
         return mapper.open(device)
+
+    def _volume(self, wanted: SourceToOpen) -> DmDevice:
+        found = self._volumes.device(wanted.dm_uuid)
+        if found is None:
+            raise DeviceAbsent(wanted.devnode, "The volume")
+        return found[2]
+
+    def _device(self, target: TargetToOpen) -> DmDevice:
+        found = self._volumes.device(target.dm_uuid)
+        if found is not None:
+            return found[2]
+        lun = self._san.luns.get(target.wwid)
+        if lun is None or not any(path.ready for path in lun.paths):
+            raise DeviceAbsent(target.devnode, "The target")
+        if target.must_be_empty and not self._volumes.is_empty(lun):
+            raise TargetRefused(target.devnode, "it holds ext4 at 0x438.")
+        return self._volumes.map_of(lun)
+
+    def _open_file(self, target: TargetToOpen) -> int:
+        try:
+            opened = os.open(self._files.real(target.devnode), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise DeviceAbsent(target.devnode, "The target") from None
+        if block.file_id(opened) != target.file_id or not block.hold_file(opened, alone=True):
+            os.close(opened)
+            raise DeviceInUse(target.devnode, "another process")
+        return opened
 
     def _data_percent(self, start: Start) -> int:
         with self._san.lock:
@@ -174,7 +208,11 @@ class Processes:
 
     def _allocate(self, start: Start, more_bytes: int) -> None:
         with self._san.lock:
+            if start.target.is_file:
+                self._files.take(start.binding.target_id.rpartition("#")[0], more_bytes)
             found = self._volumes.device(start.target.dm_uuid)
+            if found is None and (lun := self._san.luns.get(start.binding.target_id)) is not None:
+                self._volumes.fill(lun)
             if found is not None:
                 group, lv, _ = found
                 self._volumes.allocate(group, lv.uuid, more_bytes)

@@ -237,7 +237,7 @@ class San:
             {
                 **basics(path.number, lun.size_bytes, lun.kind.sector_size),
                 "device/vendor": "P2VDSIM \n",
-                "device/model": "SIMULATED       \n",
+                "device/model": f"{lun.kind.model:16}\n",
                 "device/wwid": f"naa.6001405{lun.serial}\n",
                 "device/state": "running\n",
                 "device/vpd_pg80": page_80,

@@ -30,6 +30,7 @@ SCENARIOS = Path(__file__).parent / "scenarios"
 
 MAX_DISKS = 100_000
 _PE_BYTES = 4 * MIB
+_MODEL_LENGTH = 16  # of INQUIRY's answer
 _NAME = re.compile(r"[A-Za-z0-9+_.][A-Za-z0-9+_.-]{0,99}")
 
 
@@ -46,7 +47,7 @@ class ScriptInvalid(P2vdError):
 
 @dataclass(frozen=True)
 class Luns:
-    """LUNs of one kind. `data_percent` of each is data, the rest reads as zeros."""
+    """LUNs of one kind. `data_percent` of each is data, the rest is zeros; `empty`: nothing is on them."""
 
     count: int = 1
     paths: int = 2
@@ -54,6 +55,16 @@ class Luns:
     sector_size: int = 512
     transport: Transport = Transport.ISCSI
     data_percent: int = 25
+    model: str = "SIMULATED"
+    empty: bool = False
+
+
+@dataclass(frozen=True)
+class Directory:
+    """A directory for files, on a filesystem of its own that is mounted there."""
+
+    path: str
+    size_bytes: int = TIB
 
 
 @dataclass(frozen=True)
@@ -93,6 +104,7 @@ class Script:
     speeds: Speeds = field(default_factory=Speeds)
     denied: tuple[str, ...] = ()
     faults: tuple[Fault, ...] = ()
+    directories: tuple[Directory, ...] = ()
 
 
 def load(path: Path | None) -> Script:
@@ -125,6 +137,7 @@ def parse(name: str, text: str) -> Script:
         volume_groups=tuple(_volume_groups(root)),
         speeds=_speeds(root.table("speed")),
         denied=_denied(root.table("authority")),
+        directories=tuple(_directory(table) for table in root.tables("directory")),
     )
     pools = [group.name for group in script.volume_groups if group.pool]
     faults = tuple(parse_faults(root, sum(luns.count for luns in script.luns), pools))
@@ -155,9 +168,23 @@ def _luns(table: Table) -> Luns:
         sector_size=_sector_size(table),
         transport=_transport(table),
         data_percent=table.integer("data_percent", Luns.data_percent, 0, 100),
+        model=table.text("model", Luns.model),
+        empty=table.flag("empty"),
     )
+    if len(luns.model) > _MODEL_LENGTH or not luns.model.isascii():
+        table.error("model", f"a model has up to {_MODEL_LENGTH} ASCII characters")
     table.finish()
     return luns
+
+
+def _directory(table: Table) -> Directory:
+    directory = Directory(
+        path=table.text("path"), size_bytes=_size(table, "size", Directory.size_bytes, MIB, 1 << 60, 4 * KIB)
+    )
+    if not directory.path.startswith("/") or ".." in directory.path.split("/"):
+        table.error("path", f"must be an absolute path, not {directory.path!r}")
+    table.finish()
+    return directory
 
 
 def _volume_groups(root: Table) -> Iterator[VolumeGroup]:

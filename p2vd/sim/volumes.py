@@ -111,6 +111,7 @@ class _Saved:
     san: str
     lvs: dict[str, tuple[SimLv, ...]] = field(default_factory=dict)
     domains: dict[str, str] = field(default_factory=dict)
+    filled: tuple[str, ...] = ()
 
 
 class Volumes:
@@ -122,6 +123,7 @@ class Volumes:
         self.mapper = Mapper(san)
         self.groups: dict[str, SimVg] = {}
         self._state = state
+        self._maps: dict[str, DmDevice] = {}
         self._saved = _load(state, script)
         self.domains = dict(self._saved.domains)
         """The simulated hypervisor's domains, XML by UUID. After a change call `save`."""
@@ -227,6 +229,30 @@ class Volumes:
         with self.san.lock:
             found = self.device(dm_uuid_wanted)
             return self.harmed.get(found[1].uuid, ()) if found else ()
+
+    def map_of(self, lun: Lun) -> DmDevice:
+        """Return the multipath map of a LUN, as a device that can be open."""
+        known = self._maps.get(lun.wwid)
+        if known is None or known.device != lun.device:
+            table = f"0 {lun.size_bytes // 512} multipath"
+            known = DmDevice(lun.device, lun.map_name, f"mpath-{lun.wwid}", table, lun.path_names)
+            self._maps[lun.wwid] = known
+        return known
+
+    def map_named(self, name: str) -> DmDevice | None:
+        """Return the multipath map of that name."""
+        lun = next((lun for lun in self.san.luns.values() if lun.mapped and lun.map_name == name), None)
+        return None if lun is None else self.map_of(lun)
+
+    def is_empty(self, lun: Lun) -> bool:
+        """Whether nothing is on a LUN: neither from the start nor by a job."""
+        return lun.kind.empty and lun.wwid not in self._saved.filled
+
+    def fill(self, lun: Lun) -> None:
+        """Let a LUN be no longer empty, also after a restart."""
+        if lun.wwid not in self._saved.filled:
+            self._saved = replace(self._saved, filled=(*self._saved.filled, lun.wwid))
+            self.save()
 
     def group_of_pool(self, tpool: str) -> SimVg | None:
         """Return the group whose pool has that device-mapper name (`VG-POOL-tpool`)."""

@@ -257,7 +257,8 @@ class SimWorker:
 
     def _copy(self, channel: SeqpacketChannel, start: Start) -> int:
         duties = self._duties
-        credit = ChunkCredit(start.target.thin_chunk_bytes, start.credit_bytes)
+        chunk = start.target.credit_chunk_bytes or start.target.thin_chunk_bytes
+        credit = ChunkCredit(chunk, start.credit_bytes)
         controls = Controls(duties.clock, credit, start.bandwidth_bytes_per_s)
         gauge = Gauge(duties.clock)
         session = self.session = SimSession(

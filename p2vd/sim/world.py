@@ -14,6 +14,7 @@ from p2vd.sim.commands import SimCommands
 from p2vd.sim.events import Uevents
 from p2vd.sim.examiner import SimExaminer
 from p2vd.sim.faults import Faults
+from p2vd.sim.files import SimFiles
 from p2vd.sim.hypervisor import SimLibvirt
 from p2vd.sim.processes import Processes
 from p2vd.sim.san import San
@@ -47,9 +48,10 @@ class World:
             self.volumes = Volumes(self.san, script, directory / "state.json")
         # The host's own boot: over before p2vd starts to listen.
         self.uevents.clear()
-        self.commands = SimCommands(self.volumes)
+        self.files_of_jobs = SimFiles(script.directories, directory / "files")
+        self.commands = SimCommands(self.volumes, self.files_of_jobs)
         clock = SystemClock()
-        self.processes = Processes(self.volumes, script, clock)
+        self.processes = Processes(self.volumes, self.files_of_jobs, script, clock)
         done = directory / "faults.json"
         self.faults = Faults(self.volumes, self.commands, self.processes, script.faults, done, clock)
         self.boot_tester = SimBootTester(self.volumes)
@@ -67,7 +69,7 @@ class World:
 
     def examiner(self) -> SimExaminer:
         """Return what looks at simulated disks."""
-        return SimExaminer(self.san)
+        return SimExaminer(self.volumes)
 
     def libvirt(self, uri: str) -> SimLibvirt:
         """Return the simulated libvirt."""

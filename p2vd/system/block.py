@@ -108,8 +108,10 @@ def attribute(fd: int, name: str, sysfs: Path = SYSFS) -> bytes:
         return b""
 
 
-def hold_file(fd: int) -> bool:
+def hold_file(fd: int, *, alone: bool = False) -> bool:
     """Lock a whole file against writers that ask (QEMU does); False where somebody has locked it.
+
+    `alone`: against readers that ask, too; the descriptor is open for writing.
 
     The lock is of the open file description: it goes with the descriptor to another process and ends
     with its last copy. Any lock of others counts: a reader of today may write tomorrow. Raises OSError
@@ -118,8 +120,9 @@ def hold_file(fd: int) -> bool:
     found = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
     if struct.unpack(_FLOCK, found)[0] != fcntl.F_UNLCK:
         return False
+    kind = fcntl.F_WRLCK if alone else fcntl.F_RDLCK
     try:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0))
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, kind, os.SEEK_SET, 0, 0, 0))
     except BlockingIOError:
         return False
     return True

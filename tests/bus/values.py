@@ -15,10 +15,10 @@ from p2vd.model.plan import (
     DiskPlan,
     DomainOptions,
     Firmware,
+    LvTarget,
     Plan,
     Provisioning,
     SourceBinding,
-    Target,
 )
 from p2vd.model.portal import PortalRecord, PortalSession, PortalState, PortalView
 from p2vd.model.rule import RuleView, Setting
@@ -154,11 +154,12 @@ INVENTORY = Inventory(
     volume_groups=(VG,),
     exposures=(Reason("kpartx", "kpartx rules are in force. Install p2vd's rules."),),
 )
+LV_TARGET = LvTarget(VG_UUID, "vg_san", "erp1-disk0", Provisioning.THIN, 10 * GIB, 512, "pool-uuid", "pool0")
 DISK_PLAN = DiskPlan(
     id=PLAN_ID,
     machine_name="erp1",
     source=SourceBinding(WWID, WWID, Transport.ISCSI, 10 * GIB, 512),
-    target=Target(VG_UUID, "vg_san", "erp1-disk0", Provisioning.THIN, 10 * GIB, 512, "pool-uuid", "pool0"),
+    target=LV_TARGET,
     copy=CopyOptions(),
     policy="lab",
     policy_file="/etc/p2vd/policy.d/50-lab.toml",

@@ -150,7 +150,7 @@ def page(*numbers: int, cutover: Cutover = Cutover.AUTO) -> dict[str, Any]:
         replace(
             values.DISK_PLAN,
             source=replace(values.DISK_PLAN.source, id=f"wwid{number}"),
-            target=replace(values.DISK_PLAN.target, lv_name=f"erp1-{number}"),
+            target=replace(values.LV_TARGET, lv_name=f"erp1-{number}"),
         )
         for number in numbers
     )

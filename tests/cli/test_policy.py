@@ -115,8 +115,8 @@ def test_errors_go_by_file_line_and_key(tmp_path: Path, capsys: pytest.CaptureFi
     assert status == 6
     assert out.splitlines() == [
         f'{file}:6: rule.target.provisioning: must be "thin" or "thick", not \'thik\'',
-        f"{file}:7: rule.target.colour: there is no such key; allowed here: autoactivate, name, "
-        "provisioning, sector_size_remedy, single_host, thin_pool, volume_groups",
+        f"{file}:7: rule.target.colour: there is no such key; allowed here: autoactivate, format, kind, "
+        "name, provisioning, sector_size_remedy, single_host, thin_pool, volume_groups",
         "",
         "2 errors: none of the rules would be used.",
     ]

@@ -7,6 +7,7 @@ from p2vd.discovery.scanner import Discovery
 from p2vd.model.inventory import Inventory
 from p2vd.model.size import GIB, MIB
 from p2vd.sim.commands import SimCommands
+from p2vd.sim.files import SimFiles
 from p2vd.sim.san import Lun
 from p2vd.sim.script import parse
 from p2vd.sim.volumes import Volumes
@@ -36,7 +37,7 @@ class Recording(SimCommands):
     """Simulated commands that are kept, and can fail; files are looked at by the real ones."""
 
     def __init__(self, volumes: Volumes) -> None:
-        super().__init__(volumes)
+        super().__init__(volumes, SimFiles((), Path("/nowhere")))
         self.calls: list[tuple[str, ...]] = []
         self.fails: tuple[str, ...] = ("nothing",)
 

@@ -23,7 +23,7 @@ from p2vd.policy.model import PolicySet
 from p2vd.registration.errors import DomainRunning, LibvirtUnreachable
 from p2vd.system.command import Result
 from tests.fakes import FakeCommands
-from tests.jobs.values import disk_plan, scsi_path, source
+from tests.jobs.values import disk_plan, lv_target, scsi_path, source
 
 MACHINE = "22222222-2222-4222-8222-222222222222"
 PATIENCE_S = 20.0
@@ -228,7 +228,7 @@ class MachineLab:
         plan = replace(
             plan,
             source=replace(plan.source, id=wwid(number), wwid=wwid(number)),
-            target=replace(plan.target, lv_name=f"erp1-{number + 1}"),
+            target=replace(lv_target(plan), lv_name=f"erp1-{number + 1}"),
             number=number + 1,
             of=of,
         )
@@ -239,7 +239,7 @@ class MachineLab:
     def _lv(job: Job) -> Lv:
         tags = frozenset({f"p2vd.job={job.uuid}"})
         return Lv(
-            job.lv_uuid, job.plan.target.lv_name, job.plan.target.size_bytes, tags, "pool0", active=True
+            job.lv_uuid, lv_target(job.plan).lv_name, job.plan.target.size_bytes, tags, "pool0", active=True
         )
 
     @property

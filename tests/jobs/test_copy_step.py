@@ -9,10 +9,10 @@ import pytest
 
 from p2vd.jobs.board import Board
 from p2vd.jobs.copy_step import _conclude, _Copy
+from p2vd.jobs.job_target import JobTarget
 from p2vd.jobs.services import Services
 from p2vd.jobs.signals import Signals
 from p2vd.jobs.store import Store
-from p2vd.jobs.targets import JobTarget
 from p2vd.model.disk import Source
 from p2vd.model.job import Stage
 from tests.jobs.values import machine_and_job

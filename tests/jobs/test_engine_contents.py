@@ -38,7 +38,7 @@ from tests.fakes import FakeCommands
 from tests.jobs.fake_disks import BIOS, LONG_S, Disks
 from tests.jobs.portal_desk import no_portals
 from tests.jobs.record_desk import no_records
-from tests.jobs.values import WWID, machine_and_job, source
+from tests.jobs.values import WWID, lv_target, machine_and_job, source
 
 NODE = "/dev/mapper/mpatha"
 POLICY = """
@@ -304,7 +304,7 @@ def test_a_machines_jobs_are_made_together_in_the_order_of_its_disks(pair: Lab) 
         (SECOND_WWID, 1, 2),
         (WWID, 2, 2),
     ]
-    assert [job.plan.target.lv_name for job in jobs] == ["erp1-1", "erp1-2"]
+    assert [lv_target(job.plan).lv_name for job in jobs] == ["erp1-1", "erp1-2"]
     assert {job.started_by.uid for job in jobs} == {7}
     with pytest.raises(Refused) as caught:
         pair.engine.migrate(plan.id, {}, Caller())

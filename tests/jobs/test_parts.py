@@ -27,7 +27,7 @@ from p2vd.policy.model import PolicyText
 from p2vd.policy.parse import load
 from p2vd.provisioning.errors import MarkerUnwritable
 from tests.fakes import FakeCommands
-from tests.jobs.values import machine_and_job, source
+from tests.jobs.values import lv_target, machine_and_job, source
 
 _, JOB = machine_and_job()
 VG = Vg("vg-uuid", "vg_san", 10 * GIB, 5 * GIB, 4 * MIB, 512)
@@ -289,7 +289,7 @@ def test_after_lost_events_everything_is_looked_at() -> None:
 
 
 def test_what_a_job_stands_on_is_looked_at_by_its_devices() -> None:
-    vg = replace(VG, uuid=JOB.plan.target.vg_uuid, pvs=(Pv("pv", "/dev/mapper/mpathz", GIB, GIB),))
+    vg = replace(VG, uuid=lv_target(JOB.plan).vg_uuid, pvs=(Pv("pv", "/dev/mapper/mpathz", GIB, GIB),))
     lun = replace(source(), id="pv", device="dm-9", name="mpathz", dm_uuid="mpath-z", paths=())
     seen = Inventory((source(), lun), (vg,))
     assert devices_of(seen, JOB) == frozenset({"dm-0", "sda", "sdb", "dm-9"})

@@ -7,15 +7,21 @@ from p2vd.model.plan import (
     DiskBus,
     DiskPlan,
     DomainOptions,
+    LvTarget,
     Plan,
     Provisioning,
     SourceBinding,
-    Target,
 )
 from p2vd.model.size import GIB
 
 WWID = "36001405a9e26254e651465c89ff715d5"
 IQN = "iqn.2026-01.org.example.lab:t1"
+
+
+def lv_target(disk: DiskPlan) -> LvTarget:
+    """The volume that a disk becomes, where it becomes one."""
+    assert isinstance(disk.target, LvTarget)
+    return disk.target
 
 
 def scsi_path(device: str, state: PathState = PathState.READY, size_bytes: int = GIB) -> ScsiPath:
@@ -43,7 +49,7 @@ def disk_plan(plan_id: str = "0123456789abcdef") -> DiskPlan:
         id=plan_id,
         machine_name="erp1",
         source=SourceBinding(WWID, WWID, Transport.ISCSI, GIB, 512),
-        target=Target("vg-uuid", "vg_san", "erp1", Provisioning.THIN, GIB, 512, "pool-uuid", "pool0"),
+        target=LvTarget("vg-uuid", "vg_san", "erp1", Provisioning.THIN, GIB, 512, "pool-uuid", "pool0"),
         copy=CopyOptions(),
         policy="lab",
         policy_file="/etc/p2vd/policy.d/lab.toml",

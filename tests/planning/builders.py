@@ -6,6 +6,7 @@ from typing import Any
 from p2vd.model.disk import PathState, Portal, ScsiPath, Source, Transport
 from p2vd.model.inventory import Inventory
 from p2vd.model.lvm import Lv, Pv, ThinPool, Vg
+from p2vd.model.plan import DiskPlan, LvTarget
 from p2vd.model.size import GIB, KIB, MIB
 from p2vd.policy.model import PolicySet, PolicyText
 from p2vd.policy.parse import load
@@ -65,6 +66,12 @@ provisioning = "thin"
 thin_pool = "pool0"
 """
 THICK = THIN.replace('thin_pool = "pool0"\n', "").replace('"thin"', '"thick"')
+
+
+def lv_target(disk: DiskPlan) -> LvTarget:
+    """The volume that a disk becomes, where it becomes one."""
+    assert isinstance(disk.target, LvTarget)
+    return disk.target
 
 
 def make_source(**changes: Any) -> Source:

@@ -13,9 +13,10 @@ from p2vd.model.lvm import Lv, Vg
 from p2vd.model.passport import Passport, PassportDisk
 from p2vd.model.plan import Cutover, Plan
 from p2vd.model.size import GIB, MIB
+from p2vd.planning.place import Place
 from p2vd.planning.plan import PlanRequest, make_plan, recheck, recheck_disk
-from p2vd.planning.targets import Choice, Place, choose
-from tests.planning.builders import THICK, THIN, VG, make_policies, make_source, with_pool
+from p2vd.planning.targets import LvChoice, choose_lv
+from tests.planning.builders import THICK, THIN, VG, lv_target, make_policies, make_source, with_pool
 
 SECOND = replace(VG, uuid="vg2-uuid", name="vg_more", thin_pools=())
 BOTH_THICK = THICK.replace('"vg_san"', '["vg_san", "vg_more"]')
@@ -44,7 +45,7 @@ def refusal(sources: tuple[Source, ...], policy: str = THIN, *groups: Vg) -> dic
 def test_disks_keep_the_order_in_which_they_are_named_and_get_volumes_of_their_own() -> None:
     plan = make((disk(3), disk(1), disk(2)))
     assert [one.source.id for one in plan.disks] == list(wwids(3, 1, 2))
-    assert [one.target.lv_name for one in plan.disks] == ["erp1-1", "erp1-2", "erp1-3"]
+    assert [lv_target(one).lv_name for one in plan.disks] == ["erp1-1", "erp1-2", "erp1-3"]
     assert [(one.number, one.of, one.id) for one in plan.disks] == [(n, 3, plan.id) for n in (1, 2, 3)]
     assert len(plan.steps) == 3 * 4 + 1
     assert "its 3 disks on sata" in plan.steps[-1]
@@ -52,7 +53,7 @@ def test_disks_keep_the_order_in_which_they_are_named_and_get_volumes_of_their_o
 
 
 def test_a_machine_of_one_disk_has_no_number_in_its_volumes_name() -> None:
-    assert make((disk(1),)).disks[0].target.lv_name == "erp1"
+    assert lv_target(make((disk(1),)).disks[0]).lv_name == "erp1"
 
 
 def test_two_disks_that_would_get_one_name_are_refused_with_the_remedy() -> None:
@@ -63,7 +64,7 @@ def test_two_disks_that_would_get_one_name_are_refused_with_the_remedy() -> None
 
 def test_a_name_may_have_the_disks_number() -> None:
     plan = make((disk(1), disk(2)), THIN + 'name = "{machine}_d{disk}"\n')
-    assert [one.target.lv_name for one in plan.disks] == ["erp1_d1", "erp1_d2"]
+    assert [lv_target(one).lv_name for one in plan.disks] == ["erp1_d1", "erp1_d2"]
 
 
 def test_disks_that_fit_one_by_one_and_not_together_are_refused() -> None:
@@ -77,7 +78,7 @@ def test_disks_that_fit_one_by_one_and_not_together_are_refused() -> None:
 
 def test_the_disk_that_no_longer_fits_goes_into_the_next_volume_group() -> None:
     plan = make((disk(1), disk(2), disk(3, 4 * GIB)), BOTH_THICK, replace(VG, free_bytes=15 * GIB), SECOND)
-    assert [one.target.vg_name for one in plan.disks] == ["vg_san", "vg_more", "vg_san"]
+    assert [lv_target(one).vg_name for one in plan.disks] == ["vg_san", "vg_more", "vg_san"]
 
 
 def test_thin_volumes_add_up_against_the_over_commit_of_their_pool() -> None:
@@ -211,7 +212,7 @@ def test_a_disk_is_rechecked_in_the_volume_group_that_it_has_whatever_became_of_
     """The first disk's volume may be there already, or not yet: then the first group still has room."""
     sources, groups = (disk(1), disk(2)), (replace(VG, free_bytes=15 * GIB), SECOND)
     second = make(sources, BOTH_THICK, *groups).disks[1]
-    assert second.target.vg_name == "vg_more"
+    assert lv_target(second).vg_name == "vg_more"
     policies = make_policies(BOTH_THICK)
     recheck_disk(second, Inventory(sources, groups), policies)
     made = replace(VG, free_bytes=5 * GIB, lvs=(*VG.lvs, Lv("lv1", "erp1-1", 10 * GIB)))
@@ -250,11 +251,11 @@ def test_no_volume_group_gets_more_than_it_has(gib: list[int], first: int, secon
         assert sum(gib) > min(first, second)
         return
     for group in groups:
-        taken = sum(one.target.size_bytes for one in plan.disks if one.target.vg_uuid == group.uuid)
+        taken = sum(one.target.size_bytes for one in plan.disks if lv_target(one).vg_uuid == group.uuid)
         assert taken <= group.free_bytes
-    assert len({(one.target.vg_uuid, one.target.lv_name) for one in plan.disks}) == len(gib)
+    assert len({(lv_target(one).vg_uuid, lv_target(one).lv_name) for one in plan.disks}) == len(gib)
     if sum(gib) <= first:
-        assert {one.target.vg_uuid for one in plan.disks} == {VG.uuid}
+        assert {lv_target(one).vg_uuid for one in plan.disks} == {VG.uuid}
 
 
 @settings(deadline=None)
@@ -275,6 +276,6 @@ def test_no_pool_promises_more_than_the_policy_allows(gib: list[int], promised: 
 
 def test_a_choice_in_one_volume_group_asks_no_other() -> None:
     (rule,) = make_policies(BOTH_THICK).rules
-    chosen = choose(rule, disk(1), Place("erp1"), Inventory((disk(1),), (VG, SECOND)), SECOND.uuid)
-    assert isinstance(chosen, Choice)
+    chosen = choose_lv(rule, disk(1), Place("erp1"), Inventory((disk(1),), (VG, SECOND)), SECOND.uuid)
+    assert isinstance(chosen, LvChoice)
     assert chosen.vg.uuid == SECOND.uuid

@@ -10,7 +10,7 @@ from p2vd.model.disk import PathState, Transport
 from p2vd.model.errors import NotFound, PlanOutdated, Reason, Refused
 from p2vd.model.inventory import Inventory
 from p2vd.model.lvm import Lv, Pv, Vg
-from p2vd.model.plan import Plan, Provisioning, Target
+from p2vd.model.plan import LvTarget, Plan, Provisioning
 from p2vd.model.size import GIB, MIB
 from p2vd.planning.disk import Overrides
 from p2vd.planning.plan import PlanRequest, make_plan, recheck
@@ -24,6 +24,7 @@ from tests.planning.builders import (
     THIN,
     VG,
     WWID,
+    lv_target,
     make_inventory,
     make_policies,
     make_source,
@@ -48,7 +49,7 @@ def refusal(
 def test_thin_plan() -> None:
     plan = make_plan(REQUEST, make_inventory(), make_policies(THIN))
     (disk,) = plan.disks
-    assert disk.target == Target(
+    assert disk.target == LvTarget(
         "vg-uuid", "vg_san", "p2v-b8c9aaaabbbb", Provisioning.THIN, 10 * GIB, 512, "pool-uuid", "pool0"
     )
     assert (disk.source.id, disk.source.wwid, disk.source.size_bytes) == (WWID, WWID, 10 * GIB)
@@ -79,7 +80,7 @@ def test_thick_plan_of_an_odd_size_says_how_it_is_rounded() -> None:
     policies = make_policies(THICK + '[rule.copy]\nbandwidth = "100 MiB"\n[rule.domain]\nnetwork = "lan"\n')
     plan = make_plan(replace(REQUEST, machine_name="web1"), make_inventory(source), policies)
     assert (plan.disks[0].target.size_bytes, plan.disks[0].worst_case_bytes) == (10 * GIB, 10 * GIB)
-    assert (plan.disks[0].target.pool_uuid, plan.disks[0].target.pool_name) == ("", "")
+    assert (lv_target(plan.disks[0]).pool_uuid, lv_target(plan.disks[0]).pool_name) == ("", "")
     assert plan.steps[0].endswith("exclusively: virtio, 10 GiB, sectors of 512 bytes.")
     assert plan.steps[1] == (
         "Create the thick volume vg_san/web1 of 10 GiB (3 MiB more than the source, to whole extents of "
@@ -98,7 +99,7 @@ def test_worst_case_of_thin_is_in_whole_chunks() -> None:
 
 def test_the_only_pool_needs_no_name() -> None:
     policies = make_policies(THIN.replace('thin_pool = "pool0"', ""))
-    assert make_plan(REQUEST, make_inventory(), policies).disks[0].target.pool_uuid == "pool-uuid"
+    assert lv_target(make_plan(REQUEST, make_inventory(), policies).disks[0]).pool_uuid == "pool-uuid"
 
 
 def test_overrides_replace_what_the_policy_says() -> None:
@@ -210,8 +211,8 @@ def test_a_foreign_volume_group_is_refused_whatever_the_policy_says() -> None:
 def test_volume_groups_that_are_guarded(vg: Vg, system_id: str, single_host: str) -> None:
     policies = make_policies(thin_with(f"single_host = {single_host}"))
     plan = make_plan(REQUEST, make_inventory(SOURCE, vg, system_id=system_id), policies)
-    assert plan.disks[0].target.single_host is (single_host == "true")
-    assert any("single_host" in warning for warning in plan.warnings) is plan.disks[0].target.single_host
+    assert lv_target(plan.disks[0]).single_host is (single_host == "true")
+    assert any("single_host" in warning for warning in plan.warnings) is lv_target(plan.disks[0]).single_host
 
 
 def test_two_pools_and_none_named() -> None:
@@ -253,9 +254,9 @@ def test_volume_groups_in_order_of_preference() -> None:
     gold2 = replace(VG, uuid="gold2", name="vg_gold2", tags=frozenset({"gold"}))
     gold1 = replace(gold2, uuid="gold1", name="vg_gold1")
     inventory = make_inventory(SOURCE, VG, full, gold2, gold1)
-    assert make_plan(REQUEST, inventory, policies).disks[0].target.vg_uuid == "gold1"
+    assert lv_target(make_plan(REQUEST, inventory, policies).disks[0]).vg_uuid == "gold1"
     inventory = make_inventory(SOURCE, VG, full)
-    assert make_plan(REQUEST, inventory, policies).disks[0].target.vg_uuid == "vg-uuid"
+    assert lv_target(make_plan(REQUEST, inventory, policies).disks[0]).vg_uuid == "vg-uuid"
 
 
 def test_every_candidate_says_why_not() -> None:
@@ -296,7 +297,7 @@ def test_a_partition_of_a_kernel_disk_is_a_pv() -> None:
 def test_a_volume_that_no_host_activates_at_its_boot_is_said() -> None:
     plan = make_plan(REQUEST, make_inventory(SOURCE), make_policies(thin_with("autoactivate = false\n")))
     (warning,) = plan.warnings
-    assert f"run lvchange -ay vg_san/{plan.disks[0].target.lv_name}." in warning
+    assert f"run lvchange -ay vg_san/{lv_target(plan.disks[0]).lv_name}." in warning
 
 
 # -- sectors -------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import pytest
 
 from p2vd.model.errors import DeviceInUse, P2vdError
 from p2vd.model.lvm import Lv, Pv, Vg
-from p2vd.model.plan import Provisioning, Target
+from p2vd.model.plan import LvTarget, Provisioning
 from p2vd.provisioning.errors import LvAmbiguous, LvNameTaken, LvNotOurs, LvUnchanged, VgFull, VgRefused
 from p2vd.provisioning.lvm import Volumes
 from p2vd.system.command import CommandFailed, Result
@@ -36,7 +36,7 @@ LV = Lv(
     autoactivation=True,
 )
 SELECT = f'vg_uuid={VG.uuid} && lv_uuid={LV.uuid} && lv_tags="p2vd.job={JOB}"'
-THICK = Target(VG.uuid, "san", "web1", Provisioning.THICK, GIB, 512, single_host=True)
+THICK = LvTarget(VG.uuid, "san", "web1", Provisioning.THICK, GIB, 512, single_host=True)
 THIN = replace(THICK, provisioning=Provisioning.THIN, pool_uuid="p", pool_name="pool")
 
 

@@ -9,7 +9,7 @@ import pytest
 from p2vd.model.copying import Progress, Verify
 from p2vd.model.disk import Transport
 from p2vd.model.job import Caller, Job, Stage
-from p2vd.model.plan import CopyOptions, DiskPlan, Provisioning, SourceBinding, Target
+from p2vd.model.plan import CopyOptions, DiskPlan, LvTarget, Provisioning, SourceBinding
 from p2vd.records.receipt import build_receipt, is_whole, write_receipt
 
 JOB = Job(
@@ -19,7 +19,7 @@ JOB = Job(
         id="plan-1",
         machine_name="web1",
         source=SourceBinding("36001405", "36001405", Transport.ISCSI, 10 << 30, 512),
-        target=Target("vg-uuid", "san", "web1", Provisioning.THIN, 10 << 30, 512, "pool-uuid", "pool"),
+        target=LvTarget("vg-uuid", "san", "web1", Provisioning.THIN, 10 << 30, 512, "pool-uuid", "pool"),
         copy=CopyOptions(verify=Verify.BOTH),
         policy="servers",
         policy_file="/etc/p2vd/policy.d/10-servers.toml",

@@ -18,7 +18,7 @@ from p2vd.discovery.scsi_scan import look_for_luns
 from p2vd.model.disk import Transport
 from p2vd.model.errors import DeviceInUse, NotFound
 from p2vd.model.lvm import Vg
-from p2vd.model.plan import Provisioning, Target
+from p2vd.model.plan import LvTarget, Provisioning
 from p2vd.model.size import GIB
 from p2vd.provisioning.errors import LvNameTaken, VgFull
 from p2vd.provisioning.lvm import Volumes
@@ -131,8 +131,8 @@ def test_the_pool_is_what_dmsetup_says_too(world: World, discovery: Discovery) -
         dm_info(world.commands, "nothere")
 
 
-def target(name: str, provisioning: Provisioning = Provisioning.THIN, size_bytes: int = GIB) -> Target:
-    return Target("", "vg-san", name, provisioning, size_bytes, 512, pool_name="pool0", single_host=True)
+def target(name: str, provisioning: Provisioning = Provisioning.THIN, size_bytes: int = GIB) -> LvTarget:
+    return LvTarget("", "vg-san", name, provisioning, size_bytes, 512, pool_name="pool0", single_host=True)
 
 
 def make(
