@@ -18,7 +18,8 @@ VERSION = 1
 class Start:
     """Begin or resume. Carries two descriptors: source, target. `credit_bytes` -1: no limit.
 
-    `bad_sectors`: how many of the source may be unreadable; zeros take their place.
+    `bad_sectors`: how many of the source may be unreadable; zeros take their place. `max_latency_us`: of a
+    read of the source, beyond which the copy slows down; 0: it never does.
 
     `resume`: a checkpoint must be there (the job has written before); its absence refuses, because
     a target taken for untouched would keep old bytes where the source has zeros.
@@ -38,6 +39,7 @@ class Start:
     worker_uid: int = 0
     worker_gid: int = 0
     resume: bool = False
+    max_latency_us: int = 0
 
 
 @dataclass(frozen=True)

@@ -183,10 +183,12 @@ def prepare(start: Start, fds: Sequence[int], clock: Clock) -> tuple[Session, Co
         raise ValueError(f"a queue depth of {start.queue_depth}")
     if start.bandwidth_bytes_per_s < 0 or start.commit_interval_s <= 0 or start.bad_sectors < 0:
         raise ValueError("a bandwidth, a commit interval or a count of bad sectors below zero")
+    if start.max_latency_us < 0:
+        raise ValueError("a latency below zero")
     DigestKind.named(start.digest)
     credit = ChunkCredit(start.target.thin_chunk_bytes, start.credit_bytes)
-    controls = Controls(clock, credit, start.bandwidth_bytes_per_s)
-    gauge = Gauge(clock)
+    controls = Controls(clock, credit, start.bandwidth_bytes_per_s, start.max_latency_us)
+    gauge = Gauge(clock, controls.source_answered)
     try:
         source = source_on(fds[0], gauge)
         target = target_on(fds[1], start.target, controls, gauge)
