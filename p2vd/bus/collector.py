@@ -181,6 +181,7 @@ class Collector:
             ),
             "StaleSince": inventory.stale_since_us,
             "Scanning": self.scans.running > 0,
+            "Bandwidth": self._engine.bandwidth.total,
         }
         picture.objects[ROOT] = {MANAGER: values}
 
@@ -228,7 +229,9 @@ class Collector:
         for job in jobs:
             picture.objects[object_path(JOB, job.uuid)] = {JOB: self._job(job)}
         if uuid:  # what it may still take of its pool has changed with it
-            self._read_volume_groups(picture, jobs[0].plan.target.vg_uuid)
+            vg_uuid = jobs[0].plan.target.vg_uuid
+            if object_path(VOLUME_GROUP, vg_uuid) not in picture.objects:  # of many jobs in it once
+                self._read_volume_groups(picture, vg_uuid)
         else:
             picture.complete.add(KIND[JOB])
         return None
@@ -259,7 +262,8 @@ class Collector:
     def _job(self, job: Job) -> views.Properties:
         activity, stalled = self._engine.activity(job.uuid), self._engine.stalled(job.uuid)
         waiting = self._engine.waiting(job.uuid)
-        return views_work.job(job, activity, stalled, time.time_ns() // 1000, waiting)
+        grant = self._engine.bandwidth.granted(job)
+        return views_work.job(job, activity, stalled, time.time_ns() // 1000, waiting, grant)
 
 
 def _staleness(inventory: Inventory) -> Iterator[str]:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from p2vd import __version__
-from p2vd.cli import boot_test, commands, export, handover, machine, policy, portals, records
+from p2vd.cli import bandwidth, boot_test, commands, export, handover, machine, policy, portals, records
 from p2vd.cli.client import Client, CliError, Exit
 from p2vd.cli.completion import complete
 from p2vd.cli.filters import parse_filter
@@ -85,6 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
     target = one.add_mutually_exclusive_group(required=True)
     target.add_argument("--remove-target", action="store_true", help="remove the volume the job made")
     target.add_argument("--keep-target", action="store_true", help="keep the volume as it is")
+    bandwidth.add_parsers(verb)
     handover.add_parsers(verb)
     boot_test.add_arguments(verb("boot-test", boot_test.boot_test, prints_json=True))
     export.add_arguments(verb("export", export.export, prints_json=True))

@@ -29,7 +29,7 @@ class BackOff:
         self.begin(now)
 
     def begin(self, now: float) -> None:
-        """Count from now on only: reads that are under way, and a pause, say nothing of what is decided next."""
+        """Count from now on only: reads under way, and a pause, say nothing of what is decided next."""
         self._since = now
         self._bytes = self._reads = 0
         self._taken_s = 0.0

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from p2vd.config import Config
+from p2vd.jobs.bandwidth import Bandwidth
 from p2vd.jobs.board import Board
 from p2vd.jobs.contents_keeper import ContentsKeeper
 from p2vd.jobs.inventory_keeper import InventoryKeeper
@@ -115,6 +116,7 @@ class Services:
     files: Callable[[str, Path], FileHypervisor] = FileHypervisor
     boot_tester: BootTester = field(default_factory=NoBootTests)
     end_boot_test: Callable[[str], None] = lambda _: None
+    bandwidth: Bandwidth = field(default_factory=Bandwidth)
 
     def job_directory(self, job: Job) -> Path:
         """Where a job keeps its checkpoint and its receipt."""

@@ -29,5 +29,5 @@ def format_latency(time_us: int) -> str:
     """Return `time_us` for a reader: "20 ms", "1.5 s", "800 us"."""
     for unit, factor in reversed(_UNITS.items()):
         if time_us >= factor:
-            return f"{time_us / factor:.3g} {unit}" if time_us < 1000 * factor else f"{time_us // factor} {unit}"
+            return f"{time_us / factor:.4g} {unit}"
     return f"{time_us} us"

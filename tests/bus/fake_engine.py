@@ -42,6 +42,7 @@ from p2vd.model.plan import Plan
 from p2vd.model.portal import PortalState, PortalView, RescanReport
 from p2vd.model.rule import RuleMatch, RuleView
 from tests.bus import values
+from tests.bus.fake_bandwidth import FakeBandwidth
 from tests.bus.fake_records import FakeRecords
 
 _ENDED = (Stage.PROVEN, Stage.FAILED, Stage.CANCELLED)
@@ -103,6 +104,7 @@ class FakeEngine:
         self._free = threading.Event()
         self._free.set()
         self.asked: list[list[object]] = []
+        self.bandwidth = FakeBandwidth(self.asked)
         self._looks_left = 0
         self._ends: tuple[str, str, str] | None = None
         self._findings: tuple[Finding, ...] = ()

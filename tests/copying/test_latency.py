@@ -1,4 +1,4 @@
-"""A copy slows down while its source answers late, finds a rate, and is fast again after: by a clock that is told."""
+"""A copy slows down while its source answers late, and is fast again after: by a clock that is told."""
 
 import itertools
 import threading
@@ -17,7 +17,7 @@ FAST_S = 0.004
 
 
 class Array:
-    """A source and one copy of it, read after read. `took`: what a read takes when so much is read a second."""
+    """A source and a copy of it, read after read. `took`: what one takes when so much is read a second."""
 
     def __init__(self, took: Callable[[float], float], bound_us: int = BOUND_US) -> None:
         self.now = 100.0
@@ -168,7 +168,12 @@ def test_a_pause_says_nothing_of_the_source() -> None:
 
 @pytest.mark.parametrize(
     ("text", "time_us", "shown"),
-    [("20 ms", 20_000, "20 ms"), ("1.5s", 1_500_000, "1.5 s"), (" 800us ", 800, "800 us"), ("60 s", 60_000_000, "60 s")],
+    [
+        ("20 ms", 20_000, "20 ms"),
+        ("1.5s", 1_500_000, "1.5 s"),
+        (" 800us ", 800, "800 us"),
+        ("60 s", 60_000_000, "60 s"),
+    ],
 )
 def test_a_latency_is_read_and_written(text: str, time_us: int, shown: str) -> None:
     assert parse_latency(text) == time_us
