@@ -22,6 +22,7 @@ _PRIVATE = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108  (refused, not used)
 _MAX_WAIT_S = 86400.0
 _MAX_JOBS = 256
 _LIMITS = ("per_volume_group", "per_array", "per_portal")
+_MIN_BANDWIDTH = MIB
 _MAX_DAYS = 36500
 _MIN_AUDIT, _MAX_AUDIT = 64 << 10, 1 << 30
 
@@ -103,6 +104,7 @@ def show(config: Config) -> str:
     tables = (Limits, AuditOptions)
     keys = [f"{name} = {_toml(value)}" for name, value in named.items() if not isinstance(value, tables)]
     limits = [f"{name} = {_toml(getattr(config.limits, name))}" for name in _LIMITS]
+    limits.append(f"bandwidth = {_toml(_size(config.limits.bandwidth_bytes_per_s))}")
     audit = (f"keep_days = {config.audit.keep_days}", f"max_size = {_toml(_size(config.audit.max_size))}")
     return "\n".join([*keys, "[limits]", *limits, "[audit]", *audit]) + "\n"
 
@@ -167,9 +169,12 @@ def _config(table: Table) -> Config:
 
 
 def _limits(table: Table) -> Limits:
-    limits = Limits(**{name: table.integer(name, 0, 0, _MAX_JOBS) for name in _LIMITS})
+    bandwidth = table.size("bandwidth")
+    if 0 < bandwidth < _MIN_BANDWIDTH:
+        table.error("bandwidth", f"must be {_size(_MIN_BANDWIDTH)} or more, or 0 for no limit")
+    numbers = {name: table.integer(name, 0, 0, _MAX_JOBS) for name in _LIMITS}
     table.finish()
-    return limits
+    return Limits(**numbers, bandwidth_bytes_per_s=bandwidth)
 
 
 def _audit(table: Table) -> AuditOptions:
@@ -212,6 +217,8 @@ def _is_policy(name: str) -> bool:
 
 def _size(value: int) -> str:
     """Return a size that parse_size makes the same number of again."""
+    if not value:
+        return "0"
     for unit, name in ((MIB, "MiB"), (KIB, "KiB")):
         if value % unit == 0:
             return f"{value // unit} {name}"

@@ -31,6 +31,7 @@ from p2vd.discovery.scsi_scan import look_for_luns
 from p2vd.discovery.watcher import EventSource, Watcher, block_events
 from p2vd.jobs.audit_journal import Journal
 from p2vd.jobs.audit_trail import AuditTrail
+from p2vd.jobs.bandwidth import Bandwidth
 from p2vd.jobs.board import Board
 from p2vd.jobs.contents_keeper import ContentsKeeper, Helper
 from p2vd.jobs.engine import Engine
@@ -259,6 +260,7 @@ def build(config: Config, doors: Doors) -> tuple[Engine, Services]:
         boot_tester=doors.boot_tester,
         image_files=Files(commands, doors.files_root),
         end_boot_test=lambda uuid: engine.end_boot_test(uuid),
+        bandwidth=Bandwidth(config.limits.bandwidth_bytes_per_s, doors.clock),
     )
     trail = AuditTrail(store, state / "audit", config.audit, unit_of, doors.journal)
     records = Records(trail, state / "jobs")

@@ -60,7 +60,7 @@ def test_every_setting_can_be_said_and_shown(tmp_path: Path) -> None:
         commit_interval_s=2.5,
         stop_timeout_s=3,
         log_level="debug",
-        limits=Limits(per_volume_group=1, per_array=2, per_portal=3),
+        limits=Limits(per_volume_group=1, per_array=2, per_portal=3, bandwidth_bytes_per_s=400 << 20),
         keep_finished_days=1,
         audit=AuditOptions(keep_days=90, max_size=100 << 10),
     )
@@ -88,8 +88,10 @@ def test_every_setting_can_be_said_and_shown(tmp_path: Path) -> None:
         ("limits.per_array = -1", ":1: limits.per_array: must be a whole number from 0 to 256, not -1"),
         (
             "[limits]\nper_pool = 1",
-            ":2: limits.per_pool: there is no such key; allowed here: per_array, per_portal, per_vol",
+            ":2: limits.per_pool: there is no such key; allowed here: bandwidth, per_array, per_portal",
         ),
+        ("limits.bandwidth = '4 KiB'", ":1: limits.bandwidth: must be 1 MiB or more, or 0 for no limit"),
+        ("limits.bandwidth = 7", ':1: limits.bandwidth: must be a size in quotes, as "10 GiB", not 7'),
         ("log_level = 'loud'", ":1: log_level: must be debug or info or warning or error, not 'loud'"),
         ("max_jobs = ", ":1: not TOML: Invalid value"),
         ("[audit]\nkeep = 1", ":2: audit.keep: there is no such key; allowed here: keep_days, max_size"),

@@ -183,6 +183,7 @@ class Collector:
             ),
             "StaleSince": inventory.stale_since_us,
             "Scanning": self.scans.running > 0,
+            "Bandwidth": self._engine.bandwidth.total,
         }
         picture.objects[ROOT] = {MANAGER: values}
 
@@ -231,7 +232,11 @@ class Collector:
             picture.objects[object_path(JOB, job.uuid)] = {JOB: self._job(job)}
         if uuid:
             target = jobs[0].plan.target
-            if isinstance(target, LvTarget):  # what it may still take of its pool has changed with it
+            # What it may still take of its pool has changed with it; of many jobs in one group once.
+            if (
+                isinstance(target, LvTarget)
+                and object_path(VOLUME_GROUP, target.vg_uuid) not in picture.objects
+            ):
                 self._read_volume_groups(picture, target.vg_uuid)
         else:
             picture.complete.add(KIND[JOB])
@@ -263,7 +268,8 @@ class Collector:
     def _job(self, job: Job) -> views.Properties:
         activity, stalled = self._engine.activity(job.uuid), self._engine.stalled(job.uuid)
         waiting = self._engine.waiting(job.uuid)
-        return views_work.job(job, activity, stalled, time.time_ns() // 1000, waiting)
+        grant = self._engine.bandwidth.granted(job)
+        return views_work.job(job, activity, stalled, time.time_ns() // 1000, waiting, grant)
 
 
 def _staleness(inventory: Inventory) -> Iterator[str]:

@@ -64,6 +64,7 @@ class Methods:
             (MANAGER, "GetFabric"): self._fabric,
             (MANAGER, "Plan"): self._plan,
             (MANAGER, "Migrate"): self._migrate,
+            (MANAGER, "SetBandwidth"): self._set_bandwidth,
             (MANAGER, "Reload"): self._reload,
             (MANAGER, "Doctor"): self._doctor,
             (MANAGER, "GetPolicy"): self._policy,
@@ -129,6 +130,13 @@ class Methods:
         (plan_id,) = call.arguments
         machine = self._engine.migrate(str(plan_id), call.options, call.caller)
         return Answer((object_path(MACHINE, machine.uuid),), WORK)
+
+    def _set_bandwidth(self, call: Call) -> Answer:
+        (total,) = call.arguments
+        if not isinstance(total, int):
+            raise Failed(f"bytes_per_second is not a number: {total!r}")
+        self._engine.bandwidth.set_total(int(total))
+        return Answer(changed=((MANAGER, ""), (JOB, "")))
 
     def _reload(self, _: Call) -> Answer:
         problems = self._engine.reload()

@@ -7,6 +7,7 @@ from typing import Protocol
 from p2vd.jobs.events import Event
 from p2vd.jobs.portal_request import PortalRequest
 from p2vd.model.audit import AuditEvent, AuditPage, AuditQuestion, AuditVerdict, Request, Subject
+from p2vd.model.bandwidth import Grant
 from p2vd.model.contents import Findings
 from p2vd.model.disk import Source
 from p2vd.model.doctor import Finding
@@ -67,6 +68,23 @@ class PassportsPort(Protocol):
 
     def guess(self, source_ids: Sequence[str], name: str, /) -> Guess:
         """The record that disks speak for. Raises NotFound, Refused, InvalidArgument, StillLooking."""
+        ...
+
+
+class BandwidthPort(Protocol):
+    """What copies may read a second."""
+
+    @property
+    def total(self) -> int:
+        """What all of them may together; 0: there is no limit."""
+        ...
+
+    def set_total(self, bytes_per_s: int, /) -> None:
+        """Change that. Raises InvalidArgument."""
+        ...
+
+    def granted(self, job: Job, /) -> Grant:
+        """What one job may, and why."""
         ...
 
 
@@ -133,6 +151,11 @@ class EnginePort(Protocol):
     @property
     def passports(self) -> PassportsPort:
         """The records of physical machines."""
+        ...
+
+    @property
+    def bandwidth(self) -> BandwidthPort:
+        """The bandwidth of the copies."""
         ...
 
     @property

@@ -2,7 +2,9 @@
 
 from p2vd.bus.names import JOB, MACHINE, SOURCE, object_path
 from p2vd.bus.views import Properties
+from p2vd.bus.views_pace import pace
 from p2vd.bus.wire import Variant
+from p2vd.model.bandwidth import Grant
 from p2vd.model.boot_test import BootTest
 from p2vd.model.copying import Verify
 from p2vd.model.job import Activity, Job, JobError, Machine, Stage
@@ -25,6 +27,8 @@ COUNTERS = frozenset(
         "BytesCommitted",
         "BadBytes",
         "LastCheckpoint",
+        "ReadLatency",
+        "BackOff",
         "ThinPools",
         "Free",
         "FreeExtents",
@@ -65,7 +69,12 @@ def _boot_test(test: BootTest | None) -> dict[str, Variant]:
 
 
 def job(
-    value: Job, activity: Activity, stalled: str, now_us: int, waiting: Waiting | None = None
+    value: Job,
+    activity: Activity,
+    stalled: str,
+    now_us: int,
+    waiting: Waiting | None = None,
+    grant: Grant | None = None,
 ) -> Properties:
     """Properties of org.p2vd1.Job at the moment `now_us`; `waiting`: what for, where it does."""
     progress, plan = value.progress, value.plan
@@ -90,6 +99,7 @@ def job(
         "Progress": round(fraction_done(value), 4),
         "Bytes": plan.source.size_bytes,
         "Rate": progress.rate_bytes_per_s if running else 0,
+        **pace(value, activity, grant),
         "StartTime": value.start_time_us,
         "ExpectedEndTime": _expected_end_us(value, now_us) if running else 0,
         "EndTime": value.end_time_us,

@@ -6,7 +6,19 @@ import sys
 from collections.abc import Callable, Sequence
 
 from p2vd import __version__
-from p2vd.cli import boot_test, bundle, commands, export, handover, machine, policy, portals, records, verify
+from p2vd.cli import (
+    bandwidth,
+    boot_test,
+    bundle,
+    commands,
+    export,
+    handover,
+    machine,
+    policy,
+    portals,
+    records,
+    verify,
+)
 from p2vd.cli.client import Client, CliError, Exit
 from p2vd.cli.completion import complete
 from p2vd.cli.filters import parse_filter
@@ -90,6 +102,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="remove the volume or file the job made; a LUN is released as it is",
     )
     target.add_argument("--keep-target", action="store_true", help="keep it as it is")
+    bandwidth.add_parsers(verb)
     handover.add_parsers(verb)
     boot_test.add_arguments(verb("boot-test", boot_test.boot_test, prints_json=True))
     export.add_arguments(verb("export", export.export, prints_json=True))

@@ -10,6 +10,7 @@ from p2vd.cli.client import Object
 from p2vd.cli.layout import facts, fold, prose
 from p2vd.cli.layout import table as table
 from p2vd.cli.lookup import machine_name
+from p2vd.model.duration import format_latency
 from p2vd.model.size import format_size
 
 SHORT_ID = 8
@@ -214,6 +215,7 @@ def jobs(objects: Sequence[Object]) -> str:
     ]
     head = ("JOB", "MACHINE", "SOURCE", "TARGET", "STAGE", "STATE", "DONE", "RATE", "LEFT")
     said = [f"{item['Uuid'][:SHORT_ID]}: {item['Error'][1]}" for item in found if item["Error"][1]]
+    said += [f"{item['Uuid'][:SHORT_ID]}: {item['BackOff']}" for item in found if item["BackOff"]]
     waiting = _by_reason((item["Waiting"], item["Uuid"][:SHORT_ID], "") for item in found if item["Waiting"])
     said += [_shared(reason, named, "jobs wait") for reason, named in waiting.items()]
     return "\n".join([table(head, rows), *([""] if said else []), *said])
@@ -279,6 +281,11 @@ def rate(job: Object) -> str:
     return f"{format_size(job['Rate'])}/s" if job["Rate"] else "-"
 
 
+def latency(time_us: int) -> str:
+    """What a read of the source takes, or a dash."""
+    return format_latency(time_us) if time_us else "-"
+
+
 def time_left(job: Object, now_us: int | None = None) -> str:
     """How long a job will take yet, or a dash."""
     if not job["ExpectedEndTime"]:
@@ -305,6 +312,10 @@ def _value(name: str, value: Any) -> str:
         return f"{value:.2%}"
     if name == "Rate":
         return f"{format_size(value)}/s"
+    if name == "Bandwidth":
+        return f"{format_size(value)}/s" if value else "no limit"
+    if name == "ReadLatency":
+        return latency(value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     if name == "Devices":

@@ -1,16 +1,20 @@
 """What can be changed while a copy runs, and what it waits for; and which I/O is outstanding."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from p2vd.copying.errors import PoolFull
+from p2vd.copying.latency import BackOff
 from p2vd.copying.throttle import ChunkCredit, TokenBucket
 from p2vd.system.clock import Clock
 
 _POLL_S = 0.5
 _NO_SPACE_WAIT_S = 5.0
+
+READING = "read"
+"""The operation of a read of the source; the target is read back otherwise."""
 
 
 class Interrupted(Exception):
@@ -18,13 +22,18 @@ class Interrupted(Exception):
 
 
 class Controls:
-    """Pause, stop, bandwidth and credits. The threads of a copy wait here and nowhere else."""
+    """Pause, stop, bandwidth, latency and credits. The threads of a copy wait here and nowhere else."""
 
-    def __init__(self, clock: Clock, credit: ChunkCredit, bandwidth_bytes_per_s: int = 0):
+    def __init__(
+        self, clock: Clock, credit: ChunkCredit, bandwidth_bytes_per_s: int = 0, max_latency_us: int = 0
+    ):
+        """`max_latency_us`: of a read of the source, beyond which the copy slows down; 0: it never does."""
         self._clock = clock
         self._changed = threading.Condition()
         self._credit = credit
         self._bucket = TokenBucket(bandwidth_bytes_per_s, clock.monotonic())
+        self._slowed = TokenBucket(0, clock.monotonic())
+        self._back_off = BackOff(max_latency_us, clock.monotonic())
         self._paused = False
         self._wanted: dict[int, int] = {}
         self._full: dict[int, PoolFull] = {}
@@ -49,6 +58,8 @@ class Controls:
     def pause(self, paused: bool) -> None:
         """Stop issuing I/O, or go on."""
         with self._changed:
+            if self._paused and not paused:
+                self._back_off.begin(self._clock.monotonic())
             self._paused = paused
             self._changed.notify_all()
 
@@ -57,6 +68,23 @@ class Controls:
         with self._changed:
             self._bucket.set_rate(bytes_per_s, self._clock.monotonic())
             self._changed.notify_all()
+
+    def source_answered(self, began: float, ended: float) -> None:
+        """Note a read of the source, by the monotonic clock: where it answers late, fewer follow."""
+        with self._changed:
+            if self._back_off.note(began, ended):
+                self._slowed.set_rate(self._back_off.limit_bytes_per_s, ended)
+                self._changed.notify_all()
+
+    @property
+    def read_latency_us(self) -> int:
+        """How long a read of the source took of late; 0: not known yet."""
+        return self._back_off.latency_us
+
+    @property
+    def slowed_bytes_per_s(self) -> int:
+        """What is read a second at most because the source answers late; 0: it does not."""
+        return self._back_off.limit_bytes_per_s
 
     def grant(self, total_bytes: int) -> None:
         """Allow that much of the pool to be allocated in all; -1: no limit."""
@@ -113,11 +141,17 @@ class Controls:
     def throttle(self, length: int) -> None:
         """Wait until `length` bytes may be read. Raises Interrupted when the copy is put down."""
         with self._changed:
-            while (delay := self._bucket.delay(self._clock.monotonic())) > 0:
+            while (delay := self._delay()) > 0:
                 if self.held:
                     raise Interrupted
                 self._changed.wait(min(delay, _POLL_S))
             self._bucket.take(length)
+            self._slowed.take(length)
+            self._back_off.taken(length)
+
+    def _delay(self) -> float:
+        now = self._clock.monotonic()
+        return max(self._bucket.delay(now), self._slowed.delay(now))
 
     def admit(self, offset: int, length: int) -> None:
         """Wait until a write may allocate what it touches, and count it. Raises Interrupted at the end."""
@@ -145,21 +179,28 @@ class Outstanding:
 
 
 class Gauge:
-    """Knows every I/O that is in the kernel now."""
+    """Knows every I/O that is in the kernel now.
 
-    def __init__(self, clock: Clock):
+    `on_read` is told of every read of the source when it began and ended, by the monotonic clock.
+    """
+
+    def __init__(self, clock: Clock, on_read: Callable[[float, float], None] | None = None):
         self._clock = clock
+        self._on_read = on_read
         self._running: dict[int, Outstanding] = {}
 
     @contextmanager
     def io(self, operation: str, offset: int) -> Iterator[None]:
         """Note an I/O of this thread while it lasts."""
         me = threading.get_ident()
-        self._running[me] = Outstanding(operation, offset, self._clock.monotonic(), self._clock.now_us())
+        began = self._clock.monotonic()
+        self._running[me] = Outstanding(operation, offset, began, self._clock.now_us())
         try:
             yield
         finally:
             del self._running[me]
+            if self._on_read is not None and operation == READING:
+                self._on_read(began, self._clock.monotonic())
 
     def oldest(self, longer_than_s: float) -> Outstanding | None:
         """The I/O that is outstanding longest, if longer than that."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from p2vd.copying.controls import Gauge
+from p2vd.copying.controls import READING, Gauge
 from p2vd.copying.errors import PoolFull, ReadFailed, TargetChanged, WriteFailed
 from p2vd.copying.layout import BLOCK, SUB_BLOCK, Extent, Layout
 from p2vd.system import block
@@ -119,7 +119,7 @@ class Device:
     name: str
     size_bytes: int
     gauge: Gauge
-    reading: str = "read"
+    reading: str = READING
 
     def __post_init__(self) -> None:
         self.align = block.alignment(self.fd)

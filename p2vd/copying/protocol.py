@@ -42,7 +42,8 @@ FORMS_VERSION = 2
 class Start:
     """Begin or resume. Carries the descriptors of source and target. `credit_bytes` -1: no limit.
 
-    `bad_sectors`: how many of the source may be unreadable; zeros take their place.
+    `bad_sectors`: how many of the source may be unreadable; zeros take their place. `max_latency_us`: of a
+    read of the source, beyond which the copy slows down; 0: it never does.
 
     `resume`: a checkpoint must be there (the job has written before); its absence refuses, because
     a target taken for untouched would keep old bytes where the source has zeros.
@@ -64,6 +65,7 @@ class Start:
     resume: bool = False
     source_form: SourceForm = field(default_factory=SourceForm)
     target_form: TargetForm = field(default_factory=TargetForm)
+    max_latency_us: int = 0
 
 
 @dataclass(frozen=True)

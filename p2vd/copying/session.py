@@ -117,6 +117,8 @@ class Session:
             rate_bytes_per_s=self._rate(finished.total_bytes + verified),
             last_checkpoint_us=self._latest_commit_us,
             resumed_from_bytes=self._resumed_from,
+            read_latency_us=self.controls.read_latency_us,
+            slowed_bytes_per_s=self.controls.slowed_bytes_per_s,
         )
 
     def _run(self) -> Report:

@@ -27,6 +27,7 @@ from p2vd.copying.terms import Binding, Failure, Report, TargetTraits
 from p2vd.copying.throttle import ChunkCredit
 from p2vd.model.codec import to_dict
 from p2vd.model.copying import MAX_BAD_SECTORS, MAX_QUEUE_DEPTH, Progress, Verify
+from p2vd.model.duration import parse_latency
 from p2vd.model.errors import P2vdError
 from p2vd.model.size import format_size, parse_size
 from p2vd.system.clock import Clock, SystemClock
@@ -68,6 +69,13 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--target-is-zero", action="store_true", help="a block target reads as zero")
     parser.add_argument("--queue-depth", type=int, default=8, metavar="N")
     parser.add_argument("--bandwidth", type=parse_size, default=0, metavar="SIZE", help="a second")
+    parser.add_argument(
+        "--max-latency",
+        type=parse_latency,
+        default=0,
+        metavar="TIME",
+        help="slow down while a read of the source takes longer, such as 20ms",
+    )
     parser.add_argument(
         "--bad-sectors",
         type=_bad_sectors,
@@ -113,7 +121,8 @@ class Console:
             moved = progress.bytes_copied + progress.bytes_zero + progress.bytes_same + progress.bad_bytes
             shown = progress.bytes_verified if phase in ("proving", "verifying") else moved
             rate = format_size(progress.rate_bytes_per_s)
-            text = f"{phase}: {format_size(shown)} of {format_size(self.size_bytes)}, {rate}/s"
+            slowed = ", slowed down" if progress.slowed_bytes_per_s else ""
+            text = f"{phase}: {format_size(shown)} of {format_size(self.size_bytes)}, {rate}/s{slowed}"
             print(f"\r{text:<78}", end="", file=sys.stderr, flush=True)
 
     def stalled(self, stall: Outstanding) -> None:
@@ -186,8 +195,8 @@ def main(words: Sequence[str]) -> int:
     console = Console(arguments.json)
     stop_asked = threading.Event()
     clock = SystemClock()
-    gauge = Gauge(clock)
-    controls = Controls(clock, ChunkCredit(0), arguments.bandwidth)
+    controls = Controls(clock, ChunkCredit(0), arguments.bandwidth, arguments.max_latency)
+    gauge = Gauge(clock, controls.source_answered)
 
     def stop(*_: object) -> None:
         if not stop_asked.is_set():

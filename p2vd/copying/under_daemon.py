@@ -183,11 +183,13 @@ def prepare(start: Start, fds: Sequence[int], clock: Clock) -> tuple[Session, Co
         raise ValueError(f"a queue depth of {start.queue_depth}")
     if start.bandwidth_bytes_per_s < 0 or start.commit_interval_s <= 0 or start.bad_sectors < 0:
         raise ValueError("a bandwidth, a commit interval or a count of bad sectors below zero")
+    if start.max_latency_us < 0:
+        raise ValueError("a latency below zero")
     DigestKind.named(start.digest)
     chunk = start.target.credit_chunk_bytes or start.target.thin_chunk_bytes
     credit = ChunkCredit(chunk, start.credit_bytes)
-    controls = Controls(clock, credit, start.bandwidth_bytes_per_s)
-    gauge = Gauge(clock)
+    controls = Controls(clock, credit, start.bandwidth_bytes_per_s, start.max_latency_us)
+    gauge = Gauge(clock, controls.source_answered)
     handed.open_source(controls, gauge)
     header = Header(start.binding, start.target.size_bytes, start.digest)
     checkpoint = open_checkpoint(Path(start.checkpoint_path), header, must_exist=start.resume)

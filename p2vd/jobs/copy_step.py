@@ -78,7 +78,7 @@ def copy(services: Services, signals: Signals, job: Job) -> None:
     # The credits of a pool count from the start of a worker.
     services.board.progress(job.uuid, replace(services.board.job(job.uuid).progress, allocated_bytes=0))
     attempt = _Copy(services.board.job(job.uuid), source, target, table)
-    attempt.bandwidth = signals.bandwidth(job.plan.copy.bandwidth_bytes_per_s)
+    attempt.bandwidth = services.bandwidth.granted(attempt.job).bytes_per_s
     start = start_message(services, attempt.job, source, target, attempt.bandwidth)
     session = WorkerSession.start(services.spawn, start, descriptors)
     log.info("job %s: worker %d copies %s to %s", job.uuid, session.pid, source, target.devnode)
@@ -155,7 +155,7 @@ def _note_stall(services: Services, attempt: _Copy, stall: Stalled) -> None:
 
 
 def _obey(services: Services, signals: Signals, attempt: _Copy, session: WorkerSession) -> None:
-    """Pass on what the administrator wants now."""
+    """Pass on what the administrator wants now, and what bandwidth the copy has."""
     job = services.board.job(attempt.job.uuid)
     if not attempt.stopping and (signals.stopping or job.stage is Stage.CANCELLING):
         session.send(Stop())
@@ -165,7 +165,7 @@ def _obey(services: Services, signals: Signals, attempt: _Copy, session: WorkerS
         session.send(PauseWorker() if paused else ResumeWorker())
         attempt.paused = paused
         services.board.set_activity(job.uuid, Activity.IDLE if paused else Activity.RUNNING)
-    wanted = signals.bandwidth(job.plan.copy.bandwidth_bytes_per_s)
+    wanted = services.bandwidth.granted(job).bytes_per_s
     if wanted != attempt.bandwidth:
         session.send(Bandwidth(wanted))
         attempt.bandwidth = wanted

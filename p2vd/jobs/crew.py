@@ -43,13 +43,6 @@ class Crew:
             del self._runners[uuid]
             return True
 
-    def set_bandwidth(self, uuid: str, bytes_per_s: int) -> None:
-        """Limit a running copy, 0: not at all; nothing happens where none runs."""
-        with self._lock:
-            runner = self._runners.get(uuid)
-            if runner is not None:
-                runner.signals.set_bandwidth(bytes_per_s)
-
     def stop(self, timeout_s: float) -> None:
         """Have every worker commit a checkpoint and end; give up on those that are stuck by then.
 

@@ -72,6 +72,8 @@ class Engine:
         # In this order: a job that comes outside its window never takes a place.
         self._board.subscribe(self._windows.hear)
         self._board.subscribe(self._scheduler.hear)
+        self.bandwidth = services.bandwidth
+        self.bandwidth.watch(services.board)
         self._care = SourceCare(services, self._planner, self._lock)
         self._checkup = Checkup(services.host.host_facts)
         self._boot_tests = BootTests(services)
@@ -331,6 +333,6 @@ class Engine:
         self._departures.leave(now_us())
 
     def set_bandwidth(self, uuid: str, bytes_per_s: int) -> None:
-        """Limit a running copy, 0: not at all. Lasts until the daemon restarts. Raises NotFound."""
+        """Limit a copy, 0: not at all. Lasts until the daemon restarts. Raises NotFound."""
         self._expect_unfinished(uuid, "set bandwidth")
-        self._crew.set_bandwidth(uuid, bytes_per_s)
+        self.bandwidth.limit(self._board.job(uuid), bytes_per_s)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from p2vd.config import Config
+from p2vd.jobs.bandwidth import Bandwidth
 from p2vd.jobs.board import Board
 from p2vd.jobs.contents_keeper import ContentsKeeper
 from p2vd.jobs.directory_watch import DirectoryWatch
@@ -120,6 +121,7 @@ class Services:
     end_boot_test: Callable[[str], None] = lambda _: None
     image_files: Files = field(default_factory=lambda: Files(SystemCommands()))
     directories: DirectoryWatch = field(default_factory=DirectoryWatch)
+    bandwidth: Bandwidth = field(default_factory=Bandwidth)
 
     def job_directory(self, job: Job) -> Path:
         """Where a job keeps its checkpoint and its receipt."""

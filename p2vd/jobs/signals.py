@@ -1,4 +1,4 @@
-"""What others want of a running job: stop, another bandwidth; and waits that such wishes end."""
+"""What others want of a running job: to look again, to stop; and waits that such wishes end."""
 
 import threading
 from collections.abc import Callable
@@ -12,7 +12,6 @@ class Signals:
 
     def __init__(self) -> None:
         self._nudge = threading.Event()
-        self._bandwidth: int | None = None
         self._give_up = threading.Event()
         self.stopping = False
 
@@ -33,15 +32,6 @@ class Signals:
     def gave_up_waiting(self) -> bool:
         """Whether `give_up` was called."""
         return self._give_up.is_set()
-
-    def set_bandwidth(self, bytes_per_s: int) -> None:
-        """Limit the copy, 0: not at all."""
-        self._bandwidth = bytes_per_s
-        self._nudge.set()
-
-    def bandwidth(self, default: int) -> int:
-        """The limit in force."""
-        return default if self._bandwidth is None else self._bandwidth
 
     def pause(self, seconds: float | None) -> None:
         """Wait, at most until somebody wants something; None: as long as nobody does."""

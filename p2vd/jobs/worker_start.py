@@ -101,6 +101,7 @@ def start_message(
         credit_bytes=0 if shared else -1,
         resume=job.checkpoint_begun,
         bad_sectors=plan.copy.bad_sectors,
+        max_latency_us=plan.copy.max_latency_us,
         commit_interval_s=services.config.commit_interval_s,
         worker_uid=uid,
         worker_gid=gid,

@@ -26,6 +26,9 @@ class Progress:
 
     `bytes_same` were on the target already, from an earlier pass; `bad_bytes` cannot be read.
 
+    `read_latency_us`: what a read of the source took of late, 0: not known. `slowed_bytes_per_s`: what is
+    read a second at most because that is too long; 0: it is not.
+
     `allocated_bytes` is what was written against the credits of a thin pool. Times are
     microseconds since the epoch, 0: not yet.
     """
@@ -40,3 +43,5 @@ class Progress:
     rate_bytes_per_s: int = 0
     last_checkpoint_us: int = 0
     resumed_from_bytes: int = 0
+    read_latency_us: int = 0
+    slowed_bytes_per_s: int = 0

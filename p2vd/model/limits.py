@@ -1,11 +1,11 @@
-"""How many jobs may work at once, and what those that may not wait for."""
+"""How many jobs may work at once and how fast, and what those that may not wait for."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Jobs at once; 0: no limit.
+    """Jobs at once, and what all of them together may read a second; 0: no limit.
 
     An array is an iSCSI target or the WWNN of a Fibre Channel array; a portal is that of an iSCSI
     target, or a port of a Fibre Channel array.
@@ -15,6 +15,7 @@ class Limits:
     per_volume_group: int = 0
     per_array: int = 0
     per_portal: int = 0
+    bandwidth_bytes_per_s: int = 0
 
 
 @dataclass(frozen=True)

@@ -164,6 +164,7 @@ class CopyOptions:
 
     `bad_sectors`: how many of the source may be unreadable. `priority`: of the jobs that wait, those of
     the higher one come first. `windows`: it runs only while one of them is open; none: at any time.
+    `max_latency_us`: of a read of the source, beyond which the copy slows down; 0: it never does.
     """
 
     verify: Verify = Verify.READ_BACK
@@ -173,6 +174,7 @@ class CopyOptions:
     bad_sectors: int = 0
     priority: int = 0
     windows: tuple[Window, ...] = ()
+    max_latency_us: int = 0
 
 
 @dataclass(frozen=True)

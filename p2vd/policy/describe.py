@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from p2vd.model.duration import format_latency
 from p2vd.model.forms import TargetFormat, TargetKind
 from p2vd.model.plan import DomainOptions
 from p2vd.model.rule import RuleView, Setting
@@ -116,6 +117,9 @@ class _Writer:
         yield self._say("copy", "verify", copy.verify.value)
         yield self._say("copy", "queue_depth", f"{copy.queue_depth} requests at a time")
         yield self._say("copy", "bandwidth", f"at most {format_size(limit)}/s" if limit else "no limit")
+        late = copy.max_latency_us
+        slower = f"slower while a read takes more than {format_latency(late)}" if late else "no bound"
+        yield self._say("copy", "max_latency", slower)
         bad = f"up to {copy.bad_sectors} may be unreadable" if copy.bad_sectors else "none may be unreadable"
         yield self._say("copy", "bad_sectors", bad)
 

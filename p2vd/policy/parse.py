@@ -93,9 +93,9 @@ def _copy(table: Table, pool: Table) -> CopyOptions:
         verify=table.choice("verify", CopyOptions.verify),
         queue_depth=table.integer("queue_depth", CopyOptions.queue_depth, 1, MAX_QUEUE_DEPTH),
         bandwidth_bytes_per_s=table.size("bandwidth"),
+        max_latency_us=table.latency("max_latency"),
         bad_sectors=table.integer("bad_sectors", CopyOptions.bad_sectors, 0, MAX_BAD_SECTORS),
         pool_reserve_percent=pool.integer("reserve_percent", CopyOptions.pool_reserve_percent, 0, 90),
     )
-    table.later("latency")
     table.finish()
     return copy

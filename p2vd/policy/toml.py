@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
+from p2vd.model.duration import parse_latency
 from p2vd.model.size import parse_size
 
 E = TypeVar("E", bound=enum.Enum)
@@ -195,6 +196,19 @@ class Table:
                 self.error(key, str(error))
                 return default
         return self._wrong(key, 'a size in quotes, as "10 GiB"', value, default)
+
+    def latency(self, key: str) -> int:
+        """Return a short time in microseconds, written as a string with its unit; 0: it is not there."""
+        value = self._value(key)
+        if value is None:
+            return 0
+        if isinstance(value, str):
+            try:
+                return parse_latency(value)
+            except ValueError as error:
+                self.error(key, str(error))
+                return 0
+        return self._wrong(key, 'a time in quotes, as "20 ms"', value, 0)
 
     def choice(self, key: str, default: E) -> E:
         """Return one of the values of `default`'s enum, which is written as its text."""

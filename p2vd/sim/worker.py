@@ -113,6 +113,8 @@ class SimSession:
             rate_bytes_per_s=round(moved / elapsed) if elapsed > 0 else 0,
             last_checkpoint_us=self._committed_us,
             resumed_from_bytes=self._resumed_from,
+            read_latency_us=self.controls.read_latency_us,
+            slowed_bytes_per_s=self.controls.slowed_bytes_per_s,
         )
 
     def _go(self, bytes_per_s: int, done: Callable[[int, int], None]) -> None:
@@ -129,7 +131,7 @@ class SimSession:
             with self.gauge.io("read", offset):
                 self.flows.wait()
                 self._read(offset, length)
-            self.controls.ended.wait(length / bytes_per_s)
+                self.controls.ended.wait(length / bytes_per_s)
             done(offset, length)
             offset += length
             if self.clock.monotonic() - self._last_commit >= self.start.commit_interval_s:
@@ -259,8 +261,8 @@ class SimWorker:
         duties = self._duties
         chunk = start.target.credit_chunk_bytes or start.target.thin_chunk_bytes
         credit = ChunkCredit(chunk, start.credit_bytes)
-        controls = Controls(duties.clock, credit, start.bandwidth_bytes_per_s)
-        gauge = Gauge(duties.clock)
+        controls = Controls(duties.clock, credit, start.bandwidth_bytes_per_s, start.max_latency_us)
+        gauge = Gauge(duties.clock, controls.source_answered)
         session = self.session = SimSession(
             start,
             duties.speeds,

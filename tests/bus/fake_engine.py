@@ -42,6 +42,7 @@ from p2vd.model.plan import Plan
 from p2vd.model.portal import PortalState, PortalView, RescanReport
 from p2vd.model.rule import RuleMatch, RuleView
 from tests.bus import values
+from tests.bus.fake_bandwidth import FakeBandwidth
 from tests.bus.fake_records import FakeRecords
 from tests.bus.fake_verifications import FakeVerifications
 
@@ -104,6 +105,7 @@ class FakeEngine(FakeVerifications):
         self._free = threading.Event()
         self._free.set()
         self.asked: list[list[object]] = []
+        self.bandwidth = FakeBandwidth(self.asked)
         self._looks_left = 0
         self._ends: tuple[str, str, str] | None = None
         self._findings: tuple[Finding, ...] = ()

@@ -50,6 +50,20 @@ def test_the_end_is_guessed_from_the_rate_while_it_runs() -> None:
     assert views_work.job(job(Progress()), Activity.RUNNING, "", now_us)["ExpectedEndTime"] == 0
 
 
+def test_a_copy_that_is_slowed_down_says_so_and_why() -> None:
+    plan = replace(values.DISK_PLAN, copy=CopyOptions(max_latency_us=20_000))
+    slowed = Progress(read_latency_us=84_000, slowed_bytes_per_s=12 * MIB)
+    late = replace(values.job(), stage=Stage.COPYING, progress=slowed, plan=plan)
+    shown = views_work.job(late, Activity.RUNNING, "", 0)
+    assert shown["ReadLatency"] == 84_000
+    assert shown["BackOff"] == (
+        "Slowed down to 12 MiB/s, because its source answers late: a read takes 84 ms "
+        "(copy.max_latency = 20 ms)."
+    )
+    idle = views_work.job(late, Activity.IDLE, "", 0)
+    assert (idle["ReadLatency"], idle["BackOff"]) == (0, "")
+
+
 def manager(inventory: Inventory) -> views.Properties:
     """Properties of the Manager while `inventory` is in force."""
 

@@ -13,7 +13,6 @@ from p2vd.jobs.host_maps import maps_in_use, target_maps
 from p2vd.jobs.inventory_keeper import InventoryKeeper, ScanFailed
 from p2vd.jobs.policies import PolicyKeeper
 from p2vd.jobs.pool_watch import PoolWatch
-from p2vd.jobs.signals import Signals
 from p2vd.jobs.targets import devices_of, find_source
 from p2vd.model.copying import Progress
 from p2vd.model.disk import PathState
@@ -298,13 +297,6 @@ def test_what_a_job_stands_on_is_looked_at_by_its_devices() -> None:
     assert devices_of(replace(seen, volume_groups=()), JOB) is None
     image = replace(source(), device="", paths=(), dm_uuid="")
     assert devices_of(replace(seen, sources=(image, lun)), JOB) is None
-
-
-def test_the_wish_for_another_bandwidth_outlasts_the_worker() -> None:
-    signals = Signals()
-    assert signals.bandwidth(7) == 7
-    signals.set_bandwidth(0)
-    assert signals.bandwidth(7) == 0
 
 
 GOOD = """

@@ -85,7 +85,7 @@ def test_what_was_wanted_before_the_last_look_does_not_repeat_the_step(tmp_path:
     board = Board(Store(tmp_path / "state.db"))
     board.add(machine, (job,))
     runner = Ending(board, job.uuid)
-    runner.signals.set_bandwidth(1)
+    runner.signals.nudge()
     runner.start()
     assert runner.join(30.0)
     assert runner.did == ["step", "end", "retire"]

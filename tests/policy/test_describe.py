@@ -66,6 +66,14 @@ def test_what_is_not_written_is_a_default() -> None:
     assert found["domain.network"] == ("none", True)
 
 
+def test_a_bound_of_the_latency_is_read_and_told() -> None:
+    text = SHORT + '[rule.copy]\nmax_latency = "20 ms"\n'
+    (rule,) = load([PolicyText("f", text)]).rules
+    assert rule.copy.max_latency_us == 20_000
+    assert by_key(describe(rule))["copy.max_latency"] == ("slower while a read takes more than 20 ms", False)
+    assert by_key(described(SHORT))["copy.max_latency"] == ("no bound", True)
+
+
 def test_a_thick_rule_says_nothing_of_pools() -> None:
     assert not [one for one in described(SHORT).settings if one.section == "pool" or one.key == "thin_pool"]
     thin = by_key(described(SHORT.replace("thick", "thin")))

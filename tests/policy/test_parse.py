@@ -195,8 +195,8 @@ def test_an_empty_rule_lacks_everything_at_once() -> None:
         ('"100 MiB"', '"fast"', "27: rule.copy.bandwidth: 'fast' is not a size"),
         (
             "bandwidth = ",
-            "latency = ",
-            "27: rule.copy.latency: this version of p2vd cannot do that yet",
+            "max_latency = ",
+            "27: rule.copy.max_latency: '100 MiB' is not a time; write it as 20 ms",
         ),
         ("= 10\n", "= 91\n", "29: rule.pool.reserve_percent: must be a whole number from 0 to 90"),
         (
