@@ -82,6 +82,27 @@ def test_holes_cost_next_to_nothing(files: Files) -> None:
     assert files.checkpoint.stat().st_size < BLOCK
 
 
+def test_memory_does_not_grow_with_the_disk(files: Files, form: str) -> None:
+    """100 GiB with data in every GiB."""
+    with files.source.open("wb") as file:
+        file.truncate(100 * GIB)
+        for number in range(0, 100, 8 if form == "raw.gz" else 2):
+            file.seek(number * GIB + 5)
+            file.write(b"data")
+    script = (
+        "import re, sys\n"
+        "from pathlib import Path\n"
+        "from p2vd.copying.worker import main\n"
+        "code = main(sys.argv[1:])\n"
+        "print(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1], file=sys.stderr)\n"
+        "sys.exit(code)\n"
+    )
+    words = files.words("--target-format", form)
+    done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stderr.splitlines()[-1]) < 64 * 1024
+
+
 def test_run_again_it_writes_nothing_and_repeats_its_report(files: Files, form: str) -> None:
     files.make(ODD)
     _, first = files.run("--target-format", form)

@@ -4,6 +4,7 @@ import gzip
 import os
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from p2vd.copying.terms import SourceForm, TargetForm
 from p2vd.model.copying import Verify
 from p2vd.model.forms import SourceFormat, TargetFormat
 from tests.copying.daemon import SIZE, Daemon
+from tests.copying.test_opens import OPENS, TRACED, calls_after_the_drop, why_not
 
 TOOLS = {TargetFormat.RAW_ZST: "zstd", TargetFormat.RAW_GZ: "gzip"}
 
@@ -91,6 +93,47 @@ def test_a_compressed_source_of_another_size_is_found(daemon: Daemon, more: int)
     assert code == 3
     assert report.failure is not None
     assert report.failure.name == "ImageDamaged"
+
+
+def test_a_file_that_is_not_empty_is_no_target_of_a_new_job(daemon: Daemon) -> None:
+    prepare(daemon, TargetFormat.RAW_ZST)
+    daemon.target.write_bytes(b"precious")
+    for _ in range(2):
+        daemon.begin()
+        code, report = daemon.end()
+        assert code == 1
+        assert report.failure is not None
+        assert report.failure.name == "TargetRefused"
+    assert daemon.target.read_bytes() == b"precious"
+
+
+def test_another_file_than_the_one_it_began_with_is_no_target(daemon: Daemon) -> None:
+    prepare(daemon, TargetFormat.RAW_ZST)
+    daemon.begin()
+    assert daemon.end()[0] == 0
+    other = daemon.target.rename(daemon.target.with_name("moved"))
+    daemon.target.write_bytes(other.read_bytes())
+    daemon.begin(resume=True)
+    code, report = daemon.end()
+    assert code == 1
+    assert report.failure is not None
+    assert report.failure.name == "TargetRefused"
+
+
+@pytest.mark.root
+@pytest.mark.skipif(bool(why_not()), reason=why_not())
+@pytest.mark.parametrize("form", TOOLS)
+def test_once_its_privileges_are_gone_it_opens_nothing(
+    daemon: Daemon, tmp_path: Path, form: TargetFormat
+) -> None:
+    trace = tmp_path.parent / f"{tmp_path.name}.trace"
+    prepare(daemon, form)
+    daemon.source.write_bytes(gzip.compress(daemon.source.read_bytes(), 1))
+    daemon.spawn("strace", "-f", "-qq", "-s", "4096", "-o", str(trace), "-e", f"trace={TRACED}", "--")
+    daemon.send_start(verify=Verify.BOTH, source_form=SourceForm(SourceFormat.GZ))
+    code, report = daemon.end()
+    assert (code, report.failure) == (0, None)
+    assert [call for call in calls_after_the_drop(trace) if call[0] in OPENS] == []
 
 
 def test_pause_and_resume(daemon: Daemon) -> None:
