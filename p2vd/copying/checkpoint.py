@@ -93,6 +93,11 @@ class Checkpoint:
         self.begun: dict[int, Region] = {}
         self.stale: set[int] = set()
 
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        return self._path
+
     @classmethod
     def create(cls, path: Path, header: Header) -> None:
         """Write a new checkpoint and give it its name. Raises CheckpointUnwritable."""

@@ -11,7 +11,7 @@ import tenacity
 from p2vd.copying.controls import Controls, Gauge
 from p2vd.copying.devices import Buffer
 from p2vd.copying.digests import DigestKind
-from p2vd.copying.errors import PoolFull, ReadFailed, SourceRefused, TargetChanged, WriteFailed
+from p2vd.copying.errors import PoolFull, ReadFailed, SourceRefused, WriteFailed
 from p2vd.copying.layout import BLOCK, SUB_BLOCK, ZERO_WORK_BLOCKS, Extent
 from p2vd.copying.nbd_connection import Connection
 from p2vd.copying.nbd_errors import ConnectionLost, Lost, SourceSwapped
@@ -225,7 +225,7 @@ class NbdTarget(NbdDevice):
         try:
             self.alive()
         except OSError as error:
-            raise TargetChanged("server (qemu-nbd)", "running", str(error)) from error
+            raise WriteFailed(self.name, 0, self.size_bytes, f"its server (qemu-nbd): {error}") from error
 
     def _put(self, operation: str, offset: int, length: int, put: Callable[[Connection], None]) -> None:
         """Do it once: what was not answered may be done in part, and is not tried again here."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from p2vd.copying import endpoints
 from p2vd.copying.checkpoint import Checkpoint, Header
 from p2vd.copying.endpoints import Endpoint
-from p2vd.copying.errors import UsageError
+from p2vd.copying.errors import SourceRefused, TargetRefused, UsageError
 from p2vd.copying.forms import Asked, Handed, OpenSource, OpenTarget
 from p2vd.copying.framed_source import FramedSource
 from p2vd.copying.opened import name_of
@@ -17,6 +17,7 @@ from p2vd.copying.packing import packing
 from p2vd.copying.store import open_checkpoint
 from p2vd.copying.streams import StreamSource
 from p2vd.copying.terms import Binding
+from p2vd.system import block
 
 _JOB = "p2vd-copy"
 
@@ -29,7 +30,10 @@ def open_source(asked: Asked) -> OpenSource:
             "be unpacked. Rescue the file itself first, with --source-format raw."
         )
     form = asked.source_form.format
-    file = endpoints.open_file_source(Path(asked.source), direct=False)
+    path = Path(asked.source)
+    if endpoints.is_block(path):
+        raise SourceRefused(asked.source, f"it is a device: --source-format {form.value} is for files.")
+    file = endpoints.open_file_source(path, direct=False)
     try:
         device = packed_source(file.fd, form, asked.gauge, asked.controls.ended.is_set)
     except BaseException:
@@ -88,9 +92,24 @@ def _file(asked: Asked, checkpoint: Checkpoint, begun: bool) -> Endpoint:
 
 
 def handed_target(handed: Handed) -> Callable[[], PackedTarget]:
-    """A compressed target on the descriptor of a file that was created, empty, for this job."""
+    """A compressed target on the descriptor of a file that was created, empty, for this job.
+
+    What is returned raises TargetRefused for another file, and for one that is not empty though this job
+    has written nothing yet: bytes of somebody else would be cut off.
+    """
     form, checkpoint = handed.start.target_form, handed.checkpoint
     if checkpoint is None:
         raise ValueError("a target is asked for before its checkpoint is open")
-    how = packing(form.format, form.level)
-    return lambda: PackedTarget(handed.fd, name_of(handed.fd), checkpoint, how, handed.gauge)
+    how, name = packing(form.format, form.level), name_of(handed.fd)
+
+    def made() -> PackedTarget:
+        found, known = block.file_id(handed.fd), checkpoint.header.target_file
+        if known not in ("", found):
+            raise TargetRefused(name, "it is another file than the one that this job began with.")
+        if not known:
+            if os.fstat(handed.fd).st_size:
+                raise TargetRefused(name, "it is not empty, and this job has written nothing to it.")
+            checkpoint.commit(target_file=found)
+        return PackedTarget(handed.fd, name, checkpoint, how, handed.gauge)
+
+    return made

@@ -51,7 +51,7 @@ class PackedTarget(Device):
         self._count_regions()
         if self._starts[-1] != self.durable:
             problem = f"its frames have {self._starts[-1]} bytes, {self.durable} are durable"
-            raise CheckpointDamaged(name, problem)
+            raise CheckpointDamaged(str(checkpoint.path), problem)
 
     @property
     def durable(self) -> int:

@@ -124,6 +124,8 @@ class Session:
     def _run(self) -> Report:
         self.on_phase("checking")
         self.target.check()
+        if isinstance(self.target, PackedTarget) and self.checkpoint.header.result is not None:
+            self.target.prove_end()
         self._check_edges()
         if self._resumed_from:
             self._prove_committed()

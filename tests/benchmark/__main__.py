@@ -20,7 +20,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from p2vd.model.size import GIB, MIB, format_size, parse_size
-from tests.benchmark import campaign, report, tools
+from tests.benchmark import campaign, forms, report, tools
 from tests.benchmark.disks import GivenDisks, NotHere, OwnDisks, Place
 from tests.benchmark.measuring import Watch
 from tests.benchmark.plan import Bench
@@ -38,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--row", action="append", choices=list(ROWS), metavar="NAME", help="only this row; may be repeated")
     add("--list", action="store_true", help="list the rows and their goals")
+    add("--forms", action="store_true", help="one sparse disk made into every form: sizes and times")
     add("--quick", action="store_true", help="a smoke run: small, 2 rounds, no verdicts")
     add("--rounds", type=int, metavar="N", help="9; fewer than 6 resolve nothing")
     add("--size", type=parse_size, metavar="SIZE", help="of each loop device: 4 GiB")
@@ -91,6 +92,12 @@ def _run(asked: argparse.Namespace, directory: Path) -> int:
     out = sys.stderr if asked.json else sys.stdout
     for name, value in head.items():
         print(f"{name.replace('_', ' '):16}{_shown(value)}", file=out)
+    if asked.forms:
+        made = forms.run(bench)
+        print(*forms.table(made), sep="\n", file=out)
+        if asked.json:
+            print(json.dumps({**head, "forms": forms.as_json(made)}, indent=1))
+        return 0
     outcomes: list[campaign.Outcome] = []
     for scenario in SCENARIOS:
         rows = [row for row in scenario.rows if asked.row is None or row.name in asked.row]

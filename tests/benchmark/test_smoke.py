@@ -10,7 +10,7 @@ import pytest
 
 from p2vd.model.size import MIB
 from tests import loop
-from tests.benchmark import tools
+from tests.benchmark import forms, tools
 from tests.benchmark.content import Content
 from tests.benchmark.disks import GivenDisks, NotHere, OwnDisks
 from tests.benchmark.rows import ROWS
@@ -51,6 +51,20 @@ def test_rows_are_measured_and_judge_nothing(tmp_path: Path, rows: tuple[str, ..
             (measure,) = rounds
             assert measure["wall_s"] > 0
             assert 0 < measure["rss_bytes"] < 200 * MIB
+
+
+@pytest.mark.slow
+def test_every_form_is_made(tmp_path: Path) -> None:
+    words = ["--forms", "--quick", "--json", "--directory", str(tmp_path)]
+    argv = [sys.executable, "-m", "tests.benchmark", *words]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    made = json.loads(done.stdout)["forms"]
+    assert [each["name"] for each in made] == [form.name for form in forms.FORMS]
+    for each in made:
+        assert each["reason"] or (each["wall_s"] and each["size_bytes"] < 64 * MIB)
+    assert not made[0]["reason"]
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

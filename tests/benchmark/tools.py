@@ -15,6 +15,9 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 # Command -> Debian's package.
 PACKAGES = {
     "qemu-img": "qemu-utils",
+    "qemu-nbd": "qemu-utils",
+    "gzip": "gzip",
+    "lvcreate": "lvm2",
     "nbdcopy": "libnbd-bin",
     "ddrescue": "gddrescue",
     "fio": "fio",

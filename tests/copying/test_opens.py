@@ -4,14 +4,18 @@ import os
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import pytest
 
-from p2vd.copying.protocol import Bandwidth, Pause, Phase, ProgressReport, Resume
+from p2vd.copying.protocol import FORMS_VERSION, Bandwidth, Pause, Phase, ProgressReport, Resume, encode
+from p2vd.copying.terms import NbdServer as NbdPlace
+from p2vd.copying.terms import SourceForm
 from p2vd.model.copying import Verify
 from tests.copying.daemon import Daemon
+from tests.copying.nbd_server import NbdServer, free_port, needs
 
 # The last thing that privileges.drop does: it tries to become root again.
 DROPPED = re.compile(r"setresuid\(0, 0, 0\) += -1 EPERM")
@@ -20,6 +24,7 @@ CAPABILITIES = re.compile(r"^Cap\w+:\t(\w+)$", re.MULTILINE)
 OPENS = {"open", "openat", "openat2", "open_by_handle_at", "creat"}
 TRACED = "%file,%network,setresuid,open_by_handle_at,openat2,ptrace,capset,setns,unshare,keyctl,bpf"
 # On the channel to the daemon, which was open before.
+NETWORK = {"socket", "connect", "setsockopt", "getpeername"}
 TALK = {"sendmsg", "recvmsg", "sendto", "recvfrom", "shutdown", "getsockopt", "getsockname"}
 
 
@@ -77,6 +82,32 @@ def test_once_its_privileges_are_gone_it_opens_nothing_outside_of_its_job(
     assert [call for call in named if f'"{job}/checkpoint' not in call[1]] == []
     # fstat() is newfstatat() without a path. Nothing is run, connected, traced or regained.
     assert others <= {"newfstatat", "stat", "lstat", "unlink", "access"}
+
+
+@needs("nbdkit")
+def test_an_export_is_connected_to_again_without_opening_anything(daemon: Daemon, tmp_path: Path) -> None:
+    """Nor is a name resolved: that would read files of this host. What it connects to is the one server."""
+    trace = tmp_path.parent / f"{tmp_path.name}.trace"
+    with NbdServer(tmp_path, "-r", "file", daemon.source, port=free_port()) as server:
+        form = SourceForm(nbd=NbdPlace(f"nbd://localhost:{server.port}/"))
+        daemon.spawn("strace", "-f", "-qq", "-s", "4096", "-o", str(trace), "-e", f"trace={TRACED}", "--")
+        start = replace(daemon.start, version=FORMS_VERSION, source_form=form, bandwidth_bytes_per_s=4 << 20)
+        with daemon.target.open("r+b") as target:
+            daemon.channel.send(encode(start), [target.fileno()])
+        while not daemon.progress().committed:
+            pass
+        server.kill()
+        server.start()
+        daemon.tell(Bandwidth(0))
+        code, report = daemon.end()
+    assert (code, report.failure) == (0, None)
+    assert daemon.equal()
+    calls = calls_after_the_drop(trace)
+    assert [arguments for name, arguments in calls if name in OPENS] == []
+    connects = [arguments for name, arguments in calls if name == "connect"]
+    assert len(connects) > 1
+    assert [arguments for arguments in connects if f"htons({server.port})" not in arguments] == []
+    assert {name for name, _ in calls} <= NETWORK | TALK | {"newfstatat", "stat", "lstat", "unlink", "access"}
 
 
 def test_an_open_after_the_drop_would_be_seen(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from tests.copying.test_pipeline_crash import commit_then_flush, memory
 
 __all__ = ["memory"]
 
-CRASHES = 150
+CRASHES = 100
 NOT_THERE = "is claimed and is not there"
 
 
@@ -188,7 +188,7 @@ def crash(
 def test_power_cuts_take_back_nothing_that_is_committed(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, memory: Path, campaign_seed: int
 ) -> None:
-    wanted = CRASHES * (20 if request.config.option.full else 1)
+    wanted = CRASHES * (40 if request.config.option.full else 1)
     seen = crash(monkeypatch, memory, campaign_seed, wanted)
     print(f"{seen.total()} power cuts: {dict(seen)}")
     assert set(seen) == set(GAPS)

@@ -25,7 +25,7 @@ from p2vd.model.forms import SourceFormat
 from p2vd.system.clock import SystemClock
 from tests.copying.test_tool import Files
 
-SIZE = 5 * BLOCK + 700
+SIZE = 3 * BLOCK + 700
 
 
 def disk(size: int = SIZE) -> bytes:
@@ -115,7 +115,7 @@ class Opened:
         return bytes(buffer.view[:length])
 
 
-@pytest.mark.parametrize("name", PACKED)
+@pytest.mark.parametrize("name", ["gzip members", "zstd piped", "zstd frames", "xz streams", "xz blocks"])
 def test_any_order_of_reading(tmp_path: Path, name: str) -> None:
     form, pack, kind = PACKED[name]
     data = disk(20 * BLOCK + 9)
@@ -303,10 +303,10 @@ def test_bad_sectors_of_an_image_are_refused(files: Files) -> None:
 
 @pytest.mark.parametrize("form", ["gz", "zst", "xz"])
 def test_killed_half_way_it_goes_on(files: Files, form: str) -> None:
-    data = disk(16 * BLOCK)
+    data = disk(10 * BLOCK)
     pack = {"gz": lambda: gzip.compress(data, 1), "zst": lambda: ZSTD(data), "xz": lambda: XZ(data)}
     files.source.write_bytes(pack[form]())
-    words = files.words("--json", "--bandwidth", "8M", "--source-format", form)
+    words = files.words("--json", "--bandwidth", "6M", "--source-format", form)
     victim = subprocess.Popen(
         [sys.executable, "-m", "p2vd.copying.worker", *words], stdout=subprocess.PIPE, text=True
     )

@@ -1,0 +1,86 @@
+"""Children with limits: what they may not do, and that they end with us."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from p2vd.system.command import CommandFailed, CommandTimedOut
+from p2vd.system.sandbox import Limits, User, run, start
+
+NOBODY = 65534
+PYTHON = sys.executable
+
+
+def python(text: str, limits: Limits | None = None, user: User | None = None) -> str:
+    argv = [PYTHON, "-c", text]
+    return run(argv, [], limits or Limits(), timeout_s=30, user=user).stdout.strip()
+
+
+def test_it_is_given_descriptors_and_no_others(tmp_path: Path) -> None:
+    (tmp_path / "given").write_text("given")
+    with (tmp_path / "given").open() as given, (tmp_path / "given").open() as kept:
+        os.set_inheritable(kept.fileno(), True)
+        text = f"import os; print(os.read({given.fileno()}, 9)); os.fstat({kept.fileno()})"
+        with pytest.raises(CommandFailed, match="Bad file descriptor"):
+            run([PYTHON, "-c", text], [given.fileno()], Limits(), timeout_s=30)
+
+
+def test_it_may_use_so_much_memory_and_write_so_much(tmp_path: Path) -> None:
+    with pytest.raises(CommandFailed, match="MemoryError"):
+        python("bytearray(1 << 30)", Limits(memory_bytes=512 << 20))
+    path, limits = tmp_path / "file", Limits(file_bytes=1024)
+    with pytest.raises(CommandFailed, match="File too large"):
+        python(f"import pathlib; pathlib.Path({str(path)!r}).write_bytes(bytes(4096))", limits)
+    assert path.stat().st_size <= 1024
+
+
+def test_it_gets_no_new_privileges() -> None:
+    text = "print([l for l in open('/proc/self/status') if l.startswith('NoNewPrivs')][0].split()[1])"
+    assert python(text) == "1"
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_it_is_somebody_else_without_groups_and_capabilities() -> None:
+    text = "import os; print(os.getresuid(), os.getresgid(), os.getgroups())"
+    assert python(text, user=User(NOBODY, NOBODY)) == f"{(NOBODY,) * 3} {(NOBODY,) * 3} []"
+    text = "print([l for l in open('/proc/self/status') if l.startswith('CapEff')][0].split()[1])"
+    assert int(python(text, user=User(NOBODY, NOBODY)), 16) == 0
+
+
+def test_one_that_does_not_end_in_time_is_killed() -> None:
+    with pytest.raises(CommandTimedOut):
+        run(["sleep", "60"], [], Limits(), timeout_s=0.2)
+
+
+def test_what_is_not_installed_is_said() -> None:
+    with pytest.raises(CommandFailed) as failure:
+        start(["p2vd-no-such-program"], [], Limits())
+    assert failure.value.returncode == 127
+
+
+def test_its_last_words_and_its_end() -> None:
+    child = start(["sh", "-c", "echo cannot >&2; exec sleep 60"], [], Limits())
+    while child.said() != "cannot":
+        time.sleep(0.01)
+    assert child.poll() is None
+    assert child.end(30) == -15
+
+
+def test_it_ends_with_the_process_that_started_it() -> None:
+    text = (
+        "from p2vd.system.sandbox import Limits, start; import os, signal\n"
+        "print(start(['sleep', '60'], [], Limits()).pid, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([PYTHON, "-c", text], stdout=subprocess.PIPE, text=True, check=False)
+    child = Path(f"/proc/{int(done.stdout)}/stat")
+    until = time.monotonic() + 30
+    # It may stay as a zombie where nobody reaps orphans.
+    while child.exists() and child.read_text().rsplit(")", 1)[1].split()[0] != "Z":
+        assert time.monotonic() < until
+        time.sleep(0.01)
