@@ -101,7 +101,9 @@ def source_form(source: str, format_name: str | None, certificates: str, psk_fil
     """
     if source.split(":", 1)[0] in NBD_SCHEMES and "://" in source:
         if format_name not in (None, SourceFormat.RAW.value):
-            raise SourceRefused(source, f"an NBD export is raw: --source-format {format_name} has no sense.")
+            raise SourceRefused(
+                source, f"an NBD export is raw: --source-format {format_name} makes no sense."
+            )
         return SourceForm(nbd=NbdServer(source, certificates, psk_file))
     if format_name is not None:
         return SourceForm(SourceFormat(format_name))

@@ -228,6 +228,7 @@ class _Making:
             self.fd,
             self.user,
             ok=(0, _CORRUPT, _LEAKS),
+            limits=qemu.WRITING,
         )
         found: dict[str, Any] = json.loads(answer.stdout)
         return found

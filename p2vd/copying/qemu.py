@@ -60,12 +60,18 @@ def name_of(image: Mapping[str, Any]) -> str:
 
 
 def query(
-    words: list[str], image: Mapping[str, Any], fd: int, user: User | None, ok: tuple[int, ...] = (0,)
+    words: list[str],
+    image: Mapping[str, Any],
+    fd: int,
+    user: User | None,
+    ok: tuple[int, ...] = (0,),
+    *,
+    limits: Limits = READING,
 ) -> Result:
     """Run `qemu-img` with some words and the image. Raises CommandFailed, CommandTimedOut."""
-    limit = _CHECK_S if words[0] == "check" else _QUERY_S
+    within_s = _CHECK_S if words[0] == "check" else _QUERY_S
     argv = ["qemu-img", *words, name_of(image)]
-    return sandbox.run(argv, [fd], WRITING, timeout_s=limit, ok=ok, user=user)
+    return sandbox.run(argv, [fd], limits, timeout_s=within_s, ok=ok, user=user)
 
 
 def explained(error: CommandFailed | CommandTimedOut) -> str:

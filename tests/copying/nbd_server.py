@@ -12,6 +12,7 @@ from typing import Self
 import pytest
 
 _PATIENCE_S = 30.0
+_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
 
 
 def needs(*programs: str) -> pytest.MarkDecorator:
@@ -95,7 +96,7 @@ class Authority:
     def __init__(self, directory: Path, name: str):
         self._directory, self._name = directory / name, name
         self._directory.mkdir()
-        key = ["-newkey", "rsa:2048", "-nodes", "-keyout", self._directory / "ca-key.pem"]
+        key = [*_KEY, "-keyout", self._directory / "ca-key.pem"]
         place = ["-out", self._directory / "ca-cert.pem", "-days", "2", "-subj", f"/CN={name}"]
         command("openssl", "req", "-x509", *key, *place)
 
@@ -112,7 +113,7 @@ class Authority:
         key, asked, extra = place / "server-key.pem", place / "asked.pem", place / "extra"
         extra.write_text(f"subjectAltName={','.join(names)}\n")
         subject = ["-subj", "/CN=server", "-out", asked]
-        command("openssl", "req", "-newkey", "rsa:2048", "-nodes", "-keyout", key, *subject)
+        command("openssl", "req", *_KEY, "-keyout", key, *subject)
         signer = ["-CA", place / "ca-cert.pem", "-CAkey", self._directory / "ca-key.pem", "-CAcreateserial"]
         made = ["-days", "2", "-extfile", extra, "-out", place / "server-cert.pem"]
         command("openssl", "x509", "-req", "-in", asked, *signer, *made)

@@ -1,6 +1,6 @@
 """Every form of a source into every form of a target: killed half-way, resumed, the same for a guest.
 
-A form is one entry of a table. Without --full a sample runs: each source once, the targets in turn.
+A form is one entry of a table. Without --full a sample runs: a third of the sources, the targets in turn.
 """
 
 import random
@@ -125,8 +125,8 @@ def make_disk(path: Path, seed: int) -> None:
 
 def sampled(source: str, target: str, seed: int) -> bool:
     """Whether a pair is in the sample of that seed."""
-    shift = zlib.crc32(str(seed).encode())
-    return list(TARGETS).index(target) == (list(SOURCES).index(source) + shift) % len(TARGETS)
+    at = list(SOURCES).index(source) + zlib.crc32(str(seed).encode())
+    return at % 3 == 0 and list(TARGETS).index(target) == at // 3 % len(TARGETS)
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -157,8 +157,7 @@ def test_killed_half_way_and_resumed_it_is_the_same_disk(
             assert tool.target.stat().st_blocks * 512 < DATA + 4 * BLOCK
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_every_form_is_in_every_sample(seed: int) -> None:
-    pairs = [(source, target) for source in SOURCES for target in TARGETS if sampled(source, target, seed)]
-    assert {source for source, _ in pairs} == set(SOURCES)
-    assert {target for _, target in pairs} == set(TARGETS)
+def test_every_pair_is_in_some_sample() -> None:
+    pairs = {(source, target) for source in SOURCES for target in TARGETS}
+    assert {pair for seed in range(400) for pair in pairs if sampled(*pair, seed)} == pairs
+    assert all(any(sampled(*pair, seed) for pair in pairs) for seed in range(400))

@@ -25,7 +25,7 @@ def small(tmp_path: Path) -> Iterator[Path]:
     command("umount", "--lazy", place)
 
 
-@pytest.mark.parametrize("compression", ["none", "zstd"])
+@pytest.mark.parametrize("compression", ["zstd", pytest.param("none", marks=pytest.mark.campaign)])
 def test_it_waits_for_room_and_goes_on(small: Path, tmp_path: Path, compression: str) -> None:
     source, neighbour = tmp_path / "disk", small / "neighbour"
     source.write_bytes(random.Random(1).randbytes(SIZE))
