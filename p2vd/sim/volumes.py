@@ -121,6 +121,8 @@ class Volumes:
         self.san = san
         self.mapper = Mapper(san)
         self.groups: dict[str, SimVg] = {}
+        self.spare: list[str] = []
+        """WWIDs of the script's LUNs that are no PVs, in its order."""
         self._state = state
         self._saved = _load(state, script)
         self.domains = dict(self._saved.domains)
@@ -128,8 +130,6 @@ class Volumes:
         self.running: set[str] = set()
         """Of these, the ones that run: until the simulated host starts anew."""
         self.libvirt_down = False
-        self.spare: list[str] = []
-        """WWIDs of the script's LUNs that are no PVs, in its order."""
         for kind in script.volume_groups:
             self._make(kind)
         for luns in script.luns:
