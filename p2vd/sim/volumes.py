@@ -122,6 +122,8 @@ class Volumes:
         self.san = san
         self.mapper = Mapper(san)
         self.groups: dict[str, SimVg] = {}
+        self.spare: list[str] = []
+        """WWIDs of the script's LUNs that are no PVs, in its order."""
         self._state = state
         self._maps: dict[str, DmDevice] = {}
         self._saved = _load(state, script)
@@ -130,8 +132,6 @@ class Volumes:
         self.running: set[str] = set()
         """Of these, the ones that run: until the simulated host starts anew."""
         self.libvirt_down = False
-        self.spare: list[str] = []
-        """WWIDs of the script's LUNs that are no PVs, in its order."""
         self.harmed: dict[str, tuple[tuple[int, int], ...]] = {}
         """By UUID of a volume: what somebody overwrote there since it was copied."""
         for kind in script.volume_groups:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from importlib.resources import files
+from xml.etree import ElementTree as ET
 
 import pytest
 from dbus.lowlevel import SignalMessage
@@ -109,6 +110,13 @@ def test_every_member_beyond_the_plain_ones_is_described() -> None:
         for number, line in enumerate(lines):
             if line.startswith(("<method", "<signal")):
                 assert lines[number - 1].endswith("-->"), line
+
+
+@pytest.mark.parametrize("interface", INTERFACES)
+def test_no_argument_has_a_name_that_generated_code_uses_itself(interface: str) -> None:
+    """gdbus-codegen names a function's own parameters so, and puts what comes out beside them."""
+    names = {arg.get("name") for arg in ET.fromstring(text_of(interface)).iter("arg")}
+    assert not names & {"object", "invocation", "proxy", "connection", "cancellable", "error"}
 
 
 def test_failure_of_a_job_is_name_and_sentence() -> None:

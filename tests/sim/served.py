@@ -143,6 +143,17 @@ class Steering:
     def counts(self) -> dict[str, int]:
         return dict(self._world.commands.counts)
 
+    def fault(self, kind: str, arguments: dict[str, Any]) -> None:
+        """Let a fault happen now; `end_fault` takes it back."""
+        self._undo[kind] = self._world.faults.begin(Fault(FaultKind(kind), **arguments))
+
+    def end_fault(self, kind: str) -> None:
+        self._undo.pop(kind)()
+
+    def break_report(self) -> None:
+        """From now on LVM says what nobody understands."""
+        self._world.commands._queries["lvm", "fullreport"] = lambda _: "no report"
+
     def domains(self) -> list[str]:
         return sorted(self._world.volumes.domains)
 
@@ -162,17 +173,6 @@ class Steering:
         lun = self._san.luns[wwid]
         flags = [self._world.root / f"sys/class/block/{name}/ro" for name in (lun.device, *lun.path_names)]
         return any(flag.read_text().strip() == "1" for flag in flags)
-
-    def fault(self, kind: str, arguments: dict[str, Any]) -> None:
-        """Let a fault happen now; `end_fault` takes it back."""
-        self._undo[kind] = self._world.faults.begin(Fault(FaultKind(kind), **arguments))
-
-    def end_fault(self, kind: str) -> None:
-        self._undo.pop(kind)()
-
-    def break_report(self) -> None:
-        """From now on LVM says what nobody understands."""
-        self._world.commands._queries["lvm", "fullreport"] = lambda _: "no report"
 
     def harm(self, lv_uuid: str, offset: int, length: int) -> None:
         """Overwrite a part of a volume behind p2vd's back."""
