@@ -13,6 +13,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -44,7 +45,9 @@ LIBRARIES = (
     ("zstandard", "zstandard>=0.20", "python3-zstandard"),
     ("systemd", "systemd-python>=235", "python3-systemd"),
 )
+MAN_MAKER = "lowdown"
 TOOLS = (
+    (MAN_MAKER, "lowdown"),
     ("lvm", "lvm2"),
     ("dmsetup", "dmsetup"),
     ("multipath", "multipath-tools"),
@@ -76,6 +79,10 @@ RENAMED = {
     "units/p2vd.sysusers": "usr/lib/sysusers.d/p2vd.conf",
     "units/p2vd.tmpfiles": "usr/lib/tmpfiles.d/p2vd.conf",
 }
+
+# The manuals are Markdown beside what they describe; man(1) gets the same texts.
+MANUALS = ("units/*.[0-9].md", "conf/*.[0-9].md")
+MAN = Path("usr/share/man")
 
 # What p2vd-collect is joined from, each after what it needs.
 COLLECTOR = Path("usr/share/p2vd/p2vd-collect")
@@ -117,7 +124,32 @@ def host_files() -> dict[Path, bytes]:
     for source_name, destination in RENAMED.items():
         files[Path(destination)] = (HERE / source_name).read_bytes()
     files[COLLECTOR] = collector()
-    return files
+    return files | man_pages()
+
+
+def man_pages() -> dict[Path, bytes]:
+    """Return the manual pages: path under the root -> contents; none where what makes them is not there."""
+    if shutil.which(MAN_MAKER) is None:
+        return {}
+    pages: dict[Path, bytes] = {}
+    for source in sorted(path for pattern in MANUALS for path in HERE.glob(pattern)):
+        name, section, _ = source.name.rsplit(".", 2)
+        pages[MAN / f"man{section}" / f"{name}.{section}"] = man_page(name, section, source.read_text())
+    return pages
+
+
+def man_page(name: str, section: str, text: str) -> bytes:
+    """Return a manual as man(7): its headings become sections, in capitals as they are used to be."""
+    title, _, body = text.partition("\n")
+    body = re.sub(r"^##(#*) (.*)", lambda m: f"#{m[1]} {m[2] if m[1] else m[2].upper()}", body, flags=re.M)
+    _, _, summary = title.partition(": ")
+    if summary:  # where a manual has no section NAME, its title says the same
+        body = f"# NAME\n\n{name} - {summary}\n{body}"
+    about = [f"-M{key}={value}" for key, value in (("title", name.upper()), ("section", section))]
+    about += [f"-Msource=p2vd {version()}", "-Mvolume=p2vd", "-Mdate="]
+    command = [MAN_MAKER, "-s", "-tman", "--out-no-smarty", *about]
+    made = subprocess.run(command, input=body.encode(), stdout=subprocess.PIPE, check=True).stdout
+    return b"'\\\" t\n" + made  # it has tables: man(1) is to run tbl
 
 
 def collector() -> bytes:
@@ -256,6 +288,8 @@ class InstallHost(HostCommand):
 
     def run(self) -> None:
         files = host_files()
+        if self.root is not None and not any(path.is_relative_to(MAN) for path in files):
+            raise InstallError(f"the manual pages are made by {MAN_MAKER}: apt-get install {MAN_MAKER}")
         if self.root is None:
             files |= package_files()
         for sentence in self.tree().install(files):

@@ -8,6 +8,7 @@ process without rights; nothing is read here.
 import json
 import logging
 import threading
+import time
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -46,6 +47,7 @@ log = logging.getLogger(__name__)
 _AT_ONCE = 2
 _OPEN_S = 30.0
 _STOP_S = 8.0
+_LAST_S = 2.0  # of the daemon's stop, which the copies' last checkpoints need more
 _TELL_US = 2_000_000
 _UNDER_WAY = (MachineState.REGISTERING, MachineState.ROLLING_BACK, MachineState.ACCEPTING)
 
@@ -119,14 +121,16 @@ class Verifications:
                 one.thread.join(wait_s)
 
     def stop(self) -> None:
-        """End all; none begins any more."""
+        """End all, none begins any more; one that is stuck in the kernel is waited for two seconds."""
         with self._lock:
             self._stopped = True
-            machines = {one.machine_uuid for one in self._running.values()}
-        for uuid in machines:
-            self.end(uuid, 0.0)
-        for uuid in machines:
-            self.end(uuid)
+            found = list(self._running.values())
+        for one in found:
+            one.stop.set()
+        until = time.monotonic() + _LAST_S
+        for one in found:
+            if one.thread is not None:
+                one.thread.join(max(0.0, until - time.monotonic()))
 
     def shown(self, job: Job) -> Job:
         """Return the job with its verification as it stands at this moment."""

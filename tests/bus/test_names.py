@@ -89,6 +89,7 @@ def test_errors_outside_the_table_arrive_as_failed() -> None:
         "p2vd.jobs.inventory_keeper",
         "p2vd.jobs.lun_use",
         "p2vd.jobs.portal_live",
+        "p2vd.jobs.verify_errors",
         "p2vd.jobs.passports",
         "p2vd.model.passport_record",
     ],

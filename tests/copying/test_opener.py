@@ -13,6 +13,7 @@ from p2vd.copying import opening
 from p2vd.copying.opener import Opener
 from p2vd.copying.opening import OpenReply, OpenRequest, SourceToOpen, TargetToOpen
 from p2vd.model.errors import P2vdError
+from p2vd.system import block
 from p2vd.system.command import CommandFailed, Result
 from p2vd.system.descriptors import SeqpacketChannel, close_all
 from p2vd.system.process import spawn
@@ -157,6 +158,16 @@ def change(**fields: object) -> Callable[[TargetToOpen], TargetToOpen]:
 @needs_loop
 class TestBlockDevices:
     """Loop devices: real exclusive opens."""
+
+    def test_one_alone_is_opened_exclusively_for_reading(self, tmp_path: Path) -> None:
+        with Loop(tmp_path / "a", MIB) as volume:
+            request = OpenRequest(SourceToOpen(volume.device, MIB, 512), source_alone=True)
+            reply, fds = opener().answer(request)
+            assert (reply, len(fds)) == (OpenReply(ok=True), 1)
+            assert not block.is_writable(fds[0])
+            with pytest.raises(OSError, match="busy"):
+                os.open(volume.device, os.O_RDONLY | os.O_EXCL)
+            close_all(fds)
 
     def test_both_are_opened_exclusively(self, tmp_path: Path) -> None:
         with Loop(tmp_path / "a", MIB) as source, Loop(tmp_path / "b", 2 * MIB) as target:

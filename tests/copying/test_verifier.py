@@ -13,9 +13,11 @@ from p2vd.copying.checkpoint import Checkpoint
 from p2vd.copying.errors import CheckpointDamaged
 from p2vd.copying.layout import BLOCK
 from p2vd.copying.verification import VERSION, VerifyProgress, VerifyReport, VerifyStart, decode, encode
+from p2vd.copying.verifier import Witness
 from p2vd.system.descriptors import SeqpacketChannel
 from p2vd.system.process import spawn
 from tests.copying.daemon import NOBODY, PATIENCE_S, SIZE, Daemon
+from tests.loop import Loop, needs_loop
 
 TARGET = SIZE + 4 * BLOCK
 WHOLE = "whole-digest"
@@ -184,3 +186,22 @@ def test_an_empty_checkpoint_is_a_damaged_one(tmp_path: Path) -> None:
         Checkpoint.read(tmp_path / "checkpoint")
     with pytest.raises(FileNotFoundError):
         Checkpoint.read(tmp_path / "none")
+
+
+@needs_loop
+def test_writes_to_a_device_are_counted_while_it_is_read(tmp_path: Path) -> None:
+    with Loop(tmp_path / "disk", 4 * BLOCK) as disk:
+        fd = os.open(disk.device, os.O_RDONLY | os.O_DIRECT)
+        try:
+            witness = Witness.of(fd)
+            before = witness.writes()
+            assert before >= 0
+            assert witness.sequence.isdigit()
+            assert witness.dm_uuid() == ""
+            with Path(disk.device).open("r+b") as file:
+                file.write(b"x")
+                file.flush()
+                os.fsync(file.fileno())
+            assert witness.writes() > before
+        finally:
+            os.close(fd)

@@ -1,0 +1,131 @@
+"""A receipt proven again on real storage, by a process that cannot write; and the support bundle."""
+
+import json
+
+import pytest
+
+from integration.content import fill_lun
+from integration.host import Host, Properties
+from integration.lab.vm import Vm
+
+pytestmark = pytest.mark.lab
+
+MIB = 1 << 20
+SECRET = "planted-chap-secret-1"
+
+
+def registered(vm: Vm, bandwidth: str = "1 GiB") -> tuple[Host, Properties]:
+    """p2vd with one machine, erp1, registered; its job."""
+    host = Host(vm)
+    host.policy(bandwidth=bandwidth)
+    host.san.add("disk0", "32M")
+    fill_lun(host.san, "disk0", 1)
+    vm.run("systemctl start p2vd")
+    return host, host.wait_registered(host.migrate(host.san["disk0"].wwid, "erp1"))
+
+
+def verify(vm: Vm) -> tuple[int, Properties]:
+    """By p2vctl, as an administrator does; its exit status and the result."""
+    done = vm.run("p2vctl verify erp1 --json", timeout_s=120, check=False)
+    assert done.stdout, done.stderr
+    (result,) = json.loads(done.stdout)
+    return done.returncode, result
+
+
+def overwrite(vm: Vm, device: str, offset: int) -> None:
+    """Change some bytes of a volume past p2vd."""
+    vm.run(f"printf 'not what was copied' | dd of={device} bs=1 seek={offset} conv=notrunc,fsync status=none")
+
+
+def test_a_receipt_is_proven_again_until_the_machine_has_run(vm: Vm) -> None:
+    _, job = registered(vm)
+    directory = f"/var/lib/p2vd/jobs/{job['Uuid']}"
+    receipt, checkpoint = vm.out(f"sha256sum {directory}/receipt.json {directory}/checkpoint").splitlines()
+    status, same = verify(vm)
+    assert (status, same["State"], same["Against"]) == (0, "unchanged", "digests"), same
+    assert same["BytesRead"] >= 32 * MIB
+
+    overwrite(vm, job["Target"], 5 * MIB + 17)
+    status, used = verify(vm)
+    assert (status, used["State"], used["Differing"]) == (6, "used-since", [[5 * MIB, MIB]]), used
+    assert any("has counted" in each for each in used["Since"])
+
+    # Another activation counts anew: by then nothing is known of that write.
+    vm.run(f"udevadm settle; lvchange -an {job['Target']}")
+    status, other = verify(vm)
+    assert (status, other["State"], other["Differing"]) == (5, "differs", [[5 * MIB, MIB]]), other
+    assert vm.out(f"lvs --noheadings -o lv_active {job['Target']}").strip() == ""  # as it was found
+
+    vm.run(f"lvchange -ay {job['Target']}; udevadm settle; virsh start erp1")
+    status, runs = verify(vm)
+    assert (status, runs["State"], runs["Error"]) == (1, "failed", "VerifyMachineRuns"), runs
+    vm.run("virsh destroy erp1; udevadm settle")
+    status, ran = verify(vm)
+    assert (status, ran["State"]) == (6, "used-since"), ran
+    assert any("The machine erp1 has run since" in each for each in ran["Since"])
+
+    now = vm.out(f"sha256sum {directory}/receipt.json {directory}/checkpoint").splitlines()
+    assert now == [receipt, checkpoint]
+    kept = vm.out(f"p2vctl receipt {job['Uuid']}")
+    assert kept.count("by uid 0: ") == 4
+    assert vm.out("p2vctl audit --json").count('"kind": "verification"') == 5
+
+
+def test_without_its_checkpoint_the_whole_is_compared(vm: Vm) -> None:
+    _, job = registered(vm)
+    vm.run(f"rm /var/lib/p2vd/jobs/{job['Uuid']}/checkpoint")
+    status, same = verify(vm)
+    assert (status, same["State"], same["Against"]) == (0, "unchanged", "whole-digest"), same
+    overwrite(vm, job["Target"], 9 * MIB)
+    status, used = verify(vm)
+    assert (status, used["State"], used["Differing"]) == (6, "used-since", []), used
+
+
+def test_a_volume_that_somebody_has_open_is_not_verified(vm: Vm) -> None:
+    _, job = registered(vm)
+    hold = f"StandardInput=file:{job['Target']}"
+    vm.run(["systemd-run", "--quiet", "--unit=holds", f"--property={hold}", "sleep", "infinity"])
+    status, busy = verify(vm)
+    vm.run("systemctl stop holds")
+    assert (status, busy["Error"]) == (1, "VolumeBusy"), busy
+
+
+def test_who_reads_may_not_write_and_the_daemons_end_ends_it(vm: Vm) -> None:
+    host, _ = registered(vm, "2 MiB")
+    vm.run("p2vctl verify erp1 --no-wait")
+    find = "pgrep -f [p]2vd.copying.verifier"  # not the shell that runs this
+    pid = host.wait(lambda: vm.run(find, check=False).stdout.strip(), "the process that reads", 60).split()[0]
+    host.wait(lambda: vm.out(f"ps -o user= -p {pid}").strip() != "root", "that it is not root", 60)
+    assert vm.out(f"grep CapEff /proc/{pid}/status").split()[1] == "0" * 16
+    volume = vm.out(f"ls -l /proc/{pid}/fd | grep -o '[0-9]* -> /dev/dm-[0-9]*'").split()[0]
+    flags = int(vm.out(f"grep flags: /proc/{pid}/fdinfo/{volume}").split()[1], 8)
+    assert flags & 3 == 0  # O_RDONLY
+    vm.run("systemctl restart p2vd", timeout_s=60)
+    ended = host.wait(
+        lambda: (found := host.job()["Verification"])["State"] != "running" and found, "its end", 60
+    )
+    assert (ended["State"], ended["Error"]) == ("failed", "VerifyInterrupted")
+    host.wait(lambda: vm.run(find, check=False).stdout == "", "the end of the process that read", 60)
+
+
+@pytest.mark.parametrize("daemon", ["active", "stopped"])
+def test_a_support_bundle_has_all_but_secrets(vm: Vm, daemon: str) -> None:
+    registered(vm)
+    node = "/etc/iscsi/nodes/iqn.2026-01.org.example:planted/10.0.0.1,3260,1"
+    vm.run(f"mkdir -p {node}")
+    vm.write(f"{node}/default", f"node.session.auth.password = {SECRET}\n")
+    vm.run(f"logger -t p2vd 'a log with {SECRET}'")
+    vm.run(f"echo '# {SECRET}' >> /etc/p2vd/policy.d/50-lab.toml")
+    if daemon == "stopped":
+        vm.run("systemctl stop p2vd")
+    vm.run("p2vctl support-bundle -o /tmp/bundle.tar.gz", timeout_s=240)
+    vm.run("mkdir /tmp/bundle; tar -C /tmp/bundle -xzf /tmp/bundle.tar.gz")
+    assert vm.out("stat -c %a /tmp/bundle.tar.gz").strip() == "600"
+    assert vm.run(f"grep -r {SECRET} /tmp/bundle", check=False).returncode == 1
+    manifest = json.loads(vm.out("cat /tmp/bundle/*/MANIFEST.json"))
+    failed = {note["part"] for note in manifest["parts"] if "failed" in note}
+    away = {note["part"] for note in manifest["parts"] if note["part"].startswith("p2vd/")}
+    assert failed == (away if daemon == "stopped" else set()), manifest
+    kept = json.loads(vm.out("cat /tmp/bundle/*/state/job-store.json"))
+    assert [job["stage"] for job in kept["job"]] == ["proven"]
+    assert "vg_san" in vm.out("cat /tmp/bundle/*/lvm/volume-groups.json")
