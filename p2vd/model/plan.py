@@ -1,7 +1,7 @@
 """A plan: what would be done to the disks of a machine, and for which virtual machine."""
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from p2vd.model.copying import Verify
 from p2vd.model.disk import Transport
@@ -15,6 +15,7 @@ from p2vd.model.domain import (
     NicModel,
     Video,
 )
+from p2vd.model.rates import Estimate
 from p2vd.model.window import Window
 
 
@@ -142,7 +143,7 @@ class DiskPlan:
 
     `digest_parts` is what of this disk must not change before it is made, in order, so that a plan that
     no longer holds can name the difference. `worst_case_bytes`: what the copy may take of its pool or
-    VG at most.
+    VG at most. `estimate`: of this moment, what copying takes.
     """
 
     id: str
@@ -159,6 +160,7 @@ class DiskPlan:
     of: int = 1
     steps: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    estimate: Estimate = field(default_factory=Estimate)
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,7 @@ class Plan:
     `id` is a hash of `digest_parts`, of all that must not change before it runs (design: §7). `domain`:
     with what was left to the passport filled in; `domain_choices`: how the virtual machine will look, and
     why. `passport`: the name of the record that named the disks, empty where the caller did. `steps`
-    and `warnings` are those of the disks too.
+    and `warnings` are those of the disks too. `estimate`: of this moment, what copying takes.
     """
 
     id: str
@@ -181,3 +183,4 @@ class Plan:
     steps: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     domain_choices: tuple[DomainChoice, ...] = ()
+    estimate: Estimate = field(default_factory=Estimate)
