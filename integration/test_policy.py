@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from integration.content import fill_lun, require_same
-from integration.host import JOB, MANAGER, ROOT, Host, Properties
+from integration.host import JOB, MANAGER, Host, Properties
 from integration.lab.vm import Vm
+from p2vd.bus.names import ROOT
 
 pytestmark = pytest.mark.lab
 
