@@ -2,7 +2,7 @@
 
     .venv/bin/python -m tests.bench_queue [--few 5] [--many 500] [--seconds 20] [--directory DIR]
 
-Both are measured in one run, a daemon each: what counts is the ratio. The second table tells how even the turns of
+Both are measured in one run, a daemon each: what counts is the ratio. The table tells how even the turns of
 the arrays' jobs are, as the scheduler gives them: half of all jobs are on the first array, and the oldest.
 """
 
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import dbus
 
-from p2vd.bus.names import JOB, MANAGER
+from p2vd.bus.names import JOB
 from p2vd.model.limits import Limits
 from p2vd.planning.schedule import Kind, Resource, Work, schedule
 from tests.bench_scale import Figure, ping

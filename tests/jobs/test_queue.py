@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,12 @@ import pytest
 from p2vd.jobs.board import Board
 from p2vd.jobs.events import Event, JobChanged
 from p2vd.jobs.transitions import JobEvent
-from p2vd.model.job import Hold, Stage
+from p2vd.model.disk import Source
+from p2vd.model.inventory import Inventory
+from p2vd.model.job import Hold, Job, Stage
 from p2vd.model.limits import Limits
 from tests.jobs.test_scheduler import Lab, by, disk
+from tests.jobs.values import machine_and_job
 
 JOBS = 500
 AT_ONCE = 4
@@ -29,6 +33,22 @@ def _restart_in_memory(lab: Lab, limits: Limits | None = None) -> None:
 
 
 _restart = Lab.restart
+
+
+def add_all(lab: Lab, priorities: dict[str, int], disks: dict[str, Source] | None = None) -> None:
+    """Jobs of one machine, that come at once."""
+    machine, job = machine_and_job()
+    jobs = []
+    for name, priority in priorities.items():
+        source_id = disks[name].id if disks else name
+        plan = replace(
+            job.plan,
+            copy=replace(job.plan.copy, priority=priority),
+            source=replace(job.plan.source, id=source_id),
+        )
+        jobs.append(replace(job, uuid=name, plan=plan, stage=Stage.COPYING))
+    lab.seen.inventory = Inventory(tuple(disks.values()) if disks else ())
+    lab.board.add(replace(machine, jobs=tuple(priorities)), tuple(jobs))
 
 
 def running(lab: Lab) -> list[str]:
@@ -50,21 +70,22 @@ def starts(lab: Lab) -> Iterator[str]:
 def test_500_jobs_start_by_priority_then_by_age_and_all_of_them(in_memory: None, tmp_path: Path) -> None:
     lab = Lab(tmp_path, Limits(in_all=AT_ONCE))
     priorities = {f"{number:03}": number % 3 for number in range(JOBS)}
-    for name, priority in priorities.items():
-        lab.add(name, priority=priority)
+    add_all(lab, priorities)
     waiting = [lab.scheduler.waiting(name) for name in lab.waiting()]
     assert sorted(each.place for each in waiting if each) == list(range(1, JOBS - AT_ONCE + 1))
-    first, rest = list(priorities)[:AT_ONCE], list(priorities)[AT_ONCE:]
-    assert list(starts(lab)) == [*first, *sorted(rest, key=lambda name: (-priorities[name], name))]
+    assert list(starts(lab)) == sorted(priorities, key=lambda name: (-priorities[name], name))
 
 
 def test_500_jobs_of_five_arrays_get_even_turns(in_memory: None, tmp_path: Path) -> None:
-    """One array has most of the jobs and the oldest ones; with two of each at once the others do not wait for it."""
+    """One array has most of the jobs, and the oldest; with two of each at once the others need not wait."""
     lab = Lab(tmp_path, Limits(in_all=10, per_array=2))
     arrays = ["big"] * 300 + [f"small{number % 4}" for number in range(200)]
     of = {f"{number:03}": array for number, array in enumerate(arrays)}
-    for name, array in of.items():
-        lab.add(name, disk(name, by(f"10.0.0.{len(array)}", f"iqn.{array}")))
+    add_all(
+        lab,
+        dict.fromkeys(of, 0),
+        {name: disk(name, by("10.0.0.1", f"iqn.{array}")) for name, array in of.items()},
+    )
     order = list(starts(lab))
     assert sorted(order) == sorted(of)
     # While the small ones have any left, each array has its two of ten at a time.
@@ -80,7 +101,7 @@ class Counted(Board):
 
     asked = 0
 
-    def job(self, uuid: str):  # type: ignore[no-untyped-def]
+    def job(self, uuid: str) -> Job:
         Counted.asked += 1
         return super().job(uuid)
 
@@ -89,8 +110,7 @@ def cost_of_one_end(tmp_path: Path, jobs: int, monkeypatch: pytest.MonkeyPatch) 
     """How many jobs are looked up, and how many events sent, when one ends and the next begins."""
     monkeypatch.setattr("tests.jobs.test_scheduler.Board", Counted)
     lab = Lab(tmp_path, Limits(in_all=AT_ONCE))
-    for number in range(jobs):
-        lab.add(f"{number:03}")
+    add_all(lab, {f"{number:03}": 0 for number in range(jobs)})
     events: list[Event] = []
     lab.board.subscribe(events.append)
     Counted.asked = 0
