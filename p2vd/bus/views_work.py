@@ -10,6 +10,7 @@ from p2vd.model.copying import Verify
 from p2vd.model.job import Activity, Job, JobError, Machine, Stage
 from p2vd.model.limits import Waiting
 from p2vd.model.plan import DiskPlan, FileTarget, LunTarget, LvTarget, Plan, Target
+from p2vd.model.rates import Estimate
 from p2vd.model.verification import Verification
 
 OPERATION = "p2v-copy"
@@ -151,6 +152,7 @@ def plan_page(plan: Plan) -> dict[str, Variant]:
         "Memory": Variant("t", plan.domain.memory_bytes),
         "Cpus": Variant("u", plan.domain.vcpus),
         "Cutover": Variant("s", plan.cutover.value),
+        **_estimate(plan.estimate),
         "Steps": Variant("as", plan.steps),
         "Warnings": Variant("as", plan.warnings),
         "DomainChoices": Variant(
@@ -175,6 +177,15 @@ def _disk_plan(disk: DiskPlan) -> dict[str, Variant]:
         "Verify": Variant("s", disk.copy.verify.value),
         "Bandwidth": Variant("t", disk.copy.bandwidth_bytes_per_s),
         "SourceOffline": Variant("b", disk.source_offline),
+        **_estimate(disk.estimate),
+    }
+
+
+def _estimate(estimate: Estimate) -> dict[str, Variant]:
+    return {
+        "EstimatedSeconds": Variant("t", estimate.seconds),
+        "EstimatedRate": Variant("t", estimate.bytes_per_s),
+        "Estimate": Variant("s", estimate.text),
     }
 
 

@@ -14,6 +14,7 @@ def plan(page: Mapping[str, Any]) -> str:
         ("Machine", page["MachineName"]),
         *((("Record", page["Record"]),) if page["Record"] else ()),
         *(_one_disk(disks[0]) if len(disks) == 1 else ()),
+        ("Time", page["Estimate"]),
         *((("Cutover", "manual: registered when told to"),) if page["Cutover"] == "manual" else ()),
         (
             "Domain",

@@ -19,6 +19,7 @@ from p2vd.jobs.passports import Passports
 from p2vd.jobs.planner import Planner
 from p2vd.jobs.policies import PolicyKeeper
 from p2vd.jobs.portals import Portals
+from p2vd.jobs.rates import Rates
 from p2vd.jobs.records import Records
 from p2vd.jobs.scheduler import Scheduler
 from p2vd.jobs.services import Services
@@ -74,6 +75,8 @@ class Engine:
         self._board.subscribe(self._scheduler.hear)
         self.bandwidth = services.bandwidth
         self.bandwidth.watch(services.board)
+        self._rates = Rates(services)
+        self._board.subscribe(self._rates.hear)
         self._care = SourceCare(services, self._planner, self._lock)
         self._checkup = Checkup(services.host.host_facts)
         self._boot_tests = BootTests(services)
@@ -242,7 +245,7 @@ class Engine:
 
     def plan(self, source_ids: Sequence[str], options: Mapping[str, object], caller: Caller) -> Plan:
         """Return what would be done, and keep it. Raises InvalidArgument, NotFound, Refused."""
-        return self._planner.plan(source_ids, options)
+        return self._rates.estimated(self._planner.plan(source_ids, options))
 
     def migrate(self, plan_id: str, options: Mapping[str, object], caller: Caller) -> Machine:
         """Start what the plan says. Raises NotFound, PlanOutdated, Refused."""

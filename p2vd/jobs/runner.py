@@ -69,7 +69,9 @@ class JobRunner:
                 job = board.job(self._uuid)
                 if job.stage is not Stage.CANCELLING and job.holds & _OTHERS_DECIDE:
                     board.set_activity(self._uuid, Activity.IDLE)
-                    self.signals.pause(None)  # whoever decides nudges
+                    # Whoever decides nudges, and then there is another thread: hundreds of jobs may wait.
+                    if self._retire():
+                        return
                     continue
                 if self._step(job):
                     board.set_activity(self._uuid, Activity.IDLE)

@@ -44,12 +44,10 @@ class Scheduler:
     def hear(self, event: Event) -> None:
         """Decide again where `event` may change something: cheap where it does not."""
         match event:
-            case JobChanged(uuid):
+            case JobAdded(uuid) | JobChanged(uuid):  # of many that come at once, the first brings all
                 job = self._board.job(uuid)
                 if self._seen.get(uuid) != (job.stage, job.holds):
                     self.decide()
-            case JobAdded():
-                self.decide()
             case InventoryChanged() if self._waiting or self._working is None:
                 self.decide()
 
@@ -111,13 +109,16 @@ class Scheduler:
     def _look_up(self, ready: Iterable[Job]) -> None:
         known = self._uses
         self._uses = {}
+        by_id, working = self._inventory.current().by_id, self._working or frozenset()
+        # What is on the way of a LUN is the same for all that have the same ways: one set for them.
+        alike: dict[frozenset[Resource], frozenset[Resource]] = {}
         for job in ready:
-            source = self._inventory.current().by_id.get(job.plan.source.id)
-            working = self._working is not None and job.uuid in self._working
-            if job.uuid in known and (working or source is None):
-                self._uses[job.uuid] = known[job.uuid]
+            source = by_id.get(job.plan.source.id)
+            if job.uuid in known and (job.uuid in working or source is None):
+                used = known[job.uuid]
             else:
-                self._uses[job.uuid] = uses(job, source)
+                used = uses(job, source)
+            self._uses[job.uuid] = alike.setdefault(used, used)
 
     def _work(self, job: Job) -> Work:
         return Work(job.uuid, self._uses[job.uuid], job.plan.copy.priority)

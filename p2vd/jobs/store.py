@@ -19,6 +19,7 @@ from p2vd.model.job import Job, Machine
 from p2vd.model.passport import Passport
 from p2vd.model.plan import Plan
 from p2vd.model.portal import PortalRecord
+from p2vd.model.rates import CopyRate
 
 _VERSION = 2
 _SCHEMA = """
@@ -27,7 +28,7 @@ CREATE TABLE record (
 ) STRICT;
 """
 
-T = TypeVar("T", Plan, Machine, Job, PortalRecord, Passport)
+T = TypeVar("T", Plan, Machine, Job, PortalRecord, Passport, CopyRate)
 
 
 @dataclass(eq=False)
@@ -51,7 +52,7 @@ class Store:
         self._lock = threading.RLock()
         # What was decoded or written last: this is the file's only writer, and jobs are read many
         # times a second.
-        self._known: dict[tuple[str, str], Plan | Machine | Job | PortalRecord | Passport] = {}
+        self._known: dict[tuple[str, str], Plan | Machine | Job | PortalRecord | Passport | CopyRate] = {}
         try:
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode=WAL")
@@ -204,11 +205,25 @@ class Store:
         """Forget a machine's record; nothing happens where there is none."""
         self._remove(Passport, name)
 
+    def rates(self) -> tuple[CopyRate, ...]:
+        """What was measured on copies, in the order in which they came."""
+        return self._all(CopyRate)
+
+    def put_rate(self, rate: CopyRate) -> None:
+        """Keep what was measured on a copy, in place of what was before."""
+        self._put(CopyRate, rate.job, rate)
+
+    def remove_rate(self, job: str) -> None:
+        """Forget what was measured on a copy; nothing happens where nothing was."""
+        self._remove(CopyRate, job)
+
     def _remove(self, cls: type[T], key: str) -> None:
         with self._lock:
             self._db.execute("DELETE FROM record WHERE kind = ? AND id = ?", (_kind(cls), key))
             self._known.pop((_kind(cls), key), None)
 
 
-def _kind(cls: type[Plan] | type[Machine] | type[Job] | type[PortalRecord] | type[Passport]) -> str:
+def _kind(
+    cls: type[Plan] | type[Machine] | type[Job] | type[PortalRecord] | type[Passport] | type[CopyRate],
+) -> str:
     return cls.__name__.lower()

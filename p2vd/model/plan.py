@@ -1,7 +1,7 @@
 """A plan: what would be done to the disks of a machine, and for which virtual machine."""
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from p2vd.model.copying import Verify
@@ -17,6 +17,7 @@ from p2vd.model.domain import (
     Video,
 )
 from p2vd.model.forms import Compression, TargetFormat, TargetKind
+from p2vd.model.rates import Estimate
 from p2vd.model.size import KIB
 from p2vd.model.window import Window
 
@@ -93,6 +94,11 @@ class LvTarget:
         """Where it is, for people and for definitions."""
         return f"/dev/{self.vg_name}/{self.lv_name}"
 
+    @property
+    def store_id(self) -> str:
+        """What it is a part of."""
+        return self.vg_uuid
+
     def __str__(self) -> str:
         return f"{self.vg_name}/{self.lv_name}"
 
@@ -118,6 +124,11 @@ class LunTarget:
     def path(self) -> str:
         """Where it is, for people and for definitions: a link that names the LUN, not this boot's device."""
         return self.link
+
+    @property
+    def store_id(self) -> str:
+        """What it is a part of: nothing but itself."""
+        return self.id
 
     def __str__(self) -> str:
         return f"LUN {self.wwid}"
@@ -150,12 +161,17 @@ class FileTarget:
         """Where it is once it is proven."""
         return f"{self.directory.rstrip('/')}/{self.name}"
 
+    @property
+    def store_id(self) -> str:
+        """What it is a part of."""
+        return self.directory
+
     def __str__(self) -> str:
         return self.path
 
 
 Target: TypeAlias = LvTarget | LunTarget | FileTarget
-"""Where a disk goes. Each has `kind`, `path`, `size_bytes` and `sector_size`."""
+"""Where a disk goes. Each has `kind`, `path`, `store_id`, `size_bytes` and `sector_size`."""
 
 
 @dataclass(frozen=True)
@@ -215,7 +231,7 @@ class DiskPlan:
 
     `digest_parts` is what of this disk must not change before it is made, in order, so that a plan that
     no longer holds can name the difference. `worst_case_bytes`: what the copy may take of its pool or
-    VG at most.
+    VG at most. `estimate`: of this moment, what copying takes.
     """
 
     id: str
@@ -232,6 +248,7 @@ class DiskPlan:
     of: int = 1
     steps: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    estimate: Estimate = field(default_factory=Estimate)
 
 
 @dataclass(frozen=True)
@@ -241,7 +258,7 @@ class Plan:
     `id` is a hash of `digest_parts`, of all that must not change before it runs (design: §7). `domain`:
     with what was left to the passport filled in; `domain_choices`: how the virtual machine will look, and
     why. `passport`: the name of the record that named the disks, empty where the caller did. `steps`
-    and `warnings` are those of the disks too.
+    and `warnings` are those of the disks too. `estimate`: of this moment, what copying takes.
     """
 
     id: str
@@ -254,3 +271,4 @@ class Plan:
     steps: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     domain_choices: tuple[DomainChoice, ...] = ()
+    estimate: Estimate = field(default_factory=Estimate)

@@ -7,7 +7,6 @@ needs besides kept for it.
 """
 
 import enum
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -53,6 +52,7 @@ class Schedule:
 
 
 _HOST = Resource(Kind.HOST, "")
+_ORDER = list(Kind)
 _KEYS = {
     Kind.HOST: "max_jobs",
     Kind.VOLUME_GROUP: "limits.per_volume_group",
@@ -93,51 +93,84 @@ def _in_order(works: Sequence[Work]) -> list[Work]:
 
 
 class _Table:
-    """What is taken of each resource, and what is kept for those who wait."""
+    """What is taken of each resource, and what is kept for those who wait.
+
+    Resources are numbered and what a kind of job uses is looked up once: of hundreds of jobs in a queue
+    most use the same, and each change of one goes through all.
+    """
 
     def __init__(self, limits: Limits) -> None:
-        self._limits = {
+        self._by_kind = {
             Kind.HOST: limits.in_all,
             Kind.VOLUME_GROUP: limits.per_volume_group,
             Kind.ARRAY: limits.per_array,
             Kind.PORTAL: limits.per_portal,
         }
-        self._taken: Counter[Resource] = Counter()
-        self._kept: Counter[Resource] = Counter()
-        self._awaited: set[Resource] = set()
+        self._numbers: dict[Resource, int] = {}
+        self._resources: list[Resource] = []
+        self._limits: list[int] = []
+        self._taken: list[int] = []
+        self._kept: list[int] = []
+        self._awaited: set[int] = set()
+        self._used: dict[frozenset[Resource], tuple[int, ...]] = {}
+        self._said: dict[tuple[int, int], str] = {}
+        self._host = self._number(_HOST) if limits.in_all else -1
 
-    def short(self, work: Work) -> list[Resource]:
+    def short(self, work: Work) -> list[int]:
         """Return what there is not enough of for `work`."""
-        return [each for each in self._limited(work) if self._free(each) < 1]
+        limits, taken, kept = self._limits, self._taken, self._kept
+        return [each for each in self._limited(work) if limits[each] - taken[each] - kept[each] < 1]
 
     def take(self, work: Work) -> None:
         """Let `work` have what it uses."""
-        self._taken.update(self._limited(work))
+        for each in self._limited(work):
+            self._taken[each] += 1
 
-    def keep_for(self, work: Work, short: Sequence[Resource]) -> None:
+    def keep_for(self, work: Work, short: Sequence[int]) -> None:
         """Keep the rest of what `work` uses, where it is the next in line for all that it lacks.
 
         Not its place on the host: whoever ends and frees what it lacks frees such a place too.
         """
         if not self._awaited.intersection(short):
-            self._kept.update(each for each in self._limited(work) if each not in short and each != _HOST)
+            for each in self._limited(work):
+                if each not in short and each != self._host:
+                    self._kept[each] += 1
         self._awaited.update(short)
 
-    def reason(self, short: Sequence[Resource]) -> str:
+    def reason(self, short: Sequence[int]) -> str:
         """Return why somebody waits who lacks `short`, with the key of each limit."""
         return " ".join(self._sentence(each) for each in short)
 
-    def _sentence(self, resource: Resource) -> str:
-        limit, taken, key = self._limits[resource.kind], self._taken[resource], _KEYS[resource.kind]
-        if taken < limit:
-            return f"The {resource} is kept for a job before this one ({key} = {limit})."
-        if resource == _HOST:
-            return f"{taken} {'job works' if taken == 1 else 'jobs work'} already ({key} = {limit})."
-        return f"The {resource} has {taken} at work already ({key} = {limit})."
+    def _sentence(self, number: int) -> str:
+        taken = self._taken[number]
+        said = self._said.get((number, taken))
+        if said is None:
+            said = self._said[number, taken] = _sentence(self._resources[number], self._limits[number], taken)
+        return said
 
-    def _limited(self, work: Work) -> list[Resource]:
-        uses = sorted(work.uses, key=lambda each: (list(Kind).index(each.kind), each.id))
-        return [each for each in (_HOST, *uses) if self._limits[each.kind]]
+    def _limited(self, work: Work) -> tuple[int, ...]:
+        found = self._used.get(work.uses)
+        if found is None:
+            uses = sorted(work.uses, key=lambda each: (_ORDER.index(each.kind), each.id))
+            limited = [each for each in (_HOST, *uses) if self._by_kind[each.kind]]
+            found = self._used[work.uses] = tuple(self._number(each) for each in limited)
+        return found
 
-    def _free(self, resource: Resource) -> int:
-        return self._limits[resource.kind] - self._taken[resource] - self._kept[resource]
+    def _number(self, resource: Resource) -> int:
+        known = self._numbers.get(resource)
+        if known is None:
+            known = self._numbers[resource] = len(self._resources)
+            self._resources.append(resource)
+            self._limits.append(self._by_kind[resource.kind])
+            self._taken.append(0)
+            self._kept.append(0)
+        return known
+
+
+def _sentence(resource: Resource, limit: int, taken: int) -> str:
+    key = _KEYS[resource.kind]
+    if taken < limit:
+        return f"The {resource} is kept for a job before this one ({key} = {limit})."
+    if resource == _HOST:
+        return f"{taken} {'job works' if taken == 1 else 'jobs work'} already ({key} = {limit})."
+    return f"The {resource} has {taken} at work already ({key} = {limit})."

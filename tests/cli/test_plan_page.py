@@ -20,6 +20,7 @@ DISK: dict[str, Any] = {
     "Verify": "read-back",
     "Bandwidth": 0,
     "SourceOffline": True,
+    "Estimate": "About 2.3 h at 310 MiB/s, measured on 5 copies from this array.",
 }
 PAGE: dict[str, Any] = {
     "Id": "027f7decd00ae6f6",
@@ -44,6 +45,11 @@ CHOICES = [
         "guest stays, with one card.",
     ),
 ]
+
+
+def test_it_says_how_long_it_takes_and_how_that_is_known() -> None:
+    lines = plan_page.plan({**PAGE, "DomainChoices": []}).splitlines()
+    assert "  Time       About 2.3 h at 310 MiB/s, measured on 5 copies from this array." in lines
 
 
 def test_each_choice_has_its_reason_beside_it() -> None:
