@@ -103,7 +103,9 @@ def turns(jobs: int) -> Iterator[str]:
         )
         begun += [name for name in decided.running if name not in at_work]
         at_work = decided.running
-        left = [work for work in left if work.job != at_work[0]]
+        over = next(name for name in begun if name in at_work)  # that which works longest
+        at_work = tuple(name for name in at_work if name != over)
+        left = [work for work in left if work.job != over]
     early, all_jobs = Counter(array[name] for name in begun[: jobs // 2]), Counter(array.values())
     yield f"{'array':8} {'jobs':>6} {'of the first half that start':>30}"
     for name, count in sorted(all_jobs.items()):
