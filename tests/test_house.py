@@ -46,7 +46,7 @@ EXCEPTIONS: dict[str, set[str]] = {
 PURE_ROOMS = ("model", "policy", "domain", "planning")
 PURE_MODULES = (
     *("jobs.transitions", "copying.protocol", "copying.terms", "copying.opening"),
-    *("copying.layout", "copying.region", "copying.row_sums"),
+    *("copying.layout", "copying.region", "copying.row_sums", "copying.nbd_address"),
     *("registration.signs", "registration.screen", "registration.qemu"),
     *("discovery.examining", "discovery.partitions", "discovery.ntfs", "discovery.lvm_label"),
 )
@@ -65,6 +65,7 @@ CONFINED: dict[str, set[str]] = {
     "dbus": {"bus", "cli", "daemon"},
     "gi": {"bus", "cli", "daemon"},
     "systemd": {"system"},
+    "nbd": {"copying"},
 }
 
 

@@ -38,7 +38,7 @@ def open_target(path: Path, source: Endpoint, opener: Opener) -> Endpoint:
     size, sector, uuid, wwid = _probe(path)
     if size < source.size_bytes:
         raise TargetRefused(str(path), f"it has {size} bytes, the source {source.size_bytes}.")
-    if block.is_block(source.fd):
+    if source.fd >= 0 and block.is_block(source.fd):
         if os.fstat(source.fd).st_rdev == path.stat().st_rdev:
             raise TargetRefused(str(path), "it is the source.")
         if sector != source.sector_size:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from p2vd.copying.checkpoint import Checkpoint
 from p2vd.copying.controls import Controls, Interrupted
-from p2vd.copying.devices import Buffer, Device, padded
+from p2vd.copying.devices import Buffer, Source, padded
 from p2vd.copying.digests import zero_digests
 from p2vd.copying.errors import ReadFailed, SourceChanged, TargetMismatch
 from p2vd.copying.layout import BLOCK, REGION_BLOCKS, WORK_BLOCKS, Layout, bits, merge_ranges, runs, split
@@ -39,7 +39,7 @@ class Comparer:
     checkpoint: Checkpoint
     controls: Controls
     source: RescuedSource | None
-    target: Device | None
+    target: Source | None
     threads: int = 8
     tolerant: bool = False
     done_bytes: int = 0

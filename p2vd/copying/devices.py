@@ -62,6 +62,22 @@ class Readable(Protocol):
         """Data and holes of a range, without reading it."""
 
 
+class Source(Readable, Protocol):
+    """What a disk is read from, of whichever form."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in sentences."""
+
+    @property
+    def size_bytes(self) -> int:
+        """The size of the disk."""
+
+    @property
+    def align(self) -> int:
+        """What offsets and lengths of reads are multiples of: the least that can be read."""
+
+
 class Sink(Readable, Protocol):
     """What blocks are written to."""
 
@@ -86,6 +102,10 @@ class Sink(Readable, Protocol):
 
     def check(self) -> None:
         """Raise TargetChanged if the device behind the descriptor is not as it was."""
+
+
+class TargetSink(Sink, Source, Protocol):
+    """What a disk is written to, of whichever form, and read back from."""
 
 
 @dataclass

@@ -1,22 +1,46 @@
 """What daemon and worker say to each other: JSON messages over a SOCK_SEQPACKET pair.
 
 One message a packet: `{"type": NAME, ...fields}`. The worker speaks first with `Hello`; a version
-the daemon does not know ends the conversation. Pure.
+the daemon does not know ends the conversation.
+
+Fields with defaults may be added within a version: who does not know one passes it over. What an older
+worker must not pass over raises the version of that one message: a `Start` of other forms than raw
+devices and files says `FORMS_VERSION`, which a worker from before them refuses, and every other `Start`
+says `VERSION`, which all know. `start_version` tells which.
+
+The forms of `Start`, and the descriptors that come along, source before target:
+
+- `source_form.nbd`: the source is an NBD export and has no descriptor, so one comes. A plain TCP server
+  is connected to without privileges, and again when the connection is lost. A Unix socket, and TLS with
+  its keys, are reached before the privileges go; when such a connection is lost the worker ends with
+  `ConnectionLost` and 2, and the next one connects anew.
+- `source_form.format` of an image: the descriptor is that of the image file. A child without privileges
+  (qemu-nbd) reads it; `binding.source_size_bytes` is the size of the disk in it, not of the file.
+- `target_form.format` qcow2: the descriptor is that of a file that was created, empty, for this job
+  (O_EXCL). The worker makes the qcow2 in it as long as its checkpoint knows of nothing written, and gives
+  the file to `worker_uid`, for its child. `target.size_bytes` is the size of the disk in it, a multiple
+  of 512 bytes; `target.is_file` and the like do not matter.
+
+Pure.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from p2vd.copying.terms import Binding, Report, TargetTraits
+from p2vd.copying.terms import Binding, Report, SourceForm, TargetForm, TargetTraits
 from p2vd.model.codec import from_dict, to_dict
 from p2vd.model.copying import Progress, Verify
+from p2vd.model.forms import TargetFormat
 
 VERSION = 1
+
+FORMS_VERSION = 2
+"""What a `Start` says that a worker which knows only raw devices and files must refuse."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """Begin or resume. Carries two descriptors: source, target. `credit_bytes` -1: no limit.
+    """Begin or resume. Carries the descriptors of source and target. `credit_bytes` -1: no limit.
 
     `bad_sectors`: how many of the source may be unreadable; zeros take their place.
 
@@ -38,6 +62,8 @@ class Start:
     worker_uid: int = 0
     worker_gid: int = 0
     resume: bool = False
+    source_form: SourceForm = field(default_factory=SourceForm)
+    target_form: TargetForm = field(default_factory=TargetForm)
 
 
 @dataclass(frozen=True)
@@ -134,6 +160,12 @@ _NAMES: dict[str, type[Any]] = {
     "report": Report,
 }
 _TYPES = {cls: name for name, cls in _NAMES.items()}
+
+
+def start_version(source: SourceForm, target: TargetForm) -> int:
+    """The version that a `Start` of these forms says."""
+    plain = source == SourceForm() and target.format is TargetFormat.RAW
+    return VERSION if plain else FORMS_VERSION
 
 
 def encode(message: ToWorker | ToDaemon) -> dict[str, Any]:

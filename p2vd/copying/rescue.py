@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from p2vd.copying.controls import Controls
-from p2vd.copying.devices import Buffer, Device
+from p2vd.copying.devices import Buffer, Source
 from p2vd.copying.errors import ReadFailed, TooManyBadSectors
 from p2vd.copying.layout import BLOCK, Extent, gaps, merge_ranges
 
@@ -38,7 +38,7 @@ class RescuedSource:
     `known`: byte ranges that an earlier run found unreadable; they are not read again.
     """
 
-    device: Device
+    device: Source
     controls: Controls
     limit: int = 0
     known: Iterable[Range] = ()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from p2vd.copying.checkpoint import Checkpoint
 from p2vd.copying.comparing import Comparer, Piece
 from p2vd.copying.controls import Controls, Interrupted
-from p2vd.copying.devices import Buffer, Device, Target
+from p2vd.copying.devices import Buffer, Source, TargetSink
 from p2vd.copying.digests import DigestKind
 from p2vd.copying.errors import CopyError, ExitCode, SourceChanged
 from p2vd.copying.layout import BLOCK, REGION_BLOCKS, runs
@@ -42,8 +42,8 @@ class Session:
     """
 
     checkpoint: Checkpoint
-    source: Device
-    target: Target
+    source: Source
+    target: TargetSink
     controls: Controls
     clock: Clock
     verify: Verify = Verify.READ_BACK
@@ -246,7 +246,7 @@ class Session:
         self,
         pieces: Iterable[Piece] | None,
         source: RescuedSource | None,
-        target: Device | None,
+        target: Source | None,
         *,
         counted: bool = False,
         tolerant: bool = False,

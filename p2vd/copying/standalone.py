@@ -1,6 +1,7 @@
 """`p2vd-copy SOURCE TARGET --checkpoint FILE`: the tool of its own, without daemon and D-Bus."""
 
 import argparse
+import contextlib
 import json
 import logging
 import os
@@ -11,12 +12,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from p2vd.copying import endpoints
+from p2vd.copying import endpoints, forms, options
 from p2vd.copying.checkpoint import Checkpoint, Header
 from p2vd.copying.controls import Controls, Gauge, Outstanding
 from p2vd.copying.digests import DigestKind
 from p2vd.copying.endpoints import Endpoint
 from p2vd.copying.errors import CheckpointMissing, ExitCode, MapfileUnwritable, PoolFull, UsageError
+from p2vd.copying.forms import Asked, OpenSource, OpenTarget
 from p2vd.copying.mapfile import mapfile
 from p2vd.copying.opened import source_on, target_on
 from p2vd.copying.session import Session
@@ -56,7 +58,9 @@ def parser() -> argparse.ArgumentParser:
         # A given width: argparse asks for the terminal's at each argument, and loads a module to do so.
         formatter_class=lambda prog: argparse.HelpFormatter(prog, width=100),
     )
-    parser.add_argument("source", type=Path, metavar="SOURCE")
+    parser.add_argument(
+        "source", metavar="SOURCE", help="a block device, a file, or the URI of an NBD export"
+    )
     parser.add_argument("target", type=Path, metavar="TARGET", help="a block device, or a file to create")
     parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE")
     parser.add_argument("--verify", choices=[each.value for each in Verify], default=Verify.READ_BACK.value)
@@ -81,6 +85,7 @@ def parser() -> argparse.ArgumentParser:
         help="with --resync: nothing wrote to the target since, it need not be read to prove that",
     )
     parser.add_argument("--force", action="store_true", help="a block target may hold leftover bytes")
+    options.add(parser)
     parser.add_argument("--json", action="store_true", help="one object a line")
     return parser
 
@@ -183,15 +188,18 @@ def main(words: Sequence[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop_asked.set())
     clock = SystemClock()
+    ending = contextlib.ExitStack()
     try:
-        session, controls, gauge = _prepare(arguments, clock)
+        session, controls, gauge = _prepare(arguments, clock, ending)
         _write_mapfile(arguments.mapfile, session.checkpoint)  # a place that cannot be written is told now
     except P2vdError as error:
+        ending.close()
         code = int(getattr(error, "exit_code", ExitCode.REFUSED))
         console.report(Report(code, Progress(), failure=Failure(error.name, str(error))))
         return code
     console.size_bytes = session.checkpoint.layout.source_bytes
-    report = _watch(session, controls, gauge, console, stop_asked, clock)
+    with ending:  # who sees the report finds the target closed
+        report = _watch(session, controls, gauge, console, stop_asked, clock)
     console.report(report)
     try:
         _write_mapfile(arguments.mapfile, session.checkpoint)
@@ -215,7 +223,9 @@ def _write_mapfile(path: Path | None, checkpoint: Checkpoint) -> None:
         raise MapfileUnwritable(str(path), error.strerror or str(error)) from error
 
 
-def _prepare(arguments: argparse.Namespace, clock: Clock) -> tuple[Session, Controls, Gauge]:
+def _prepare(
+    arguments: argparse.Namespace, clock: Clock, ending: contextlib.ExitStack
+) -> tuple[Session, Controls, Gauge]:
     verify = Verify(arguments.verify)
     if arguments.digest == DigestKind.NONE.value and verify is Verify.READ_BACK:
         raise UsageError("--digest none leaves nothing to compare with: use --verify both or none with it.")
@@ -228,35 +238,20 @@ def _prepare(arguments: argparse.Namespace, clock: Clock) -> tuple[Session, Cont
             raise UsageError("--resync compares digests: it cannot be used with --digest none.")
         if not arguments.checkpoint.exists():
             raise CheckpointMissing(str(arguments.checkpoint))
-    if endpoints.is_block(arguments.source):
-        # Imported here, as below: files need no commands, and would wait for all that runs them.
-        from p2vd.copying import block_endpoints
-
-        source = block_endpoints.open_source(arguments.source, block_endpoints.opener(clock))
-    else:
-        source = endpoints.open_file_source(arguments.source)
-    is_block = arguments.target.exists() and endpoints.is_block(arguments.target)
-    target, checkpoint = (
-        _block_target(arguments, source, clock) if is_block else _file_target(arguments, source)
-    )
-    if arguments.resync:
-        checkpoint.begin_pass(target_proven=arguments.target_unchanged)
     gauge = Gauge(clock)
     controls = Controls(clock, ChunkCredit(0), arguments.bandwidth)
-    traits = TargetTraits(
-        target.size_bytes,
-        target.sector_size,
-        target.dm_uuid,
-        target.thin.chunk_bytes,
-        target.thin.pool_zeroes,
-    )
-    # A pool that does not zero leaves old bytes around a write in a chunk that was never written.
-    zero = not is_block or (arguments.target_is_zero and (not target.thin.chunk_bytes or traits.pool_zeroes))
-    sink = target_on(target.fd, traits, controls, gauge, untouched_is_zero=zero, tail_fd=target.tail_fd)
+    asked = options.asked(arguments, controls, gauge)
+    source = _open_source(asked, clock)
+    ending.callback(source.close)
+    make = forms.TARGETS.get(asked.target_form.format)
+    target = make(asked, source) if make else _plain_target(arguments, asked, source.endpoint, clock)
+    ending.callback(target.close)
+    if arguments.resync:
+        target.checkpoint.begin_pass(target_proven=arguments.target_unchanged)
     session = Session(
-        checkpoint,
-        source_on(source.fd, gauge),
-        sink,
+        target.checkpoint,
+        source.device,
+        target.sink,
         controls,
         clock,
         verify,
@@ -266,6 +261,41 @@ def _prepare(arguments: argparse.Namespace, clock: Clock) -> tuple[Session, Cont
         outlast_full=True,
     )
     return session, controls, gauge
+
+
+def _open_source(asked: Asked, clock: Clock) -> OpenSource:
+    if opening := forms.SOURCES.get(forms.source_key(asked.source_form)):
+        return opening(asked)
+    path = Path(asked.source)
+    if endpoints.is_block(path):
+        # Imported here, as below: files need no commands, and would wait for all that runs them.
+        from p2vd.copying import block_endpoints
+
+        endpoint = block_endpoints.open_source(path, block_endpoints.opener(clock))
+    else:
+        endpoint = endpoints.open_file_source(path)
+    return OpenSource(endpoint, source_on(endpoint.fd, asked.gauge))
+
+
+def _plain_target(arguments: argparse.Namespace, asked: Asked, source: Endpoint, clock: Clock) -> OpenTarget:
+    """A device or a raw file."""
+    is_block = arguments.target.exists() and endpoints.is_block(arguments.target)
+    target, checkpoint = (
+        _block_target(arguments, source, clock) if is_block else _file_target(arguments, source)
+    )
+    traits = TargetTraits(
+        target.size_bytes,
+        target.sector_size,
+        target.dm_uuid,
+        target.thin.chunk_bytes,
+        target.thin.pool_zeroes,
+    )
+    # A pool that does not zero leaves old bytes around a write in a chunk that was never written.
+    zero = not is_block or (arguments.target_is_zero and (not target.thin.chunk_bytes or traits.pool_zeroes))
+    sink = target_on(
+        target.fd, traits, asked.controls, asked.gauge, untouched_is_zero=zero, tail_fd=target.tail_fd
+    )
+    return OpenTarget(sink, checkpoint)
 
 
 def _block_target(

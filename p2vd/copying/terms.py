@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 
 from p2vd.model.copying import Progress
+from p2vd.model.forms import Compression, SourceFormat, TargetFormat
+from p2vd.model.size import KIB
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,38 @@ class TargetTraits:
     pool_zeroes: bool = False
     is_file: bool = False
     credit_chunk_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class NbdServer:
+    """An NBD export, by the URI that the NBD project defined, and what TLS needs.
+
+    `certificates`: the directory of `ca-cert.pem`, and of `client-cert.pem` and `client-key.pem` where the
+    server asks for them. `psk_file`: pre-shared keys, instead of certificates. `reconnect_s`: how long a
+    lost connection is tried again.
+    """
+
+    uri: str
+    certificates: str = ""
+    psk_file: str = ""
+    reconnect_s: float = 300.0
+
+
+@dataclass(frozen=True)
+class SourceForm:
+    """How the source's descriptor holds the disk. `nbd`: there is no descriptor, the worker connects."""
+
+    format: SourceFormat = SourceFormat.RAW
+    nbd: NbdServer | None = None
+
+
+@dataclass(frozen=True)
+class TargetForm:
+    """How the target's descriptor is to hold the disk. The sizes and `compression` are those of a qcow2."""
+
+    format: TargetFormat = TargetFormat.RAW
+    cluster_bytes: int = 64 * KIB
+    compression: Compression = Compression.NONE
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,10 @@ from pathlib import Path
 from p2vd.copying.checkpoint import Header
 from p2vd.copying.controls import Controls, Gauge, Outstanding
 from p2vd.copying.digests import DigestKind
-from p2vd.copying.errors import ExitCode, OpenFailed
-from p2vd.copying.opened import source_on, target_on
+from p2vd.copying.errors import ExitCode
+from p2vd.copying.handed import HandedForms
 from p2vd.copying.protocol import (
+    FORMS_VERSION,
     VERSION,
     Bandwidth,
     Credit,
@@ -43,7 +44,7 @@ from p2vd.copying.terms import Failure, Report
 from p2vd.copying.throttle import ChunkCredit
 from p2vd.model.copying import MAX_QUEUE_DEPTH, Progress
 from p2vd.model.errors import P2vdError
-from p2vd.system import block, privileges
+from p2vd.system import privileges
 from p2vd.system.clock import Clock, SystemClock
 from p2vd.system.descriptors import SeqpacketChannel, close_all
 
@@ -177,8 +178,7 @@ def prepare(start: Start, fds: Sequence[int], clock: Clock) -> tuple[Session, Co
 
     Raises P2vdError; ValueError where the Start makes no sense, before anything is opened or made.
     """
-    if len(fds) != 2:
-        raise ValueError(f"the start brought {len(fds)} descriptors, not source and target")
+    handed = HandedForms(start, fds)
     if not 1 <= start.queue_depth <= MAX_QUEUE_DEPTH:
         raise ValueError(f"a queue depth of {start.queue_depth}")
     if start.bandwidth_bytes_per_s < 0 or start.commit_interval_s <= 0 or start.bad_sectors < 0:
@@ -188,24 +188,15 @@ def prepare(start: Start, fds: Sequence[int], clock: Clock) -> tuple[Session, Co
     credit = ChunkCredit(chunk, start.credit_bytes)
     controls = Controls(clock, credit, start.bandwidth_bytes_per_s)
     gauge = Gauge(clock)
-    try:
-        source = source_on(fds[0], gauge)
-        target = target_on(fds[1], start.target, controls, gauge)
-        sector = block.sector_size(fds[0])
-    except OSError as error:
-        raise OpenFailed("a device of this job", str(error)) from error
-    if source.size_bytes != start.binding.source_size_bytes:
-        raise OpenFailed(source.name, f"it has {source.size_bytes} bytes, not as the job says")
-    if block.is_block(fds[0]) and sector != start.binding.source_sector_size:
-        raise OpenFailed(source.name, f"its sectors have {sector} bytes, not as the job says")
-    if start.target.size_bytes < source.size_bytes:
-        raise OpenFailed(target.name, f"it has {start.target.size_bytes} bytes, less than the source")
+    handed.open_source(controls, gauge)
     header = Header(start.binding, start.target.size_bytes, start.digest)
     checkpoint = open_checkpoint(Path(start.checkpoint_path), header, must_exist=start.resume)
+    handed.open_target(controls, gauge, checkpoint)
     as_root = os.geteuid() == 0
     privileges.drop(
         start.worker_uid if as_root else os.getuid(), start.worker_gid if as_root else os.getgid()
     )
+    source, target = handed.finish()
     session = Session(
         checkpoint,
         source,
@@ -238,8 +229,12 @@ def await_start(
         if packet is None:
             return None
         data, fds = packet
-        if data.get("type") == "start" and data.get("version") != VERSION:  # its fields may be others
-            raise ValueError(f"the daemon speaks version {data.get('version')!r}, this worker {VERSION}")
+        version = data.get("version")
+        if data.get("type") == "start" and version not in (
+            VERSION,
+            FORMS_VERSION,
+        ):  # its fields may be others
+            raise ValueError(f"the daemon speaks version {version!r}, this worker {VERSION}")
         start = decode(data)
         if not isinstance(start, Start):
             raise ValueError(f"a {type(start).__name__} came before Start")  # noqa: TRY004 - a wrong message

@@ -118,8 +118,9 @@ def publish(temporary: Path, path: Path, file_id: str, owner: str, group: str, m
 
     Raises FileExistsError, KeyError for an owner or group that this host does not know, OSError.
     """
-    uid = pwd.getpwnam(owner).pw_uid if owner else -1
-    gid = grp.getgrnam(group).gr_gid if group else -1
+    # QEMU, which writes some formats, had it as its own meanwhile.
+    uid = pwd.getpwnam(owner).pw_uid if owner else os.geteuid()
+    gid = grp.getgrnam(group).gr_gid if group else os.getegid()
     named = find(path)
     if named is not None and named.file_id == file_id:  # by an attempt that was cut off
         if find(temporary) is not None:
@@ -129,8 +130,7 @@ def publish(temporary: Path, path: Path, file_id: str, owner: str, group: str, m
     descriptor = _open(temporary if named is None else path, file_id, os.O_RDWR)
     try:
         os.fchmod(descriptor, mode)
-        if (uid, gid) != (-1, -1):
-            os.fchown(descriptor, uid, gid)
+        os.fchown(descriptor, uid, gid)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

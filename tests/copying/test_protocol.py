@@ -11,7 +11,17 @@ from typing import Any
 import pytest
 
 from p2vd.copying.layout import BLOCK
-from p2vd.copying.protocol import VERSION, Hello, Pause, ProgressReport, Start, Stop, decode, encode
+from p2vd.copying.protocol import (
+    FORMS_VERSION,
+    VERSION,
+    Hello,
+    Pause,
+    ProgressReport,
+    Start,
+    Stop,
+    decode,
+    encode,
+)
 from p2vd.copying.terms import Report
 from tests.copying.daemon import PATIENCE_S, Daemon
 
@@ -49,7 +59,7 @@ def refused(daemon: Daemon, name: str = "ProtocolMismatch") -> str:
     return report.failure.message
 
 
-@pytest.mark.parametrize("version", [VERSION + 1, 0, "1", None])
+@pytest.mark.parametrize("version", [FORMS_VERSION + 1, 0, "1", None])
 def test_an_unknown_version_is_refused_whatever_its_fields_are(daemon: Daemon, version: object) -> None:
     daemon.spawn()
     daemon.channel.send({"type": "start", "version": version, "disks": ["a", "b"]})

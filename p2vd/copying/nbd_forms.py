@@ -1,0 +1,216 @@
+"""NBD exports as sources: for the tool, and for the worker that soon has no privileges.
+
+An export has no WWID. Its identity is its URI, its size, and the digests of its first and last MiB, looked
+at again whenever it is connected to anew. That finds a server that serves another disk, unless both disks
+have the same size and the same first and last MiB, as clones of one image may have; at resume 64 random
+MiB of what was copied are compared too. What a server says of its size, its holes and its contents cannot
+be proven from here: one that lies in all of its answers is believed.
+"""
+
+import logging
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import nbd
+
+from p2vd.copying.controls import Controls, Gauge
+from p2vd.copying.devices import Source
+from p2vd.copying.endpoints import Endpoint
+from p2vd.copying.errors import OpenFailed, SourceRefused
+from p2vd.copying.forms import Asked, Handed, OpenSource
+from p2vd.copying.nbd_address import NbdAddress, parse
+from p2vd.copying.nbd_connection import Connection, negotiate
+from p2vd.copying.nbd_device import NbdDevice
+from p2vd.copying.nbd_errors import Lost
+from p2vd.copying.nbd_pool import Connections
+from p2vd.copying.terms import NbdServer
+
+log = logging.getLogger(__name__)
+
+_CONNECT_WITHIN_S = 20.0
+_SECTOR = 512  # NBD does not tell a disk's logical sectors
+_AUTHORITIES = "ca-cert.pem"
+
+
+class Dialer:
+    """Makes connections to one export. A host's name is resolved once, here.
+
+    Raises SourceRefused where the URI or the keys make no sense, OpenFailed where there is no such host.
+    """
+
+    def __init__(self, server: NbdServer, ended: Callable[[], bool]):
+        self.address = parse(server.uri)
+        self._server = server
+        self._ended = ended
+        self._check_keys()
+        self._peers = [] if self.address.tls else self._resolve()
+
+    def __call__(self) -> Connection:
+        """Connect. Raises Lost, Interrupted."""
+        if self.address.tls:
+            return self._with_tls()
+        return over(self.dial(), self.address.export, self._ended)
+
+    def dial(self) -> socket.socket:
+        """Connect a socket to a server without TLS. Raises Lost."""
+        cause: OSError | None = None
+        for family, place in self._peers:
+            peer = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+            peer.settimeout(_CONNECT_WITHIN_S)
+            try:
+                peer.connect(place)
+            except OSError as error:
+                peer.close()
+                cause = error
+            else:
+                return peer
+        raise Lost((cause and cause.strerror) or str(cause)) from cause
+
+    def _with_tls(self) -> Connection:
+        address, server, handle = self.address, self._server, nbd.NBD()
+        handle.set_export_name(address.export)
+        handle.set_tls(nbd.TLS_REQUIRE)
+        if address.username:
+            handle.set_tls_username(address.username)
+        if server.psk_file:
+            handle.set_tls_psk_file(server.psk_file)
+        else:
+            handle.set_tls_verify_peer(True)
+            if server.certificates:
+                handle.set_tls_certificates(server.certificates)
+        if address.socket:
+            return negotiate(handle, lambda: handle.aio_connect_unix(address.socket), self._ended)
+        # By name, not through a socket of ours: the certificate must be for that name.
+        return negotiate(handle, lambda: handle.aio_connect_tcp(address.host, str(address.port)), self._ended)
+
+    def _check_keys(self) -> None:
+        server, address = self._server, self.address
+        if not address.tls:
+            if server.certificates or server.psk_file:
+                raise SourceRefused(server.uri, "keys were given and it is not encrypted: write nbds://.")
+            return
+        if server.certificates and server.psk_file:
+            raise SourceRefused(server.uri, "certificates and a PSK file were given: use one of them.")
+        if address.socket and not server.psk_file:
+            raise SourceRefused(
+                server.uri, "a Unix socket has no name for a certificate to be for: use --tls-psk-file."
+            )
+        if server.certificates and not (Path(server.certificates) / _AUTHORITIES).is_file():
+            raise SourceRefused(
+                server.uri,
+                f"there is no {_AUTHORITIES} in {server.certificates}, by which to know the server.",
+            )
+        if server.psk_file and not Path(server.psk_file).is_file():
+            raise SourceRefused(server.uri, f"there is no PSK file {server.psk_file}.")
+
+    def _resolve(self) -> list[tuple[int, str | tuple[object, ...]]]:
+        address = self.address
+        if address.socket:
+            return [(socket.AF_UNIX, address.socket)]
+        try:
+            found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise OpenFailed(address.uri, error.strerror or str(error)) from error
+        return [(family, place) for family, _, _, _, place in found]
+
+
+def over(peer: socket.socket, export: str, ended: Callable[[], bool]) -> Connection:
+    """Speak NBD over a connected socket, which libnbd closes. Raises Lost, Interrupted."""
+    handle = nbd.NBD()
+    handle.set_export_name(export)
+    return negotiate(handle, lambda: handle.aio_connect_socket(peer.detach()), ended)
+
+
+def open_source(asked: Asked) -> OpenSource:
+    """Connect to the export that the command line names. Raises OpenFailed, SourceRefused."""
+    server = asked.source_form.nbd
+    if server is None:
+        raise ValueError("no NBD server was named")
+    dialer = Dialer(server, asked.controls.ended.is_set)
+    connections = _connected(dialer, asked.threads, dialer.address)
+    device = _device(connections, server, asked.controls, asked.gauge, asked.bad_sectors)
+    endpoint = Endpoint(-1, identity(dialer.address), device.size_bytes, _SECTOR)
+    return OpenSource(endpoint, device, device.close)
+
+
+def identity(address: NbdAddress) -> str:
+    """What names an export, with or without TLS."""
+    place = address.socket or f"{address.host}:{address.port}"
+    return f"nbd {place} {address.export!r}"
+
+
+def handed_source(handed: Handed) -> Callable[[], Source]:
+    """Connect as far as that needs privileges; what is returned does the rest. Raises as `open_source`."""
+    server, start = handed.start.source_form.nbd, handed.start
+    if server is None:
+        raise ValueError("no NBD server was named")
+    ended = handed.controls.ended.is_set
+    dialer = Dialer(server, ended)
+    export, threads = dialer.address.export, start.queue_depth
+
+    def device(connections: Connections, reconnect_s: float) -> Source:
+        lasting = NbdServer(server.uri, reconnect_s=reconnect_s)
+        return _device(connections, lasting, handed.controls, handed.gauge, start.bad_sectors)
+
+    if dialer.address.tls:
+        made = _Once(dialer)
+        secured = _connected(made, threads, dialer.address)
+        made.privileged = False
+        return lambda: device(secured, 0)
+    if dialer.address.socket:
+        peers = [_dialled(dialer) for _ in range(threads)]
+
+        def from_here() -> Source:
+            connections = _connected(lambda: over(_next(peers), export, ended), threads, dialer.address)
+            while peers:  # the server lets one client have fewer
+                peers.pop().close()
+            return device(connections, 0)
+
+        return from_here
+    return lambda: device(_connected(dialer, threads, dialer.address), server.reconnect_s)
+
+
+class _Once:
+    """Connects as long as there are privileges: keys are read from files at each handshake."""
+
+    def __init__(self, dialer: Dialer):
+        self._dialer = dialer
+        self.privileged = True
+
+    def __call__(self) -> Connection:
+        if not self.privileged:
+            raise Lost("a connection with TLS is made anew by the next worker")
+        return self._dialer()
+
+
+def _next(peers: list[socket.socket]) -> socket.socket:
+    if not peers:
+        raise Lost("a connection over a Unix socket is made anew by the next worker")
+    return peers.pop()
+
+
+def _dialled(dialer: Dialer) -> socket.socket:
+    try:
+        return dialer.dial()
+    except Lost as error:
+        raise OpenFailed(dialer.address.uri, str(error)) from error
+
+
+def _connected(connect: Callable[[], Connection], threads: int, address: NbdAddress) -> Connections:
+    try:
+        return Connections(connect, threads)
+    except Lost as error:
+        raise OpenFailed(address.uri, str(error)) from error
+
+
+def _device(
+    connections: Connections, server: NbdServer, controls: Controls, gauge: Gauge, bad_sectors: int
+) -> NbdDevice:
+    if not connections.first.read_only:
+        log.warning(
+            "%s: the server lets clients write; start it read-only (nbdkit -r, qemu-nbd -r)", server.uri
+        )
+    device = NbdDevice(connections, server.uri, gauge, controls, server.reconnect_s)
+    device.remember(tolerant=bad_sectors > 0)
+    return device

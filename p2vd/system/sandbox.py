@@ -1,0 +1,146 @@
+"""Children that read what strangers wrote (disk images): without privileges, with limits, not outliving us.
+
+They are given open descriptors and no names. Linux calls the limits setrlimit(2), and ends such a child
+with the thread that started it (PR_SET_PDEATHSIG): start them on the main thread.
+"""
+
+import contextlib
+import ctypes
+import os
+import resource
+import signal
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from p2vd.system.command import CommandFailed, CommandTimedOut, Result
+from p2vd.system.process import Child
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_NO_NEW_PRIVS = 38
+_KEPT_BYTES = 4096
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a child may use. 0: no limit; `file_bytes` -1: as large as it likes."""
+
+    memory_bytes: int = 4 << 30
+    processor_s: int = 0
+    file_bytes: int = -1
+    open_files: int = 64
+
+
+@dataclass(frozen=True)
+class User:
+    """Whose the child is. None in its place: the caller's own."""
+
+    uid: int
+    gid: int
+
+
+class Sandboxed(Child):
+    """A child in a sandbox; `said` is what it wrote to standard error, at least the end of it."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", stderr: int):
+        super().__init__(process)
+        self._stderr = stderr
+
+    def said(self) -> str:
+        """Its last words until now."""
+        size = os.fstat(self._stderr).st_size
+        raw = os.pread(self._stderr, _KEPT_BYTES, max(0, size - _KEPT_BYTES))
+        return " ".join(raw.decode("utf-8", "replace").split())
+
+    def end(self, within_s: float) -> int:
+        """Send SIGTERM, wait, and return the exit status; one that does not end in time is killed."""
+        self.terminate()
+        try:
+            code = self.wait(within_s)
+        except TimeoutError:
+            self.kill()
+            code = self.wait(within_s)
+        with contextlib.suppress(OSError):
+            os.close(self._stderr)
+        return code
+
+
+def start(argv: Sequence[str], fds: Sequence[int], limits: Limits, user: User | None = None) -> Sandboxed:
+    """Start a child that inherits `fds` under their numbers. Raises CommandFailed where it cannot be."""
+    stderr = os.memfd_create("p2vd-stderr")
+    try:
+        process = _popen(argv, fds, limits, user, subprocess.DEVNULL, stderr)
+    except BaseException:
+        os.close(stderr)
+        raise
+    return Sandboxed(process, stderr)
+
+
+def run(
+    argv: Sequence[str],
+    fds: Sequence[int],
+    limits: Limits,
+    *,
+    timeout_s: float,
+    ok: Sequence[int] = (0,),
+    user: User | None = None,
+) -> Result:
+    """Run a child to its end. Raises CommandFailed, and CommandTimedOut after it was killed."""
+    words = tuple(argv)
+    process = _popen(words, fds, limits, user, subprocess.PIPE, subprocess.PIPE)
+    try:
+        stdout, stderr = process.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired as error:
+        process.kill()
+        process.communicate()
+        raise CommandTimedOut(words, timeout_s) from error
+    answer = Result(
+        words, process.returncode, stdout.decode("utf-8", "replace"), stderr.decode("utf-8", "replace")
+    )
+    if answer.returncode not in ok:
+        raise CommandFailed(words, answer.returncode, answer.stderr)
+    return answer
+
+
+def _popen(
+    argv: Sequence[str], fds: Sequence[int], limits: Limits, user: User | None, stdout: int, stderr: int
+) -> "subprocess.Popen[bytes]":
+    try:
+        return subprocess.Popen(
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            pass_fds=tuple(fds),
+            start_new_session=True,
+            env={"LC_ALL": "C", "PATH": os.environ.get("PATH", os.defpath)},
+            preexec_fn=_confine(limits, os.getpid()),
+            user=None if user is None else user.uid,
+            group=None if user is None else user.gid,
+            extra_groups=None if user is None else [],
+        )
+    except OSError as error:
+        raise CommandFailed(tuple(argv), 127, str(error)) from error
+
+
+def _confine(limits: Limits, parent: int) -> Callable[[], None]:
+    """What the child does between fork and exec, when it already is who it shall be."""
+
+    def confine() -> None:
+        _libc.prctl(_PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), 0, 0, 0)
+        _libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGTERM), 0, 0, 0)
+        if os.getppid() != parent:  # it died before the line above
+            os._exit(1)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        for kind, value in (
+            (resource.RLIMIT_AS, limits.memory_bytes),
+            (resource.RLIMIT_CPU, limits.processor_s),
+            (resource.RLIMIT_NOFILE, limits.open_files),
+        ):
+            if value:
+                resource.setrlimit(kind, (value, value))
+        if limits.file_bytes >= 0:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limits.file_bytes, limits.file_bytes))
+
+    return confine

@@ -1,0 +1,124 @@
+"""Every form of a source into every form of a target: killed half-way, resumed, the same for a guest.
+
+A form is one entry of a table. Without --full a sample runs: each source once, the targets in turn.
+"""
+
+import random
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from p2vd.copying.layout import BLOCK
+from tests.copying.nbd_server import NbdServer, command, needs, same_disk
+from tests.copying.tool import Tool
+
+pytestmark = needs("nbdkit", "qemu-img", "qemu-nbd")
+
+SIZE = 24 * BLOCK + 3 * 512
+DATA = 16 * BLOCK
+
+
+@dataclass(frozen=True)
+class Target:
+    """What makes a target of that form, and how qemu-img reads it."""
+
+    words: tuple[str, ...]
+    judged_as: str
+
+
+@contextmanager
+def raw(disk: Path) -> Iterator[list[str]]:
+    yield [str(disk)]
+
+
+@contextmanager
+def over_nbd(disk: Path) -> Iterator[list[str]]:
+    with NbdServer(disk.parent, "-r", "file", disk) as server:
+        yield [server.uri]
+
+
+def image(kind: str) -> Callable[[Path], AbstractContextManager[list[str]]]:
+    @contextmanager
+    def make(disk: Path) -> Iterator[list[str]]:
+        path = disk.with_name(f"image.{kind}")
+        options = ["-o", "force_size=on"] if kind == "vpc" else []
+        command("qemu-img", "convert", "-f", "raw", "-O", kind, *options, disk, path)
+        yield [str(path), "--source-format", kind]
+
+    return make
+
+
+SOURCES: dict[str, Callable[[Path], AbstractContextManager[list[str]]]] = {
+    "raw": raw,
+    "nbd": over_nbd,
+    **{kind: image(kind) for kind in ("qcow2", "vmdk", "vhdx", "vdi", "vpc")},
+}
+"""Each makes the form of a raw disk and yields the words that name it as SOURCE."""
+
+TARGETS: dict[str, Target] = {
+    "raw": Target((), "raw"),
+    "qcow2": Target(("--target-format", "qcow2"), "qcow2"),
+    "qcow2, large clusters": Target(("--target-format", "qcow2", "--cluster-size", "2 MiB"), "qcow2"),
+    "qcow2, zlib": Target(("--target-format", "qcow2", "--compress", "zlib"), "qcow2"),
+    "qcow2, zstd": Target(("--target-format", "qcow2", "--compress", "zstd"), "qcow2"),
+}
+
+SKIPPED: dict[tuple[str, str], str] = {}
+"""Pairs that cannot be, each with the reason."""
+
+
+def make_disk(path: Path, seed: int) -> None:
+    """Random data, text that compresses, zeros and holes, in parts of 64 KiB."""
+    chance = random.Random(seed)
+    with path.open("wb") as file:
+        for at in range(0, DATA, 65536):
+            kind = chance.random()
+            if kind < 0.8:
+                file.seek(at)
+                file.write(chance.randbytes(65536) if kind < 0.6 else b"%08x" % at * 8192)
+        file.truncate(SIZE)
+
+
+def sampled(source: str, target: str, seed: int) -> bool:
+    """Whether a pair is in the sample of that seed."""
+    shift = zlib.crc32(str(seed).encode())
+    return list(TARGETS).index(target) == (list(SOURCES).index(source) + shift) % len(TARGETS)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("source", SOURCES)
+def test_killed_half_way_and_resumed_it_is_the_same_disk(
+    tmp_path: Path, request: pytest.FixtureRequest, campaign_seed: int, source: str, target: str
+) -> None:
+    if reason := SKIPPED.get((source, target)):
+        pytest.skip(reason)
+    if not request.config.option.full and not sampled(source, target, campaign_seed):
+        pytest.skip("not in this sample of the matrix; all of it runs with --full")
+    disk, form = tmp_path / "disk", TARGETS[target]
+    make_disk(disk, campaign_seed)
+    with SOURCES[source](disk) as words:
+        tool = Tool(words[0], tmp_path / "target", *words[1:], *form.words)
+        tool.start("--bandwidth", "8 MiB")
+        committed = tool.until_committed()
+        tool.kill()
+        assert 0 < committed < SIZE
+        code, report = tool.run("--verify", "both")
+    assert (code, report["failure"]) == (0, None), tool.said
+    assert report["bytes_skipped"] >= committed
+    assert report["source_stable"] == "proven"
+    assert same_disk(disk, "raw", tool.target, form.judged_as)
+    if form.judged_as == "qcow2":
+        assert "No errors" in command("qemu-img", "check", tool.target)
+        if "--cluster-size" not in form.words:  # holes smaller than a cluster take space
+            assert tool.target.stat().st_blocks * 512 < DATA + 4 * BLOCK
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_every_form_is_in_every_sample(seed: int) -> None:
+    pairs = [(source, target) for source in SOURCES for target in TARGETS if sampled(source, target, seed)]
+    assert {source for source, _ in pairs} == set(SOURCES)
+    assert {target for _, target in pairs} == set(TARGETS)
