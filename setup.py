@@ -41,6 +41,7 @@ LIBRARIES = (
     ("rich", "rich>=13.3", "python3-rich"),
     ("tomlkit", "tomlkit>=0.11.7", "python3-tomlkit"),
     ("xxhash", "xxhash>=3.2", "python3-xxhash"),
+    ("zstandard", "zstandard>=0.20", "python3-zstandard"),
     ("systemd", "systemd-python>=235", "python3-systemd"),
 )
 TOOLS = (

@@ -56,6 +56,7 @@ class Header:
     copy that is done, `verified` how. Counters are bytes of the source, of this pass. `target_file`:
     device and inode of the file that the tool created as its target; empty before. `bad`: byte ranges
     of the source that could not be read. `target_proven`: a later pass may trust what earlier ones wrote.
+    `packed_bytes`: how much of a compressed target's file is durable.
     """
 
     binding: Binding
@@ -73,6 +74,7 @@ class Header:
     window: tuple[tuple[int, int], ...] = ()
     verified: str = ""
     target_file: str = ""
+    packed_bytes: int = 0
     result: Report | None = None
 
 

@@ -98,7 +98,7 @@ class Sink(Readable, Protocol):
         """Make a range zero whatever was there. Raises WriteFailed, PoolFull."""
 
     def flush(self) -> None:
-        """Make all that was written durable. Raises WriteFailed: then nothing since the last counts."""
+        """Make all that was written durable. Raises WriteFailed, PoolFull: nothing since the last counts."""
 
     def check(self) -> None:
         """Raise TargetChanged if the device behind the descriptor is not as it was."""
@@ -284,12 +284,15 @@ class Target(Device):
             self.write(scratch, 0, start, min(BLOCK, offset + length - start))
 
     def flush(self) -> None:
-        """fdatasync: also the device's own write cache. A failure is reported once, never retried."""
+        """fdatasync: also the device's own write cache. A failure is reported once, never retried.
+
+        NFS, and filesystems that allocate late, may tell only now that there is no space: PoolFull.
+        """
         try:
             with self.gauge.io("flush", 0):
                 os.fdatasync(self.fd)
         except OSError as error:
-            raise WriteFailed(self.name, 0, self.size_bytes, f"flush: {_cause(error)}") from error
+            raise self._failure(error, 0, self.size_bytes, "flush: ") from error
 
     def check(self) -> None:
         """Look at size and device-mapper UUID again, through the descriptors."""
@@ -307,9 +310,9 @@ class Target(Device):
             if uuid != self.dm_uuid:
                 raise TargetChanged("device-mapper UUID", self.dm_uuid, uuid or "none")
 
-    def _failure(self, error: OSError, offset: int, length: int) -> WriteFailed | PoolFull:
+    def _failure(self, error: OSError, offset: int, length: int, what: str = "") -> WriteFailed | PoolFull:
         kind = PoolFull if error.errno in _NO_SPACE else WriteFailed
-        return kind(self.name, offset, length, _cause(error))
+        return kind(self.name, offset, length, f"{what}{_cause(error)}")
 
 
 def padded(buffer: Buffer, source: Readable, layout: Layout, number: int) -> None:

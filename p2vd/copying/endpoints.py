@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from p2vd.copying.errors import OpenFailed, SourceRefused, TargetRefused
+from p2vd.system import block
 
 log = logging.getLogger(__name__)
 
@@ -45,15 +46,15 @@ def is_block(path: Path) -> bool:
     return stat.S_ISBLK(_status(path).st_mode)
 
 
-def open_file_source(path: Path) -> Endpoint:
-    """Open the file that is the source. Raises OpenFailed, SourceRefused."""
+def open_file_source(path: Path, *, direct: bool = True) -> Endpoint:
+    """Open the file that is the source, for `direct` I/O or not. Raises OpenFailed, SourceRefused."""
     if not stat.S_ISREG(_status(path).st_mode):
         raise SourceRefused(str(path), "it is neither a block device nor a file.")
-    fd = _open_file(path, os.O_RDONLY)
+    fd = _open_file(path, os.O_RDONLY, direct)
     return Endpoint(fd, f"{path.resolve()} {file_id(fd)}", os.fstat(fd).st_size, 512)
 
 
-def create_file_target(path: Path, size_bytes: int, *, begun: bool) -> Endpoint:
+def create_file_target(path: Path, size_bytes: int, *, begun: bool, direct: bool = True) -> Endpoint:
     """Create the target as a sparse file. `begun`: an earlier run may have been killed right after it.
 
     Raises TargetRefused where there is one that was not made by this copy, OpenFailed.
@@ -76,17 +77,17 @@ def create_file_target(path: Path, size_bytes: int, *, begun: bool) -> Endpoint:
     os.fsync(directory)
     os.close(directory)
     os.close(fd)
-    return open_file_target(path, size_bytes, "")
+    return open_file_target(path, size_bytes, "", direct=direct)
 
 
-def open_file_target(path: Path, size_bytes: int, expected_id: str) -> Endpoint:
-    """Open the file that this copy created. Raises TargetRefused, OpenFailed."""
-    fd = _open_file(path, os.O_RDWR)
-    found = file_id(fd)
-    if expected_id and found != expected_id:
+def open_file_target(path: Path, size_bytes: int, expected_id: str, *, direct: bool = True) -> Endpoint:
+    """Open the file that this copy created; -1: it may have any size. Raises TargetRefused, OpenFailed."""
+    fd = _open_file(path, os.O_RDWR, direct)
+    found = block.file_id(fd)
+    if expected_id not in ("", found, file_id(fd)):
         os.close(fd)
         raise TargetRefused(str(path), "it is another file than the one that this copy created.")
-    if os.fstat(fd).st_size != size_bytes:
+    if size_bytes not in (-1, os.fstat(fd).st_size):
         os.close(fd)
         raise TargetRefused(str(path), f"it no longer has {size_bytes} bytes.")
     tail = os.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)
@@ -94,7 +95,11 @@ def open_file_target(path: Path, size_bytes: int, expected_id: str) -> Endpoint:
 
 
 def file_id(fd: int) -> str:
-    """Device and inode of an open file: a name can come to mean another file, these cannot."""
+    """Device and inode of an open file: a name can come to mean another file, these cannot.
+
+    Not for long: a filesystem may get another device number at the next boot. A target that has to be
+    known again then is known by `block.file_id`.
+    """
     status = os.fstat(fd)
     return f"{os.major(status.st_dev)}:{os.minor(status.st_dev)}/{status.st_ino}"
 
@@ -106,11 +111,11 @@ def _status(path: Path) -> os.stat_result:
         raise OpenFailed(str(path), error.strerror or str(error)) from error
 
 
-def _open_file(path: Path, access: int) -> int:
+def _open_file(path: Path, access: int, direct: bool) -> int:
     try:
-        return os.open(path, access | os.O_DIRECT | os.O_CLOEXEC)
+        return os.open(path, access | os.O_DIRECT * direct | os.O_CLOEXEC)
     except OSError as error:
-        if error.errno != errno.EINVAL:
+        if error.errno != errno.EINVAL or not direct:
             raise OpenFailed(str(path), error.strerror or str(error)) from error
     log.warning("%s: its filesystem has no direct I/O; reading back may be answered from memory", path)
     return os.open(path, access | os.O_CLOEXEC)

@@ -169,6 +169,21 @@ class SourceChanged(CopyError):
 
 
 @dataclass(eq=False)
+class ImageDamaged(CopyError):
+    """A compressed image that was whole as far as its index told is not, where it was read."""
+
+    image: str
+    form: str
+    offset: int
+    cause: str
+    exit_code: ClassVar[ExitCode] = ExitCode.MISMATCH
+    template: ClassVar[str] = (
+        "The {form} image {image} is damaged at byte {offset} of its file: {cause}. What was copied "
+        "before is safe in the checkpoint, but the image cannot be copied whole; get another copy of it."
+    )
+
+
+@dataclass(eq=False)
 class TargetMismatch(CopyError):
     """The target does not hold what was written to it."""
 

@@ -15,11 +15,16 @@ from p2vd.copying.controls import Controls, Gauge
 from p2vd.copying.devices import Source, TargetSink
 from p2vd.copying.endpoints import Endpoint
 from p2vd.copying.errors import SourceRefused
+from p2vd.copying.packed_target import PackedTarget
 from p2vd.copying.protocol import Start
 from p2vd.copying.terms import NbdServer, SourceForm, TargetForm
 from p2vd.model.forms import SourceFormat, TargetFormat
 
 NBD_SCHEMES = ("nbd", "nbds", "nbd+unix", "nbds+unix")
+
+
+AnyTarget = TargetSink | PackedTarget
+"""A target that is written anywhere, or in the order of the disk."""
 
 
 def _nothing() -> None:
@@ -56,7 +61,7 @@ class OpenSource:
 class OpenTarget:
     """A target that is written through `sink`, and the checkpoint that belongs to it."""
 
-    sink: TargetSink
+    sink: AnyTarget
     checkpoint: Checkpoint
     close: Callable[[], None] = _nothing
 
@@ -101,8 +106,9 @@ def source_form(source: str, format_name: str | None, certificates: str, psk_fil
     if format_name is not None:
         return SourceForm(SourceFormat(format_name))
     from p2vd.copying.image_headers import looks_like
+    from p2vd.copying.packed_headers import looks_packed
 
-    if (found := looks_like(Path(source))) is not None:
+    if (found := looks_packed(Path(source)) or looks_like(Path(source))) is not None:
         raise SourceRefused(
             source,
             f"it begins or ends as a {found.value} image does. Say what it is: --source-format {found.value} "
@@ -129,6 +135,30 @@ def _qcow2_target(asked: Asked, source: OpenSource) -> OpenTarget:
     return qcow2_target.open_target(asked, source)
 
 
+def _packed_source(asked: Asked) -> OpenSource:
+    from p2vd.copying import packed_forms
+
+    return packed_forms.open_source(asked)
+
+
+def _packed_target(asked: Asked, source: OpenSource) -> OpenTarget:
+    from p2vd.copying import packed_forms
+
+    return packed_forms.open_target(asked, source)
+
+
+def _handed_packed_source(handed: Handed) -> Callable[[], Source]:
+    from p2vd.copying import packed_forms
+
+    return packed_forms.handed_source(handed)
+
+
+def _handed_packed_target(handed: Handed) -> Callable[[], PackedTarget]:
+    from p2vd.copying import packed_forms
+
+    return packed_forms.handed_target(handed)
+
+
 def _handed_nbd(handed: Handed) -> Callable[[], Source]:
     from p2vd.copying import nbd_forms
 
@@ -147,22 +177,30 @@ def _handed_qcow2(handed: Handed) -> Callable[[], TargetSink]:
     return qcow2_target.handed_target(handed)
 
 
+_PACKED = (SourceFormat.GZ, SourceFormat.ZST, SourceFormat.XZ)
+_PACKED_TARGETS = (TargetFormat.RAW_ZST, TargetFormat.RAW_GZ)
 _IMAGES = (SourceFormat.QCOW2, SourceFormat.VMDK, SourceFormat.VHDX, SourceFormat.VDI, SourceFormat.VPC)
 
 SOURCES: dict[str, Callable[[Asked], OpenSource]] = {
     "nbd": _nbd_source,
     **dict.fromkeys((each.value for each in _IMAGES), _image_source),
+    **dict.fromkeys((each.value for each in _PACKED), _packed_source),
 }
 
-TARGETS: dict[TargetFormat, Callable[[Asked, OpenSource], OpenTarget]] = {TargetFormat.QCOW2: _qcow2_target}
+TARGETS: dict[TargetFormat, Callable[[Asked, OpenSource], OpenTarget]] = {
+    TargetFormat.QCOW2: _qcow2_target,
+    **dict.fromkeys(_PACKED_TARGETS, _packed_target),
+}
 
 HANDED_SOURCES: dict[str, Callable[[Handed], Callable[[], Source]]] = {
     "nbd": _handed_nbd,
     **dict.fromkeys((each.value for each in _IMAGES), _handed_image),
+    **dict.fromkeys((each.value for each in _PACKED), _handed_packed_source),
 }
 """Called with all privileges; what it returns is called without them, and may talk to the source."""
 
-HANDED_TARGETS: dict[TargetFormat, Callable[[Handed], Callable[[], TargetSink]]] = {
-    TargetFormat.QCOW2: _handed_qcow2
+HANDED_TARGETS: dict[TargetFormat, Callable[[Handed], Callable[[], AnyTarget]]] = {
+    TargetFormat.QCOW2: _handed_qcow2,
+    **dict.fromkeys(_PACKED_TARGETS, _handed_packed_target),
 }
 """As `HANDED_SOURCES`."""

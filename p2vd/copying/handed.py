@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from p2vd.copying import forms
 from p2vd.copying.checkpoint import Checkpoint
 from p2vd.copying.controls import Controls, Gauge
-from p2vd.copying.devices import Source, TargetSink
+from p2vd.copying.devices import Source
 from p2vd.copying.errors import OpenFailed
-from p2vd.copying.forms import Handed
+from p2vd.copying.forms import AnyTarget, Handed
 from p2vd.copying.opened import source_on, target_on
 from p2vd.copying.protocol import Start, start_version
 from p2vd.model.forms import SourceFormat
@@ -35,7 +35,7 @@ class HandedForms:
         self._start = start
         self._source_fd, self._target_fd = (-1, *fds)[-2:]
         self._source: Callable[[], Source]
-        self._target: Callable[[], TargetSink]
+        self._target: Callable[[], AnyTarget]
 
     def open_source(self, controls: Controls, gauge: Gauge) -> None:
         """Do with the source what needs privileges. Raises P2vdError."""
@@ -65,7 +65,7 @@ class HandedForms:
             raise OpenFailed("a device of this job", str(error)) from error
         self._target = lambda: target
 
-    def finish(self) -> tuple[Source, TargetSink]:
+    def finish(self) -> tuple[Source, AnyTarget]:
         """Do the rest without privileges: only now a server is listened to. Raises P2vdError."""
         source = self._source()
         self._expect_size(source)

@@ -61,7 +61,8 @@ def disk_size(fd: int, path: str, kind: SourceFormat, user: User | None = None) 
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         raise SourceRefused(path, f"--source-format {kind.value} is for files.")
     try:
-        image_headers.check(kind, lambda at, length: os.pread(fd, length, at), os.fstat(fd).st_size)
+        size = os.fstat(fd).st_size
+        image_headers.check(kind, lambda at, length: os.pread(fd, length, at) if at < size else b"", size)
     except ValueError as error:
         raise SourceRefused(path, f"{error}.") from error
     image = qemu.node(kind, fd, direct=False)
@@ -90,7 +91,7 @@ def _serve(
 
 def _device(server: ImageServer, path: str, size: int, controls: Controls, gauge: Gauge) -> NbdDevice:
     connections = server.connections(lambda peer: over(peer, "", controls.ended.is_set), _refusal(path))
-    device = NbdDevice(connections, path, gauge, controls)
+    device = NbdDevice(connections, path, gauge, controls, served_by="qemu-nbd")
     if device.size_bytes != size:
         raise SourceRefused(path, f"its disk has {size} bytes, and QEMU serves {device.size_bytes}.")
     return device

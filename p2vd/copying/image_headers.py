@@ -9,6 +9,7 @@ was cut off.
 import os
 import re
 import struct
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +27,12 @@ _MOST_TABLE = 64 * MIB
 # docs/interop/qcow2.txt of QEMU: "Incompatible features".
 _DIRTY, _CORRUPT, _DATA_FILE, _COMPRESSION, _EXTENDED_L2 = 1, 2, 4, 8, 16
 _DATA_FILE_NAME = 0x44415441
+_COMPRESSED_GRAINS = 1 << 16
+# MS-VHDX 2.2.3 and 2.6: the table of blocks, the metadata, and the file parameters in it.
+_VHDX_BLOCKS = uuid.UUID("2DC27766-F623-4200-9D64-115E9BFD4A08").bytes_le
+_VHDX_METADATA = uuid.UUID("8B7CA206-4790-4B9A-B8FE-575F050F886E").bytes_le
+_VHDX_PARAMETERS = uuid.UUID("CAA16737-FA36-4D43-B3B6-33F0AA44E76B").bytes_le
+_PRESENT = 6
 _EXTENT = re.compile(r'^\s*(?:RW|RDONLY|NOACCESS)\s+\d+\s+(\w+)(?:\s+"([^"]*)")?', re.MULTILINE)
 
 
@@ -129,8 +136,7 @@ def _vmdk(read: Read, size: int) -> None:
         text = read(0, _MOST_DESCRIPTOR).decode("utf-8", "replace") if head[:1] == b"#" else ""
         names = [name for _, name in _EXTENT.findall(text)]
         raise ValueError(_others("its data", names))
-    capacity, grain, at, length = struct.unpack_from("<QQQQ", head, 12)
-    (directory,) = struct.unpack_from("<Q", head, 56)
+    capacity, grain, at, length, entries, directory = struct.unpack_from("<QQQQI8xQ", head, 12)
     text = (
         read(at * _SECTOR, min(length * _SECTOR, _MOST_DESCRIPTOR)).decode("utf-8", "replace") if at else ""
     )
@@ -145,17 +151,53 @@ def _vmdk(read: Read, size: int) -> None:
     if not 1 <= grain <= 2048 * 64:
         raise ValueError(f"its grains have {grain} sectors")
     if directory == 0xFFFFFFFFFFFFFFFF:  # at the end, where a stream puts it
-        if read(max(0, size - _TAIL), 4) != b"KDMV":
+        footer = read(max(0, size - _TAIL), _SECTOR)
+        if footer[:4] != b"KDMV":
             raise ValueError("it is cut off: its footer is missing")
-    else:
-        _expect_within("its directory of grains", directory * _SECTOR, 4, size)
+        (directory,) = struct.unpack_from("<Q", footer, 56)
+    if not 1 <= entries <= 4096:
+        raise ValueError(f"its tables have {entries} grains each")
+    compressed = struct.unpack_from("<I", head, 8)[0] & _COMPRESSED_GRAINS
+    tables = -(-capacity // (grain * entries))
+    _expect_within("its table of tables", directory * _SECTOR, tables * 4, size)
+    for (table,) in struct.iter_unpack("<I", read(directory * _SECTOR, tables * 4)):
+        if table:
+            _expect_within("one of its tables", table * _SECTOR, entries * 4, size)
+            last = max(struct.unpack(f"<{entries}I", read(table * _SECTOR, entries * 4))) * _SECTOR
+            if last > _SECTOR:  # 0: a hole, 1: zeros
+                data = 12 + struct.unpack("<8xI", read(last, 12))[0] if compressed else grain * _SECTOR
+                _expect_within("one of its grains", last, data, size)
 
 
 def _vhdx(read: Read, size: int) -> None:
     if not any(read(place, 4) == b"head" for place in (64 * KIB, 128 * KIB)):
         raise ValueError("neither of its two headers is there")
-    if not any(read(place, 4) == b"regi" for place in (192 * KIB, 256 * KIB)):
+    table = next((at for at in (192 * KIB, 256 * KIB) if read(at, 4) == b"regi"), 0)
+    if not table:
         raise ValueError("neither of its two region tables is there")
+    regions = _vhdx_entries(read, table + 16, read(table + 8, 4), "<16xQI")
+    if _VHDX_BLOCKS not in regions or _VHDX_METADATA not in regions:
+        raise ValueError("its region table names no blocks or no metadata")
+    (blocks, blocks_length), (metadata, _) = regions[_VHDX_BLOCKS], regions[_VHDX_METADATA]
+    _expect_within("its table of blocks", blocks, blocks_length, size)
+    items = _vhdx_entries(read, metadata + 32, read(metadata + 10, 2), "<16xII")
+    if read(metadata, 8) != b"metadata" or _VHDX_PARAMETERS not in items:
+        raise ValueError("its metadata has no file parameters")
+    block, flags = struct.unpack("<II", read(metadata + items[_VHDX_PARAMETERS][0], 8))
+    if flags & 2:
+        raise ValueError(_others("a parent", []))
+    for (entry,) in struct.iter_unpack("<Q", read(blocks, blocks_length)):
+        if entry & 7 == _PRESENT:
+            _expect_within("one of its blocks", entry >> 20 << 20, block, size)
+
+
+def _vhdx_entries(read: Read, at: int, count: bytes, form: str) -> dict[bytes, tuple[int, int]]:
+    """Offset and length of each entry of a table, by its GUID."""
+    found: dict[bytes, tuple[int, int]] = {}
+    for number in range(min(int.from_bytes(count, "little"), 2047)):
+        entry = read(at + number * 32, 32)
+        found[entry[:16]] = struct.unpack_from(form, entry)
+    return found
 
 
 def _vdi(read: Read, size: int) -> None:
@@ -173,7 +215,7 @@ def _vdi(read: Read, size: int) -> None:
 
 
 def _vpc(read: Read, size: int) -> None:
-    footer = read(size - _SECTOR, _SECTOR)
+    footer = read(max(0, size - _SECTOR), _SECTOR)
     if footer[:8] != b"conectix":
         raise ValueError("it is cut off: its footer is missing")
     at, disk, kind, total = struct.unpack_from(">16xQ24xQ4xII", footer)

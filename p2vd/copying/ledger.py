@@ -59,6 +59,7 @@ class Finished:
     digests: bytes
     tally: "Tally"
     bad: tuple[tuple[int, int], ...] = ()
+    sizes: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -113,10 +114,12 @@ class Ledger:
         tally: Tally | None = None,
         bad: Iterable[tuple[int, int]] = (),
         stale: Callable[[int], Region | None] | None = None,
+        work_blocks: int = 0,
     ):
         """Start from a checkpoint: `complete` regions, `begun` ones, bytes committed so far, bad ranges.
 
-        `stale`: in a later pass, gives the region as an earlier one left it.
+        `stale`: in a later pass, gives the region as an earlier one left it. `work_blocks`: how many a
+        work has at most that is not known to be zero; 0: as many as usual.
         """
         self._layout = layout
         self._kind = kind
@@ -124,6 +127,7 @@ class Ledger:
         self._complete = set(complete)
         self._regions = {number: region.copy() for number, region in (begun or {}).items()}
         self._stale = stale
+        self._work_blocks = work_blocks or WORK_BLOCKS
         self._unsure: set[int] = set()
         self._queue: deque[Work] = deque()
         self._suspects: deque[Work] = deque()
@@ -173,6 +177,7 @@ class Ledger:
         bad: Iterable[tuple[int, int]] = (),
         untouched: bool = False,
         suspect: bool = False,
+        sizes: bytes = b"",
     ) -> None:
         """Note `work` as written, or its first `upto` blocks; the rest is queued again.
 
@@ -198,7 +203,7 @@ class Ledger:
             bad_bytes = sum(length for _, length in bad)
             zero_bytes = self._layout.source_bytes_in(part.first, count) - data_bytes - same_bytes - bad_bytes
             tally = Tally(data_bytes, zero_bytes, same_bytes, bad_bytes)
-            self._finished.append(Finished(part, digests, tally, bad))
+            self._finished.append(Finished(part, digests, tally, bad, sizes))
             self.tally = self.tally.plus((self._finished[-1],))
             self.uncommitted_bytes += self._layout.target_bytes_in(part.first, count)
 
@@ -230,6 +235,15 @@ class Ledger:
             self._again(item.work)
         self._batch, self._finished = (), []
         self._recount()
+
+    def sort(self) -> None:
+        """Hand out what is queued in the order of the disk: for targets that are written in that order.
+
+        Nothing may be claimed at this moment.
+        """
+        if self._claimed:
+            raise ValueError(f"{len(self._claimed)} works are under way")
+        self._queue = deque(sorted(self._queue, key=lambda work: work.first))
 
     def old_digest(self, block: int) -> tuple[bytes, bool] | None:
         """The digest an earlier pass left of a block that is not done; and whether the target has it still.
@@ -270,7 +284,7 @@ class Ledger:
             number = item.work.region
             if number not in changed:
                 changed[number] = self._regions[number].copy()
-            changed[number].mark(item.work.first % REGION_BLOCKS, item.work.count, item.digests)
+            changed[number].mark(item.work.first % REGION_BLOCKS, item.work.count, item.digests, item.sizes)
         return Batch(
             tuple(changed[number] for number in sorted(changed)),
             self.committed.plus(self._sealed),
@@ -308,7 +322,7 @@ class Ledger:
             pieces = [
                 (base + first, count, is_zero)
                 for is_zero, mask, step in (
-                    (False, missing & ~zero, WORK_BLOCKS),
+                    (False, missing & ~zero, self._work_blocks),
                     (True, missing & zero, ZERO_WORK_BLOCKS),
                 )
                 for run in runs(mask)

@@ -11,7 +11,7 @@ import tenacity
 from p2vd.copying.controls import Controls, Gauge
 from p2vd.copying.devices import Buffer
 from p2vd.copying.digests import DigestKind
-from p2vd.copying.errors import PoolFull, ReadFailed, SourceRefused, TargetChanged, WriteFailed
+from p2vd.copying.errors import PoolFull, ReadFailed, SourceRefused, WriteFailed
 from p2vd.copying.layout import BLOCK, SUB_BLOCK, ZERO_WORK_BLOCKS, Extent
 from p2vd.copying.nbd_connection import Connection
 from p2vd.copying.nbd_errors import ConnectionLost, Lost, SourceSwapped
@@ -30,7 +30,8 @@ T = TypeVar("T")
 class NbdDevice:
     """An export for reading. A read that a lost connection cut is done again: it changes nothing.
 
-    `reconnect_s`: how long that is tried; 0: not at all.
+    `reconnect_s`: how long that is tried; 0: not at all. `served_by`: a child of ours that is the server;
+    when it ends, it stays away.
     """
 
     connections: Connections
@@ -39,6 +40,7 @@ class NbdDevice:
     controls: Controls
     reconnect_s: float = 0.0
     reading: str = "read"
+    served_by: str = ""
     _edges: tuple[bytes, ...] = field(default=(), init=False)
 
     def __post_init__(self) -> None:
@@ -126,6 +128,8 @@ class NbdDevice:
         except ConnectionLost:
             raise
         except ReadFailed as error:
+            if not error.errno:
+                raise
             log.warning("%s Its holes are not known from there on; all is read.", error)
             self._knows_extents = False
             found = []
@@ -145,6 +149,9 @@ class NbdDevice:
                 answer: T = retrying(self._once, ask)
                 return answer
         except Lost as error:
+            if self.served_by:
+                cause = f"{self.served_by} ended: {error}"
+                raise ReadFailed(self.name, offset, length, cause) from error
             raise ConnectionLost(self.name, offset, length, str(error)) from error
         except OSError as error:
             cause = error.strerror or str(error)
@@ -218,7 +225,7 @@ class NbdTarget(NbdDevice):
         try:
             self.alive()
         except OSError as error:
-            raise TargetChanged("server (qemu-nbd)", "running", str(error)) from error
+            raise WriteFailed(self.name, 0, self.size_bytes, f"its server (qemu-nbd): {error}") from error
 
     def _put(self, operation: str, offset: int, length: int, put: Callable[[Connection], None]) -> None:
         """Do it once: what was not answered may be done in part, and is not tried again here."""

@@ -5,6 +5,7 @@ import argparse
 from p2vd.copying.controls import Controls, Gauge
 from p2vd.copying.errors import UsageError
 from p2vd.copying.forms import SOURCES, TARGETS, Asked, source_form
+from p2vd.copying.packing import LEVELS
 from p2vd.copying.terms import NbdServer, SourceForm, TargetForm
 from p2vd.model.forms import Compression, SourceFormat, TargetFormat
 from p2vd.model.size import parse_size
@@ -22,6 +23,13 @@ def add(parser: argparse.ArgumentParser) -> None:
         choices=[each.value for each in (TargetFormat.RAW, *TARGETS)],
         default=TargetFormat.RAW.value,
         help="how the new file TARGET is to hold the disk",
+    )
+    parser.add_argument(
+        "--level",
+        type=int,
+        default=0,
+        metavar="N",
+        help="of raw.zst (1 to 19, default 3) or raw.gz (1 to 9, 6)",
     )
     parser.add_argument(
         "--cluster-size", type=parse_size, metavar="SIZE", help="of a qcow2: 64 KiB (default) to 2 MiB"
@@ -73,7 +81,9 @@ def _source_form(arguments: argparse.Namespace) -> SourceForm:
 
 
 def _target_form(arguments: argparse.Namespace) -> TargetForm:
-    form = TargetForm(TargetFormat(arguments.target_format))
+    form = TargetForm(TargetFormat(arguments.target_format), level=arguments.level)
+    if form.level and form.format not in LEVELS:
+        raise UsageError("--level is for --target-format raw.zst and raw.gz.")
     if form.format is not TargetFormat.QCOW2:
         if arguments.cluster_size is not None or arguments.compress is not None:
             raise UsageError("--cluster-size and --compress are for --target-format qcow2.")

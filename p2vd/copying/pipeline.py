@@ -1,5 +1,6 @@
 """The copy itself: threads that read, digest and write; one that flushes and commits."""
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -26,8 +27,8 @@ _MOST_UNCOMMITTED = 16 * GIB
 class CopyPipeline:
     """Copies what the ledger hands out. `on_commit` is called after each durable commit.
 
-    `outlast_full`: a write that finds no space is waited with and tried again, for as long as it takes;
-    else it ends the copy.
+    `outlast_full`: a write or flush that finds no space is waited with and tried again, for as long as it
+    takes; else it ends the copy.
     """
 
     layout: Layout
@@ -47,6 +48,7 @@ class CopyPipeline:
         self._cycle_lock = threading.Lock()
         self._idle = threading.Event()
         self._untrusted = False
+        self._unflushed = False
 
     def run(self) -> None:
         """Copy until all is committed, or until stopped: then what is done is committed.
@@ -54,6 +56,13 @@ class CopyPipeline:
         Raises the first failure. After a failed write, zero or flush that ends the copy nothing more is
         committed: what is lost with it is copied again by the next run.
         """
+        # Where a flush found no space its blocks are queued again, perhaps after the last thread had ended.
+        while self._run() and not self.controls.ended.is_set():
+            self._idle.clear()
+
+    def _run(self) -> bool:
+        """Copy what is queued; return whether a flush has put anything back into the queue meanwhile."""
+        self._unflushed = False
         threads = [
             threading.Thread(target=self._copy, name=f"copy-{number}") for number in range(self.threads)
         ]
@@ -64,10 +73,10 @@ class CopyPipeline:
             thread.join()
         self._idle.set()
         committer.join()
-        if not self._untrusted:
-            self._cycle()
+        self._commit_now()
         if self.controls.failure is not None:
             raise self.controls.failure
+        return self._unflushed
 
     def _copy(self) -> None:
         buffer, scratch = Buffer(), Buffer()
@@ -110,17 +119,25 @@ class CopyPipeline:
 
     def _keep_committing(self) -> None:
         latest = self.clock.monotonic()
-        while not self.clock.sleep(_COMMIT_POLL_S, self._idle):
-            due = self.clock.monotonic() - latest >= self.commit_interval_s
-            if due or self.ledger.now()[2] >= _COMMIT_BYTES:
-                latest = self.clock.monotonic()
-                self._commit_now()
+        with contextlib.suppress(Interrupted):
+            while not self.clock.sleep(_COMMIT_POLL_S, self._idle):
+                due = self.clock.monotonic() - latest >= self.commit_interval_s
+                if due or self.ledger.now()[2] >= _COMMIT_BYTES:
+                    latest = self.clock.monotonic()
+                    self._commit_now()
 
     def _commit_now(self) -> None:
         with self._cycle_lock:
             try:
                 if not self._untrusted:
                     self._cycle()
+            except PoolFull as error:
+                if self.outlast_full:
+                    self._unflushed = True
+                    self.controls.wait_for_space(error)
+                else:
+                    self._untrusted = True
+                    self.controls.fail(error)
             except BaseException as error:  # whatever it is, the copy must not run on unprotected
                 self._untrusted = True
                 self.controls.fail(error)

@@ -11,13 +11,16 @@ from p2vd.copying.comparing import Comparer, Piece
 from p2vd.copying.controls import Controls, Interrupted
 from p2vd.copying.devices import Buffer, Source, TargetSink
 from p2vd.copying.digests import DigestKind
-from p2vd.copying.errors import CopyError, ExitCode, SourceChanged
+from p2vd.copying.errors import CopyError, ExitCode, PoolFull, SourceChanged
 from p2vd.copying.layout import BLOCK, REGION_BLOCKS, runs
 from p2vd.copying.ledger import Tally
+from p2vd.copying.ordered_pipeline import OrderedPipeline
+from p2vd.copying.packed_target import PackedTarget
 from p2vd.copying.pipeline import CopyPipeline
 from p2vd.copying.region import Region
 from p2vd.copying.rescue import RescuedSource
 from p2vd.copying.shared import SharedLedger
+from p2vd.copying.streams import StreamSource
 from p2vd.copying.terms import Failure, Report
 from p2vd.model.copying import Progress, Verify
 from p2vd.system.clock import Clock
@@ -43,7 +46,7 @@ class Session:
 
     checkpoint: Checkpoint
     source: Source
-    target: TargetSink
+    target: TargetSink | PackedTarget
     controls: Controls
     clock: Clock
     verify: Verify = Verify.READ_BACK
@@ -72,6 +75,7 @@ class Session:
             tally=tally,
             bad=header.bad,
             stale=self._stale_region if self._later_pass else None,
+            work_blocks=1 if self._in_order else 0,
         )
         self._resumed_from = tally.total_bytes
         self._verified_bytes = 0
@@ -132,6 +136,8 @@ class Session:
         if not self._ledger.done:
             self.on_phase("copying")
             self._copy()
+        if isinstance(self.target, PackedTarget) and stored.result is None:
+            self._finish_target(self.target)
         self.on_phase("verifying")
         stable = self._verify()
         self.target.check()
@@ -203,23 +209,32 @@ class Session:
                 number, block = divmod(index, REGION_BLOCKS)
                 yield complete[number] * REGION_BLOCKS + block
 
+    @property
+    def _in_order(self) -> bool:
+        """Whether blocks are handed out one by one: who reads or writes in their order waits for each."""
+        return isinstance(self.source, StreamSource) or isinstance(self.target, PackedTarget)
+
     def _copy(self) -> None:
-        pipeline = CopyPipeline(
-            self._layout,
-            self._source,
-            self.target,
-            self._ledger,
-            self.checkpoint,
-            self.controls,
-            self.clock,
-            self.threads,
-            self.commit_interval_s,
-            self._committed,
-            self.outlast_full,
-        )
-        pipeline.run()
+        # A stream keeps a window for so many that are not quite in its order.
+        threads = min(self.threads, 8) if isinstance(self.source, StreamSource) else self.threads
+        books = (self._ledger, self.checkpoint, self.controls, self.clock, threads)
+        how = (self.commit_interval_s, self._committed, self.outlast_full)
+        if isinstance(self.target, PackedTarget):
+            OrderedPipeline(self._layout, self._source, self.target, *books, *how).run()
+        else:
+            CopyPipeline(self._layout, self._source, self.target, *books, *how).run()
         if not self._ledger.done:
             raise Interrupted
+
+    def _finish_target(self, target: PackedTarget) -> None:
+        """Write what stands behind the last frame: again after a crash, for it is not in the checkpoint."""
+        while True:
+            try:
+                return target.finish()
+            except PoolFull as error:
+                if not self.outlast_full:
+                    raise
+                self.controls.wait_for_space(error)
 
     def _committed(self) -> None:
         self._latest_commit_us = self.clock.now_us()
@@ -229,6 +244,8 @@ class Session:
         """Read back as asked; return what that says of the source: `proven` or `sampled`."""
         both = self.verify is Verify.BOTH
         if self.verify is not Verify.NONE:
+            if isinstance(self.target, PackedTarget):
+                self.target.prove_end()
             self._compare(None, self._source if both else None, self.target, counted=True)
         if both:
             return "proven"
@@ -252,7 +269,8 @@ class Session:
         tolerant: bool = False,
     ) -> None:
         """Compare `pieces`, None: everything. `counted`: progress shows it as verified."""
-        comparer = Comparer(self.checkpoint, self.controls, source, target, self.threads, tolerant)
+        threads = 1 if source is not None and isinstance(self.source, StreamSource) else self.threads
+        comparer = Comparer(self.checkpoint, self.controls, source, target, threads, tolerant)
         if counted:
             self._comparer = comparer
         comparer.run(comparer.whole() if pieces is None else pieces)

@@ -23,9 +23,18 @@ class SharedLedger(Ledger):
         tally: Tally | None = None,
         bad: Iterable[tuple[int, int]] = (),
         stale: Callable[[int], Region | None] | None = None,
+        work_blocks: int = 0,
     ):
         super().__init__(
-            layout, kind, extents, complete=complete, begun=begun, tally=tally, bad=bad, stale=stale
+            layout,
+            kind,
+            extents,
+            complete=complete,
+            begun=begun,
+            tally=tally,
+            bad=bad,
+            stale=stale,
+            work_blocks=work_blocks,
         )
         self._lock = threading.RLock()
 
@@ -45,11 +54,14 @@ class SharedLedger(Ledger):
         bad: Iterable[tuple[int, int]] = (),
         untouched: bool = False,
         suspect: bool = False,
+        sizes: bytes = b"",
     ) -> None:
         """Note `work` as written, or a part of it."""
         more = {"untouched": untouched, "suspect": suspect}
         with self._lock:
-            super().finish(work, digests, data_bytes, upto, same_bytes=same_bytes, bad=bad, **more)
+            super().finish(
+                work, digests, data_bytes, upto, same_bytes=same_bytes, bad=bad, sizes=sizes, **more
+            )
 
     def old_digest(self, block: int) -> tuple[bytes, bool] | None:
         """The digest an earlier pass left of a block."""
@@ -60,6 +72,11 @@ class SharedLedger(Ledger):
         """Queue again all that is not committed."""
         with self._lock:
             super().lost(work)
+
+    def sort(self) -> None:
+        """Hand out what is queued in the order of the disk."""
+        with self._lock:
+            super().sort()
 
     def needs_intent(self, work: Work) -> bool:
         """Whether a durable note is missing before `work` may write."""

@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from p2vd.copying import endpoints, forms, options
 from p2vd.copying.checkpoint import Checkpoint, Header
-from p2vd.copying.controls import Controls, Gauge, Outstanding
+from p2vd.copying.controls import Controls, Gauge, Interrupted, Outstanding
 from p2vd.copying.digests import DigestKind
 from p2vd.copying.endpoints import Endpoint
 from p2vd.copying.errors import CheckpointMissing, ExitCode, MapfileUnwritable, PoolFull, UsageError
@@ -185,18 +185,30 @@ def main(words: Sequence[str]) -> int:
     arguments = parser().parse_args(words)
     console = Console(arguments.json)
     stop_asked = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop_asked.set())
     clock = SystemClock()
+    gauge = Gauge(clock)
+    controls = Controls(clock, ChunkCredit(0), arguments.bandwidth)
+
+    def stop(*_: object) -> None:
+        if not stop_asked.is_set():
+            stop_asked.set()
+            controls.ended.set()  # heard also while an image is read to learn its size
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
     ending = contextlib.ExitStack()
     try:
-        session, controls, gauge = _prepare(arguments, clock, ending)
+        session = _prepare(arguments, clock, controls, gauge, ending)
         _write_mapfile(arguments.mapfile, session.checkpoint)  # a place that cannot be written is told now
     except P2vdError as error:
         ending.close()
         code = int(getattr(error, "exit_code", ExitCode.REFUSED))
         console.report(Report(code, Progress(), failure=Failure(error.name, str(error))))
         return code
+    except Interrupted:
+        ending.close()
+        console.report(Report(int(ExitCode.STOPPED), Progress()))
+        return int(ExitCode.STOPPED)
     console.size_bytes = session.checkpoint.layout.source_bytes
     with ending:  # who sees the report finds the target closed
         report = _watch(session, controls, gauge, console, stop_asked, clock)
@@ -224,8 +236,12 @@ def _write_mapfile(path: Path | None, checkpoint: Checkpoint) -> None:
 
 
 def _prepare(
-    arguments: argparse.Namespace, clock: Clock, ending: contextlib.ExitStack
-) -> tuple[Session, Controls, Gauge]:
+    arguments: argparse.Namespace,
+    clock: Clock,
+    controls: Controls,
+    gauge: Gauge,
+    ending: contextlib.ExitStack,
+) -> Session:
     verify = Verify(arguments.verify)
     if arguments.digest == DigestKind.NONE.value and verify is Verify.READ_BACK:
         raise UsageError("--digest none leaves nothing to compare with: use --verify both or none with it.")
@@ -238,8 +254,6 @@ def _prepare(
             raise UsageError("--resync compares digests: it cannot be used with --digest none.")
         if not arguments.checkpoint.exists():
             raise CheckpointMissing(str(arguments.checkpoint))
-    gauge = Gauge(clock)
-    controls = Controls(clock, ChunkCredit(0), arguments.bandwidth)
     asked = options.asked(arguments, controls, gauge)
     source = _open_source(asked, clock)
     ending.callback(source.close)
@@ -248,7 +262,7 @@ def _prepare(
     ending.callback(target.close)
     if arguments.resync:
         target.checkpoint.begin_pass(target_proven=arguments.target_unchanged)
-    session = Session(
+    return Session(
         target.checkpoint,
         source.device,
         target.sink,
@@ -260,7 +274,6 @@ def _prepare(
         bad_sectors=arguments.bad_sectors,
         outlast_full=True,
     )
-    return session, controls, gauge
 
 
 def _open_source(asked: Asked, clock: Clock) -> OpenSource:

@@ -65,11 +65,16 @@ class SourceForm:
 
 @dataclass(frozen=True)
 class TargetForm:
-    """How the target's descriptor is to hold the disk. The sizes and `compression` are those of a qcow2."""
+    """How the target's descriptor is to hold the disk.
+
+    `cluster_bytes` and `compression` are those of a qcow2; `level` is that of raw.zst and raw.gz, 0: the
+    format's usual one.
+    """
 
     format: TargetFormat = TargetFormat.RAW
     cluster_bytes: int = 64 * KIB
     compression: Compression = Compression.NONE
+    level: int = 0
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,11 @@ log = logging.getLogger(__name__)
 # are looked at this often, and on a host where that takes long no more than a fifth of the time.
 _CHECK_INTERVAL_S = 3.0
 _CHECK_SHARE = 5
-_HELD_BY_FAILURE = {"PoolFull": Hold.POOL, "CheckpointUnwritable": Hold.CHECKPOINT_STORE}
+_HELD_BY_FAILURE = {
+    "PoolFull": Hold.POOL,
+    "CheckpointUnwritable": Hold.CHECKPOINT_STORE,
+    "ConnectionLost": Hold.SOURCE_ABSENT,
+}
 
 
 @dataclass

@@ -66,6 +66,14 @@ def alignment(fd: int) -> int:
     return sector_size(fd) if is_block(fd) else FILE_ALIGNMENT
 
 
+def set_direct(fd: int, direct: bool) -> None:
+    """Read and write past the page cache (O_DIRECT) by this open file description, or not. Raises OSError."""
+    flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+    wanted = flags | os.O_DIRECT if direct else flags & ~os.O_DIRECT
+    if wanted != flags:
+        fcntl.fcntl(fd, fcntl.F_SETFL, wanted)
+
+
 def is_read_only(fd: int) -> bool:
     """Whether the kernel refuses writes to the device. Raises OSError."""
     return bool(_get_int(fd, _BLKROGET))

@@ -30,7 +30,7 @@ def command(*argv: object) -> str:
 
 def same_disk(first: Path, first_format: str, second: Path, second_format: str) -> bool:
     """Whether a guest sees the same bytes in both, but for zeros at the end of the longer one."""
-    argv = ["qemu-img", "compare", "-f", first_format, "-F", second_format, first, second]
+    argv = ["qemu-img", "compare", "-f", first_format, "-F", second_format, str(first), str(second)]
     return subprocess.run(argv, stdout=subprocess.DEVNULL, check=False).returncode == 0
 
 

@@ -97,10 +97,10 @@ class Disk:
     def flush(self) -> None:
         self.supply.at("before flush")
         with self._lock:
-            if self.fails("flush") is not None:
+            if (failing := self.fails("flush")) is not None:
                 self._lose()
                 self._cached[:] = self.durable
-                raise WriteFailed("disk", 0, len(self.durable), "flush: injected")
+                raise failing("disk", 0, len(self.durable), "flush: injected")
             for offset, contents in self._volatile:
                 self.durable[offset : offset + len(contents)] = contents
             self._volatile = []

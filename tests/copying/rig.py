@@ -191,7 +191,7 @@ class Rig:
             assert self.counted(checkpoint) == self.claimed(rows), "what is claimed is not what is counted"
 
     def fault(self, what: str) -> type[WriteFailed | PoolFull]:
-        return WriteFailed if what == "flush" else self.chance.choice(self.kinds)
+        return self.chance.choice(self.kinds)
 
     def check(self, rows: list[Region]) -> None:
         """No block that a checkpoint claims differs from the source, by what is durable."""

@@ -4,6 +4,7 @@ A form is one entry of a table. Without --full a sample runs: each source once, 
 """
 
 import random
+import subprocess
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -24,10 +25,20 @@ DATA = 16 * BLOCK
 
 @dataclass(frozen=True)
 class Target:
-    """What makes a target of that form, and how qemu-img reads it."""
+    """What makes a target of that form, and how qemu-img reads it, after that tool has unpacked it."""
 
     words: tuple[str, ...]
     judged_as: str
+    unpacked_by: str = ""
+
+    def disk(self, target: Path) -> Path:
+        """What qemu-img is shown: the target, or what was packed in it."""
+        if not self.unpacked_by:
+            return target
+        unpacked = target.with_name("unpacked")
+        with target.open("rb") as packed, unpacked.open("wb") as file:
+            subprocess.run([self.unpacked_by, "-dc"], stdin=packed, stdout=file, check=True)
+        return unpacked
 
 
 @contextmanager
@@ -52,10 +63,37 @@ def image(kind: str) -> Callable[[Path], AbstractContextManager[list[str]]]:
     return make
 
 
+def packed(form: str, *words: str) -> Callable[[Path], AbstractContextManager[list[str]]]:
+    @contextmanager
+    def make(disk: Path) -> Iterator[list[str]]:
+        path = disk.with_name(f"image.{form}")
+        with disk.open("rb") as unpacked, path.open("wb") as file:
+            subprocess.run([*words, "-c"], stdin=unpacked, stdout=file, check=True)
+        yield [str(path), "--source-format", form]
+
+    return make
+
+
+def packed_by_p2vd(form: str) -> Callable[[Path], AbstractContextManager[list[str]]]:
+    @contextmanager
+    def make(disk: Path) -> Iterator[list[str]]:
+        path = disk.with_name(f"image.raw.{form}")
+        code, _ = Tool(disk, path, "--target-format", f"raw.{form}").run()
+        assert code == 0
+        yield [str(path), "--source-format", form]
+
+    return make
+
+
 SOURCES: dict[str, Callable[[Path], AbstractContextManager[list[str]]]] = {
     "raw": raw,
     "nbd": over_nbd,
     **{kind: image(kind) for kind in ("qcow2", "vmdk", "vhdx", "vdi", "vpc")},
+    "gz": packed("gz", "gzip", "-1"),
+    "zst": packed("zst", "zstd", "-q"),
+    "xz": packed("xz", "xz", "-0"),
+    "raw.zst": packed_by_p2vd("zst"),
+    "raw.gz": packed_by_p2vd("gz"),
 }
 """Each makes the form of a raw disk and yields the words that name it as SOURCE."""
 
@@ -65,6 +103,8 @@ TARGETS: dict[str, Target] = {
     "qcow2, large clusters": Target(("--target-format", "qcow2", "--cluster-size", "2 MiB"), "qcow2"),
     "qcow2, zlib": Target(("--target-format", "qcow2", "--compress", "zlib"), "qcow2"),
     "qcow2, zstd": Target(("--target-format", "qcow2", "--compress", "zstd"), "qcow2"),
+    "raw.zst": Target(("--target-format", "raw.zst"), "raw", "zstd"),
+    "raw.gz": Target(("--target-format", "raw.gz", "--level", "1"), "raw", "gzip"),
 }
 
 SKIPPED: dict[tuple[str, str], str] = {}
@@ -110,7 +150,7 @@ def test_killed_half_way_and_resumed_it_is_the_same_disk(
     assert (code, report["failure"]) == (0, None), tool.said
     assert report["bytes_skipped"] >= committed
     assert report["source_stable"] == "proven"
-    assert same_disk(disk, "raw", tool.target, form.judged_as)
+    assert same_disk(disk, "raw", form.disk(tool.target), form.judged_as)
     if form.judged_as == "qcow2":
         assert "No errors" in command("qemu-img", "check", tool.target)
         if "--cluster-size" not in form.words:  # holes smaller than a cluster take space
