@@ -167,6 +167,8 @@ def _obey(services: Services, signals: Signals, attempt: _Copy, session: WorkerS
         session.send(Stop())
         attempt.stopping = True
     paused = bool(job.holds & {Hold.USER, Hold.WINDOW, Hold.SLOT})
+    if Hold.POOL in job.holds and not target_watch.waits_for_credit(attempt.target):
+        paused = True
     if paused is not attempt.paused:
         session.send(PauseWorker() if paused else ResumeWorker())
         attempt.paused = paused

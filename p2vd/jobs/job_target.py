@@ -138,10 +138,13 @@ class JobFile:
 
     def to_open(self, *, fresh: bool) -> TargetToOpen:
         """Return what the helper shall open. `fresh` makes no difference: the file was made empty."""
-        raw = self.target.format is TargetFormat.RAW
-        size = self.target.size_bytes if raw else 0
+        size = self.target.size_bytes if self.target.format is TargetFormat.RAW else 0
         return TargetToOpen(
-            self.path, size, self.target.sector_size, file_id=self.file_id, locked_by_user=not raw
+            self.path,
+            size,
+            self.target.sector_size,
+            file_id=self.file_id,
+            locked_by_user=self.target.format is TargetFormat.QCOW2,
         )
 
     def form(self) -> TargetForm:

@@ -20,7 +20,6 @@ _KEYS = {
 }
 """What only targets of that kind have; the first one is required, and tells the kind where it is not said."""
 
-_MADE = (TargetFormat.RAW, TargetFormat.QCOW2)
 _COMPRESSED = (TargetFormat.RAW_ZST, TargetFormat.RAW_GZ)
 _MODE = re.compile(r"0?[0-7]{3}")
 _MIN_CLUSTER, _MAX_CLUSTER = 64 * KIB, 2 * MIB
@@ -121,8 +120,6 @@ def _check_lun(table: Table, target: TargetRule) -> None:
 
 
 def _files(table: Table, form: TargetFormat) -> FileRule:
-    if form not in _MADE:
-        table.error("format", f'this version of p2vd makes no "{form.value}" files yet')
     directory = _path(table, "directory")
     if not directory:
         table.error("directory", "is missing: where the files are made, an absolute path")

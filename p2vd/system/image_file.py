@@ -41,7 +41,10 @@ class FileSeen:
 
 @dataclass(frozen=True)
 class DirectorySeen:
-    """A directory that is there; sizes are of its filesystem, what is free is what this user may take."""
+    """A directory that is there; sizes are of its filesystem, what is free is what this user may take.
+
+    `writable`: files can be made in it, by this process.
+    """
 
     mount_point: str
     filesystem: str
@@ -49,6 +52,7 @@ class DirectorySeen:
     size_bytes: int
     free_bytes: int
     names: tuple[str, ...]
+    writable: bool
 
 
 def look_at(directory: Path) -> DirectorySeen:
@@ -66,6 +70,7 @@ def look_at(directory: Path) -> DirectorySeen:
         numbers.f_blocks * numbers.f_frsize,
         free,
         names,
+        os.access(directory, os.W_OK | os.X_OK),
     )
 
 

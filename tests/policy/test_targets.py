@@ -84,7 +84,10 @@ def test_a_criterion_is_all_that_luns_need() -> None:
             FILE + 'format = "qcow2"\ncompression = "zstd"\ncluster_size = "1 MiB"\n',
             "8: rule.target.cluster_size: must",
         ),
-        (FILE + 'format = "raw.zst"\n', '6: rule.target.format: this version of p2vd makes no "raw.zst"'),
+        (
+            FILE + 'format = "raw.zst"\n',
+            '6: rule.target.format: no hypervisor starts a machine from "raw.zst"',
+        ),
         (FILE + 'owner = "a b"\n', "6: rule.target.owner: 'a b' is no name of a user or group"),
         (FILE + 'cluster_size = "2 MiB"\n', '6: rule.target.cluster_size: is for format = "qcow2", not'),
         (FILE + "[rule.pool]\nover_commit = 2\n", "7: rule.pool.over_commit: is for thin pools; of a filesy"),
