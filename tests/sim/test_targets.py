@@ -192,3 +192,12 @@ def test_nobody_takes_a_machine(start: Start, client: Client, policy: Path) -> N
     machine, _ = migrate(client, full(client))
     await_(client, machine, MACHINE, "State", "registered")
     assert daemon.tell("domains") == []
+
+
+def test_a_qcow2_is_defined_as_one(start: Start, client: Client, policy: Path, bus_address: str) -> None:
+    policy.write_text(FILE + 'target.format = "qcow2"\n')
+    start(SCRIPT)
+    machine, job = migrate(client, full(client))
+    await_(client, machine, MACHINE, "State", "registered")
+    assert client.get(job, JOB, "Target") == "/srv/images/erp1.qcow2"
+    assert "-f qcow2 -O vmdk" in ctl(bus_address, "export", "erp1", "--format", "vmdk", "--directory", "/tmp")
