@@ -96,6 +96,7 @@ def job(
         "Disk": plan.number,
         "Target": plan.target.path,
         "TargetKind": plan.target.kind.value,
+        "TargetFormat": plan.target.format.value if isinstance(plan.target, FileTarget) else "raw",
         "TargetUuid": value.lv_uuid or value.target_file_id,
         "Progress": round(fraction_done(value), 4),
         "Bytes": plan.source.size_bytes,

@@ -15,6 +15,7 @@ FORMATS = {"vmdk": "subformat=streamOptimized", "vhdx": "subformat=dynamic"}
 """What qemu-img(1) is told: the kind that VMware's import tools and Hyper-V take."""
 
 _PROVEN = "proven"
+_PACKED = ("raw.zst", "raw.gz")
 _NOT_IN_NAME = re.compile(r"[^A-Za-z0-9_.-]")
 
 
@@ -34,6 +35,8 @@ def export(client: Client, arguments: argparse.Namespace) -> Exit:
     if copying := [disk for disk in disks if disk["Stage"] != _PROVEN]:
         which = ", ".join(f"{disk['Target']} ({disk['Stage']})" for disk in copying)
         raise CliError(f"Not all disks of {machine['Name']} are proven: {which}. Wait: p2vctl watch")
+    if packed := [disk["Target"] for disk in disks if disk.properties.get("TargetFormat", "raw") in _PACKED]:
+        raise CliError(f"qemu-img does not read {', '.join(packed)}: unpack a copy first (zstd -d, gunzip)")
     lines = commands(machine, disks, arguments.format, arguments.directory)
     if arguments.json:
         print(render.as_json(lines))
@@ -49,7 +52,19 @@ def commands(machine: Object, disks: Sequence[Object], kind: str, directory: str
     names = [stem] if len(disks) == 1 else [f"{stem}-disk{number}" for number in range(len(disks))]
     return [
         [
-            *("qemu-img", "convert", "-p", "-T", "none", "-f", "raw", "-O", kind, "-o", FORMATS[kind]),
+            *(
+                "qemu-img",
+                "convert",
+                "-p",
+                "-T",
+                "none",
+                "-f",
+                disk.properties.get("TargetFormat", "raw"),
+                "-O",
+                kind,
+                "-o",
+                FORMATS[kind],
+            ),
             *(disk["Target"], str(PurePath(directory) / f"{name}.{kind}")),
         ]
         for name, disk in zip(names, disks, strict=True)

@@ -36,7 +36,8 @@ class SourceToOpen:
 class TargetToOpen:
     """The target. `size_bytes` is exact; 0: only `min_size_bytes` counts.
 
-    A file is known by its `file_id`. A whole LUN has a `wwid`, which is read again from its `path_devices`;
+    A file is known by its `file_id`; `locked_by_user`: the program that writes it, QEMU, locks it itself.
+    A whole LUN has a `wwid`, which is read again from its `path_devices`;
     `must_be_empty`: this job has written nothing to it yet, so it must hold nothing at all.
     """
 
@@ -49,6 +50,7 @@ class TargetToOpen:
     path_devices: tuple[str, ...] = ()
     must_be_empty: bool = False
     file_id: str = ""
+    locked_by_user: bool = False
 
     @property
     def image(self) -> bool:

@@ -60,6 +60,7 @@ class _Copy:
     stopping: bool = False
     paused: bool = False
     bandwidth: int = 0
+    credit_wanted: int = 0
     target_error: P2vdError | None = field(default=None)
 
 
@@ -112,6 +113,7 @@ def _supervise(services: Services, signals: Signals, attempt: _Copy, session: Wo
             case Phase():
                 _note_phase(services, attempt, message.phase)
             case NeedCredit():
+                attempt.credit_wanted = message.total_bytes
                 next_check = 0.0
             case ProgressReport():
                 attempt.committed_bytes = max(attempt.committed_bytes, message.progress.committed_bytes)
@@ -165,6 +167,8 @@ def _obey(services: Services, signals: Signals, attempt: _Copy, session: WorkerS
         session.send(Stop())
         attempt.stopping = True
     paused = bool(job.holds & {Hold.USER, Hold.WINDOW, Hold.SLOT})
+    if Hold.POOL in job.holds and not target_watch.waits_for_credit(attempt.target):
+        paused = True
     if paused is not attempt.paused:
         session.send(PauseWorker() if paused else ResumeWorker())
         attempt.paused = paused
@@ -180,7 +184,7 @@ def _watch_target(services: Services, attempt: _Copy, session: WorkerSession) ->
     uuid, target = attempt.job.uuid, attempt.target
     try:
         target_watch.expect_ours(services, target, attempt.table, 1)
-        _renew_credit(services, services.board.job(uuid), target, session)
+        _renew_credit(services, attempt, session)
     except (CommandTimedOut, FileStepFailed) as error:
         log.warning("job %s: %s", uuid, error)
     except (TargetChanged, TargetInUse, PoolBroken) as error:
@@ -190,13 +194,16 @@ def _watch_target(services: Services, attempt: _Copy, session: WorkerSession) ->
             attempt.stopping = True
 
 
-def _renew_credit(services: Services, job: Job, target: JobTarget, session: WorkerSession) -> None:
-    granted = target_watch.credit_of(services, job, target)
+def _renew_credit(services: Services, attempt: _Copy, session: WorkerSession) -> None:
+    job = services.board.job(attempt.job.uuid)
+    granted = target_watch.credit_of(services, job, attempt.target)
     if granted is None:
         return
     credit, why = granted
     session.send(Credit(credit.total_bytes))
-    if credit.short and credit.total_bytes <= job.progress.allocated_bytes:
+    # What is left may be less than the next write takes, which the worker then asks for.
+    enough = max(job.progress.allocated_bytes + 1, attempt.credit_wanted)
+    if credit.short and credit.total_bytes < enough:
         services.board.hold(job.uuid, Hold.POOL)
         services.board.set_activity(job.uuid, Activity.IDLE, why)
     elif Hold.POOL in job.holds:

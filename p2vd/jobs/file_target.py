@@ -53,9 +53,14 @@ def finish(services: Services, job: Job, target: FileTarget) -> None:
 
 
 def remove(services: Services, job: Job, target: FileTarget) -> None:
-    """Remove the file that this job made, by whichever name it has; nothing else. Idempotent."""
+    """Remove the file that this job made, by whichever name it has; nothing else. Idempotent.
+
+    Raises MustWait where its filesystem is not there: it would be forgotten on it.
+    """
     file_id = job.target_file_id
-    if not file_id:
+    if file_id:
+        expect_mounted(services, target)
+    else:
         seen = services.image_files.adopt(job.uuid, target)
         if seen is None:
             return

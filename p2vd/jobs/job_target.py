@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from p2vd.copying.opening import TargetToOpen
-from p2vd.copying.terms import TargetTraits
+from p2vd.copying.terms import TargetForm, TargetTraits
 from p2vd.model.disk import Source
+from p2vd.model.forms import TargetFormat
 from p2vd.model.lvm import Lv, ThinPool, Vg
 from p2vd.model.plan import FileTarget, LunTarget
 from p2vd.model.size import KIB
@@ -137,7 +138,18 @@ class JobFile:
 
     def to_open(self, *, fresh: bool) -> TargetToOpen:
         """Return what the helper shall open. `fresh` makes no difference: the file was made empty."""
-        return TargetToOpen(self.path, self.target.size_bytes, self.target.sector_size, file_id=self.file_id)
+        size = self.target.size_bytes if self.target.format is TargetFormat.RAW else 0
+        return TargetToOpen(
+            self.path,
+            size,
+            self.target.sector_size,
+            file_id=self.file_id,
+            locked_by_user=self.target.format is TargetFormat.QCOW2,
+        )
+
+    def form(self) -> TargetForm:
+        """Return how the file is to hold the disk."""
+        return TargetForm(self.target.format, self.target.cluster_bytes, self.target.compression)
 
     def traits(self) -> TargetTraits:
         """Return what the worker is told."""

@@ -7,7 +7,7 @@ and the first write nobody else can have it open exclusively.
 
 import logging
 
-from p2vd.jobs.control import MustWait
+from p2vd.jobs.control import MustWait, TargetChanged
 from p2vd.jobs.services import Services
 from p2vd.jobs.targets import find_lun
 from p2vd.model.inventory import Inventory
@@ -26,8 +26,9 @@ def claim(services: Services, job: Job, target: LunTarget, inventory: Inventory)
 def release(services: Services, job: Job, target: LunTarget) -> None:
     """Give the LUN up as it is: what was written to it stays, and it is named.
 
-    Nothing is zeroed. A job that is cancelled is no reason to write to a disk once more; and as long as its
-    bytes are there, no plan takes the LUN for an empty one.
+    Nothing is zeroed. A job that is cancelled is no reason to write to a disk once more; and as long as the
+    bytes are there, no plan takes the LUN for an empty one. It stays in quarantine, too: they may be
+    half of a guest's disk, which nothing on this host shall take hold of.
     """
     if job.checkpoint_begun:
         log.warning(
@@ -37,7 +38,8 @@ def release(services: Services, job: Job, target: LunTarget) -> None:
             target.wwid,
             target.path,
         )
+        return
     try:
         services.quarantine.remove_source(find_lun(services.inventory.current(), target).lun)
-    except MustWait:  # it is not there: its marker does no harm
-        log.info("job %s: the LUN %s is not attached; it stays in quarantine", job.uuid, target.wwid)
+    except (MustWait, TargetChanged):  # it is not there, or not itself: its marker does no harm
+        log.info("job %s: the LUN %s stays in quarantine", job.uuid, target.wwid)

@@ -7,6 +7,7 @@ from p2vd.jobs.control import TargetChanged, TargetInUse
 from p2vd.jobs.job_target import JobFile, JobLun, JobLv, JobTarget
 from p2vd.jobs.services import Services
 from p2vd.jobs.signals import Signals
+from p2vd.model.forms import TargetFormat
 from p2vd.model.job import Job
 from p2vd.planning.admission import Credit
 from p2vd.planning.directory_admission import Space
@@ -63,6 +64,15 @@ def expect_same_lun(services: Services, target: JobTarget) -> None:
         answer = luns.ask(services.commands, device, target.lun.wwid)
         if answer.found is Found.OTHER:
             raise TargetChanged(target.devnode, f"its path {device} leads to {answer.wwid} by now")
+
+
+def waits_for_credit(target: JobTarget) -> bool:
+    """Whether the worker itself stops where its credit ends; else it is paused.
+
+    What compressed bytes take is not known before they are written.
+    """
+    packed = (TargetFormat.RAW_ZST, TargetFormat.RAW_GZ)
+    return not (isinstance(target, JobFile) and target.target.format in packed)
 
 
 def credit_of(services: Services, job: Job, target: JobTarget) -> tuple[Credit, str] | None:

@@ -3,10 +3,10 @@
 import tenacity
 
 from p2vd.copying.opening import OpenRequest, SourceToOpen
-from p2vd.copying.protocol import VERSION, Start
-from p2vd.copying.terms import Binding
+from p2vd.copying.protocol import Start, start_version
+from p2vd.copying.terms import Binding, SourceForm, TargetForm
 from p2vd.jobs.control import Interrupted, MustWait
-from p2vd.jobs.job_target import JobLv, JobTarget
+from p2vd.jobs.job_target import JobFile, JobLv, JobTarget
 from p2vd.jobs.services import Services
 from p2vd.jobs.session import OpenFailed, ask_opener
 from p2vd.jobs.signals import Signals
@@ -80,11 +80,13 @@ def start_message(
     plan, traits = job.plan, target.traits()
     # A LUN that is unmapped in pieces takes nothing of a pool.
     shared = traits.credit_chunk_bytes or (traits.thin_chunk_bytes and isinstance(target, JobLv))
+    form = target.form() if isinstance(target, JobFile) else TargetForm()
     directory = services.job_directory(job)
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     uid, gid = services.worker_ids
     return Start(
-        version=VERSION,
+        version=start_version(SourceForm(), form),
+        target_form=form,
         binding=Binding(
             job=job.uuid,
             generation=job.generation,

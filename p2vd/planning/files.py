@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from p2vd.model.directory import TargetDirectory
 from p2vd.model.disk import Source
 from p2vd.model.errors import Reason
-from p2vd.model.forms import TargetFormat
+from p2vd.model.forms import Compression, TargetFormat
 from p2vd.model.inventory import Inventory
 from p2vd.model.plan import FileTarget
-from p2vd.model.size import MIB, format_size
+from p2vd.model.size import MIB, format_size, round_up
 from p2vd.planning.place import Place
 from p2vd.policy.model import FileRule, Rule, SectorSizeRemedy
 from p2vd.policy.names import file_name, file_name_problem
@@ -63,12 +63,15 @@ def choose_file(
     name = file_name(
         rule.target.name, place.machine_name, source, f".{files.format.value}", place.number, place.of
     )
+    # Whole clusters are compressed; all else is as long as the disk.
+    whole = files.cluster_bytes if files.compression is not Compression.NONE else 1
+    size = round_up(source.size_bytes, whole)
     choice = FileChoice(
         files=files,
         directory=directory,
         name=name,
-        size_bytes=source.size_bytes,
-        worst_case_bytes=worst_case_bytes(files.format, source.size_bytes, files.cluster_bytes),
+        size_bytes=size,
+        worst_case_bytes=worst_case_bytes(files.format, size, files.cluster_bytes),
         logical_block_size=source.sector_size if source.sector_size != SECTOR_SIZE else 0,
     )
     if directory.problem:

@@ -4,9 +4,9 @@ import re
 from collections.abc import Sequence
 
 from p2vd.model.domain import Conversion
-from p2vd.model.forms import TargetFormat, TargetKind
+from p2vd.model.forms import Compression, TargetFormat, TargetKind
 from p2vd.model.plan import DomainOptions, Provisioning
-from p2vd.model.size import MIB
+from p2vd.model.size import KIB, MIB
 from p2vd.policy.domain import NO_HYPERVISOR
 from p2vd.policy.match_table import match_of
 from p2vd.policy.model import FileRule, SectorSizeRemedy, TargetRule
@@ -20,11 +20,11 @@ _KEYS = {
 }
 """What only targets of that kind have; the first one is required, and tells the kind where it is not said."""
 
-_MADE = (TargetFormat.RAW,)
 _COMPRESSED = (TargetFormat.RAW_ZST, TargetFormat.RAW_GZ)
 _MODE = re.compile(r"0?[0-7]{3}")
-_MIN_CLUSTER, _MAX_CLUSTER = 512, 2 * MIB
-"""QEMU's docs/interop/qcow2.txt: cluster_bits is at least 9, and QEMU takes no more than 21."""
+_MIN_CLUSTER, _MAX_CLUSTER = 64 * KIB, 2 * MIB
+"""What is copied is looked at for zeros in pieces of 64 KiB, and QEMU takes no more than 2 MiB."""
+
 _OWNER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}")
 
 
@@ -120,8 +120,6 @@ def _check_lun(table: Table, target: TargetRule) -> None:
 
 
 def _files(table: Table, form: TargetFormat) -> FileRule:
-    if form not in _MADE:
-        table.error("format", f'this version of p2vd makes no "{form.value}" files yet; write "raw"')
     directory = _path(table, "directory")
     if not directory:
         table.error("directory", "is missing: where the files are made, an absolute path")
@@ -134,8 +132,10 @@ def _files(table: Table, form: TargetFormat) -> FileRule:
         mode = "0600"
     cluster = table.size("cluster_size", FileRule.cluster_bytes)
     if "cluster_size" in table and (not _MIN_CLUSTER <= cluster <= _MAX_CLUSTER or cluster & (cluster - 1)):
-        table.error("cluster_size", 'must be a power of two from "512" to "2 MiB"')
+        table.error("cluster_size", 'must be a power of two from "64 KiB" to "2 MiB"')
     compression = table.choice("compression", FileRule.compression)
+    if compression is not Compression.NONE and cluster != _MIN_CLUSTER:
+        table.error("cluster_size", 'must be "64 KiB" where clusters are compressed; remove the key')
     for key in ("cluster_size", "compression"):
         if form is not TargetFormat.QCOW2 and key in table:
             table.error(key, f'is for format = "qcow2", not for "{form.value}"; remove the key')

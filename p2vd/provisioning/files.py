@@ -22,6 +22,11 @@ log = logging.getLogger(__name__)
 
 _STEP_S = 30.0
 _MODULE = "p2vd.system.image_file"
+_READ_ONLY = (
+    "p2vd may not write to {directory}: its unit may to /srv and /var/lib/libvirt/images alone. Where the "
+    "filesystem itself is not read-only, let it: systemctl edit p2vd, and in [Service] "
+    "ReadWritePaths={directory}; systemctl restart p2vd; then plan again."
+)
 
 
 class Files:
@@ -46,6 +51,8 @@ class Files:
         except CommandTimedOut:
             problem = f"{directory} gives no answer: look at its file server or its disk. Then plan again."
             return TargetDirectory(directory, problem=problem)
+        if not seen.pop("writable"):
+            return TargetDirectory(directory, problem=_READ_ONLY.format(directory=directory))
         return TargetDirectory(directory, **{**seen, "names": frozenset(seen["names"])})
 
     def adopt(self, job_uuid: str, target: FileTarget) -> FileSeen | None:

@@ -41,7 +41,10 @@ class FileSeen:
 
 @dataclass(frozen=True)
 class DirectorySeen:
-    """A directory that is there; sizes are of its filesystem, what is free is what this user may take."""
+    """A directory that is there; sizes are of its filesystem, what is free is what this user may take.
+
+    `writable`: files can be made in it, by this process.
+    """
 
     mount_point: str
     filesystem: str
@@ -49,6 +52,7 @@ class DirectorySeen:
     size_bytes: int
     free_bytes: int
     names: tuple[str, ...]
+    writable: bool
 
 
 def look_at(directory: Path) -> DirectorySeen:
@@ -66,6 +70,7 @@ def look_at(directory: Path) -> DirectorySeen:
         numbers.f_blocks * numbers.f_frsize,
         free,
         names,
+        os.access(directory, os.W_OK | os.X_OK),
     )
 
 
@@ -118,8 +123,9 @@ def publish(temporary: Path, path: Path, file_id: str, owner: str, group: str, m
 
     Raises FileExistsError, KeyError for an owner or group that this host does not know, OSError.
     """
-    uid = pwd.getpwnam(owner).pw_uid if owner else -1
-    gid = grp.getgrnam(group).gr_gid if group else -1
+    # QEMU, which writes some formats, had it as its own meanwhile.
+    uid = pwd.getpwnam(owner).pw_uid if owner else os.geteuid()
+    gid = grp.getgrnam(group).gr_gid if group else os.getegid()
     named = find(path)
     if named is not None and named.file_id == file_id:  # by an attempt that was cut off
         if find(temporary) is not None:
@@ -129,8 +135,7 @@ def publish(temporary: Path, path: Path, file_id: str, owner: str, group: str, m
     descriptor = _open(temporary if named is None else path, file_id, os.O_RDWR)
     try:
         os.fchmod(descriptor, mode)
-        if (uid, gid) != (-1, -1):
-            os.fchown(descriptor, uid, gid)
+        os.fchown(descriptor, uid, gid)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

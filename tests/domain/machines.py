@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, field, replace
 
-from p2vd.domain.definition import DomainDisk
+from p2vd.domain.definition import DiskKind, DomainDisk
 from p2vd.model.domain import NetworkRule
+from p2vd.model.forms import TargetFormat
 from p2vd.model.passport import (
     ClockOffset,
     Cpu,
@@ -245,6 +246,31 @@ MACHINES: dict[str, Machine] = {
         replace(WEB, name="log1", firmware=Firmware.UEFI, disks=(record("sda", boots=True, sector=4096),)),
         (disk("log1", sector=4096),),
         DomainOptions("kubevirt", firmware=Firmware.UEFI, nodes=("node1",)),
+    ),
+    "files-and-luns": Machine(
+        "web1",
+        WEB,
+        (
+            replace(disk("web1"), devnode="/srv/images/web1.raw", kind=DiskKind.FILE),
+            replace(
+                disk("web1", 2),
+                devnode="/srv/images/web1-2.qcow2",
+                kind=DiskKind.FILE,
+                format=TargetFormat.QCOW2,
+            ),
+            replace(disk("web1", 3, thin=False), devnode=f"/dev/disk/by-id/dm-uuid-mpath-{wwid(9)}"),
+        ),
+        LAN,
+    ),
+    "xl-files": Machine(
+        "dom3",
+        replace(WEB, name="dom3"),
+        (
+            replace(
+                disk("dom3"), devnode="/srv/images/dom3.qcow2", kind=DiskKind.FILE, format=TargetFormat.QCOW2
+            ),
+        ),
+        DomainOptions("xl", directory="/etc/xen", network="xenbr0"),
     ),
     "scsi-by-policy": Machine("web1", WEB, (disk("web1"), disk("web1-2", 2)), replace(LAN, bus=DiskBus.SCSI)),
 }

@@ -80,6 +80,14 @@ def test_a_criterion_is_all_that_luns_need() -> None:
         (FILE.replace("/srv", "/srv/.."), "5: rule.target.directory: must be an absolute path without"),
         (FILE + 'require_mount = "/mnt"\n', "6: rule.target.require_mount: /srv/images is not below /mnt"),
         (FILE + 'mode = "rw"\n', '6: rule.target.mode: must be three octal digits, as "0660"'),
+        (
+            FILE + 'format = "qcow2"\ncompression = "zstd"\ncluster_size = "1 MiB"\n',
+            "8: rule.target.cluster_size: must",
+        ),
+        (
+            FILE + 'format = "raw.zst"\n',
+            '6: rule.target.format: no hypervisor starts a machine from "raw.zst"',
+        ),
         (FILE + 'owner = "a b"\n', "6: rule.target.owner: 'a b' is no name of a user or group"),
         (FILE + 'cluster_size = "2 MiB"\n', '6: rule.target.cluster_size: is for format = "qcow2", not'),
         (FILE + "[rule.pool]\nover_commit = 2\n", "7: rule.pool.over_commit: is for thin pools; of a filesy"),

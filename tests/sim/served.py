@@ -169,6 +169,15 @@ class Steering:
         root = ET.fromstring(self._world.volumes.domains[domain])
         return [source.attrib["dev"] for source in root.iterfind("devices/disk/source")]
 
+    def files_of(self, domain: str) -> list[str]:
+        """The image files in the definition of a domain, in its order."""
+        root = ET.fromstring(self._world.volumes.domains[domain])
+        return [source.attrib["file"] for source in root.iterfind("devices/disk[@type='file']/source")]
+
+    def fill(self, directory: str, used_bytes: int) -> None:
+        """Have so much of a directory's filesystem taken."""
+        self._world.files_of_jobs.used[directory] = used_bytes
+
     def read_only(self, wwid: str) -> bool:
         lun = self._san.luns[wwid]
         flags = [self._world.root / f"sys/class/block/{name}/ro" for name in (lun.device, *lun.path_names)]
