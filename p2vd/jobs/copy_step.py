@@ -202,6 +202,8 @@ def _expect_ours(services: Services, target: JobTarget, table: str, opens: int) 
 def _renew_credit(services: Services, job: Job, vg: Vg, pool: ThinPool, session: WorkerSession) -> None:
     credit, why = services.pools.credit(vg, pool, job)
     session.send(Credit(credit.total_bytes))
+    if credit.short:
+        why = " ".join(filter(None, (why, services.extend_pool(job))))
     if credit.short and credit.total_bytes <= job.progress.allocated_bytes:
         services.board.hold(job.uuid, Hold.POOL)
         services.board.set_activity(job.uuid, Activity.IDLE, why)

@@ -15,6 +15,7 @@ from p2vd.model.passport import Passport
 from p2vd.model.plan import Plan
 from p2vd.planning.contents import under_examination
 from p2vd.planning.plan import PlanRequest, make_plan, recheck
+from p2vd.planning.reservations import reservations, with_reservations
 from p2vd.policy.match import first_match
 from p2vd.policy.names import default_machine_name
 from p2vd.system.clock import now_us
@@ -63,7 +64,7 @@ class Planner:
         # Of one disk nothing older than the call counts. Of many, what was read for the call before is
         # taken, so that asking again comes to an end.
         self._look_again(ids, name, 0.0 if len(ids) == 1 else FRESH_S)
-        plan = make_plan(request, self.inventory(), self._services.policies(), self._passports())
+        plan = make_plan(request, self._with_reservations(), self._services.policies(), self._passports())
         self._refuse_second_job(plan)
         return self._services.store.put_plan(plan)
 
@@ -74,7 +75,7 @@ class Planner:
         with self._lock:
             self._refuse_second_job(plan)
             passports = self._passports()
-            recheck(plan, self.inventory(), self._services.policies(), passports)
+            recheck(plan, self._with_reservations(), self._services.policies(), passports)
             machine_uuid, now = str(uuids.uuid4()), now_us()
             jobs = tuple(
                 Job(
@@ -99,6 +100,10 @@ class Planner:
                 self._services.contents.release(disk.source.id)
             self._board.add(machine, jobs)
         return machine
+
+    def _with_reservations(self) -> Inventory:
+        """The inventory with what all jobs still need taken from pools and volume groups."""
+        return with_reservations(self.inventory(), reservations(self._board.jobs()))
 
     def _passports(self) -> dict[str, Passport]:
         return {passport.name: passport for passport in self._services.store.passports()}

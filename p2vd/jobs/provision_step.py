@@ -12,6 +12,7 @@ from p2vd.model.errors import PlanOutdated
 from p2vd.model.job import Activity, Job
 from p2vd.model.lvm import Lv, Vg
 from p2vd.planning.plan import recheck_disk
+from p2vd.planning.reservations import reservations, with_reservations
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,11 @@ def provision(services: Services, signals: Signals, job: Job) -> None:
     vg = read_vg(services, job)
     lv = services.volumes.adopt(job.uuid, vg)
     if lv is None:
-        recheck_disk(job.plan, inventory, services.policies())
+        # Of the jobs before this one every volume counts, made or not: two that start at the same moment
+        # are never both given what only one of them can have.
+        jobs = services.board.jobs()
+        earlier = jobs[: next(at for at, one in enumerate(jobs) if one.uuid == job.uuid)]
+        recheck_disk(job.plan, with_reservations(inventory, reservations(earlier)), services.policies())
         target = job.plan.target
         services.volumes.create(job.uuid, target, vg, signals.late(services.board, job.uuid))
         vg = read_vg(services, job)

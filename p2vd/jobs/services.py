@@ -92,7 +92,9 @@ class Services:
     """The daemon's parts, as jobs see them. `look_for_luns` has the kernel scan for LUNs in a place.
 
     `files` makes the one that takes machines as files, of a tool and a directory.
-    `end_boot_test` ends the test of a machine, if one runs, and waits until its volumes are free.
+    `extend_pool` has the pool of a job that is short extended, where its policy says so, and returns what is
+    to be said of that. `end_boot_test` ends the test of a machine, if one runs, and waits until its volumes
+    are free.
     """
 
     config: Config
@@ -115,6 +117,7 @@ class Services:
     files: Callable[[str, Path], FileHypervisor] = FileHypervisor
     boot_tester: BootTester = field(default_factory=NoBootTests)
     end_boot_test: Callable[[str], None] = lambda _: None
+    extend_pool: Callable[[Job], str] = lambda _: ""
 
     def job_directory(self, job: Job) -> Path:
         """Where a job keeps its checkpoint and its receipt."""

@@ -19,6 +19,8 @@ class Kind(enum.Enum):
     MACHINE = "machine"
     DAEMON = "daemon"
     FILE = "file"
+    POOL = "pool"
+    AUTO = "auto"
 
 
 # For ever: a journal is searched by these, and units/p2vd.catalog explains them.
@@ -30,6 +32,8 @@ MESSAGE_IDS: Mapping[Kind, str] = {
     Kind.MACHINE: "07491b6688704aaa9dca1db26c1a4918",
     Kind.DAEMON: "bff72acfb75e49a783f02059f0e7c0b9",
     Kind.FILE: "c595c49e134949e0bc5417c3f5c9c015",
+    Kind.POOL: "6d1f0b3e8c7a4f52b94e2a8d5c0917f3",
+    Kind.AUTO: "a2e47c905b1d4c6f8e39d07b64f1528c",
 }
 
 

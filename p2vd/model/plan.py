@@ -15,6 +15,7 @@ from p2vd.model.domain import (
     NicModel,
     Video,
 )
+from p2vd.model.size import MIB
 from p2vd.model.window import Window
 
 
@@ -86,11 +87,26 @@ class Target:
 
 
 @dataclass(frozen=True)
+class PoolExtension:
+    """How p2vd may extend a thin pool that is too short for its copies. All in bytes.
+
+    By `step_bytes` at a time, never beyond `max_bytes`, and only while `vg_free_bytes` of the volume
+    group stay free. Metadata that is short grows by `metadata_step_bytes`.
+    """
+
+    step_bytes: int
+    max_bytes: int
+    vg_free_bytes: int = 0
+    metadata_step_bytes: int = 128 * MIB
+
+
+@dataclass(frozen=True)
 class CopyOptions:
     """How the bytes are moved, and when. `bandwidth_bytes_per_s` 0: as fast as it goes.
 
     `bad_sectors`: how many of the source may be unreadable. `priority`: of the jobs that wait, those of
     the higher one come first. `windows`: it runs only while one of them is open; none: at any time.
+    `pool_extension` None: only others extend its pool.
     """
 
     verify: Verify = Verify.READ_BACK
@@ -100,6 +116,7 @@ class CopyOptions:
     bad_sectors: int = 0
     priority: int = 0
     windows: tuple[Window, ...] = ()
+    pool_extension: PoolExtension | None = None
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from p2vd.model.plan import DomainOptions, Provisioning
+from p2vd.model.plan import DomainOptions, PoolExtension, Provisioning
 from p2vd.model.rule import RuleView, Setting
 from p2vd.model.size import format_size
 from p2vd.policy.model import Match, Rule
@@ -33,6 +33,8 @@ class _Writer:
         windows = " or ".join(window_text(window) for window in self.rule.copy.windows)
         yield self._say("", "window", windows or "any time")
         yield self._say("", "cutover", self.rule.cutover.value)
+        auto = "disks of machines whose record is known are started by themselves"
+        yield self._say("", "auto", auto if self.rule.auto else "no: each disk is started by p2vctl migrate")
         yield from self._target()
         yield from self._source()
         yield from self._copy()
@@ -41,6 +43,7 @@ class _Writer:
                 "pool", "over_commit", f"promises at most {self.rule.over_commit:g} times its size"
             )
             yield self._say("pool", "reserve_percent", f"{self.rule.copy.pool_reserve_percent} % stay free")
+            yield self._say("pool", "extend", extension_text(self.rule.copy.pool_extension))
         yield from self._domain(self.rule.domain)
 
     def _say(self, section: str, key: str, text: str) -> Setting:
@@ -114,6 +117,18 @@ def _value(field: str, value: object) -> str:
     if isinstance(value, tuple):
         return ", ".join(str(item) for item in value) or "none"
     return "none" if value in ("", None) else str(value)
+
+
+def extension_text(extension: PoolExtension | None) -> str:
+    """Return in words whether and how far p2vd extends a pool."""
+    if extension is None:
+        return "no: a copy that runs short is held"
+    beside = f", while {format_size(extension.vg_free_bytes)} of the volume group stay free"
+    return (
+        f"by {format_size(extension.step_bytes)} at a time, up to {format_size(extension.max_bytes)}"
+        f"{beside if extension.vg_free_bytes else ''}; its metadata by "
+        f"{format_size(extension.metadata_step_bytes)}"
+    )
 
 
 def _yes(value: bool) -> str:

@@ -20,10 +20,10 @@ from p2vd.policy.model import (
     TargetRule,
 )
 from p2vd.policy.names import template_problem
+from p2vd.policy.pool_table import pool_rule
 from p2vd.policy.toml import Document, FileError, Table
 from p2vd.policy.window_table import windows_of
 
-MAX_OVER_COMMIT = 1000.0
 MAX_PRIORITY = 1000
 _WWN_DIGITS = 16
 _WWN_GLOB = re.compile(r"[0-9a-f*?!\[\]-]+")
@@ -64,17 +64,14 @@ def _rule(table: Table, path: str) -> Rule:
         table.error("name", "every rule needs a name")
     match = _match(table.table("match"))
     target = _target(table.table("target"))
-    pool = table.table("pool")
+    pool = pool_rule(table, target.provisioning)
     copy = replace(
-        _copy(table.table("copy"), pool),
+        _copy(table.table("copy")),
+        pool_reserve_percent=pool.reserve_percent,
+        pool_extension=pool.extension,
         priority=table.integer("priority", CopyOptions.priority, -MAX_PRIORITY, MAX_PRIORITY),
         windows=windows_of(table),
     )
-    over_commit = pool.number("over_commit", Rule.over_commit, 0.01, MAX_OVER_COMMIT)
-    pool.later("extend")
-    pool.finish()
-    if target.provisioning is Provisioning.THICK and "pool" in table:
-        table.error("pool", 'a thick volume has no pool; remove the table or write provisioning = "thin"')
     source = table.table("source")
     offline = source.flag("offline")
     allow_hibernated = source.flag("allow_hibernated")
@@ -83,7 +80,12 @@ def _rule(table: Table, path: str) -> Rule:
     firmware = domain_table.choice("firmware", FirmwareChoice.AUTO)
     domain = domain_options(domain_table)
     cutover = table.choice("cutover", Cutover.AUTO)
-    table.later("auto", "warm")
+    auto = table.flag("auto")
+    if auto and not offline:
+        table.error(
+            "auto", "needs source.offline = true: nobody is there to declare that the machines are shut down"
+        )
+    table.later("warm")
     table.finish()
     return Rule(
         name=name,
@@ -94,11 +96,12 @@ def _rule(table: Table, path: str) -> Rule:
         target=target,
         copy=copy,
         domain=domain,
-        over_commit=over_commit,
+        over_commit=pool.over_commit,
         source_offline=offline,
         firmware=firmware,
         allow_hibernated=allow_hibernated,
         cutover=cutover,
+        auto=auto,
     )
 
 
@@ -171,13 +174,12 @@ def _target(table: Table) -> TargetRule:
     return target
 
 
-def _copy(table: Table, pool: Table) -> CopyOptions:
+def _copy(table: Table) -> CopyOptions:
     copy = CopyOptions(
         verify=table.choice("verify", CopyOptions.verify),
         queue_depth=table.integer("queue_depth", CopyOptions.queue_depth, 1, MAX_QUEUE_DEPTH),
         bandwidth_bytes_per_s=table.size("bandwidth"),
         bad_sectors=table.integer("bad_sectors", CopyOptions.bad_sectors, 0, MAX_BAD_SECTORS),
-        pool_reserve_percent=pool.integer("reserve_percent", CopyOptions.pool_reserve_percent, 0, 90),
     )
     table.later("latency")
     table.finish()

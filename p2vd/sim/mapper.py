@@ -42,6 +42,14 @@ class Mapper:
         self._san.uevents.send("change", device)
         return made
 
+    def resize(self, name: str, size_bytes: int) -> None:
+        """Reload a device with another size."""
+        device = self.devices[name]
+        start, _, rest = device.table.split(" ", 2)
+        device.table = f"{start} {size_bytes // 512} {rest}"
+        self._san.tree.write(device.device, "size", f"{size_bytes // 512}\n")
+        self._san.uevents.send("change", device.device)
+
     def drop(self, name: str) -> None:
         """Take a device away."""
         device = self.devices.pop(name).device
