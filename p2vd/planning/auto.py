@@ -68,7 +68,8 @@ def auto_view(
     for name in names:
         sources, problem = _machine(name, passports[name], inventory, policies, owners, had)
         if problem:
-            said |= {source.id: f"It is not started by itself: {problem}" for source in sources}
+            for source in sources:
+                said.setdefault(source.id, f"It is not started by itself: {problem}")
         else:
             seen = tuple((s.id, s.size_bytes, len(s.paths), s.paths_ready) for s in sources)
             ready.append(AutoMachine(name, tuple(source.id for source in sources), seen))
