@@ -69,6 +69,7 @@ class Config:
     worker_user: str = "p2vd-worker"
     max_jobs: int = 4
     commit_interval_s: float = 1.0
+    auto_settle_s: float = 60.0
     stop_timeout_s: float = 7.0
     log_level: str = "info"
     limits: Limits = field(default_factory=Limits)
@@ -152,6 +153,7 @@ def _config(table: Table) -> Config:
         worker_user=table.text("worker_user", Config.worker_user),
         max_jobs=table.integer("max_jobs", Config.max_jobs, 1, _MAX_JOBS),
         commit_interval_s=table.number("commit_interval_s", Config.commit_interval_s, 0.1, 60),
+        auto_settle_s=table.number("auto_settle_s", Config.auto_settle_s, 0, _MAX_WAIT_S),
         stop_timeout_s=table.number("stop_timeout_s", Config.stop_timeout_s, 1, _MAX_WAIT_S),
         log_level=table.text("log_level", Config.log_level),
         limits=_limits(table.table("limits")),

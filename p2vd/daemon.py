@@ -40,6 +40,7 @@ from p2vd.jobs.inventory_keeper import InventoryKeeper
 from p2vd.jobs.lun_rescan import LunRescan
 from p2vd.jobs.lun_use import LunUse
 from p2vd.jobs.policies import PolicyKeeper
+from p2vd.jobs.pool_extension import PoolExtender
 from p2vd.jobs.pool_watch import PoolWatch
 from p2vd.jobs.portal_live import PortalTools
 from p2vd.jobs.portal_remove import PortalRemoval
@@ -235,6 +236,10 @@ def build(config: Config, doors: Doors) -> tuple[Engine, Services]:
     host = Discovery(commands, sysfs, doors.root / "proc", doors.root, config.image_directories)
     store = Store(state / "state.db")
     policies = PolicyKeeper(lambda: policy_texts(config))
+    trail = AuditTrail(store, state / "audit", config.audit, unit_of, doors.journal)
+    volumes = Volumes(commands, host.volume_group)
+    pools = PoolWatch(commands)
+    extender = PoolExtender(commands, volumes, host.volume_group, pools, trail.note_pool, doors.clock)
     engine: Engine
 
     inventory = InventoryKeeper(host, lambda seen, changed: engine.inventory_changed(seen, changed))
@@ -246,9 +251,9 @@ def build(config: Config, doors: Doors) -> tuple[Engine, Services]:
         contents=ContentsKeeper(doors.examiner, lambda ids: engine.contents_changed(ids)),
         host=host,
         commands=commands,
-        volumes=Volumes(commands, host.volume_group),
+        volumes=volumes,
         quarantine=Quarantine(config.quarantine_dir, sysfs),
-        pools=PoolWatch(commands),
+        pools=pools,
         libvirt=doors.libvirt,
         policies=policies.current,
         worker_ids=doors.worker_ids,
@@ -261,8 +266,8 @@ def build(config: Config, doors: Doors) -> tuple[Engine, Services]:
         image_files=Files(commands, doors.files_root),
         end_boot_test=lambda uuid: engine.end_boot_test(uuid),
         bandwidth=Bandwidth(config.limits.bandwidth_bytes_per_s, doors.clock),
+        extend_pool=extender.want,
     )
-    trail = AuditTrail(store, state / "audit", config.audit, unit_of, doors.journal)
     records = Records(trail, state / "jobs")
     engine = Engine(services, policies, _portals(services, doors), records)
     return engine, services

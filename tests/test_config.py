@@ -58,6 +58,7 @@ def test_every_setting_can_be_said_and_shown(tmp_path: Path) -> None:
         worker_user="w",
         max_jobs=1,
         commit_interval_s=2.5,
+        auto_settle_s=7.5,
         stop_timeout_s=3,
         log_level="debug",
         limits=Limits(per_volume_group=1, per_array=2, per_portal=3, bandwidth_bytes_per_s=400 << 20),
@@ -74,7 +75,7 @@ def test_every_setting_can_be_said_and_shown(tmp_path: Path) -> None:
     [
         (
             "\nstate_dirs = 1",
-            ":2: state_dirs: there is no such key; allowed here: audit, commit_interval_s, ",
+            ":2: state_dirs: there is no such key; allowed here: audit, auto_settle_s, ",
         ),
         ("state_dir = 'var'", ":1: state_dir: must begin with /"),
         ("state_dir = ['/a', '/b']", ":1: state_dir: must be a string in quotes, not ['/a', '/b']"),

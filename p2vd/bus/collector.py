@@ -192,7 +192,7 @@ class Collector:
         known = inventory.by_id.get(source_id)
         for source in inventory.sources if not source_id else [known] if known else []:
             policy, findings = self._engine.matched_policy(source), self._engine.findings(source)
-            values = views.source(source, policy, findings)
+            values = views.source(source, policy, findings, self._engine.auto_said(source.id))
             picture.objects[object_path(SOURCE, source.id)] = {SOURCE: values}
         if not source_id:
             picture.complete.add(KIND[SOURCE])
@@ -209,8 +209,8 @@ class Collector:
             picture.gone.add(path)
 
     def _volume_group(self, vg: Vg) -> views.Properties:
-        reserved = {pool.name: self._engine.pool_reserved(vg.uuid, pool.name) for pool in vg.thin_pools}
-        return views.volume_group(vg, reserved, self._engine.inventory().system_id)
+        taken = {pool.name: self._engine.pool_use(vg.uuid, pool.name) for pool in vg.thin_pools}
+        return views.volume_group(vg, taken, self._engine.inventory().system_id)
 
     def _read_machines(self, picture: Picture, uuid: str) -> None:
         try:

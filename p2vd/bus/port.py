@@ -15,6 +15,7 @@ from p2vd.model.errors import P2vdError
 from p2vd.model.inventory import Inventory
 from p2vd.model.job import Activity, Caller, Job, Machine
 from p2vd.model.limits import Waiting
+from p2vd.model.lvm import PoolUse
 from p2vd.model.passport import Guess, Passport
 from p2vd.model.plan import Plan
 from p2vd.model.portal import PortalView
@@ -171,6 +172,10 @@ class EnginePort(Protocol):
         """The name of the first rule that matches, or "" where none does."""
         ...
 
+    def auto_said(self, source_id: str, /) -> str:
+        """What p2vd does with a source by itself, or why it does not; "" where no policy wants it to."""
+        ...
+
     def findings(self, source: Source, /) -> Findings:
         """What speaks against a source, and what should be known of it."""
         ...
@@ -187,8 +192,8 @@ class EnginePort(Protocol):
         """What every rule says to a source; an empty `machine_name`: the default one. Raises NotFound."""
         ...
 
-    def pool_reserved(self, vg_uuid: str, pool: str, /) -> int:
-        """Bytes of a thin pool that running jobs may still take."""
+    def pool_use(self, vg_uuid: str, pool: str, /) -> PoolUse:
+        """What running jobs may still take of a thin pool, and what others took of it meanwhile."""
         ...
 
     def rescan(self, done: Callable[[P2vdError | None], None], scsi: str, /) -> None:

@@ -9,14 +9,14 @@ from p2vd.bus.wire import Variant
 from p2vd.model.contents import Findings, Partition, Signature
 from p2vd.model.disk import ScsiPath, Source
 from p2vd.model.doctor import Finding
-from p2vd.model.lvm import Lv, Pv, ThinPool, Vg
+from p2vd.model.lvm import Lv, PoolUse, Pv, ThinPool, Vg
 from p2vd.model.portal import PortalSession, PortalView, RescanReport
 
 Properties = dict[str, object]
 
 
-def source(disk: Source, policy: str, findings: Findings) -> Properties:
-    """Properties of org.p2vd1.Source."""
+def source(disk: Source, policy: str, findings: Findings, auto: str = "") -> Properties:
+    """Properties of org.p2vd1.Source; `auto`: what p2vd does with it by itself, or why not."""
     return {
         "Id": disk.id,
         "Wwid": disk.wwid,
@@ -34,6 +34,7 @@ def source(disk: Source, policy: str, findings: Findings) -> Properties:
         "Reasons": tuple(reason.text for reason in findings.reasons),
         "Warnings": tuple(warning.text for warning in findings.warnings),
         "MatchedPolicy": policy,
+        "Auto": auto,
         "Contents": _contents(disk),
     }
 
@@ -111,8 +112,8 @@ def finding(value: Finding) -> dict[str, Variant]:
     }
 
 
-def volume_group(vg: Vg, reserved: Mapping[str, int], system_id: str) -> Properties:
-    """Properties of org.p2vd1.VolumeGroup; `reserved` bytes by pool name."""
+def volume_group(vg: Vg, use: Mapping[str, PoolUse], system_id: str) -> Properties:
+    """Properties of org.p2vd1.VolumeGroup; `use` by pool name."""
     return {
         "Name": vg.name,
         "Uuid": vg.uuid,
@@ -120,7 +121,7 @@ def volume_group(vg: Vg, reserved: Mapping[str, int], system_id: str) -> Propert
         "Free": vg.free_bytes,
         "ExtentSize": vg.extent_size_bytes,
         "SectorSize": vg.sector_size,
-        "ThinPools": tuple(_thin_pool(pool, reserved.get(pool.name, 0)) for pool in vg.thin_pools),
+        "ThinPools": tuple(_thin_pool(pool, use.get(pool.name, PoolUse())) for pool in vg.thin_pools),
         "PhysicalVolumes": tuple(pv.device for pv in vg.pvs),
         "Devices": tuple(_physical_volume(pv) for pv in vg.pvs),
         "FreeExtents": vg.free_bytes // vg.extent_size_bytes if vg.extent_size_bytes else 0,
@@ -157,7 +158,7 @@ def volume(lv: Lv) -> dict[str, Variant]:
     }
 
 
-def _thin_pool(pool: ThinPool, reserved_bytes: int) -> dict[str, Variant]:
+def _thin_pool(pool: ThinPool, use: PoolUse) -> dict[str, Variant]:
     return {
         "Name": Variant("s", pool.name),
         "Uuid": Variant("s", pool.uuid),
@@ -166,7 +167,9 @@ def _thin_pool(pool: ThinPool, reserved_bytes: int) -> dict[str, Variant]:
         "DataPercent": Variant("d", pool.data_percent),
         "MetadataPercent": Variant("d", pool.metadata_percent),
         "VirtualSize": Variant("t", pool.virtual_size_bytes),
-        "Reserved": Variant("t", reserved_bytes),
+        "Reserved": Variant("t", use.reserved_bytes),
+        "TakenByOthers": Variant("t", use.others_bytes),
+        "MetadataSize": Variant("t", pool.metadata_size_bytes),
         "Zeroes": Variant("b", pool.zeroes),
         "Health": Variant("s", pool.health),
         "Active": Variant("b", pool.active),

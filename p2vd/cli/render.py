@@ -23,6 +23,8 @@ _SIZES = frozenset(
         "ChunkSize",
         "VirtualSize",
         "Reserved",
+        "TakenByOthers",
+        "MetadataSize",
         "Bytes",
         "BytesCopied",
         "BytesZero",
@@ -104,7 +106,7 @@ def volume_groups(objects: Sequence[Object]) -> str:
     """One line a volume group and one a thin pool in it."""
     rows = []
     for item in objects:
-        rows.append((item["Name"], "", format_size(item["Size"]), format_size(item["Free"]), "", "", ""))
+        rows.append((item["Name"], "", format_size(item["Size"]), format_size(item["Free"]), *[""] * 4))
         rows += [
             (
                 item["Name"],
@@ -113,11 +115,12 @@ def volume_groups(objects: Sequence[Object]) -> str:
                 format_size(round(pool["Size"] * (100 - pool["DataPercent"]) / 100)),
                 f"{pool['DataPercent']:.1f} %",
                 f"{pool['MetadataPercent']:.1f} %",
+                format_size(pool.get("TakenByOthers", 0)),
                 pool["Health"] or ("well" if pool["Active"] else "inactive"),
             )
             for pool in item["ThinPools"]
         ]
-    head = ("VG", "THIN POOL", "SIZE", "FREE", "DATA", "METADATA", "HEALTH")
+    head = ("VG", "THIN POOL", "SIZE", "FREE", "DATA", "METADATA", "BY OTHERS", "HEALTH")
     reasons = [f"{item['Name']}: {reason}" for item in objects for reason in item["Reasons"]]
     return "\n".join([table(head, rows), *([""] if reasons else []), *reasons])
 

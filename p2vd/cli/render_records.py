@@ -38,6 +38,10 @@ def _what(entry: Mapping[str, Any]) -> str:
             return f"{verb} refused: {outcome}" + (f", {times} times" if times > 1 else "")
         case "daemon":
             return f"p2vd {outcome}"
+        case "pool":
+            return f"the thin pool {_short(_arguments(entry).get('pool', ''))}: {outcome}"
+        case "auto":
+            return f"by itself: {outcome}"
         case "file":
             return f"the audit's file: {outcome}"
     return f"{kind} {outcome}"

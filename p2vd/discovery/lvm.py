@@ -29,7 +29,7 @@ _VG_FIELDS = (
 _PV_FIELDS = "pv_uuid,pv_name,pv_major,pv_minor,pv_size,pv_free,pv_missing,pv_duplicate"
 _LV_FIELDS = (
     "lv_uuid,lv_name,lv_size,lv_tags,pool_lv,lv_active_locally,lv_autoactivation,"
-    "data_percent,metadata_percent,lv_health_status,lv_profile"
+    "data_percent,metadata_percent,lv_health_status,lv_profile,lv_metadata_size"
 )
 _FORMAT = ("--reportformat", "json", "--units", "b", "--nosuffix", "--binary", "--foreign", "--shared")
 _AUTOEXTEND = ("thin_pool_autoextend_threshold", "thin_pool_autoextend_percent")
@@ -249,6 +249,7 @@ def _pool(row: Row, segment: Row, lvs: Collection[Row]) -> ThinPool:
         health=row["lv_health_status"],
         active=_flag(row["lv_active_locally"]),
         profile=row["lv_profile"],
+        metadata_size_bytes=_count(row.get("lv_metadata_size") or "0"),
     )
 
 

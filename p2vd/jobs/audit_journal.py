@@ -83,8 +83,10 @@ def sentence(event: AuditEvent) -> str:
             return f"{event.verb} (entry {event.asked}): {event.outcome}" + _colon(event.text)
         case Kind.VERIFICATION:
             return f"the volume of {subject}: {event.outcome}" + _colon(event.text)
-        case Kind.JOB | Kind.MACHINE:
+        case Kind.JOB | Kind.MACHINE | Kind.AUTO:
             return f"{subject}: {event.outcome}" + _colon(event.text)
+        case Kind.POOL:
+            return f"{subject}: its pool: {event.outcome}" + _colon(event.text)
         case Kind.DAEMON:
             return f"p2vd {event.outcome}" + _colon(event.text)
         case Kind.FILE:

@@ -21,6 +21,7 @@ from p2vd.jobs.denials import Denials
 from p2vd.jobs.events import Event, JobAdded, JobChanged, JobVerified, MachineAdded, MachineChanged
 from p2vd.jobs.store import Store
 from p2vd.model.audit import (
+    About,
     AuditEvent,
     AuditPage,
     AuditQuestion,
@@ -135,6 +136,32 @@ class AuditTrail:
     def _event(self, kind: Kind, request: Request) -> AuditEvent:
         who = replace(request.who, unit=self._unit_of(request.who.pid)) if request.who.pid else request.who
         return AuditEvent(kind, request.verb, who, request.arguments, about(self._store, request.subject))
+
+    # -- what p2vd decides by itself ----------------------------------------------------------
+
+    def note_pool(self, job: Job, pool: str, outcome: str, text: str) -> None:
+        """Record that a job's pool (`vg/pool`) is being extended, by which policy, or how that ended.
+
+        Raises AuditUnwritable: then it must not be begun.
+        """
+        with self._lock:
+            self._append(
+                AuditEvent(
+                    Kind.POOL,
+                    arguments={"pool": pool, "policy": job.plan.policy},
+                    about=about_job(self._store, job),
+                    outcome=outcome,
+                    text=text,
+                )
+            )
+
+    def note_auto(self, told: About, outcome: str, text: str) -> None:
+        """Record that p2vd starts a machine by itself, or why not.
+
+        Raises AuditUnwritable: then it must not start.
+        """
+        with self._lock:
+            self._append(AuditEvent(Kind.AUTO, about=told, outcome=outcome, text=text))
 
     # -- what becomes of jobs and machines ----------------------------------------------------
 

@@ -201,6 +201,8 @@ def _renew_credit(services: Services, attempt: _Copy, session: WorkerSession) ->
         return
     credit, why = granted
     session.send(Credit(credit.total_bytes))
+    if credit.short:
+        why = " ".join(filter(None, (why, services.extend_pool(job))))
     # What is left may be less than the next write takes, which the worker then asks for.
     enough = max(job.progress.allocated_bytes + 1, attempt.credit_wanted)
     if credit.short and credit.total_bytes < enough:

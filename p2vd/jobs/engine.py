@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from p2vd.config import QuarantineMode
+from p2vd.jobs.auto import AutoStart
 from p2vd.jobs.boot_test import BootTests
 from p2vd.jobs.checkup import Checkup
 from p2vd.jobs.crew import Crew
@@ -34,6 +35,7 @@ from p2vd.model.errors import IllegalTransition, InvalidArgument, NotFound, P2vd
 from p2vd.model.inventory import Difference, Inventory
 from p2vd.model.job import Activity, Caller, Hold, Job, Machine, MachineState, Stage
 from p2vd.model.limits import Waiting
+from p2vd.model.lvm import PoolUse
 from p2vd.model.plan import Plan
 from p2vd.model.rule import RuleMatch, RuleView
 from p2vd.model.verification import Verification
@@ -81,6 +83,8 @@ class Engine:
         self._checkup = Checkup(services.host.host_facts)
         self._boot_tests = BootTests(services)
         self._verifications = Verifications(services)
+        self._auto = AutoStart(services, self._planner, records.audit.note_auto, self._made)
+        self._board.subscribe(self._auto.hear)
         self._departures = Departures(services.board, services.config.keep_finished_days)
         services.board.subscribe(records.audit.hear)
 
@@ -99,6 +103,7 @@ class Engine:
                 log.info("job %s: resumed in stage %s", job.uuid, job.stage.value)
                 self._crew.nudge(job.uuid)
         self._desk.start()
+        self._auto.start()
 
     def _unfinished(self, job: Job) -> bool:
         if job.stage is not Stage.PROVEN:
@@ -114,6 +119,7 @@ class Engine:
 
         Returns within the configured stop timeout and two seconds.
         """
+        self._auto.stop()
         self._services.inventory.stop()
         self._services.contents.stop()
         self.portals.stop()
@@ -187,9 +193,13 @@ class Engine:
         """One machine on the bus, with what keeps it from going on. Raises NotFound."""
         return self._desk.shown(self._departures.machine(uuid))
 
-    def pool_reserved(self, vg_uuid: str, pool: str) -> int:
-        """Bytes of a pool that running jobs have been granted and not used yet."""
-        return self._services.pools.reserved(vg_uuid, pool)
+    def pool_use(self, vg_uuid: str, pool: str) -> PoolUse:
+        """What running jobs were granted of a pool and have not used, and what others took meanwhile."""
+        return self._services.pools.use(vg_uuid, pool)
+
+    def auto_said(self, source_id: str) -> str:
+        """What p2vd does with a source by itself, or why not; "" where no policy wants it to."""
+        return self._auto.said(source_id)
 
     # -- verbs ---------------------------------------------------------------------------------
 
@@ -250,10 +260,13 @@ class Engine:
     def migrate(self, plan_id: str, options: Mapping[str, object], caller: Caller) -> Machine:
         """Start what the plan says. Raises NotFound, PlanOutdated, Refused."""
         machine = self._planner.make_machine(plan_id, caller)
+        self._made(machine)
+        return machine
+
+    def _made(self, machine: Machine) -> None:
         for job_uuid in machine.jobs:
             self._crew.nudge(job_uuid)
         self._schedule()
-        return machine
 
     def pause(self, uuid: str, caller: Caller) -> None:
         """Hold the job until `resume`, also over a restart. Raises NotFound, IllegalTransition."""

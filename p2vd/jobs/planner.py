@@ -18,6 +18,7 @@ from p2vd.model.plan import LunTarget, Plan
 from p2vd.planning.contents import under_examination
 from p2vd.planning.luns import describes
 from p2vd.planning.plan import PlanRequest, make_plan, recheck
+from p2vd.planning.reservations import reservations, with_reservations
 from p2vd.policy.match import first_match
 from p2vd.policy.names import default_machine_name
 from p2vd.registration.conversion import Converter
@@ -79,7 +80,7 @@ class Planner:
         return self._services.store.put_plan(plan)
 
     def _make_plan(self, request: PlanRequest, ids: Sequence[str], name: str) -> Plan:
-        inventory = with_places(self._services, self.inventory(), ids, name, timeout_s=CALL_S)
+        inventory = with_places(self._services, self._with_reservations(), ids, name, timeout_s=CALL_S)
         return make_plan(request, inventory, self._services.policies(), self._passports())
 
     def _look_at_targets(self, plan: Plan, end_s: float) -> bool:
@@ -107,7 +108,7 @@ class Planner:
             self._refuse_without_converter(plan)
             passports = self._passports()
             inventory = with_places(
-                self._services, self.inventory(), ids, plan.machine_name, timeout_s=CALL_S
+                self._services, self._with_reservations(), ids, plan.machine_name, timeout_s=CALL_S
             )
             recheck(plan, inventory, self._services.policies(), passports)
             machine_uuid, now = str(uuids.uuid4()), now_us()
@@ -136,6 +137,10 @@ class Planner:
                     self._services.contents.release(disk.target.id)
             self._board.add(machine, jobs)
         return machine
+
+    def _with_reservations(self) -> Inventory:
+        """The inventory with what all jobs still need taken from pools and volume groups."""
+        return with_reservations(self.inventory(), reservations(self._board.jobs()))
 
     def _passports(self) -> dict[str, Passport]:
         return {passport.name: passport for passport in self._services.store.passports()}

@@ -6,11 +6,11 @@ from dataclasses import replace
 from p2vd.discovery.dm import PoolStatus, lv_dm_name, pool_status
 from p2vd.jobs.control import PoolBroken
 from p2vd.model.job import Job
-from p2vd.model.lvm import ThinPool, Vg
-from p2vd.planning.admission import Credit, Demand, PoolNumbers, admit
+from p2vd.model.lvm import PoolUse, ThinPool, Vg
+from p2vd.planning.admission import Credit, Demand, PoolNumbers, Shortage, Tally, admit
 from p2vd.system.command import Commands
 
-_METADATA_BLOCK = 4096  # dm-thin-metadata.h: THIN_METADATA_BLOCK_SIZE
+METADATA_BLOCK_BYTES = 4096  # dm-thin-metadata.h: THIN_METADATA_BLOCK_SIZE
 
 
 class PoolWatch:
@@ -20,6 +20,7 @@ class PoolWatch:
         self._commands = commands
         self._lock = threading.Lock()
         self._demands: dict[tuple[str, str], dict[str, Demand]] = {}
+        self._tallies: dict[tuple[str, str], Tally] = {}
 
     def status(self, vg: Vg, pool: ThinPool) -> PoolStatus:
         """Return the pool's state. Raises PoolBroken where it needs repair, CommandTimedOut."""
@@ -45,27 +46,49 @@ class PoolWatch:
                 job.uuid, job.plan.worst_case_bytes, reserve_percent=job.plan.copy.pool_reserve_percent
             )
             demands[job.uuid] = replace(known, used_bytes=job.progress.allocated_bytes)
-            status = self.status(vg, pool)
-            numbers = PoolNumbers(
-                total_data_bytes=status.total_data_bytes,
-                used_data_bytes=status.used_data_bytes,
-                total_metadata_bytes=status.total_metadata_blocks * _METADATA_BLOCK,
-                used_metadata_bytes=status.used_metadata_blocks * _METADATA_BLOCK,
-                chunk_size_bytes=pool.chunk_size_bytes,
+            numbers = self._numbers(vg, pool)
+            tally = self._tallies.get((vg.uuid, pool.name)) or Tally(numbers.used_data_bytes)
+            self._tallies[vg.uuid, pool.name] = tally.measured(
+                numbers.used_data_bytes, tuple(demands.values())
             )
             admission = admit(numbers, f"{vg.name}/{pool.name}", tuple(demands.values()))
             credit = next(credit for credit in admission.credits if credit.job == job.uuid)
             demands[job.uuid] = replace(demands[job.uuid], granted_bytes=credit.total_bytes)
         return credit, admission.reason.text if admission.reason else ""
 
+    def shortage(self, vg: Vg, pool: ThinPool) -> Shortage | None:
+        """Return what keeps the copies in the pool short now; None: nothing, or nothing that an extend mends.
+
+        Raises PoolBroken, CommandTimedOut.
+        """
+        with self._lock:
+            demands = tuple(self._demands.get((vg.uuid, pool.name), {}).values())
+            return admit(self._numbers(vg, pool), f"{vg.name}/{pool.name}", demands).shortage
+
+    def _numbers(self, vg: Vg, pool: ThinPool) -> PoolNumbers:
+        status = self.status(vg, pool)
+        return PoolNumbers(
+            total_data_bytes=status.total_data_bytes,
+            used_data_bytes=status.used_data_bytes,
+            total_metadata_bytes=status.total_metadata_blocks * METADATA_BLOCK_BYTES,
+            used_metadata_bytes=status.used_metadata_blocks * METADATA_BLOCK_BYTES,
+            chunk_size_bytes=pool.chunk_size_bytes,
+        )
+
     def forget(self, job_uuid: str) -> None:
         """The job's worker ended: what it was granted is free again, and its next worker counts from 0."""
         with self._lock:
-            for demands in self._demands.values():
+            for key, demands in self._demands.items():
                 demands.pop(job_uuid, None)
+                if not demands:
+                    self._tallies.pop(key, None)
 
-    def reserved(self, vg_uuid: str, pool: str) -> int:
-        """Bytes that running jobs were granted of a pool and have not used."""
+    def use(self, vg_uuid: str, pool: str) -> PoolUse:
+        """Return what running jobs have of a pool and did not use yet, and what others took."""
         with self._lock:
             demands = self._demands.get((vg_uuid, pool), {}).values()
-            return sum(max(0, demand.granted_bytes - demand.used_bytes) for demand in demands)
+            tally = self._tallies.get((vg_uuid, pool))
+            return PoolUse(
+                reserved_bytes=sum(max(0, demand.granted_bytes - demand.used_bytes) for demand in demands),
+                others_bytes=tally.others_bytes if tally else 0,
+            )

@@ -13,6 +13,7 @@ from p2vd.model.inventory import Inventory
 from p2vd.model.job import Activity, Job
 from p2vd.model.plan import FileTarget, LunTarget, LvTarget
 from p2vd.planning.plan import recheck_disk
+from p2vd.planning.reservations import reservations, with_reservations
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,11 @@ def provision(services: Services, signals: Signals, job: Job) -> None:
 
 def _recheck(services: Services, job: Job, inventory: Inventory) -> None:
     plan = job.plan
+    # Of the jobs before this one every volume counts, made or not: two that start at the same moment are
+    # never both given what only one of them can have.
+    jobs = services.board.jobs()
+    earlier = jobs[: next(at for at, one in enumerate(jobs) if one.uuid == job.uuid)]
+    inventory = with_reservations(inventory, reservations(earlier))
     seen = with_places(services, inventory, [plan.source.id], plan.machine_name, besides=job.uuid)
     recheck_disk(plan, seen, services.policies())
 

@@ -95,8 +95,9 @@ class Services:
     """The daemon's parts, as jobs see them. `look_for_luns` has the kernel scan for LUNs in a place.
 
     `files` makes the one that takes machines as files, of a tool and a directory.
-    `end_boot_test` ends the test of a machine, if one runs, and waits until its volumes are free.
-    `image_files` makes the files that disks become; `directories` shares their filesystems out.
+    `extend_pool` has the pool of a job that is short extended, where its policy says so, and returns what is
+    to be said of that. `end_boot_test` ends the test of a machine, if one runs, and waits until its volumes
+    are free. `image_files` makes the files that disks become; `directories` shares their filesystems out.
     """
 
     config: Config
@@ -122,6 +123,7 @@ class Services:
     image_files: Files = field(default_factory=lambda: Files(SystemCommands()))
     directories: DirectoryWatch = field(default_factory=DirectoryWatch)
     bandwidth: Bandwidth = field(default_factory=Bandwidth)
+    extend_pool: Callable[[Job], str] = lambda _: ""
 
     def job_directory(self, job: Job) -> Path:
         """Where a job keeps its checkpoint and its receipt."""

@@ -20,6 +20,8 @@ class Kind(enum.Enum):
     DAEMON = "daemon"
     FILE = "file"
     VERIFICATION = "verification"
+    POOL = "pool"
+    AUTO = "auto"
 
 
 # For ever: a journal is searched by these, and units/p2vd.catalog explains them.
@@ -32,6 +34,8 @@ MESSAGE_IDS: Mapping[Kind, str] = {
     Kind.DAEMON: "bff72acfb75e49a783f02059f0e7c0b9",
     Kind.FILE: "c595c49e134949e0bc5417c3f5c9c015",
     Kind.VERIFICATION: "4f0f6b0ed2d64a0a9d1f2f3c86b7f1d5",
+    Kind.POOL: "6d1f0b3e8c7a4f52b94e2a8d5c0917f3",
+    Kind.AUTO: "a2e47c905b1d4c6f8e39d07b64f1528c",
 }
 
 

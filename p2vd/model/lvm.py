@@ -43,7 +43,8 @@ class ThinPool:
     `health` holds LVM's `lv_health_status` word: `failed`, `out_of_data`, `metadata_read_only`.
     While a pool is not `active` nobody knows how full it is: its percentages are 0. LVM extends it by
     `autoextend_percent` when it is fuller than `autoextend_threshold_percent`; 100 means never.
-    Both are of the metadata `profile` where the pool has one, else of lvm.conf.
+    Both are of the metadata `profile` where the pool has one, else of lvm.conf. `metadata_size_bytes` 0: not
+    known.
     """
 
     uuid: str
@@ -59,11 +60,23 @@ class ThinPool:
     profile: str = ""
     autoextend_threshold_percent: int = 100
     autoextend_percent: int = 20
+    metadata_size_bytes: int = 0
 
     @property
     def used_bytes(self) -> int:
         """Bytes of the pool's data that are mapped."""
         return round(self.size_bytes * self.data_percent / 100)
+
+
+@dataclass(frozen=True)
+class PoolUse:
+    """What happens in a thin pool while copies run into it, in bytes.
+
+    `reserved_bytes`: what they may take and have not yet. `others_bytes`: what others took since they began.
+    """
+
+    reserved_bytes: int = 0
+    others_bytes: int = 0
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from p2vd.model.domain import (
 )
 from p2vd.model.forms import Compression, TargetFormat, TargetKind
 from p2vd.model.rates import Estimate
-from p2vd.model.size import KIB
+from p2vd.model.size import KIB, MIB
 from p2vd.model.window import Window
 
 
@@ -175,12 +175,27 @@ Target: TypeAlias = LvTarget | LunTarget | FileTarget
 
 
 @dataclass(frozen=True)
+class PoolExtension:
+    """How p2vd may extend a thin pool that is too short for its copies. All in bytes.
+
+    By `step_bytes` at a time, never beyond `max_bytes`, and only while `vg_free_bytes` of the volume
+    group stay free. Metadata that is short grows by `metadata_step_bytes`.
+    """
+
+    step_bytes: int
+    max_bytes: int
+    vg_free_bytes: int = 0
+    metadata_step_bytes: int = 128 * MIB
+
+
+@dataclass(frozen=True)
 class CopyOptions:
     """How the bytes are moved, and when. `bandwidth_bytes_per_s` 0: as fast as it goes.
 
     `bad_sectors`: how many of the source may be unreadable. `priority`: of the jobs that wait, those of
     the higher one come first. `windows`: it runs only while one of them is open; none: at any time.
     `max_latency_us`: of a read of the source, beyond which the copy slows down; 0: it never does.
+    `pool_extension` None: only others extend its pool.
     """
 
     verify: Verify = Verify.READ_BACK
@@ -191,6 +206,7 @@ class CopyOptions:
     priority: int = 0
     windows: tuple[Window, ...] = ()
     max_latency_us: int = 0
+    pool_extension: PoolExtension | None = None
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,12 @@ so that a message that is lost or repeated does no harm. Only a small window bey
 used is granted at a time: what others take meanwhile is seen before the next window.
 """
 
+import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from p2vd.model.errors import Reason
+from p2vd.model.lvm import ThinPool
 from p2vd.model.size import GIB, MIB, format_size
 
 WINDOW_BYTES = GIB
@@ -62,13 +64,45 @@ class Credit:
     short: bool = False
 
 
+class Shortage(enum.Enum):
+    """What of a pool keeps copies short, by its option of lvextend."""
+
+    DATA = "-L"
+    METADATA = "--poolmetadatasize"
+
+
 @dataclass(frozen=True)
 class Admission:
-    """Credits in the order of the demands. `reason` says why some are short, with the remedy."""
+    """Credits in the order of the demands. `reason` says why some are short, with the remedy.
+
+    `shortage`: what an extend would mend; None where none is short, or nothing would.
+    """
 
     credits: tuple[Credit, ...]
     free_bytes: int
     reason: Reason | None = None
+    shortage: Shortage | None = None
+
+
+def pool_numbers(pool: ThinPool) -> PoolNumbers:
+    """Return the numbers of a pool as LVM reports it; how full it is was rounded to a hundredth percent."""
+    return PoolNumbers(
+        total_data_bytes=pool.size_bytes,
+        used_data_bytes=pool.used_bytes,
+        total_metadata_bytes=pool.metadata_size_bytes,
+        used_metadata_bytes=round(pool.metadata_size_bytes * pool.metadata_percent / 100),
+        chunk_size_bytes=pool.chunk_size_bytes,
+    )
+
+
+def metadata_room(pool: ThinPool, reserve_percent: int) -> int | None:
+    """Return the bytes that copies may still write before the pool's metadata comes to its reserve.
+
+    None where that is not known: the pool is not active, or its metadata's size was not reported.
+    """
+    if not pool.active or not pool.metadata_size_bytes:
+        return None
+    return max(0, _free(pool_numbers(pool), reserve_percent)[1])
 
 
 def free_for_copies(pool: PoolNumbers, reserve_percent: int) -> int:
@@ -102,8 +136,10 @@ def admit(
         Credit(demand.job, demand.used_bytes + got, short=got < want)
         for demand, got, want in zip(demands, ahead, wanted, strict=True)
     )
-    reason = _reason(pool, name, reserve_percent) if any(credit.short for credit in credits) else None
-    return Admission(credits, free, reason)
+    if not any(credit.short for credit in credits):
+        return Admission(credits, free)
+    shortage = None if pool.reason else _shortage(pool, reserve_percent)
+    return Admission(credits, free, _reason(pool, name, reserve_percent), shortage)
 
 
 def _rest(demand: Demand) -> int:
@@ -141,10 +177,35 @@ def _share(total: int, percent: int) -> int:
 def _reason(pool: PoolNumbers, name: str, reserve_percent: int) -> Reason:
     if pool.reason:
         return pool.reason
-    data, metadata = _free(pool, reserve_percent)
-    what, option = ("data", "-L") if data <= metadata else ("metadata", "--poolmetadatasize")
+    shortage = _shortage(pool, reserve_percent)
+    room = max(0, min(_free(pool, reserve_percent)))
     return Reason(
-        "pool-short" if data <= metadata else "pool-metadata-short",
-        f"The {what} of the thin pool {name} lets copies take {format_size(max(0, min(data, metadata)))} "
-        f"more before its reserve of {reserve_percent} %. Extend it: lvextend {option} +SIZE {name}.",
+        "pool-short" if shortage is Shortage.DATA else "pool-metadata-short",
+        f"The {shortage.name.lower()} of the thin pool {name} lets copies take {format_size(room)} "
+        f"more before its reserve of {reserve_percent} %. Extend it: lvextend {shortage.value} +SIZE {name}.",
     )
+
+
+def _shortage(pool: PoolNumbers, reserve_percent: int) -> Shortage:
+    data, metadata = _free(pool, reserve_percent)
+    return Shortage.DATA if data <= metadata else Shortage.METADATA
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Who took what of a pool since p2vd first measured it while copies ran.
+
+    `used_bytes` of the pool, and `taken_bytes` by each running copy, as they were measured last;
+    `others_bytes`: what grew besides. Rewritten ranges count twice for a copy, so others took at least this.
+    """
+
+    used_bytes: int
+    taken_bytes: tuple[tuple[str, int], ...] = ()
+    others_bytes: int = 0
+
+    def measured(self, used_bytes: int, demands: Sequence[Demand]) -> "Tally":
+        """Return the tally after one more measurement; a copy that was not there before began at 0."""
+        before = dict(self.taken_bytes)
+        own = sum(max(0, demand.used_bytes - before.get(demand.job, 0)) for demand in demands)
+        others = max(0, self.others_bytes + used_bytes - self.used_bytes - own)
+        return Tally(used_bytes, tuple((demand.job, demand.used_bytes) for demand in demands), others)

@@ -8,10 +8,12 @@ from p2vd.model.disk import Source, Transport
 from p2vd.model.domain import Conversion
 from p2vd.model.plan import CopyOptions, Cutover, DomainOptions, Firmware, Provisioning
 from p2vd.model.size import format_size
+from p2vd.planning.admission import metadata_room
 from p2vd.planning.choice import Choice
 from p2vd.planning.files import FileChoice, file_step, file_warnings
 from p2vd.planning.luns import LunChoice, lun_step, lun_warnings
 from p2vd.planning.targets import LvChoice
+from p2vd.policy.describe import extension_text
 from p2vd.policy.domain import NO_HYPERVISOR
 from p2vd.policy.model import Rule
 from p2vd.policy.window import window_text
@@ -96,12 +98,24 @@ def warnings(
 def _volume_warnings(rule: Rule, choice: LvChoice, copy: CopyOptions) -> Iterator[str]:
     if choice.pool:
         free = choice.pool.size_bytes * (100 - copy.pool_reserve_percent) // 100 - choice.pool.used_bytes
+        path = f"{choice.vg.name}/{choice.pool.name}"
         if choice.worst_case_bytes > free:
-            path = f"{choice.vg.name}/{choice.pool.name}"
             yield (
                 f"The copy may need {format_size(choice.worst_case_bytes)} of the pool {path}, which has "
                 f"{format_size(max(free, 0))} free beyond the reserve of {copy.pool_reserve_percent} %: the "
                 f'job is held ("pool") before the pool is full, and goes on after lvextend -L +SIZE {path}.'
+            )
+        room = metadata_room(choice.pool, copy.pool_reserve_percent)
+        if room is not None and choice.worst_case_bytes > room:
+            yield (
+                f"The metadata of the pool {path} has room for {format_size(room)} beyond the reserve of "
+                f"{copy.pool_reserve_percent} %, and the copy may need "
+                f"{format_size(choice.worst_case_bytes)}: lvextend --poolmetadatasize +SIZE {path}."
+            )
+        if copy.pool_extension is not None:
+            yield (
+                f"p2vd extends the pool {path} if it runs short: {extension_text(copy.pool_extension)}. It "
+                f"has {format_size(choice.pool.size_bytes)} now."
             )
     if not rule.target.autoactivate:
         path = f"{choice.vg.name}/{choice.lv_name}"

@@ -9,11 +9,12 @@ from p2vd.model.inventory import Inventory
 from p2vd.model.lvm import Lv, ThinPool, Vg
 from p2vd.model.plan import LvTarget, Provisioning
 from p2vd.model.size import format_size, round_up
+from p2vd.planning.admission import metadata_room
 from p2vd.planning.place import Place
+from p2vd.planning.reservations import JOB_TAG, with_volume
 from p2vd.policy.model import Rule, SectorSizeRemedy
 from p2vd.policy.names import lv_name, lv_name_problem
 
-_JOB_TAG = "p2vd.job="
 _POOL_REMEDIES = {
     "failed": "Repair it: lvconvert --repair {pool}.",
     "out_of_data": "Extend it: lvextend -L +SIZE {pool}.",
@@ -87,19 +88,8 @@ def reserve_lv(inventory: Inventory, choice: LvChoice) -> Inventory:
 
     A volume that is only planned has no UUID yet.
     """
-    pool = choice.pool
-    planned = Lv("", choice.lv_name, choice.size_bytes, pool=pool.name if pool else "")
-    vg = replace(choice.vg, lvs=(*choice.vg.lvs, planned))
-    if pool is None:
-        vg = replace(vg, free_bytes=vg.free_bytes - choice.size_bytes)
-    else:
-        more = choice.worst_case_bytes * 100 / pool.size_bytes if pool.size_bytes else 0.0
-        fuller = replace(
-            pool,
-            virtual_size_bytes=pool.virtual_size_bytes + choice.size_bytes,
-            data_percent=pool.data_percent + more,
-        )
-        vg = replace(vg, thin_pools=tuple(fuller if one == pool else one for one in vg.thin_pools))
+    planned = Lv("", choice.lv_name, choice.size_bytes, pool=choice.pool.name if choice.pool else "")
+    vg = with_volume(choice.vg, planned, choice.pool, choice.worst_case_bytes)
     groups = tuple(vg if one.uuid == vg.uuid else one for one in inventory.volume_groups)
     return replace(inventory, volume_groups=groups)
 
@@ -188,19 +178,25 @@ def _fit(rule: Rule, source: Source, choice: LvChoice) -> Iterator[Reason]:
 
 def _taken(choice: LvChoice) -> Iterator[Reason]:
     vg, path = choice.vg, f"{choice.vg.name}/{choice.lv_name}"
-    if any(lv.name == choice.lv_name and not lv.uuid for lv in vg.lvs):
+    lv = next((lv for lv in vg.lvs if lv.name == choice.lv_name), None)
+    tags = sorted(lv.tags) if lv else []
+    made = next((tag.removeprefix(JOB_TAG) for tag in tags if tag.startswith(JOB_TAG)), "")
+    if lv and not lv.uuid and not made:
         yield Reason(
             "lv-name-twice",
             f"Two disks of the machine would be named {path}: put {{disk}} or {{wwid}} into target.name in "
             "the policy.",
         )
         return
-    lv = next((lv for lv in vg.lvs if lv.name == choice.lv_name), None)
-    made = next((tag for tag in sorted(lv.tags) if tag.startswith(_JOB_TAG)), "") if lv else ""
-    if made:
+    if lv and not lv.uuid:
         yield Reason(
             "lv-name-taken",
-            f"{path} is there already: it is what the job {made.removeprefix(_JOB_TAG)} copied. Name the "
+            f"{path} is what the job {made} is about to make. Name the machine otherwise.",
+        )
+    elif made:
+        yield Reason(
+            "lv-name-taken",
+            f"{path} is there already: it is what the job {made} copied. Name the "
             f"machine otherwise, or remove that volume if it is not needed any more: lvremove {path}.",
         )
     elif lv or any(pool.name == choice.lv_name for pool in vg.thin_pools):
@@ -212,8 +208,12 @@ def _taken(choice: LvChoice) -> Iterator[Reason]:
 
 
 def _beside_others(vg: Vg) -> str:
-    others = sum(lv.size_bytes for lv in vg.lvs if not lv.uuid and not lv.pool)
-    return f" beside {format_size(others)} for other disks of the machine" if others else ""
+    planned = [lv for lv in vg.lvs if not lv.uuid and not lv.pool]
+    others = sum(lv.size_bytes for lv in planned if not lv.tags)
+    jobs = sum(lv.size_bytes for lv in planned if lv.tags)
+    told = [f"{format_size(others)} for other disks of the machine"] if others else []
+    told += [f"{format_size(jobs)} for jobs that have not made their volumes yet"] if jobs else []
+    return f" beside {' and '.join(told)}" if told else ""
 
 
 def _no_pool(rule: Rule, vg: Vg) -> Reason:
@@ -233,6 +233,14 @@ def _pool_fit(rule: Rule, choice: LvChoice, pool: ThinPool) -> Iterator[Reason]:
     if pool.health:
         remedy = _POOL_REMEDIES.get(pool.health, "See lvs -a {pool} and lvmthin(7).").format(pool=path)
         yield Reason("pool-unhealthy", f"The thin pool {path} is not well: {pool.health}. {remedy}")
+    reserve = rule.copy.pool_reserve_percent
+    if metadata_room(pool, reserve) == 0 and rule.copy.pool_extension is None:
+        yield Reason(
+            "pool-metadata-short",
+            f"The metadata of the thin pool {path} is {pool.metadata_percent:.0f} % full, which leaves "
+            f"nothing before its reserve of {reserve} %. Extend it: "
+            f"lvextend --poolmetadatasize +SIZE {path}.",
+        )
     promised = pool.virtual_size_bytes + choice.size_bytes
     if promised > pool.size_bytes * rule.over_commit:
         yield Reason(

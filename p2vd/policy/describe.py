@@ -8,7 +8,7 @@ from typing import Any
 
 from p2vd.model.duration import format_latency
 from p2vd.model.forms import TargetFormat, TargetKind
-from p2vd.model.plan import DomainOptions
+from p2vd.model.plan import DomainOptions, PoolExtension
 from p2vd.model.rule import RuleView, Setting
 from p2vd.model.size import format_size
 from p2vd.policy.model import FileRule, Match, Rule, TargetRule
@@ -35,6 +35,8 @@ class _Writer:
         windows = " or ".join(window_text(window) for window in self.rule.copy.windows)
         yield self._say("", "window", windows or "any time")
         yield self._say("", "cutover", self.rule.cutover.value)
+        auto = "disks of machines whose record is known are started by themselves"
+        yield self._say("", "auto", auto if self.rule.auto else "no: each disk is started by p2vctl migrate")
         yield from self._target()
         yield from self._source()
         yield from self._copy()
@@ -44,6 +46,8 @@ class _Writer:
             )
         if self.rule.target.is_thin or self.rule.target.files:
             yield self._say("pool", "reserve_percent", f"{self.rule.copy.pool_reserve_percent} % stay free")
+        if self.rule.target.is_thin:
+            yield self._say("pool", "extend", extension_text(self.rule.copy.pool_extension))
         yield from self._domain(self.rule.domain)
 
     def _say(self, section: str, key: str, text: str) -> Setting:
@@ -143,6 +147,18 @@ def _value(field: str, value: object) -> str:
     if isinstance(value, tuple):
         return ", ".join(str(item) for item in value) or "none"
     return "none" if value in ("", None) else str(value)
+
+
+def extension_text(extension: PoolExtension | None) -> str:
+    """Return in words whether and how far p2vd extends a pool."""
+    if extension is None:
+        return "no: a copy that runs short is held"
+    beside = f", while {format_size(extension.vg_free_bytes)} of the volume group stay free"
+    return (
+        f"by {format_size(extension.step_bytes)} at a time, up to {format_size(extension.max_bytes)}"
+        f"{beside if extension.vg_free_bytes else ''}; its metadata by "
+        f"{format_size(extension.metadata_step_bytes)}"
+    )
 
 
 def _yes(value: bool) -> str:

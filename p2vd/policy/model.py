@@ -107,7 +107,7 @@ class Rule:
 
     `over_commit` is how many times its size a pool may promise to thin LVs. `firmware` decides that
     of `domain`. `allow_hibernated`: a machine's memory on the disk does not forbid its migration.
-    `cutover`: when its machine is registered.
+    `cutover`: when its machine is registered. `auto`: disks of known machines are started by themselves.
     """
 
     name: str
@@ -123,6 +123,7 @@ class Rule:
     firmware: FirmwareChoice = FirmwareChoice.AUTO
     allow_hibernated: bool = False
     cutover: Cutover = Cutover.AUTO
+    auto: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from p2vd.model.plan import CopyOptions, Cutover
 from p2vd.policy.domain import domain_options
 from p2vd.policy.match_table import match_of
 from p2vd.policy.model import FirmwareChoice, PolicySet, PolicyText, Rule
+from p2vd.policy.pool_table import pool_rule
 from p2vd.policy.target_table import refuse_contradictions, target_of
 from p2vd.policy.toml import Document, FileError, Table
 from p2vd.policy.window_table import windows_of
 
-MAX_OVER_COMMIT = 1000.0
 MAX_PRIORITY = 1000
 
 
@@ -51,15 +51,14 @@ def _rule(table: Table, path: str) -> Rule:
         table.error("name", "every rule needs a name")
     match = match_of(table.table("match"))
     target = target_of(table.table("target"))
-    pool = table.table("pool")
+    pool = pool_rule(table)
     copy = replace(
-        _copy(table.table("copy"), pool),
+        _copy(table.table("copy")),
+        pool_reserve_percent=pool.reserve_percent,
+        pool_extension=pool.extension,
         priority=table.integer("priority", CopyOptions.priority, -MAX_PRIORITY, MAX_PRIORITY),
         windows=windows_of(table),
     )
-    over_commit = pool.number("over_commit", Rule.over_commit, 0.01, MAX_OVER_COMMIT)
-    pool.later("extend")
-    pool.finish()
     source = table.table("source")
     offline = source.flag("offline")
     allow_hibernated = source.flag("allow_hibernated")
@@ -69,7 +68,12 @@ def _rule(table: Table, path: str) -> Rule:
     domain = domain_options(domain_table)
     refuse_contradictions(target, domain, table)
     cutover = table.choice("cutover", Cutover.AUTO)
-    table.later("auto", "warm")
+    auto = table.flag("auto")
+    if auto and not offline:
+        table.error(
+            "auto", "needs source.offline = true: nobody is there to declare that the machines are shut down"
+        )
+    table.later("warm")
     table.finish()
     return Rule(
         name=name,
@@ -80,22 +84,22 @@ def _rule(table: Table, path: str) -> Rule:
         target=target,
         copy=copy,
         domain=domain,
-        over_commit=over_commit,
+        over_commit=pool.over_commit,
         source_offline=offline,
         firmware=firmware,
         allow_hibernated=allow_hibernated,
         cutover=cutover,
+        auto=auto,
     )
 
 
-def _copy(table: Table, pool: Table) -> CopyOptions:
+def _copy(table: Table) -> CopyOptions:
     copy = CopyOptions(
         verify=table.choice("verify", CopyOptions.verify),
         queue_depth=table.integer("queue_depth", CopyOptions.queue_depth, 1, MAX_QUEUE_DEPTH),
         bandwidth_bytes_per_s=table.size("bandwidth"),
         max_latency_us=table.latency("max_latency"),
         bad_sectors=table.integer("bad_sectors", CopyOptions.bad_sectors, 0, MAX_BAD_SECTORS),
-        pool_reserve_percent=pool.integer("reserve_percent", CopyOptions.pool_reserve_percent, 0, 90),
     )
     table.finish()
     return copy

@@ -65,8 +65,10 @@ def refuse_contradictions(target: TargetRule, domain: DomainOptions, rule: Table
         rule.error("pool", 'a thick volume has no pool; remove the table or write provisioning = "thin"')
     if target.kind is TargetKind.LUN and "pool" in rule:
         rule.error("pool", "a whole LUN has no pool; remove the table")
-    if target.kind is TargetKind.FILE and "over_commit" in rule.table("pool"):
-        rule.table("pool").error("over_commit", "is for thin pools; of a filesystem see reserve_percent")
+    if target.kind is TargetKind.FILE:
+        for key in ("over_commit", "extend"):
+            if key in rule.table("pool"):
+                rule.table("pool").error(key, "is for thin pools; of a filesystem see reserve_percent")
     if target.kind is not TargetKind.LV and domain.conversion is not Conversion.NONE:
         rule.table("domain").error(
             "conversion", "needs an undo point of each disk, and only a logical volume has one"

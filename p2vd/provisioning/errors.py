@@ -44,6 +44,18 @@ class PoolShort(P2vdError):
 
 
 @dataclass(eq=False)
+class PoolGone(P2vdError):
+    """A volume group no longer has the thin pool of that UUID."""
+
+    vg: str
+    pool: str
+    pool_uuid: str
+    template: ClassVar[str] = (
+        "Volume group {vg} has no thin pool {pool} with the UUID {pool_uuid} any more; nothing was changed."
+    )
+
+
+@dataclass(eq=False)
 class LvNameTaken(P2vdError):
     """There is an LV of that name which this job did not make."""
 

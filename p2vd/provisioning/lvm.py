@@ -11,9 +11,17 @@ import logging
 from collections.abc import Callable
 
 from p2vd.model.errors import DeviceInUse
-from p2vd.model.lvm import Lv, Vg
+from p2vd.model.lvm import Lv, ThinPool, Vg
 from p2vd.model.plan import LvTarget, Provisioning
-from p2vd.provisioning.errors import LvAmbiguous, LvNameTaken, LvNotOurs, LvUnchanged, VgFull, VgRefused
+from p2vd.provisioning.errors import (
+    LvAmbiguous,
+    LvNameTaken,
+    LvNotOurs,
+    LvUnchanged,
+    PoolGone,
+    VgFull,
+    VgRefused,
+)
 from p2vd.system.command import CommandFailed, Commands, log_late
 
 log = logging.getLogger(__name__)
@@ -121,6 +129,37 @@ class Volumes:
         if self._refresh(vg.uuid).lv(lv.uuid) is not None:
             raise LvUnchanged(vg.name, lv.name, "removed")
 
+    def extend_pool(self, target: LvTarget, option: str, size_bytes: int, on_late: OnLate = log_late) -> Vg:
+        """Extend the thin pool of `target` to `size_bytes`: `-L` its data, `--poolmetadatasize` its metadata.
+
+        Does nothing where it has that size already. lvextend knows no `--select`: the pool is named, as
+        LVM reported it by its UUID just before. Raises VgRefused, VgFull, PoolGone.
+        """
+        vg = self._refresh(target.vg_uuid)
+        self._check(vg)
+        self._check_owner(vg, target)
+        pool = _pool_of(vg, target)
+        if _size(pool, option) >= size_bytes:
+            return vg
+        argv = [
+            "lvextend",
+            *vg.device_arguments(),
+            "--yes",
+            option,
+            f"{size_bytes}b",
+            f"{vg.name}/{pool.name}",
+        ]
+        try:
+            self._commands.change(argv, unit=f"{pool.uuid}-extend", on_late=on_late)
+        except CommandFailed as error:
+            fresh = self._refresh(target.vg_uuid)
+            if _size(_pool_of(fresh, target), option) >= size_bytes:
+                return fresh  # dmeventd or somebody else came first
+            if "nsufficient free space" in error.stderr or "nsufficient suitable" in error.stderr:
+                raise VgFull(vg.name, pool.name, " ".join(error.stderr.split())) from error
+            raise
+        return self._refresh(target.vg_uuid)
+
     def run(
         self, argv: list[str], lv: Lv, vg: Vg, job_uuid: str, verb: str, on_late: OnLate = log_late
     ) -> Vg:
@@ -201,6 +240,17 @@ class Volumes:
                 "nothing keeps another host from changing it: it is neither shared by lvmlockd nor has a "
                 "system ID. Give it one, or say single_host = true in the policy if only this host uses it.",
             )
+
+
+def _pool_of(vg: Vg, target: LvTarget) -> ThinPool:
+    pool = next((pool for pool in vg.thin_pools if pool.uuid == target.pool_uuid), None)
+    if pool is None:
+        raise PoolGone(vg.name, target.pool_name, target.pool_uuid)
+    return pool
+
+
+def _size(pool: ThinPool, option: str) -> int:
+    return pool.size_bytes if option == "-L" else pool.metadata_size_bytes
 
 
 def _job_tag(job_uuid: str) -> str:

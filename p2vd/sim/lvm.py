@@ -46,6 +46,7 @@ class Lvm:
             "lvcreate": self._create,
             "lvchange": self._change,
             "lvremove": self._remove,
+            "lvextend": self._extend,
         }
 
     def lvmconfig(self, words: Sequence[str]) -> str:
@@ -113,6 +114,31 @@ class Lvm:
         self._volumes.add(group, lv)
         self._volumes.save()
         return f'  Logical volume "{lv_name}" created.\n'
+
+    def _extend(self, words: Sequence[str]) -> str:
+        """Extend a pool: `-L SIZEb` its data, `--poolmetadatasize SIZEb` its metadata."""
+        *options, name = words
+        values = dict(zip(options[::1], [*options[1:], ""], strict=True))
+        group = self._group(name.partition("/")[0])
+        pool = group.named(name.partition("/")[2])
+        if pool is None or pool.segtype != "thin-pool":
+            raise Answered(_FAILED, f"  Failed to find logical volume {name}\n")
+        data = "-L" in values
+        now = pool.size_bytes if data else group.metadata_bytes
+        wanted = int(values["-L" if data else "--poolmetadatasize"].removesuffix("b"))
+        wanted = -(-wanted // EXTENT_BYTES) * EXTENT_BYTES
+        if wanted <= now:
+            said = f"New size given ({wanted // EXTENT_BYTES} extents) not larger than existing size "
+            raise Answered(_FAILED, f"  {said}({now // EXTENT_BYTES} extents)\n")
+        if wanted - now > group.free_bytes:
+            said = f"Insufficient free space: {(wanted - now) // EXTENT_BYTES} extents needed, but only "
+            raise Answered(_FAILED, f"  {said}{group.free_bytes // EXTENT_BYTES} available\n")
+        if data:
+            self._volumes.grow_pool(group, replace(pool, size_bytes=wanted))
+        else:
+            self._volumes.grow_pool(group, replace(pool, metadata_bytes=wanted))
+        self._volumes.save()
+        return f"  Logical volume {name} successfully resized.\n"
 
     def _change(self, words: Sequence[str]) -> str:
         options, name = _parse(words)
@@ -254,6 +280,7 @@ def _lv_row(group: SimVg, lv: SimLv) -> Row:
         "metadata_percent": metadata,
         "lv_health_status": "",
         "lv_profile": "",
+        "lv_metadata_size": str(group.metadata_bytes) if lv.segtype == "thin-pool" else "",
     }
 
 

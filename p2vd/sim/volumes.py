@@ -38,7 +38,10 @@ class StateUnusable(P2vdError):
 
 @dataclass(frozen=True)
 class SimLv:
-    """A volume. `segtype`: linear, thin or thin-pool; `allocated_bytes`: of its pool."""
+    """A volume. `segtype`: linear, thin or thin-pool; `allocated_bytes`: of its pool.
+
+    `metadata_bytes`: of a pool whose metadata was extended; 0: as the script made it.
+    """
 
     uuid: str
     name: str
@@ -49,6 +52,7 @@ class SimLv:
     active: bool = True
     autoactivation: bool = True
     allocated_bytes: int = 0
+    metadata_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -82,11 +86,15 @@ class SimVg:
     def _takes(self, lv: SimLv) -> int:
         if lv.segtype == "thin":
             return 0
-        return lv.size_bytes + (self._metadata_bytes if lv.segtype == "thin-pool" else 0)
+        return lv.size_bytes + (self.metadata_bytes if lv.segtype == "thin-pool" else 0)
 
     @property
-    def _metadata_bytes(self) -> int:
-        return pool_metadata_bytes(self.kind.pool) if self.kind.pool else 0
+    def metadata_bytes(self) -> int:
+        """The size of the pool's metadata."""
+        if self.kind.pool is None:
+            return 0
+        pool = self.named(self.kind.pool.name)
+        return pool.metadata_bytes if pool and pool.metadata_bytes else pool_metadata_bytes(self.kind.pool)
 
     def named(self, name: str) -> SimLv | None:
         """The volume of that name."""
@@ -100,7 +108,7 @@ class SimVg:
         """Used and total blocks of the pool's metadata."""
         chunk = self.kind.pool.chunk_bytes if self.kind.pool else 1
         used = _FIRST_METADATA_BLOCKS + self.pool_used_bytes() // chunk // _MAPPINGS_A_BLOCK
-        total = self._metadata_bytes // METADATA_BLOCK_BYTES
+        total = self.metadata_bytes // METADATA_BLOCK_BYTES
         return min(used, total), total
 
 
@@ -163,6 +171,14 @@ class Volumes:
             self._activate(group, lv)
         elif before.active and not lv.active:
             self.mapper.drop(dm_name(group.name, lv.name))
+        self._committed(group)
+
+    def grow_pool(self, group: SimVg, pool: SimLv) -> None:
+        """Put a larger pool in the place of the one of that UUID, and reload its devices."""
+        group.lvs[pool.uuid] = pool
+        names = (dm_name(group.name, f"{pool.name}_tdata"), dm_name(group.name, pool.name, "tpool"))
+        for name in (*names, dm_name(group.name, pool.name)):
+            self.mapper.resize(name, pool.size_bytes)
         self._committed(group)
 
     def remove(self, group: SimVg, lv: SimLv) -> None:

@@ -38,6 +38,7 @@ from p2vd.model.errors import (
 from p2vd.model.inventory import Inventory
 from p2vd.model.job import Activity, Caller, Hold, Job, JobError, Machine, MachineState, Stage
 from p2vd.model.limits import Waiting
+from p2vd.model.lvm import PoolUse
 from p2vd.model.plan import Plan
 from p2vd.model.portal import PortalState, PortalView, RescanReport
 from p2vd.model.rule import RuleMatch, RuleView
@@ -139,8 +140,11 @@ class FakeEngine(FakeVerifications):
             RuleMatch(lab.name, lab.path, lab.line, failed, chosen=not failed),
         )
 
-    def pool_reserved(self, vg_uuid: str, pool: str) -> int:
-        return 4096
+    def pool_use(self, vg_uuid: str, pool: str) -> PoolUse:
+        return PoolUse(reserved_bytes=4096, others_bytes=8192)
+
+    def auto_said(self, source_id: str) -> str:
+        return "It is started when the record of its machine is imported."
 
     def rescan(self, done: Callable[[P2vdError | None], None], scsi: str) -> None:
         self.asked.append(["rescan", *([scsi] if scsi else [])])

@@ -30,6 +30,7 @@ from p2vd.bus.tree import append
 from p2vd.bus.wire import Variant, encode_properties
 from p2vd.model.contents import Findings
 from p2vd.model.job import Activity, JobError
+from p2vd.model.lvm import PoolUse
 from p2vd.model.rule import RuleMatch
 from tests.bus import values
 from tests.bus.fake_engine import FakeEngine
@@ -43,7 +44,7 @@ COLLECTOR = Collector(FakeEngine(), "1", nothing, lambda _: iter(()))
 VIEWS: dict[str, views.Properties] = {
     MANAGER: dict(COLLECTOR.picture([(MANAGER, "")]).objects[ROOT][MANAGER]),
     SOURCE: views.source(values.SOURCE, "lab", Findings()),
-    VOLUME_GROUP: views.volume_group(values.VG, {"pool0": 1}, ""),
+    VOLUME_GROUP: views.volume_group(values.VG, {"pool0": PoolUse(1, 2)}, ""),
     MACHINE: views_work.machine(values.machine()),
     JOB: views_work.job(values.job(), Activity.RUNNING, "", 0),
     PORTAL: views.portal(values.PORTAL),

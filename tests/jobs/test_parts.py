@@ -97,9 +97,9 @@ def test_credits_stay_within_what_is_free_and_count_as_reserved() -> None:
     assert credit.short
     assert 0 < credit.total_bytes <= GIB // 2 - GIB * 5 // 100
     assert "lvextend -L +SIZE vg_san/pool0" in why
-    assert watch.reserved(VG.uuid, POOL.name) == credit.total_bytes
+    assert watch.use(VG.uuid, POOL.name).reserved_bytes == credit.total_bytes
     watch.forget(JOB.uuid)
-    assert watch.reserved(VG.uuid, POOL.name) == 0
+    assert watch.use(VG.uuid, POOL.name).reserved_bytes == 0
 
 
 def test_a_full_pool_grants_nothing_beyond_what_was_used() -> None:

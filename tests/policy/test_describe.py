@@ -23,9 +23,9 @@ def by_key(view: RuleView) -> dict[str, tuple[str, bool]]:
 
 
 def keys_of(table: dict[str, Any]) -> set[str]:
-    """All keys that a rule says; its name is its title, and `auto` of a later version."""
+    """All keys that a rule says; its name is its title."""
     tables = {name: value for name, value in table.items() if isinstance(value, dict)}
-    own = {f".{name}" for name in table.keys() - tables.keys() - {"name", "auto"}}
+    own = {f".{name}" for name in table.keys() - tables.keys() - {"name"}}
     return own | {f"{name}.{key}" for name, values in tables.items() for key in values}
 
 

@@ -21,6 +21,7 @@ from p2vd.discovery.scanner import Discovery
 from p2vd.model.inventory import Inventory
 from p2vd.sim.fault import Fault, FaultKind
 from p2vd.sim.script import Luns
+from p2vd.sim.volumes import SimLv, lvm_uuid
 from p2vd.sim.world import World
 from p2vd.system.clock import SystemClock
 
@@ -187,6 +188,26 @@ class Steering:
         """Overwrite a part of a volume behind p2vd's back."""
         self._world.volumes.harmed[lv_uuid] = ((offset, length),)
 
+    def fill_pool(self, vg_name: str, more_bytes: int) -> None:
+        """Let a volume that p2vd does not know take more of the pool, as a virtual machine does."""
+        with self._san.lock:
+            group = self._world.volumes.groups[vg_name]
+            assert group.kind.pool
+            other = group.named("other")
+            if other is None:
+                size = group.kind.pool.size_bytes
+                other = SimLv(lvm_uuid("other"), "other", size, "thin", group.kind.pool.name)
+                self._world.volumes.add(group, other)
+            self._world.volumes.allocate(group, other.uuid, more_bytes)
+
+    def extend_pool(self, vg_name: str, size_bytes: int) -> None:
+        """Extend the pool as an administrator does."""
+        with self._san.lock:
+            group = self._world.volumes.groups[vg_name]
+            assert group.kind.pool
+        name = f"{vg_name}/{group.kind.pool.name}"
+        self._world.commands.change(["lvextend", "-L", f"{size_bytes}b", name], unit="by-hand")
+
     def kill(self, job: str) -> None:
         self._world.processes.workers[job][0].kill()
 
@@ -206,7 +227,7 @@ def main(address: str, state_dir: str, script: str, max_jobs: str) -> int:
     logging.getLogger("p2vd.daemon").addHandler(Ready())
     vars(daemon)["Discovery"] = Counting
     vars(under_daemon)["_STALLED_S"] = 1.0  # nobody has to wait that long to see that a read hangs
-    config = Config(policy_dirs=(Path(state_dir) / "policy.d",), max_jobs=int(max_jobs))
+    config = Config(policy_dirs=(Path(state_dir) / "policy.d",), max_jobs=int(max_jobs), auto_settle_s=0.5)
     config, doors, world = daemon.simulation(config, Path(script), Path(state_dir), address)
     clock = TestClock(Path(state_dir))
     doors = replace(doors, clock=clock)

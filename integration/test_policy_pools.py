@@ -1,0 +1,113 @@
+"""Thin pools that run short, and machines that start by themselves, in the lab."""
+
+import json
+
+import pytest
+
+from integration.content import fill_lun, require_same
+from integration.host import JOB, Host
+from integration.lab.vm import GuestError, Vm
+from p2vd.model.size import MIB
+
+pytestmark = pytest.mark.lab
+
+RATE = "4 MiB"
+SMALL = 'target.thin_pool = "small"\npool.over_commit = 20\n'
+
+
+def pool_size(vm: Vm) -> int:
+    return int(vm.out("lvs --noheadings --units b --nosuffix -o lv_size vg_san/small"))
+
+
+def data_percent(vm: Vm) -> float:
+    return float(vm.out("lvs --noheadings -o data_percent vg_san/small"))
+
+
+def test_three_copies_share_a_pool_that_is_too_small_until_it_is_extended(vm: Vm) -> None:
+    host = Host(vm)
+    vm.run("lvcreate -q -y --type thin-pool -Zy -L 64M -n small vg_san")
+    host.policy(bandwidth=RATE, more=SMALL)
+    luns = {name: host.san.add(name, "32M") for name in ("d1", "d2", "d3")}
+    for number, name in enumerate(luns):
+        fill_lun(host.san, name, 60 + number)
+    vm.run("systemctl start p2vd")
+    jobs = [host.migrate(lun.wwid, name) for name, lun in luns.items()]
+    held = host.wait(
+        lambda: next((now for job in jobs if "pool" in (now := host.at(job["path"]))["Holds"]), None),
+        "a copy that is held for the pool",
+    )
+    assert "lvextend -L +SIZE vg_san/small" in held["Stalled"]
+    assert data_percent(vm) <= 96
+    vm.run("lvextend -q -y -L +128M vg_san/small")
+    for job, lun in zip(jobs, luns.values(), strict=True):
+        done = host.wait_stage(job, "proven")
+        require_same(vm, lun.backing, done["Target"], lun.size_bytes)
+
+
+def test_who_else_writes_to_a_pool_is_seen_before_it_is_full_and_the_policy_extends_it(vm: Vm) -> None:
+    """Another writer first holds the copy; a policy that extends lets the next copy through by itself."""
+    host = Host(vm)
+    vm.run(
+        "lvcreate -q -y --type thin-pool -Zy -L 64M -n small vg_san; "
+        "lvcreate -q -y -Wy --type thin -V 64M --thinpool small -n other vg_san"
+    )
+    host.policy(bandwidth="1 MiB", more=SMALL)
+    lun, next_lun = host.san.add("d1", "32M"), host.san.add("d2", "32M")
+    fill_lun(host.san, "d1", 70)
+    fill_lun(host.san, "d2", 71)
+    vm.run("systemctl start p2vd")
+    job = host.migrate(lun.wwid, "victim")
+    host.wait_copied(job, 4 * MIB)
+    vm.run("dd if=/dev/urandom of=/dev/vg_san/other bs=1M count=44 oflag=direct")
+    held = host.wait_job(job, "the hold pool", lambda now: "pool" in now["Holds"])
+    assert "lvextend" in held["Stalled"]
+    assert data_percent(vm) <= 96
+    (group,) = (one for one in json.loads(vm.out("p2vctl vgs --json")) if one["Name"] == "vg_san")
+    (pool,) = (one for one in group["ThinPools"] if one["Name"] == "small")
+    assert pool["TakenByOthers"] >= 32 * MIB
+    vm.run("lvextend -q -y -L +32M vg_san/small")
+    done = host.wait_stage(job, "proven")
+    require_same(vm, lun.backing, done["Target"], lun.size_bytes)
+    # From here the policy extends the pool: of 96 MiB, some 76 are taken, and 32 more are to come.
+    before = pool_size(vm)
+    extend = f'pool.extend = {{ step = "16 MiB", max = "{(before >> 20) + 64} MiB" }}\n'
+    host.policy(more=SMALL + extend)
+    vm.run("p2vctl reload")
+    second = host.wait_stage(host.migrate(next_lun.wwid, "through"), "proven")
+    require_same(vm, next_lun.backing, second["Target"], next_lun.size_bytes)
+    assert before < pool_size(vm) <= before + 64 * MIB
+    assert "the thin pool vg_san/small: extended" in vm.out("p2vctl audit")
+
+
+def test_metadata_near_full_is_refused_by_name_and_auto_picks_up_a_lun_that_is_mapped(vm: Vm) -> None:
+    host = Host(vm)
+    vm.run("echo 'auto_settle_s = 5' > /etc/p2vd/p2vd.toml")
+    # Some blocks of 2 MiB of metadata are used from the beginning: more than the tenth that this leaves.
+    vm.run("lvcreate -q -y --type thin-pool -Zy --poolmetadatasize 2M -L 64M -n small vg_san")
+    host.policy(more=SMALL + "pool.reserve_percent = 90\n")
+    lun = host.san["boot1"]
+    vm.run("systemctl start p2vd")
+    host.source(lun.wwid)
+    with pytest.raises(GuestError, match="metadata of the thin pool vg_san/small"):
+        host.plan(lun.wwid, "refused")
+    vm.run("lvremove -q -y vg_san/small")
+    host.policy()
+    auto = "auto = true\nsource.offline = true\n"
+    text = vm.out("cat /etc/p2vd/policy.d/50-lab.toml")
+    vm.write("/etc/p2vd/policy.d/50-lab.toml", text.replace("[[rule]]\n", f"[[rule]]\n{auto}", 1))
+    vm.run("p2vctl reload")
+    late = host.san.add("late", "32M")
+    fill_lun(host.san, "late", 80)
+    record = f'name = "late1"\n[[disks]]\nname = "sda"\nsize_bytes = "32 MiB"\nwwid = "{late.wwid}"\n'
+    vm.write("/root/late1.toml", record)
+    vm.run("p2vctl machine import /root/late1.toml")
+    job = host.wait(
+        lambda: next((one for one in host.of(JOB) if one["SourceId"] == late.wwid), None), "a job by itself"
+    )
+    host.wait_stage(job, "proven")
+    vm.run("systemctl restart p2vd")
+    told = host.wait(
+        lambda: (now := host.source(late.wwid))["Auto"] and now["Auto"], "what is said of the source"
+    )
+    assert "not started by itself again" in told
+    assert len(host.of(JOB)) == 1
