@@ -22,11 +22,11 @@ GIB = 1 << 30
 
 
 def quick(name: str) -> str:
-    """A scenario with disks of a 32nd, and faults of a seventh of their time."""
+    """A scenario with disks of a 32nd, and faults of a third of their time."""
     text = (SCENARIOS / f"{name}.toml").read_text()
     text = re.sub(r'"(\d+) GiB"', lambda match: f'"{int(match[1]) * 32} MiB"', text)
     text = text.replace('copy = "100 MiB"', 'copy = "32 MiB"')
-    return re.sub(r"(seconds = )(\d+)", lambda match: f"{match[1]}{int(match[2]) * 0.15:g}", text)
+    return re.sub(r"(seconds = )(\d+)", lambda match: f"{match[1]}{int(match[2]) * 0.3:g}", text)
 
 
 def begun(start: Start, client: Client, scenario: str) -> tuple[Simulated, list[str], list[tuple[str, str]]]:
