@@ -255,7 +255,7 @@ def build(config: Config, doors: Doors) -> tuple[Engine, Services]:
         end_boot_test=lambda uuid: engine.end_boot_test(uuid),
     )
     trail = AuditTrail(store, state / "audit", config.audit, unit_of, doors.journal)
-    records = Records(trail, state / "jobs")
+    records = Records(trail, state / "jobs", services.board)
     engine = Engine(services, policies, _portals(services, doors), records)
     return engine, services
 

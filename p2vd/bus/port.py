@@ -18,7 +18,9 @@ from p2vd.model.passport import Guess, Passport
 from p2vd.model.plan import Plan
 from p2vd.model.portal import PortalView
 from p2vd.model.receipt import ReceiptNote
+from p2vd.model.report import Report
 from p2vd.model.rule import RuleMatch, RuleView
+from p2vd.model.wave import Wave, WaveEntry
 
 
 class PortalsPort(Protocol):
@@ -109,8 +111,32 @@ class RecordsPort(Protocol):
         """The receipt of a job as JSON, also of one that left the bus. Raises NotFound, ReceiptDamaged."""
         ...
 
+    def report(self, since_us: int, /) -> Report:
+        """What happened since then, also to jobs that left the bus."""
+        ...
+
     def find_receipts(self, text: str, /) -> tuple[ReceiptNote, ...]:
         """The receipts that `text` names: by a job's UUID, a WWID, their beginning, or a machine's name."""
+        ...
+
+
+class WavesPort(Protocol):
+    """The waves as the bus sees them. Called on threads of the bus."""
+
+    def plan(self, entries: Sequence[WaveEntry], /) -> Wave:
+        """What would become of the machines. Raises InvalidArgument, StillLooking."""
+        ...
+
+    def all(self) -> tuple[Wave, ...]:
+        """Every wave that was planned, oldest first."""
+        ...
+
+    def start(self, wave_id: str, at_us: int, caller: Caller, /) -> Wave:
+        """Have a wave start, at a time or, 0, at once. Raises NotFound, IllegalTransition, Refused."""
+        ...
+
+    def cancel(self, wave_id: str, caller: Caller, /) -> Wave:
+        """Begin no more of its machines. Raises NotFound, IllegalTransition."""
         ...
 
 
@@ -128,6 +154,11 @@ class EnginePort(Protocol):
     @property
     def passports(self) -> PassportsPort:
         """The records of physical machines."""
+        ...
+
+    @property
+    def waves(self) -> WavesPort:
+        """The waves."""
         ...
 
     @property

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from p2vd import __version__
-from p2vd.cli import boot_test, commands, export, handover, machine, policy, portals, records
+from p2vd.cli import boot_test, commands, export, handover, machine, policy, portals, records, waves
 from p2vd.cli.client import Client, CliError, Exit
 from p2vd.cli.completion import complete
 from p2vd.cli.filters import parse_filter
@@ -65,8 +65,11 @@ def build_parser() -> argparse.ArgumentParser:
         help="declare that no other host writes to the disk: its machine is shut down",
     )
     one.add_argument("--name", default="", metavar="NAME", help="name of the virtual machine")
+    waves.add_wave(one)
     one = verb("migrate", commands.migrate, prints_json=True)
-    one.add_argument("plan", metavar="PLAN", help="the plan's id, as p2vctl plan printed it")
+    one.add_argument("plan", nargs="?", metavar="PLAN", help="the plan's id, as p2vctl plan printed it")
+    waves.add_wave(one)
+    waves.add_at(one)
     one.add_argument("--wait", action="store_true", help="show progress until the machine is registered")
     verb("jobs", commands.jobs, prints_json=True)
     one = verb("show", commands.show, prints_json=True)
@@ -89,6 +92,7 @@ def build_parser() -> argparse.ArgumentParser:
     boot_test.add_arguments(verb("boot-test", boot_test.boot_test, prints_json=True))
     export.add_arguments(verb("export", export.export, prints_json=True))
     records.add_parsers(verb)
+    waves.add_parsers(verb)
     verb("doctor", commands.doctor, prints_json=True)
     verb("reload", commands.reload)
     text = "The iSCSI portals that p2vd logs this host in to."

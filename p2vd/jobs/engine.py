@@ -24,6 +24,7 @@ from p2vd.jobs.scheduler import Scheduler
 from p2vd.jobs.services import Services
 from p2vd.jobs.source_care import SourceCare
 from p2vd.jobs.transitions import TERMINAL, JobEvent
+from p2vd.jobs.waves import Waves
 from p2vd.jobs.windows import WindowKeeper
 from p2vd.model.contents import Findings
 from p2vd.model.disk import Source
@@ -73,6 +74,8 @@ class Engine:
         self._care = SourceCare(services, self._planner, self._lock)
         self._checkup = Checkup(services.host.host_facts)
         self._boot_tests = BootTests(services)
+        self.waves = Waves(services, self._planner, self._begin)
+        self._board.subscribe(self.waves.hear)
         self._departures = Departures(services.board, services.config.keep_finished_days)
         services.board.subscribe(records.audit.hear)
 
@@ -90,6 +93,7 @@ class Engine:
                 log.info("job %s: resumed in stage %s", job.uuid, job.stage.value)
                 self._crew.nudge(job.uuid)
         self._desk.start()
+        self.waves.go()
 
     def _unfinished(self, job: Job) -> bool:
         if job.stage is not Stage.PROVEN:
@@ -109,6 +113,7 @@ class Engine:
         self._services.contents.stop()
         self.portals.stop()
         self._windows.stop()
+        self.waves.stop()
         self._boot_tests.stop()
         self._crew.stop(self._services.config.stop_timeout_s)
         self._desk.stop(_DESK_STOP_S)
@@ -240,10 +245,13 @@ class Engine:
     def migrate(self, plan_id: str, options: Mapping[str, object], caller: Caller) -> Machine:
         """Start what the plan says. Raises NotFound, PlanOutdated, Refused."""
         machine = self._planner.make_machine(plan_id, caller)
+        self._begin(machine)
+        return machine
+
+    def _begin(self, machine: Machine) -> None:
         for job_uuid in machine.jobs:
             self._crew.nudge(job_uuid)
         self._schedule()
-        return machine
 
     def pause(self, uuid: str, caller: Caller) -> None:
         """Hold the job until `resume`, also over a restart. Raises NotFound, IllegalTransition."""

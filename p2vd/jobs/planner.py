@@ -4,6 +4,7 @@ import threading
 import time
 import uuid as uuids
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from p2vd.jobs.contents_keeper import FRESH_S
 from p2vd.jobs.services import Services
@@ -15,6 +16,7 @@ from p2vd.model.passport import Passport
 from p2vd.model.plan import Plan
 from p2vd.planning.contents import under_examination
 from p2vd.planning.plan import PlanRequest, make_plan, recheck
+from p2vd.planning.wave import with_unmade
 from p2vd.policy.match import first_match
 from p2vd.policy.names import default_machine_name
 from p2vd.system.clock import now_us
@@ -28,6 +30,14 @@ _UNSETTLED = frozenset(
         *(MachineState.ROLLING_BACK, MachineState.ACCEPTING),
     }
 )
+
+
+@dataclass(frozen=True)
+class WaveStart:
+    """A machine begun by its wave: the UUID that it shall have, and the priority of its jobs."""
+
+    machine_uuid: str
+    priority: int
 
 
 class Planner:
@@ -63,24 +73,30 @@ class Planner:
         # Of one disk nothing older than the call counts. Of many, what was read for the call before is
         # taken, so that asking again comes to an end.
         self._look_again(ids, name, 0.0 if len(ids) == 1 else FRESH_S)
-        plan = make_plan(request, self.inventory(), self._services.policies(), self._passports())
+        plan = make_plan(request, self.inventory(), self._services.policies(), self.passports())
         self._refuse_second_job(plan)
         return self._services.store.put_plan(plan)
 
-    def make_machine(self, plan_id: str, caller: Caller) -> Machine:
-        """Make the jobs of a plan, all at once and durably. Raises NotFound, PlanOutdated, Refused."""
+    def make_machine(self, plan_id: str, caller: Caller, wave: WaveStart | None = None) -> Machine:
+        """Make the jobs of a plan, all at once and durably. Raises NotFound, PlanOutdated, Refused.
+
+        Of a wave: what jobs take that have not made their volumes yet is taken already, and the volume groups
+        are those that were shown.
+        """
         plan = self._services.store.plan(plan_id)
         self._look_again([disk.source.id for disk in plan.disks], plan.machine_name, FRESH_S)
         with self._lock:
             self._refuse_second_job(plan)
-            passports = self._passports()
-            recheck(plan, self.inventory(), self._services.policies(), passports)
-            machine_uuid, now = str(uuids.uuid4()), now_us()
+            passports, inventory = self.passports(), self.inventory()
+            if wave is not None:
+                inventory = with_unmade(inventory, self._board.jobs())
+            recheck(plan, inventory, self._services.policies(), passports, pinned=wave is not None)
+            machine_uuid, now = wave.machine_uuid if wave else str(uuids.uuid4()), now_us()
             jobs = tuple(
                 Job(
                     str(uuids.uuid4()),
                     machine_uuid,
-                    disk,
+                    replace(disk, copy=replace(disk.copy, priority=wave.priority)) if wave else disk,
                     started_by=caller,
                     offline_declared_us=now if disk.source_offline else 0,
                     start_time_us=now,
@@ -100,7 +116,8 @@ class Planner:
             self._board.add(machine, jobs)
         return machine
 
-    def _passports(self) -> dict[str, Passport]:
+    def passports(self) -> dict[str, Passport]:
+        """The records of machines, by name."""
         return {passport.name: passport for passport in self._services.store.passports()}
 
     def may_touch(self, source: Source, machine_name: str = "") -> bool:
@@ -146,11 +163,7 @@ class Planner:
     def _refuse_second_job(self, plan: Plan) -> None:
         wanted = {disk.source.id for disk in plan.disks}
         reasons = tuple(
-            Reason(
-                "job-exists",
-                f"Job {job.uuid} has {job.plan.source.id} already and is {self._doing(job)}: "
-                f"retry it or cancel it (p2vctl cancel {job.uuid}).",
-            )
+            self._exists(job)
             for job in self._board.jobs()
             if job.plan.source.id in wanted and self._needed(job)
         )
@@ -159,6 +172,17 @@ class Planner:
                 f"Source {plan.disks[0].source.id}" if len(wanted) == 1 else f"Machine {plan.machine_name}"
             )
             raise Refused(subject, reasons)
+
+    def busy(self) -> dict[str, Reason]:
+        """Why sources cannot have a job, by their ids: they have one."""
+        return {job.plan.source.id: self._exists(job) for job in self._board.jobs() if self._needed(job)}
+
+    def _exists(self, job: Job) -> Reason:
+        return Reason(
+            "job-exists",
+            f"Job {job.uuid} has {job.plan.source.id} already and is {self._doing(job)}: "
+            f"retry it or cancel it (p2vctl cancel {job.uuid}).",
+        )
 
     def _needed(self, job: Job) -> bool:
         """Whether a job still has need of its source, or its machine of what was copied from it."""

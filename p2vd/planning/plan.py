@@ -32,7 +32,8 @@ class PlanRequest:
     `source_offline`: the caller declares that no other host writes to the sources (design: §4.4).
     `passport`: the machine's record, whose disks come before the others of `source_ids`. Without it, a record
     of the machine's name, or `record`, says what the machine is, and the caller which disks it has.
-    `overrides`: a disk each; for disks without, the policy counts.
+    `overrides`: a disk each; for disks without, the policy counts. `vg_uuids`: a disk each, the volume group
+    that it has to go to; for disks without, the first of the policy's that can.
     """
 
     source_ids: tuple[str, ...]
@@ -41,6 +42,7 @@ class PlanRequest:
     passport: Passport | None = None
     record: str = ""
     overrides: tuple[Overrides, ...] = ()
+    vg_uuids: tuple[str, ...] = ()
 
 
 def make_plan(
@@ -72,16 +74,25 @@ def make_plan(
 
 
 def recheck(
-    plan: Plan, inventory: Inventory, policies: PolicySet, passports: Mapping[str, Passport] | None = None
+    plan: Plan,
+    inventory: Inventory,
+    policies: PolicySet,
+    passports: Mapping[str, Passport] | None = None,
+    *,
+    pinned: bool = False,
 ) -> Plan:
     """Return the plan as it would be made now, with the pools' present numbers in its warnings.
 
+    `pinned`: in the volume groups that it has, also where another one would be chosen now.
     Raises PlanOutdated that names the difference if it is no longer the plan that was shown.
     """
     ids = tuple(disk.source.id for disk in plan.disks)
     offline = all(disk.source_offline for disk in plan.disks)
     overrides = tuple(_overrides(disk) for disk in plan.disks)
-    request = PlanRequest(ids, plan.machine_name, offline, record=plan.passport, overrides=overrides)
+    groups = tuple(disk.target.vg_uuid for disk in plan.disks) if pinned else ()
+    request = PlanRequest(
+        ids, plan.machine_name, offline, record=plan.passport, overrides=overrides, vg_uuids=groups
+    )
     try:
         now = make_plan(request, inventory, policies, passports)
     except NotFound as error:
@@ -121,7 +132,9 @@ def _drafts(
     drafts = []
     for number, source in enumerate(sources, 1):
         place = Place(name, number, len(sources))
-        drafts.append(draft(source, place, inventory, policies, offline=request.source_offline))
+        vg_uuid = request.vg_uuids[number - 1] if number <= len(request.vg_uuids) else ""
+        offline = request.source_offline
+        drafts.append(draft(source, place, inventory, policies, offline=offline, vg_uuid=vg_uuid))
         if (choice := drafts[-1].choice) is not None:
             inventory = reserve(inventory, choice)
     return drafts

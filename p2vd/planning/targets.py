@@ -184,7 +184,7 @@ def _taken(choice: Choice) -> Iterator[Reason]:
     if any(lv.name == choice.lv_name and not lv.uuid for lv in vg.lvs):
         yield Reason(
             "lv-name-twice",
-            f"Two disks of the machine would be named {path}: put {{disk}} or {{wwid}} into target.name in "
+            f"Two disks of it would be named {path}: put {{disk}} or {{wwid}} into target.name in "
             "the policy.",
         )
         return

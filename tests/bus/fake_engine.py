@@ -43,6 +43,7 @@ from p2vd.model.portal import PortalState, PortalView, RescanReport
 from p2vd.model.rule import RuleMatch, RuleView
 from tests.bus import values
 from tests.bus.fake_records import FakeRecords
+from tests.bus.fake_waves import FakeWaves
 
 _ENDED = (Stage.PROVEN, Stage.FAILED, Stage.CANCELLED)
 
@@ -110,6 +111,7 @@ class FakeEngine:
         self.portals = FakePortals(self)
         self.passports = Passports(Store(Path(":memory:")), self.tell, self.inventory)
         self.records = FakeRecords()
+        self.waves = FakeWaves(self.asked)
 
     def inventory(self) -> Inventory:
         return self._inventory

@@ -125,6 +125,7 @@ def test_only_what_reads_says_that_it_does() -> None:
             for member in ("Rescan", "Doctor", "GetAudit", "VerifyAudit", "FindReceipts", "GetReceipt")
         ),
         *(f"{MANAGER}.{member}" for member in ("GetPolicy", "GetPolicyMatches", "GuessMachine")),
+        *(f"{MANAGER}.{member}" for member in ("PlanWave", "GetWaves", "GetReport")),
         f"{JOB}.GetReceipt",
         f"{PASSPORT}.GetRecord",
     }
