@@ -1,4 +1,4 @@
-"""What a wave does with each machine: begun once, over crashes too; without room it waits and stops no other."""
+"""What a wave does with each machine: begun once, over crashes too; without room it waits."""
 
 import threading
 from collections.abc import Callable, Iterator
