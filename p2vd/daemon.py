@@ -268,7 +268,7 @@ def build(config: Config, doors: Doors) -> tuple[Engine, Services]:
         bandwidth=Bandwidth(config.limits.bandwidth_bytes_per_s, doors.clock),
         extend_pool=extender.want,
     )
-    records = Records(trail, state / "jobs")
+    records = Records(trail, state / "jobs", services.board)
     engine = Engine(services, policies, _portals(services, doors), records)
     return engine, services
 

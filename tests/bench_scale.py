@@ -31,6 +31,7 @@ from tests.sim.harness import Simulated
 _STORM = 10_000
 _JOBS = 20
 _NONE = dbus.Dictionary({}, signature="sv")
+_WAVE = 200
 _QUIET_S = 0.5  # the watcher's, before it tells of a burst
 
 
@@ -199,6 +200,17 @@ def busy(daemon: Simulated, client: Client, wwids: list[str]) -> Iterator[Figure
     daemon.tell("end_fault", "command-slow")
 
 
+def wave(address: str, client: Client, wwids: list[str], directory: Path) -> Iterator[Figure]:
+    """Two hundred machines planned as one, as somebody at a terminal waits for it."""
+    path, count = directory / "wave.csv", min(_WAVE, len(wwids))
+    lines = [f"{wwid},wave{number},yes" for number, wwid in enumerate(wwids[:count])]
+    path.write_text("\n".join(["sources,name,source_offline", *lines]) + "\n")
+    began = time.monotonic()
+    words = [sys.executable, "-m", "p2vd.cli.main", "--bus", address, "plan", "--wave", str(path), "--json"]
+    subprocess.run(words, check=False, stdout=subprocess.DEVNULL)
+    yield Figure(f"a wave of {count} machines planned", time.monotonic() - began, 5, "s")
+
+
 @contextmanager
 def simulated(arguments: argparse.Namespace) -> Iterator[tuple[str, Simulated, Client]]:
     """The daemon and a client on a bus of their own."""
@@ -234,6 +246,7 @@ def main() -> int:
             changes(daemon, client, wwids, arguments.rounds),
             commands(daemon, client, wwids[0]),
             whole_list(address, client),
+            wave(address, client, wwids, daemon.log.parent),
             storm(daemon, client),
             idle(daemon, arguments.idle),
             busy(daemon, client, wwids),

@@ -24,6 +24,7 @@ from p2vd.bus.policies import rule_match, rule_view
 from p2vd.bus.port import EnginePort
 from p2vd.bus.records import records_methods
 from p2vd.bus.verifications import verification_methods
+from p2vd.bus.waves import waves_methods
 from p2vd.jobs.portal_request import PortalRequest
 from p2vd.model.codec import to_json
 from p2vd.model.errors import IllegalTransition, InvalidArgument, P2vdError
@@ -75,6 +76,7 @@ class Methods:
             (MANAGER, "GuessMachine"): self._guess_machine,
             **records_methods(engine),
             **verification_methods(engine),
+            **waves_methods(engine),
             (PORTAL, "Rescan"): self._rescan_portal,
             (PASSPORT, "GetRecord"): self._record,
             (PASSPORT, "Remove"): self._remove_passport,

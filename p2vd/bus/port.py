@@ -20,8 +20,10 @@ from p2vd.model.passport import Guess, Passport
 from p2vd.model.plan import Plan
 from p2vd.model.portal import PortalView
 from p2vd.model.receipt import ReceiptNote
+from p2vd.model.report import Report
 from p2vd.model.rule import RuleMatch, RuleView
 from p2vd.model.verification import Verification
+from p2vd.model.wave import Wave, WaveEntry
 
 
 class PortalsPort(Protocol):
@@ -133,8 +135,32 @@ class RecordsPort(Protocol):
         """What later verifications of a job found, oldest first, as JSON. Raises as `receipt`."""
         ...
 
+    def report(self, since_us: int, /) -> Report:
+        """What happened since then, also to jobs that left the bus."""
+        ...
+
     def find_receipts(self, text: str, /) -> tuple[ReceiptNote, ...]:
         """The receipts that `text` names: by a job's UUID, a WWID, their beginning, or a machine's name."""
+        ...
+
+
+class WavesPort(Protocol):
+    """The waves as the bus sees them. Called on threads of the bus."""
+
+    def plan(self, entries: Sequence[WaveEntry], /) -> Wave:
+        """What would become of the machines. Raises InvalidArgument, StillLooking."""
+        ...
+
+    def all(self) -> tuple[Wave, ...]:
+        """Every wave that was planned, oldest first."""
+        ...
+
+    def start(self, wave_id: str, at_us: int, caller: Caller, /) -> Wave:
+        """Have a wave start, at a time or, 0, at once. Raises NotFound, IllegalTransition, Refused."""
+        ...
+
+    def cancel(self, wave_id: str, caller: Caller, /) -> Wave:
+        """Begin no more of its machines. Raises NotFound, IllegalTransition."""
         ...
 
 
@@ -157,6 +183,11 @@ class EnginePort(Protocol):
     @property
     def bandwidth(self) -> BandwidthPort:
         """The bandwidth of the copies."""
+        ...
+
+    @property
+    def waves(self) -> WavesPort:
+        """The waves."""
         ...
 
     @property

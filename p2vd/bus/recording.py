@@ -58,6 +58,8 @@ def _subject(interface: str, method: str, own: str, arguments: tuple[object, ...
         return Subject(job=_text(arguments[0]))
     if interface == MANAGER and method == "Migrate":
         return Subject(plan=_text(arguments[0]))
+    if interface == MANAGER and method in ("StartWave", "CancelWave"):
+        return Subject(plan=_text(arguments[0]))
     if interface == MANAGER and method == "Plan" and isinstance(arguments[0], list):
         return Subject(sources=tuple(_text(item) for item in arguments[0][:_ITEMS]))
     return Subject()

@@ -8,6 +8,7 @@ from p2vd.bus.port import EnginePort
 from p2vd.bus.wire import Variant
 from p2vd.model.audit import AuditQuestion
 from p2vd.model.errors import InvalidArgument
+from p2vd.model.report import Report, ReportLine
 
 MAX_ENTRIES = 1000
 
@@ -46,12 +47,46 @@ def records_methods(engine: EnginePort) -> Mapping[tuple[str, str], Callable[[Ca
         ]
         return Answer((found,))
 
+    def get_report(call: Call) -> Answer:
+        (since,) = call.arguments
+        return Answer((_report(records.report(since if isinstance(since, int) else 0)),))
+
     return {
+        (MANAGER, "GetReport"): get_report,
         (MANAGER, "GetAudit"): get_audit,
         (MANAGER, "VerifyAudit"): verify_audit,
         (MANAGER, "FindReceipts"): find_receipts,
         (MANAGER, "GetReceipt"): lambda call: Answer((records.receipt(str(call.arguments[0])),)),
         (JOB, "GetReceipt"): lambda call: Answer((records.receipt(call.object_id),)),
+    }
+
+
+def _report(report: Report) -> dict[str, Variant]:
+    return {
+        "Since": Variant("t", report.since_us),
+        "Until": Variant("t", report.until_us),
+        "Bytes": Variant("t", report.bytes_done),
+        "Rate": Variant("t", report.rate_bytes_per_s),
+        "Jobs": Variant("aa{sv}", tuple(_line(line) for line in report.lines)),
+    }
+
+
+def _line(line: ReportLine) -> dict[str, Variant]:
+    return {
+        "Job": Variant("s", line.job),
+        "Machine": Variant("s", line.machine),
+        "SourceId": Variant("s", line.source),
+        "Target": Variant("s", line.target),
+        "Outcome": Variant("s", line.outcome.value),
+        "Stage": Variant("s", line.stage),
+        "Size": Variant("t", line.size_bytes),
+        "Copied": Variant("t", line.copied_bytes),
+        "Rate": Variant("t", line.rate_bytes_per_s),
+        "StartTime": Variant("t", line.start_time_us),
+        "EndTime": Variant("t", line.end_time_us),
+        "Cause": Variant("s", line.cause),
+        "Advice": Variant("s", line.advice),
+        "Uid": Variant("u", line.uid),
     }
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from p2vd.bus.names import JOB, MACHINE, MANAGER, ROOT, SOURCE, VOLUME_GROUP
-from p2vd.cli import plan_page, render
+from p2vd.cli import plan_page, render, waves
 from p2vd.cli.boot_test import told
 from p2vd.cli.client import Client, CliError, Exit, Object, make_options, repeated
 from p2vd.cli.contents import contents
@@ -49,6 +49,10 @@ def fabric(client: Client, arguments: Arguments) -> Exit:
 
 def plan(client: Client, arguments: Arguments) -> Exit:
     """Say what would be done to the disks of a machine."""
+    if arguments.wave:
+        if arguments.sources or arguments.machine or arguments.name or arguments.source_offline:
+            raise CliError("With --wave the list says which machines, and how.", Exit.USAGE)
+        return waves.plan(client, arguments)
     if not arguments.sources and not arguments.machine:
         raise CliError("Name a source, or a machine's record with --machine. See: p2vctl sources", Exit.USAGE)
     objects = client.objects() if arguments.sources else ()
@@ -70,7 +74,13 @@ def plan(client: Client, arguments: Arguments) -> Exit:
 
 
 def migrate(client: Client, arguments: Arguments) -> Exit:
-    """Run a plan."""
+    """Run a plan, or the plans of a list of machines."""
+    if bool(arguments.plan) == bool(arguments.wave):
+        raise CliError("Name a plan (p2vctl plan), or a list of machines by --wave.", Exit.USAGE)
+    if arguments.wave:
+        return waves.migrate(client, arguments)
+    if arguments.at:
+        raise CliError("--at is for waves: write --wave FILE.", Exit.USAGE)
     (path,) = repeated(
         lambda: client.call(ROOT, MANAGER, "Migrate", "sa{sv}", arguments.plan, make_options({})),
         lambda error: UNDER_EXAMINATION in str(error),
@@ -107,6 +117,8 @@ def jobs(client: Client, arguments: Arguments) -> Exit:
     found = _of(objects, JOB)
     if not _print_json(arguments, render.as_dicts(found)):
         print(render.jobs(objects) if found else "There are no jobs.")
+        if told := waves.scheduled(client):
+            print(told)
     return Exit.OK
 
 

@@ -18,6 +18,7 @@ from p2vd.cli import (
     portals,
     records,
     verify,
+    waves,
 )
 from p2vd.cli.client import Client, CliError, Exit
 from p2vd.cli.completion import complete
@@ -78,8 +79,11 @@ def build_parser() -> argparse.ArgumentParser:
         help="declare that no other host writes to the disk: its machine is shut down",
     )
     one.add_argument("--name", default="", metavar="NAME", help="name of the virtual machine")
+    waves.add_wave(one)
     one = verb("migrate", commands.migrate, prints_json=True)
-    one.add_argument("plan", metavar="PLAN", help="the plan's id, as p2vctl plan printed it")
+    one.add_argument("plan", nargs="?", metavar="PLAN", help="the plan's id, as p2vctl plan printed it")
+    waves.add_wave(one)
+    waves.add_at(one)
     one.add_argument("--wait", action="store_true", help="show progress until the machine is registered")
     verb("jobs", commands.jobs, prints_json=True)
     one = verb("show", commands.show, prints_json=True)
@@ -108,6 +112,7 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_arguments(verb("export", export.export, prints_json=True))
     records.add_parsers(verb)
     verify.add_arguments(verb("verify", verify.verify, prints_json=True))
+    waves.add_parsers(verb)
     verb("doctor", commands.doctor, prints_json=True)
     bundle.add_arguments(verb("support-bundle", bundle.support_bundle, prints_json=True))
     verb("reload", commands.reload)

@@ -1,4 +1,4 @@
-"""When something begins that somebody asks for: `p2vctl audit --since`. Pure."""
+"""When something begins that somebody asks for: `p2vctl audit --since`, `migrate --at`. Pure."""
 
 import argparse
 import re
@@ -29,3 +29,27 @@ def parse_since(text: str, now: datetime) -> int:
 
 def _us(when: datetime) -> int:
     return int(when.timestamp() * 1_000_000)
+
+
+def parse_at(text: str, now: datetime) -> int:
+    """Return microseconds since the epoch of a time to come: a date and time, a time of the day, or +2h.
+
+    A time of the day is the next one. Raises argparse.ArgumentTypeError.
+    """
+    if text.startswith("+") and (ahead := _AGO.fullmatch(text[1:])):
+        return _us(now + timedelta(**{_UNITS[ahead[2]]: int(ahead[1])}))
+    try:
+        if re.fullmatch(r"\d\d?:\d\d", text):
+            hour, minute = map(int, text.split(":"))
+            when = now.replace(hour=hour, minute=minute, second=0, microsecond=0)
+            when = when if when > now else when + timedelta(days=1)
+        else:
+            when = datetime.fromisoformat(text)
+            when = when if when.tzinfo else when.replace(tzinfo=now.tzinfo)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no time: write 22:00, '2026-10-01 22:00', +30min, +2h"
+        ) from error
+    if when <= now:
+        raise argparse.ArgumentTypeError(f"{text!r} is over")
+    return _us(when)

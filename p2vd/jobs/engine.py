@@ -27,6 +27,7 @@ from p2vd.jobs.services import Services
 from p2vd.jobs.source_care import SourceCare
 from p2vd.jobs.transitions import TERMINAL, JobEvent
 from p2vd.jobs.verification import Verifications
+from p2vd.jobs.waves import Waves
 from p2vd.jobs.windows import WindowKeeper
 from p2vd.model.contents import Findings
 from p2vd.model.disk import Source
@@ -85,6 +86,8 @@ class Engine:
         self._verifications = Verifications(services)
         self._auto = AutoStart(services, self._planner, records.audit.note_auto, self._made)
         self._board.subscribe(self._auto.hear)
+        self.waves = Waves(services, self._planner, self._made)
+        self._board.subscribe(self.waves.hear)
         self._departures = Departures(services.board, services.config.keep_finished_days)
         services.board.subscribe(records.audit.hear)
 
@@ -104,6 +107,7 @@ class Engine:
                 self._crew.nudge(job.uuid)
         self._desk.start()
         self._auto.start()
+        self.waves.go()
 
     def _unfinished(self, job: Job) -> bool:
         if job.stage is not Stage.PROVEN:
@@ -124,6 +128,7 @@ class Engine:
         self._services.contents.stop()
         self.portals.stop()
         self._windows.stop()
+        self.waves.stop()
         self._boot_tests.stop()
         self._verifications.stop()
         self._crew.stop(self._services.config.stop_timeout_s)

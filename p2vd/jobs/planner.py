@@ -4,6 +4,7 @@ import threading
 import time
 import uuid as uuids
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from p2vd.jobs.contents_keeper import FRESH_S
 from p2vd.jobs.places import CALL_S, claims, with_places
@@ -34,6 +35,14 @@ _UNSETTLED = frozenset(
         *(MachineState.ROLLING_BACK, MachineState.ACCEPTING),
     }
 )
+
+
+@dataclass(frozen=True)
+class WaveStart:
+    """A machine begun by its wave: the UUID that it shall have, and the priority of its jobs."""
+
+    machine_uuid: str
+    priority: int
 
 
 class Planner:
@@ -80,8 +89,8 @@ class Planner:
         return self._services.store.put_plan(plan)
 
     def _make_plan(self, request: PlanRequest, ids: Sequence[str], name: str) -> Plan:
-        inventory = with_places(self._services, self._with_reservations(), ids, name, timeout_s=CALL_S)
-        return make_plan(request, inventory, self._services.policies(), self._passports())
+        inventory = with_places(self._services, self.with_reservations_of_jobs(), ids, name, timeout_s=CALL_S)
+        return make_plan(request, inventory, self._services.policies(), self.passports())
 
     def _look_at_targets(self, plan: Plan, end_s: float) -> bool:
         """Have the LUNs that were chosen looked at, unless they just were; whether that tells more of any.
@@ -98,25 +107,29 @@ class Planner:
                 looked = True
         return looked
 
-    def make_machine(self, plan_id: str, caller: Caller) -> Machine:
-        """Make the jobs of a plan, all at once and durably. Raises NotFound, PlanOutdated, Refused."""
+    def make_machine(self, plan_id: str, caller: Caller, wave: WaveStart | None = None) -> Machine:
+        """Make the jobs of a plan, all at once and durably. Raises NotFound, PlanOutdated, Refused.
+
+        Of a wave: what jobs take that have not made their volumes yet is taken already, and the volume groups
+        are those that were shown.
+        """
         plan = self._services.store.plan(plan_id)
         ids = [disk.source.id for disk in plan.disks]
         self._look_again(ids, plan.machine_name, FRESH_S)
         with self._lock:
             self._refuse_second_job(plan)
             self._refuse_without_converter(plan)
-            passports = self._passports()
+            passports = self.passports()
             inventory = with_places(
-                self._services, self._with_reservations(), ids, plan.machine_name, timeout_s=CALL_S
+                self._services, self.with_reservations_of_jobs(), ids, plan.machine_name, timeout_s=CALL_S
             )
-            recheck(plan, inventory, self._services.policies(), passports)
-            machine_uuid, now = str(uuids.uuid4()), now_us()
+            recheck(plan, inventory, self._services.policies(), passports, pinned=wave is not None)
+            machine_uuid, now = wave.machine_uuid if wave else str(uuids.uuid4()), now_us()
             jobs = tuple(
                 Job(
                     str(uuids.uuid4()),
                     machine_uuid,
-                    disk,
+                    replace(disk, copy=replace(disk.copy, priority=wave.priority)) if wave else disk,
                     started_by=caller,
                     offline_declared_us=now if disk.source_offline else 0,
                     start_time_us=now,
@@ -138,11 +151,12 @@ class Planner:
             self._board.add(machine, jobs)
         return machine
 
-    def _with_reservations(self) -> Inventory:
+    def with_reservations_of_jobs(self) -> Inventory:
         """The inventory with what all jobs still need taken from pools and volume groups."""
         return with_reservations(self.inventory(), reservations(self._board.jobs()))
 
-    def _passports(self) -> dict[str, Passport]:
+    def passports(self) -> dict[str, Passport]:
+        """The records of machines, by name."""
         return {passport.name: passport for passport in self._services.store.passports()}
 
     def may_touch(self, source: Source, machine_name: str = "") -> bool:
@@ -194,11 +208,7 @@ class Planner:
     def _refuse_second_job(self, plan: Plan) -> None:
         wanted = {disk.source.id for disk in plan.disks}
         reasons = tuple(
-            Reason(
-                "job-exists",
-                f"Job {job.uuid} has {job.plan.source.id} already and is {self._doing(job)}: "
-                f"retry it or cancel it (p2vctl cancel {job.uuid}).",
-            )
+            self._exists(job)
             for job in self._board.jobs()
             if job.plan.source.id in wanted and self._needed(job)
         )
@@ -216,6 +226,17 @@ class Planner:
             except ConverterMissing as error:
                 reason = Reason("converter-missing", str(error))
                 raise Refused(f"Machine {plan.machine_name}", (reason,)) from None
+
+    def busy(self) -> dict[str, Reason]:
+        """Why sources cannot have a job, by their ids: they have one."""
+        return {job.plan.source.id: self._exists(job) for job in self._board.jobs() if self._needed(job)}
+
+    def _exists(self, job: Job) -> Reason:
+        return Reason(
+            "job-exists",
+            f"Job {job.uuid} has {job.plan.source.id} already and is {self._doing(job)}: "
+            f"retry it or cancel it (p2vctl cancel {job.uuid}).",
+        )
 
     def _needed(self, job: Job) -> bool:
         """Whether a job still has need of its source, or its machine of what was copied from it."""

@@ -5,9 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2vd.jobs.audit_trail import AuditTrail
+from p2vd.jobs.board import Board
 from p2vd.model.receipt import ReceiptNote
+from p2vd.model.report import Report
 from p2vd.records.receipts import find_receipts, read_receipt
+from p2vd.records.report import build_report
 from p2vd.records.verifications import read_verifications
+from p2vd.system.clock import now_us
 
 
 @dataclass(frozen=True)
@@ -16,6 +20,7 @@ class Records:
 
     audit: AuditTrail
     jobs: Path
+    board: Board
 
     def receipt(self, job_uuid: str) -> str:
         """The receipt of a job as JSON. Raises NotFound, ReceiptDamaged."""
@@ -29,3 +34,9 @@ class Records:
     def find_receipts(self, text: str) -> tuple[ReceiptNote, ...]:
         """The receipts that `text` names: a job's UUID or a WWID, or its beginning; a machine; "" for all."""
         return find_receipts(self.jobs, text)
+
+    def report(self, since_us: int) -> Report:
+        """What happened since then, also to jobs that left the bus."""
+        damaged = {note.job: note.problem for note in self.find_receipts("") if note.problem}
+        machines = {machine.uuid: machine for machine in self.board.machines()}
+        return build_report(self.board.jobs(), machines, damaged, since_us, now_us())

@@ -1,4 +1,4 @@
-"""The durable memory: plans, jobs, machines, passports and portals in one SQLite file.
+"""The durable memory: plans, jobs, machines, waves, passports and portals in one SQLite file.
 
 Every change is committed with `synchronous=FULL` before the call returns: a transition is durable
 before anyone is told. Values are JSON of the model, so that a daemon of version N reads what
@@ -8,7 +8,8 @@ version N-1 left; `user_version` guards against a newer file.
 import json
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, TypeVar
@@ -20,6 +21,7 @@ from p2vd.model.passport import Passport
 from p2vd.model.plan import Plan
 from p2vd.model.portal import PortalRecord
 from p2vd.model.rates import CopyRate
+from p2vd.model.wave import Wave
 
 _VERSION = 2
 _SCHEMA = """
@@ -28,7 +30,7 @@ CREATE TABLE record (
 ) STRICT;
 """
 
-T = TypeVar("T", Plan, Machine, Job, PortalRecord, Passport, CopyRate)
+T = TypeVar("T", Plan, Machine, Job, PortalRecord, Passport, CopyRate, Wave)
 
 
 @dataclass(eq=False)
@@ -52,7 +54,9 @@ class Store:
         self._lock = threading.RLock()
         # What was decoded or written last: this is the file's only writer, and jobs are read many
         # times a second.
-        self._known: dict[tuple[str, str], Plan | Machine | Job | PortalRecord | Passport | CopyRate] = {}
+        self._known: dict[
+            tuple[str, str], Plan | Machine | Job | PortalRecord | Passport | CopyRate | Wave
+        ] = {}
         try:
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode=WAL")
@@ -155,12 +159,17 @@ class Store:
 
     def add(self, machine: Machine, jobs: tuple[Job, ...]) -> None:
         """Keep a new machine and its jobs: all or nothing."""
+        with self._transaction():
+            self._put(Machine, machine.uuid, machine)
+            for job in jobs:
+                self._put(Job, job.uuid, job)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
         with self._lock:
             self._db.execute("BEGIN IMMEDIATE")
             try:
-                self._put(Machine, machine.uuid, machine)
-                for job in jobs:
-                    self._put(Job, job.uuid, job)
+                yield
             except BaseException:
                 self._db.execute("ROLLBACK")
                 self._known.clear()
@@ -188,6 +197,21 @@ class Store:
     def remove_portal(self, portal_id: str) -> None:
         """Forget a portal; nothing happens where it is not known."""
         self._remove(PortalRecord, portal_id)
+
+    def waves(self) -> tuple[Wave, ...]:
+        """All waves, oldest first."""
+        return self._all(Wave)
+
+    def wave(self, wave_id: str) -> Wave:
+        """The wave of that id. Raises NotFound."""
+        return self._get(Wave, wave_id)
+
+    def put_wave(self, wave: Wave, plans: Sequence[Plan] = ()) -> Wave:
+        """Keep a wave and plans, in place of those of the same ids: all or nothing."""
+        with self._transaction():
+            for plan in plans:
+                self._put(Plan, plan.id, plan)
+            return self._put(Wave, wave.id, wave)
 
     def passports(self) -> tuple[Passport, ...]:
         """All imported records of physical machines, in the order of their import."""
@@ -224,6 +248,12 @@ class Store:
 
 
 def _kind(
-    cls: type[Plan] | type[Machine] | type[Job] | type[PortalRecord] | type[Passport] | type[CopyRate],
+    cls: type[Plan]
+    | type[Machine]
+    | type[Job]
+    | type[PortalRecord]
+    | type[Passport]
+    | type[CopyRate]
+    | type[Wave],
 ) -> str:
     return cls.__name__.lower()

@@ -6,9 +6,9 @@ from p2vd.model.disk import Source
 from p2vd.model.errors import Reason
 from p2vd.model.forms import TargetKind
 from p2vd.model.inventory import Inventory
-from p2vd.model.plan import FileTarget, LunTarget, LvTarget, Target
-from p2vd.planning.files import FileChoice, choose_file, reserve_file
-from p2vd.planning.luns import LunChoice, choose_lun, reserve_lun
+from p2vd.model.plan import DiskPlan, FileTarget, LunTarget, LvTarget, Target
+from p2vd.planning.files import FileChoice, choose_file, reserve_file, with_file
+from p2vd.planning.luns import LunChoice, choose_lun, reserve_lun, with_lun_taken
 from p2vd.planning.place import Place
 from p2vd.planning.targets import LvChoice, choose_lv, reserve_lv
 from p2vd.policy.model import Rule
@@ -43,6 +43,25 @@ def reserve(inventory: Inventory, choice: Choice) -> Inventory:
             return reserve_lun(inventory, choice)
         case FileChoice():
             return reserve_file(inventory, choice)
+
+
+def with_planned(inventory: Inventory, disk: DiskPlan) -> Inventory:
+    """Return the inventory with the place of a disk taken that another plan has."""
+    match target := disk.target:
+        case LvTarget():
+            vg = next((vg for vg in inventory.volume_groups if vg.uuid == target.vg_uuid), None)
+            if vg is None:
+                return inventory
+            pool = vg.pool(target.pool_name) if target.pool_name else None
+            choice = LvChoice(vg, pool, target.lv_name, target.size_bytes, disk.worst_case_bytes, 0)
+            return reserve_lv(inventory, choice)
+        case LunTarget():
+            return with_lun_taken(inventory, target.id)
+        case FileTarget():
+            directory = next((one for one in inventory.directories if one.path == target.directory), None)
+            if directory is None:
+                return inventory
+            return with_file(inventory, directory, target.name, disk.worst_case_bytes)
 
 
 def target_parts(target: Target) -> tuple[tuple[str, str], ...]:

@@ -30,6 +30,8 @@ _MEMBERS = {
 _MEMBER = "_member"
 _PV = "LVM2_member"
 
+UNDER_EXAMINATION_CODE = "under-examination"
+
 
 def findings(source: Source, rule: Rule | None) -> Findings:
     """Return all that is to be said of a source, where `rule` is the one for it."""
@@ -41,7 +43,7 @@ def findings(source: Source, rule: Rule | None) -> Findings:
 
 def under_examination(source: Source) -> Reason:
     """Return the reason for a source whose contents are being read."""
-    return Reason("under-examination", f"{source} {UNDER_EXAMINATION}. Plan again in a moment.")
+    return Reason(UNDER_EXAMINATION_CODE, f"{source} {UNDER_EXAMINATION}. Plan again in a moment.")
 
 
 def contents_reasons(source: Source, rule: Rule | None) -> tuple[Reason, ...]:

@@ -81,10 +81,17 @@ def choose_file(
 
 def reserve_file(inventory: Inventory, choice: FileChoice) -> Inventory:
     """Return the inventory as the machine's next disk shall find it: with this one's file made and full."""
+    return with_file(inventory, choice.directory, choice.name, choice.worst_case_bytes)
+
+
+def with_file(
+    inventory: Inventory, directory: TargetDirectory, name: str, worst_case_bytes: int
+) -> Inventory:
+    """Return the inventory with a file in a directory that a planned disk becomes, made and full."""
     fuller = replace(
-        choice.directory,
-        names=choice.directory.names | {choice.name},
-        free_bytes=max(0, choice.directory.free_bytes - choice.worst_case_bytes),
+        directory,
+        names=directory.names | {name},
+        free_bytes=max(0, directory.free_bytes - worst_case_bytes),
     )
     directories = tuple(fuller if one.path == fuller.path else one for one in inventory.directories)
     return replace(inventory, directories=directories)

@@ -68,7 +68,12 @@ def choose_lun(
 
 def reserve_lun(inventory: Inventory, choice: LunChoice) -> Inventory:
     """Return the inventory as the machine's next disk shall find it: this LUN is taken."""
-    return replace(inventory, claims={**inventory.claims, choice.lun.id: ""})
+    return with_lun_taken(inventory, choice.lun.id)
+
+
+def with_lun_taken(inventory: Inventory, lun_id: str) -> Inventory:
+    """Return the inventory with a LUN that a planned disk goes to."""
+    return replace(inventory, claims={**inventory.claims, lun_id: ""})
 
 
 def candidates(rule: Rule, inventory: Inventory) -> tuple[Source, ...]:

@@ -14,7 +14,7 @@ from p2vd.model.domain import Conversion
 from p2vd.model.errors import NotFound, PlanOutdated, Reason, Refused
 from p2vd.model.inventory import Inventory
 from p2vd.model.passport import Passport
-from p2vd.model.plan import Cutover, DiskPlan, Plan
+from p2vd.model.plan import Cutover, DiskPlan, Plan, Target
 from p2vd.planning.choice import reserve
 from p2vd.planning.conversion import undo_reasons, undo_warnings
 from p2vd.planning.disk import POLICY_TEXT, Draft, Overrides, Parts, disk_plan, draft
@@ -35,7 +35,8 @@ class PlanRequest:
     `source_offline`: the caller declares that no other host writes to the sources (design: §4.4).
     `passport`: the machine's record, whose disks come before the others of `source_ids`. Without it, a record
     of the machine's name, or `record`, says what the machine is, and the caller which disks it has.
-    `overrides`: a disk each; for disks without, the policy counts.
+    `overrides`: a disk each; for disks without, the policy counts. `targets`: a disk each,
+    where it has to go to; for disks without, the first place of the policy's that can take it.
     """
 
     source_ids: tuple[str, ...]
@@ -44,6 +45,7 @@ class PlanRequest:
     passport: Passport | None = None
     record: str = ""
     overrides: tuple[Overrides, ...] = ()
+    targets: tuple[Target, ...] = ()
 
 
 def make_plan(
@@ -77,16 +79,25 @@ def make_plan(
 
 
 def recheck(
-    plan: Plan, inventory: Inventory, policies: PolicySet, passports: Mapping[str, Passport] | None = None
+    plan: Plan,
+    inventory: Inventory,
+    policies: PolicySet,
+    passports: Mapping[str, Passport] | None = None,
+    *,
+    pinned: bool = False,
 ) -> Plan:
     """Return the plan as it would be made now, with the pools' present numbers in its warnings.
 
+    `pinned`: in the volume groups that it has, also where another one would be chosen now.
     Raises PlanOutdated that names the difference if it is no longer the plan that was shown.
     """
     ids = tuple(disk.source.id for disk in plan.disks)
     offline = all(disk.source_offline for disk in plan.disks)
     overrides = tuple(_overrides(disk) for disk in plan.disks)
-    request = PlanRequest(ids, plan.machine_name, offline, record=plan.passport, overrides=overrides)
+    targets = tuple(disk.target for disk in plan.disks) if pinned else ()
+    request = PlanRequest(
+        ids, plan.machine_name, offline, record=plan.passport, overrides=overrides, targets=targets
+    )
     try:
         now = make_plan(request, inventory, policies, passports)
     except NotFound as error:
@@ -125,7 +136,9 @@ def _drafts(
     drafts = []
     for number, source in enumerate(sources, 1):
         place = Place(name, number, len(sources))
-        drafts.append(draft(source, place, inventory, policies, offline=request.source_offline))
+        only = request.targets[number - 1] if number <= len(request.targets) else None
+        offline = request.source_offline
+        drafts.append(draft(source, place, inventory, policies, offline=offline, only=only))
         if (choice := drafts[-1].choice) is not None:
             inventory = reserve(inventory, choice)
     return drafts

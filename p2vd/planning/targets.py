@@ -184,7 +184,7 @@ def _taken(choice: LvChoice) -> Iterator[Reason]:
     if lv and not lv.uuid and not made:
         yield Reason(
             "lv-name-twice",
-            f"Two disks of the machine would be named {path}: put {{disk}} or {{wwid}} into target.name in "
+            f"Two disks of it would be named {path}: put {{disk}} or {{wwid}} into target.name in "
             "the policy.",
         )
         return

@@ -46,6 +46,7 @@ from tests.bus import values
 from tests.bus.fake_bandwidth import FakeBandwidth
 from tests.bus.fake_records import FakeRecords
 from tests.bus.fake_verifications import FakeVerifications
+from tests.bus.fake_waves import FakeWaves
 
 _ENDED = (Stage.PROVEN, Stage.FAILED, Stage.CANCELLED)
 
@@ -114,6 +115,7 @@ class FakeEngine(FakeVerifications):
         self.portals = FakePortals(self)
         self.passports = Passports(Store(Path(":memory:")), self.tell, self.inventory)
         self.records = FakeRecords()
+        self.waves = FakeWaves(self.asked)
 
     def inventory(self) -> Inventory:
         return self._inventory

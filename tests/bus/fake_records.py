@@ -15,6 +15,7 @@ from p2vd.model.audit import (
 )
 from p2vd.model.errors import NotFound, P2vdError, StillLooking
 from p2vd.model.receipt import ReceiptNote
+from p2vd.model.report import Outcome, Report, ReportLine
 from p2vd.records.audit import AuditUnwritable
 from p2vd.records.chain import Link, seal
 from p2vd.records.receipts import ReceiptDamaged
@@ -94,6 +95,14 @@ class FakeRecords:
     def verifications(self, job_uuid: str) -> tuple[str, ...]:
         self.receipt(job_uuid)
         return tuple(self.verified.get(job_uuid, ()))
+
+    def report(self, since_us: int) -> Report:
+        line = ReportLine(
+            *("7c9e6679", "erp1", "3600", "vg_san/erp1", Outcome.FAILED, "failed"),
+            *(4096, 1024, 512, since_us, since_us + 1_000_000),
+            *("SourceChanged: it is another disk.", "Mend the cause, then: p2vctl retry 7c9e6679", 1234),
+        )
+        return Report(since_us, since_us + 2_000_000, (line,), 0, 0)
 
     def put(self, receipt: dict[str, Any], problem: str = "") -> None:
         source, name = receipt["source"]["id"], receipt["machine"]["name"]

@@ -126,6 +126,7 @@ def test_only_what_reads_says_that_it_does() -> None:
         ),
         *(f"{MANAGER}.{member}" for member in ("GetPolicy", "GetPolicyMatches", "GuessMachine")),
         *(f"{MANAGER}.{member}" for member in ("GetVerification", "GetVerifications")),
+        *(f"{MANAGER}.{member}" for member in ("PlanWave", "GetWaves", "GetReport")),
         f"{JOB}.GetReceipt",
         f"{PASSPORT}.GetRecord",
     }

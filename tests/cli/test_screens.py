@@ -59,7 +59,7 @@ SCREENS = (
         "cutover erp1",
         "remove {job2}",
     ),
-    *("bandwidth", "bandwidth 1GiB", "bandwidth none"),
+    *("bandwidth", "bandwidth 1GiB", "bandwidth none", "waves", "report --since 1h"),
     *("portals remove 192.0.2.99", "portals add nothing", "machine remove nobody", "rollback nobody"),
     *("machine import /nowhere", "accept nobody --yes", "export erp1 --format vmdk --directory /srv"),
     *("support-bundle --output /nowhere/x", "machine guess {source}", "machine collect --output /nowhere/x"),

@@ -7,6 +7,7 @@ from typing import Any
 
 from p2vd.config import AuditOptions
 from p2vd.jobs.audit_trail import AuditTrail
+from p2vd.jobs.board import Board
 from p2vd.jobs.records import Records
 from p2vd.jobs.store import Store
 from p2vd.model.job import Job, Machine
@@ -14,7 +15,8 @@ from p2vd.model.job import Job, Machine
 
 def no_records(directory: Path, store: Store) -> Records:
     """Real ones, of which nothing is asked."""
-    return Records(AuditTrail(store, directory / "audit", AuditOptions(), lambda _: ""), directory / "jobs")
+    trail = AuditTrail(store, directory / "audit", AuditOptions(), lambda _: "")
+    return Records(trail, directory / "jobs", Board(store))
 
 
 class FakeJournal:

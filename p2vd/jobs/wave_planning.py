@@ -1,0 +1,132 @@
+"""The plan of a wave, made on a thread of its own: of hundreds of machines it takes longer than a call."""
+
+import logging
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from p2vd.jobs.contents_keeper import FRESH_S
+from p2vd.jobs.places import with_places
+from p2vd.jobs.planner import Planner
+from p2vd.jobs.services import Services
+from p2vd.model.disk import Source
+from p2vd.model.errors import InvalidArgument, NotFound, P2vdError, Refused, StillLooking
+from p2vd.model.passport import Passport
+from p2vd.model.wave import Wave, WaveEntry, WaveState
+from p2vd.planning.wave import plan_wave, wave_id
+from p2vd.policy.names import default_machine_name
+
+log = logging.getLogger(__name__)
+
+MAX_MACHINES = 2000
+
+# A call is answered within a second; disks that do not answer are not waited for longer than this.
+_ANSWER_S = 0.8
+_LOOK_S = 50.0
+_KEPT = 8  # plans that nobody has fetched
+
+
+@dataclass(eq=False)
+class _Work:
+    """One planning under way, or over."""
+
+    over: threading.Event = field(default_factory=threading.Event)
+    wave: Wave | None = None
+    error: BaseException | None = None
+
+
+class WavePlanning:
+    """Thread-safe. Who asks again for the same list gets what was planned since the first call."""
+
+    def __init__(self, services: Services, planner: Planner) -> None:
+        self._services = services
+        self._planner = planner
+        self._lock = threading.Lock()
+        self._works: dict[tuple[WaveEntry, ...], _Work] = {}
+
+    def plan(self, entries: tuple[WaveEntry, ...]) -> Wave:
+        """Return the wave, and keep it and its plans. Raises InvalidArgument; StillLooking: ask again."""
+        if not 1 <= len(entries) <= MAX_MACHINES:
+            raise InvalidArgument("machines", f"a wave has 1 to {MAX_MACHINES} machines.")
+        with self._lock:
+            work = self._works.get(entries)
+            if work is None:
+                work = self._works[entries] = _Work()
+                threading.Thread(
+                    target=self._work, args=(entries, work), name="wave-plan", daemon=True
+                ).start()
+        if not work.over.wait(_ANSWER_S):
+            raise StillLooking(f"the plan of {len(entries)} machines")
+        with self._lock:
+            if self._works.get(entries) is work:
+                del self._works[entries]
+        if work.error is not None:
+            raise work.error
+        assert work.wave is not None  # noqa: S101  (for mypy: over is set with one of both)
+        return work.wave
+
+    def _work(self, entries: tuple[WaveEntry, ...], work: _Work) -> None:
+        try:
+            work.wave = self._plan(entries)
+        except P2vdError as error:
+            work.error = error
+        except Exception as error:
+            log.exception("the plan of a wave failed")
+            work.error = error
+        work.over.set()
+        with self._lock:
+            left = [key for key, one in self._works.items() if one.over.is_set()]
+            for key in left[:-_KEPT]:
+                del self._works[key]
+
+    def _plan(self, entries: tuple[WaveEntry, ...]) -> Wave:
+        services = self._services
+        passports = self._planner.passports()
+        self._look(entries, passports)
+        ids = [source for entry in entries for source in _sources(entry, passports)]
+        inventory = with_places(services, self._planner.with_reservations_of_jobs(), ids, "")
+        items, plans = plan_wave(
+            entries,
+            inventory,
+            services.policies(),
+            passports,
+            self._planner.busy(),
+        )
+        wave = Wave(wave_id(items), items, planned_us=services.clock.now_us())
+        try:
+            known = services.store.wave(wave.id)
+        except NotFound:
+            known = wave
+        if known.state in (WaveState.SCHEDULED, WaveState.RUNNING):
+            return known
+        return services.store.put_wave(wave, plans)
+
+    def _look(self, entries: tuple[WaveEntry, ...], passports: Mapping[str, Passport]) -> None:
+        """Have the contents of all disks read anew, all at once; those not read in time are refused."""
+        services = self._services
+        inventory, clock = services.inventory.current(), services.clock
+        held = self._planner.held_sources()
+        wanted: list[Source] = []
+        for entry in entries:
+            for name in _sources(entry, passports):
+                try:
+                    source = inventory.source(name)
+                except (NotFound, Refused):
+                    continue  # the plan says why
+                machine = entry.name or entry.machine or default_machine_name(source)
+                if source.id not in held and self._planner.may_touch(source, machine):
+                    wanted.append(source)
+        if inventory.stale_since_us:
+            return  # it is not known who uses a source
+        end_s = clock.monotonic() + _LOOK_S
+        for source in wanted:
+            services.contents.refresh(source, 0.0, FRESH_S)
+        for source in wanted:
+            services.contents.refresh(source, max(0.0, end_s - clock.monotonic()), 2 * _LOOK_S)
+
+
+def _sources(entry: WaveEntry, passports: Mapping[str, Passport]) -> tuple[str, ...]:
+    """Return the ids of an entry's disks, those of its machine's record first."""
+    passport = passports.get(entry.machine)
+    disks = tuple(disk.wwid for disk in passport.disks if disk.wwid) if passport else ()
+    return (*disks, *entry.sources)

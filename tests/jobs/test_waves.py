@@ -1,0 +1,142 @@
+"""What a wave does with each machine: begun once, over crashes too; without room it waits."""
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from p2vd.jobs.board import Board
+from p2vd.jobs.events import MachineChanged
+from p2vd.jobs.planner import Planner, WaveStart
+from p2vd.jobs.services import Services
+from p2vd.jobs.store import Store
+from p2vd.jobs.waves import Waves
+from p2vd.model.errors import IllegalTransition, InvalidArgument, P2vdError, PlanOutdated, Reason, Refused
+from p2vd.model.job import Caller, Machine
+from p2vd.model.wave import Fate, Wave, WaveEntry, WaveItem, WaveState
+from p2vd.system.clock import SystemClock
+
+FULL = Refused("Machine b", (Reason("vg-too-small", "It is full."),))
+
+
+class FakePlanner:
+    """Makes machines in the store; `problems`: what it raises, by plan, until it is taken away."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+        self.problems: dict[str, P2vdError] = {}
+        self.made: list[tuple[str, int, int]] = []
+
+    def make_machine(self, plan_id: str, caller: Caller, wave: WaveStart) -> Machine:
+        if plan_id in self.problems:
+            raise PlanOutdated(plan_id, "it would be refused now.") from self.problems[plan_id]
+        machine = Machine(wave.machine_uuid, plan_id)
+        self._board.add(machine, ())
+        self.made.append((plan_id, wave.priority, caller.uid))
+        return machine
+
+
+class Desk:
+    """A wave of the machines a, b, c, planned."""
+
+    def __init__(self, path: Path) -> None:
+        self.store = Store(path)
+        self.board = Board(self.store)
+        self.planner = FakePlanner(self.board)
+        self.begun: list[str] = []
+        self.changed = threading.Event()
+        self.store.put_wave(Wave("w", tuple(self.item(name) for name in "abc")))
+        self.waves = self.make()
+
+    @staticmethod
+    def item(name: str, uuid: str = "") -> WaveItem:
+        return WaveItem(WaveEntry(name), name, Fate.READY, name, priority=3, machine_uuid=uuid)
+
+    def make(self) -> Waves:
+        inventory = SimpleNamespace(scanned=True)
+        parts: Any = SimpleNamespace(
+            store=self.store, board=self.board, inventory=inventory, clock=SystemClock()
+        )
+        waves = Waves(cast(Services, parts), cast(Planner, self.planner), self._begin)
+        self.board.subscribe(waves.hear)
+        return waves
+
+    def _begin(self, machine: Machine) -> None:
+        self.begun.append(machine.name)
+        self.changed.set()
+
+    def until(self, so: Callable[[], bool]) -> None:
+        for _ in range(200):
+            if so():
+                return
+            self.changed.wait(0.05)
+            self.changed.clear()
+        raise AssertionError(self.store.wave("w"))
+
+    def fates(self) -> str:
+        return " ".join(item.fate.value for item in self.store.wave("w").items)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    desk = Desk(tmp_path / "state.db")
+    yield desk
+    desk.waves.stop()
+    desk.store.close()
+
+
+def test_machines_are_begun_in_order_for_who_asked(desk: Desk) -> None:
+    desk.waves.go()
+    desk.waves.start("w", 0, Caller(1234))
+    desk.until(lambda: desk.store.wave("w").state is WaveState.DONE)
+    assert desk.planner.made == [("a", 3, 1234), ("b", 3, 1234), ("c", 3, 1234)]
+    assert desk.begun == ["a", "b", "c"]
+    with pytest.raises(IllegalTransition):
+        desk.waves.cancel("w", Caller())
+
+
+def test_one_without_room_waits_and_one_that_may_not_run_is_told(desk: Desk) -> None:
+    desk.planner.problems = {"a": Refused("a", (Reason("reserved", "A host has it."),)), "b": FULL}
+    desk.waves.go()
+    desk.waves.start("w", 0, Caller())
+    desk.until(lambda: desk.fates() == "refused waits started")
+    assert [[reason.code for reason in item.reasons] for item in desk.store.wave("w").items] == [
+        ["reserved"],
+        ["vg-too-small"],
+        [],
+    ]
+    assert desk.store.wave("w").state is WaveState.RUNNING
+    desk.planner.problems.clear()
+    desk.board.publish(MachineChanged("x"))
+    desk.until(lambda: desk.store.wave("w").state is WaveState.DONE)
+    assert desk.fates() == "refused started started"
+
+
+def test_a_machine_that_was_made_before_a_crash_is_made_no_second_time(desk: Desk) -> None:
+    desk.board.add(Machine("made", "a"), ())
+    items = (desk.item("a", "made"), desk.item("b", "not-made"), desk.item("c"))
+    desk.store.put_wave(Wave("w", items, WaveState.RUNNING, started_by=Caller(7)))
+    desk.waves.go()
+    desk.until(lambda: desk.store.wave("w").state is WaveState.DONE)
+    assert desk.planner.made == [("b", 3, 7), ("c", 3, 7)]
+    assert desk.store.wave("w").items[1].machine_uuid == "not-made"
+
+
+def test_a_wave_none_of_which_may_run_is_refused_and_a_time_that_is_over(desk: Desk) -> None:
+    with pytest.raises(InvalidArgument):
+        desk.waves.start("w", 1, Caller())
+    refused = WaveItem(WaveEntry("a"), "a", Fate.REFUSED, reasons=FULL.reasons)
+    desk.store.put_wave(Wave("w", (refused,)))
+    with pytest.raises(Refused, match="It is full"):
+        desk.waves.start("w", 0, Caller())
+
+
+def test_a_cancelled_wave_begins_nothing(desk: Desk) -> None:
+    desk.waves.start("w", 2**60, Caller())
+    assert desk.waves.cancel("w", Caller()).state is WaveState.CANCELLED
+    desk.waves.go()
+    desk.waves.stop()
+    assert desk.begun == []
