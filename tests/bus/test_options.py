@@ -37,11 +37,11 @@ ARGUMENTS = {"s": "x", "t": 1, "u": 1, "b": True}
 def arguments(signature: str) -> list[object]:
     """Something for each argument before the options."""
     found: list[object] = []
-    for kind in signature.removesuffix("a{sv}").replace("as", "A"):
+    for kind in signature.removesuffix("a{sv}").replace("aa{sv}", "D").replace("as", "A"):
         if kind == "h":
             found.append(dbus.types.UnixFd(os.open(os.devnull, os.O_RDONLY)))
         else:
-            found.append(["x"] if kind == "A" else ARGUMENTS[kind])
+            found.append({"A": ["x"], "D": [{"machine": "x"}]}.get(kind) or ARGUMENTS[kind])
     return found
 
 

@@ -67,7 +67,7 @@ def test_sizes_in_json_are_bytes(p2vctl: Run) -> None:
 
 def test_vgs_show_pools(p2vctl: Run) -> None:
     _, out, _ = p2vctl("vgs")
-    assert " ".join(out.splitlines()[2].split()) == "vg_san pool0 60 GiB 52.5 GiB 12.5 % 3.2 % well"
+    assert " ".join(out.splitlines()[2].split()) == "vg_san pool0 60 GiB 52.5 GiB 12.5 % 3.2 % 8 KiB well"
 
 
 @pytest.mark.parametrize("name", [values.WWID, "36001405a", "mpatha", "/dev/mapper/mpatha", "/dev/dm-0"])

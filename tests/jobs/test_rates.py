@@ -69,7 +69,7 @@ def lab(tmp_path: Path) -> Lab:
 def test_a_copy_is_measured_while_it_runs_and_kept_when_it_ends(lab: Lab, tmp_path: Path) -> None:
     assert lab.estimate().startswith("Not known")
     lab.copy(30, 100)
-    assert "at 100 MiB/s, measured on 1 copy from this array to this volume group." in lab.estimate()
+    assert "at 100 MiB/s, measured on 1 copy from this array to this place." in lab.estimate()
     assert lab.store.rates() == ()
     lab.board.advance(lab.uuid, JobEvent.COPIED)
     lab.copy(20, 400)

@@ -161,8 +161,8 @@ def test_fifty_clients_twenty_jobs_and_one_who_never_reads(
         client.call(job, JOB, "Pause", "a{sv}", NONE)
     client.until(lambda: all(own["Activity"] == "idle" for own in of(client, JOB).values()))
     listen(QUIET_S)
-    now_there = mirrors[0].objects()
-    assert [line for mirror in mirrors for line in mirror.unequal(now_there)] == []
+    # Counters are told twice a second at most, and on a busy machine later.
+    client.until(lambda: not [line for mirror in mirrors for line in mirror.unequal(mirrors[0].objects())])
     assert grown < FLAT_BYTES
     assert "simulation" in client.get(ROOT, MANAGER, "Version")
     asleep.close()

@@ -57,4 +57,4 @@ def test_what_was_never_measured_is_said_to_be_unknown(
     start(SLOW)
     source = next(own["org.p2vd1.Source"] for own in client.objects().values() if "org.p2vd1.Source" in own)
     page = ctl(bus_address, "plan", str(source["Id"]), "--source-offline")
-    assert "Not known: no copy from this array or to this volume group has been measured yet." in page
+    assert "Not known: no copy from this array or to this place has been measured yet." in page
