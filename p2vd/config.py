@@ -20,6 +20,7 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
 _PRIVATE = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108  (refused, not used)
 _MAX_WAIT_S = 86400.0
+_MAX_HOOK_S = 3600.0
 _MAX_JOBS = 256
 _LIMITS = ("per_volume_group", "per_array", "per_portal")
 _MIN_BANDWIDTH = MIB
@@ -74,6 +75,8 @@ class Config:
     log_level: str = "info"
     limits: Limits = field(default_factory=Limits)
     keep_finished_days: int = 7
+    hooks_dir: Path = Path("/etc/p2vd/hooks.d")
+    hook_timeout_s: float = 60.0
     audit: AuditOptions = field(default_factory=AuditOptions)
 
     @property
@@ -158,6 +161,8 @@ def _config(table: Table) -> Config:
         log_level=table.text("log_level", Config.log_level),
         limits=_limits(table.table("limits")),
         keep_finished_days=table.integer("keep_finished_days", Config.keep_finished_days, 0, _MAX_DAYS),
+        hooks_dir=_path(table, "hooks_dir", Config.hooks_dir),
+        hook_timeout_s=table.number("hook_timeout_s", Config.hook_timeout_s, 1, _MAX_HOOK_S),
         audit=_audit(table.table("audit")),
     )
     if not _USER.fullmatch(config.worker_user):

@@ -36,6 +36,7 @@ from p2vd.jobs.board import Board
 from p2vd.jobs.contents_keeper import ContentsKeeper, Helper
 from p2vd.jobs.engine import Engine
 from p2vd.jobs.examiner_helper import ExaminerHelper
+from p2vd.jobs.hooks import Hooks
 from p2vd.jobs.inventory_keeper import InventoryKeeper
 from p2vd.jobs.lun_rescan import LunRescan
 from p2vd.jobs.lun_use import LunUse
@@ -206,6 +207,7 @@ def simulation(
         config,
         state_dir=state_dir,
         quarantine_dir=state_dir / "quarantine.d",
+        hooks_dir=state_dir / "hooks.d",
         image_directories=(),  # this host's images are no disks of the simulated one
     )
     world.write_policy(config.policy_dirs[0])
@@ -267,6 +269,7 @@ def build(config: Config, doors: Doors) -> tuple[Engine, Services]:
         end_boot_test=lambda uuid: engine.end_boot_test(uuid),
         bandwidth=Bandwidth(config.limits.bandwidth_bytes_per_s, doors.clock),
         extend_pool=extender.want,
+        hooks=Hooks(config.hooks_dir, config.hook_timeout_s, os.geteuid(), trail.note_hook),
     )
     records = Records(trail, state / "jobs", services.board)
     engine = Engine(services, policies, _portals(services, doors), records)

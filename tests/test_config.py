@@ -63,6 +63,8 @@ def test_every_setting_can_be_said_and_shown(tmp_path: Path) -> None:
         log_level="debug",
         limits=Limits(per_volume_group=1, per_array=2, per_portal=3, bandwidth_bytes_per_s=400 << 20),
         keep_finished_days=1,
+        hooks_dir=Path("/h"),
+        hook_timeout_s=2.5,
         audit=AuditOptions(keep_days=90, max_size=100 << 10),
     )
     default = Config()

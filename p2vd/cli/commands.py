@@ -201,7 +201,7 @@ def retry(client: Client, arguments: Arguments) -> Exit:
     for text in arguments.objects:
         item = find(text, objects, (JOB, MACHINE))
         members = jobs_of(item, objects)
-        failed = [job for job in members if job["Stage"] == "failed"]
+        failed = [job for job in members if job["Stage"] == "failed" or "hook" in job["Holds"]]
         for job in failed or members[:1]:
             client.act(job.path, JOB, "Retry")
         print(f"{_call_it(item)} goes on. Watch it: p2vctl watch {identity(item)[:SHORT_ID]}")

@@ -40,6 +40,8 @@ def _what(entry: Mapping[str, Any]) -> str:
             return f"p2vd {outcome}"
         case "pool":
             return f"the thin pool {_short(_arguments(entry).get('pool', ''))}: {outcome}"
+        case "hook":
+            return f"the hook {_short(_arguments(entry).get('hook', ''))}: {outcome}"
         case "auto":
             return f"by itself: {outcome}"
         case "file":

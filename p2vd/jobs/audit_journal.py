@@ -87,6 +87,10 @@ def sentence(event: AuditEvent) -> str:
             return f"{subject}: {event.outcome}" + _colon(event.text)
         case Kind.POOL:
             return f"{subject}: its pool: {event.outcome}" + _colon(event.text)
+        case Kind.HOOK:
+            return f"{subject}: the hook {event.arguments.get('hook', '')}: {event.outcome}" + _colon(
+                event.text
+            )
         case Kind.DAEMON:
             return f"p2vd {event.outcome}" + _colon(event.text)
         case Kind.FILE:

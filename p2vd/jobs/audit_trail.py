@@ -9,7 +9,7 @@ import contextlib
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -162,6 +162,11 @@ class AuditTrail:
         """
         with self._lock:
             self._append(AuditEvent(Kind.AUTO, about=told, outcome=outcome, text=text))
+
+    def note_hook(self, machine: Machine, jobs: Sequence[Job], hook: str, outcome: str, text: str) -> None:
+        """Record how a hook ended: of one job, or of a machine with all its jobs."""
+        told = about_job(self._store, jobs[0]) if len(jobs) == 1 else about_machine(self._store, machine)
+        self._record(AuditEvent(Kind.HOOK, arguments={"hook": hook}, about=told, outcome=outcome, text=text))
 
     # -- what becomes of jobs and machines ----------------------------------------------------
 

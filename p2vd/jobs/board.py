@@ -134,6 +134,12 @@ class Board:
         log.info("job %s: no longer held (%s)", uuid, hold.value)
         return self.change(uuid, lambda job: replace(job, holds=job.holds - {hold}))
 
+    def release_hook(self, uuid: str) -> bool:
+        """Take the hold `hook` away, so that the hooks run again; return whether it was there."""
+        held = Hold.HOOK in self._store.job(uuid).holds
+        self.release(uuid, Hold.HOOK)
+        return held
+
     def settle_hold(self, uuid: str, hold: Hold, wanted: Callable[[Job], bool]) -> bool:
         """Have `hold` be there just where `wanted` says so of the job, asked at the moment of the change.
 

@@ -281,8 +281,9 @@ class Engine:
         self._schedule()
 
     def resume(self, uuid: str, caller: Caller) -> None:
-        """End the administrator's hold. Raises NotFound, IllegalTransition."""
-        self._expect_unfinished(uuid, "resume")
+        """End the administrator's hold, and that of a hook. Raises NotFound, IllegalTransition."""
+        if not self._board.release_hook(uuid):
+            self._expect_unfinished(uuid, "resume")
         self._board.release(uuid, Hold.USER)
         self._schedule()
         self._crew.nudge(uuid)
@@ -299,10 +300,11 @@ class Engine:
             raise IllegalTransition(f"Job {uuid}", job.stage.value, verb)
 
     def retry(self, uuid: str, caller: Caller) -> None:
-        """Re-enter the stage that failed, or a failed registration. Raises NotFound, IllegalTransition."""
+        """Re-enter the stage that failed, a hook that did, or a registration. Raises as `resume`."""
         job = self._board.job(uuid)
         machine = self._board.machine(job.machine_uuid)
-        if not (job.stage is Stage.PROVEN and self._desk.retry(machine)):
+        registers = job.stage is Stage.PROVEN and self._desk.retry(machine)
+        if not registers and not self._board.release_hook(uuid):
             self._board.advance(uuid, JobEvent.RETRY)
         self._schedule()
         self._crew.nudge(uuid)

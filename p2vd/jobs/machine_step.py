@@ -13,6 +13,7 @@ from p2vd.jobs.activation import make_startable
 from p2vd.jobs.control import MustWait, TryAgain
 from p2vd.jobs.conversion import GuestConversion, leave_as_proven
 from p2vd.jobs.definition import definition_of
+from p2vd.jobs.hooks import run_after_register
 from p2vd.jobs.inventory_keeper import ScanFailed
 from p2vd.jobs.services import Services
 from p2vd.jobs.takers import Taker, hand_over, taker
@@ -21,6 +22,7 @@ from p2vd.jobs.transitions import MachineEvent
 from p2vd.jobs.volume_history import ran_now
 from p2vd.model.domain import Conversion
 from p2vd.model.errors import P2vdError
+from p2vd.model.hook import HookStep
 from p2vd.model.job import Job, JobError, Machine, MachineState, Stage
 from p2vd.model.plan import Cutover
 from p2vd.registration.conversion import Converter
@@ -81,16 +83,19 @@ def _register(services: Services, uuid: str, stop: threading.Event) -> None:
         machine = board.begin_registration(uuid)
     if machine.state is not MachineState.REGISTERING:
         return
+    jobs, hooks = board.machine_jobs(machine), services.hooks
     try:
+        hooks.run(HookStep.BEFORE_REGISTER, machine, jobs, lambda: not stop.is_set())
         _define(services, machine, stop)
-        board.change_machine(uuid, lambda stored: replace(stored, domain_uuid=stored.uuid))
+        machine = board.change_machine(uuid, lambda stored: replace(stored, domain_uuid=stored.uuid))
         problem = _start(services, machine)
+        said = run_after_register(hooks, machine, jobs, lambda: not stop.is_set())
     except P2vdError as error:
         board.advance_machine(uuid, MachineEvent.REGISTRATION_FAILED, _cause(error), domain_uuid="")
         if isinstance(error, PASSING):
             raise
     else:
-        board.advance_machine(uuid, MachineEvent.REGISTERED, problem)
+        board.advance_machine(uuid, MachineEvent.REGISTERED, problem or said)
 
 
 def _define(services: Services, machine: Machine, stop: threading.Event) -> None:

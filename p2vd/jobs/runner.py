@@ -8,6 +8,7 @@ from dataclasses import replace
 from p2vd.jobs import source_guard
 from p2vd.jobs.control import Interrupted, MustWait, TryAgain
 from p2vd.jobs.copy_step import copy
+from p2vd.jobs.hooks import run_for_job, why_held
 from p2vd.jobs.inventory_keeper import ScanFailed
 from p2vd.jobs.machine_step import withdraw
 from p2vd.jobs.provision_step import finish, provision, remove_target
@@ -17,6 +18,7 @@ from p2vd.jobs.transitions import JobEvent
 from p2vd.jobs.write_count import write_count
 from p2vd.model.disk import Source
 from p2vd.model.errors import P2vdError
+from p2vd.model.hook import HookStep
 from p2vd.model.job import Activity, Hold, Job, JobError, Stage
 from p2vd.records.receipt import write_receipt
 from p2vd.system.command import ChangeUnknown, CommandTimedOut
@@ -24,8 +26,8 @@ from p2vd.system.command import ChangeUnknown, CommandTimedOut
 log = logging.getLogger(__name__)
 
 _RETRY_S = 5.0
-# Set by the administrator or the scheduler; the others go by themselves, so the runner tries again.
-_OTHERS_DECIDE = frozenset({Hold.USER, Hold.WINDOW, Hold.SLOT})
+# Ended by the administrator or the scheduler; the others go by themselves, so the runner tries again.
+_OTHERS_DECIDE = frozenset({Hold.USER, Hold.WINDOW, Hold.SLOT, Hold.HOOK})
 
 
 class JobRunner:
@@ -68,7 +70,7 @@ class JobRunner:
                     break
                 job = board.job(self._uuid)
                 if job.stage is not Stage.CANCELLING and job.holds & _OTHERS_DECIDE:
-                    board.set_activity(self._uuid, Activity.IDLE)
+                    board.set_activity(self._uuid, Activity.IDLE, why_held(job))
                     # Whoever decides nudges, and then there is another thread: hundreds of jobs may wait.
                     if self._retire():
                         return
@@ -122,6 +124,8 @@ class JobRunner:
                 services.board.start_machine(job.machine_uuid)
             case Stage.PROVISIONING:
                 services.board.set_activity(job.uuid, Activity.RUNNING)
+                if not job.prepared:
+                    self._run_hooks(HookStep.BEFORE_COPY, job)
                 provision(services, signals, job)
             case Stage.COPYING | Stage.VERIFYING:
                 copy(services, signals, job)
@@ -129,6 +133,7 @@ class JobRunner:
                 finish(services, signals, job)
                 self._release_source(job)
                 write_receipt(services.board.job(job.uuid), services.job_directory(job))
+                self._run_hooks(HookStep.AFTER_PROVEN, services.board.job(job.uuid))
                 self._clear_holds(job)
                 writes = write_count(services.sysfs, job)
                 services.board.change(
@@ -150,6 +155,12 @@ class JobRunner:
             case Stage.CANCELLED:
                 return True
         return False
+
+    def _run_hooks(self, step: HookStep, job: Job) -> None:
+        board, signals = self._services.board, self.signals
+        run_for_job(
+            self._services.hooks, board, step, job, lambda: not signals.interrupted(board, self._uuid)
+        )
 
     def _release_source(self, job: Job) -> None:
         inventory = self._services.inventory.current()

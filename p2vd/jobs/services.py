@@ -11,6 +11,7 @@ from p2vd.jobs.bandwidth import Bandwidth
 from p2vd.jobs.board import Board
 from p2vd.jobs.contents_keeper import ContentsKeeper
 from p2vd.jobs.directory_watch import DirectoryWatch
+from p2vd.jobs.hooks import Hooks
 from p2vd.jobs.inventory_keeper import InventoryKeeper
 from p2vd.jobs.pool_watch import PoolWatch
 from p2vd.jobs.store import Store
@@ -124,6 +125,7 @@ class Services:
     directories: DirectoryWatch = field(default_factory=DirectoryWatch)
     bandwidth: Bandwidth = field(default_factory=Bandwidth)
     extend_pool: Callable[[Job], str] = lambda _: ""
+    hooks: Hooks = field(default_factory=Hooks)
 
     def job_directory(self, job: Job) -> Path:
         """Where a job keeps its checkpoint and its receipt."""

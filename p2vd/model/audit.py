@@ -22,6 +22,7 @@ class Kind(enum.Enum):
     VERIFICATION = "verification"
     POOL = "pool"
     AUTO = "auto"
+    HOOK = "hook"
 
 
 # For ever: a journal is searched by these, and units/p2vd.catalog explains them.
@@ -36,6 +37,7 @@ MESSAGE_IDS: Mapping[Kind, str] = {
     Kind.VERIFICATION: "4f0f6b0ed2d64a0a9d1f2f3c86b7f1d5",
     Kind.POOL: "6d1f0b3e8c7a4f52b94e2a8d5c0917f3",
     Kind.AUTO: "a2e47c905b1d4c6f8e39d07b64f1528c",
+    Kind.HOOK: "5b9de1c07f3a4b6ea3d8c41590e27f6b",
 }
 
 

@@ -34,6 +34,7 @@ class Hold(enum.Enum):
     TARGET_ABSENT = "target-absent"
     OLD_WORKER = "old-worker"
     CHECKPOINT_STORE = "checkpoint-store"
+    HOOK = "hook"
 
 
 class Activity(enum.Enum):
@@ -91,7 +92,8 @@ class Job:
     volume is released, its source set back, and its receipt written. `ignores_window`: the administrator
     let it run at any time, whatever its plan says. `removed_us`: when the finished job left the bus; it
     stays in the store. `proven_writes`: how often the volume had been written to when the job was finished;
-    None: that could not be read. `verification`: the latest of the later ones.
+    None: that could not be read. `verification`: the latest of the later ones. `prepared`: its hooks before
+    the copy have run. `hook_error`: why it has the hold `hook`.
     """
 
     uuid: str
@@ -121,6 +123,8 @@ class Job:
     proven_writes: WriteCount | None = None
     verification: Verification | None = None
     target_file_id: str = ""
+    prepared: bool = False
+    hook_error: str = ""
 
 
 @dataclass(frozen=True)

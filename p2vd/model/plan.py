@@ -17,6 +17,7 @@ from p2vd.model.domain import (
     Video,
 )
 from p2vd.model.forms import Compression, TargetFormat, TargetKind
+from p2vd.model.hook import HookFailure
 from p2vd.model.rates import Estimate
 from p2vd.model.size import KIB, MIB
 from p2vd.model.window import Window
@@ -195,7 +196,7 @@ class CopyOptions:
     `bad_sectors`: how many of the source may be unreadable. `priority`: of the jobs that wait, those of
     the higher one come first. `windows`: it runs only while one of them is open; none: at any time.
     `max_latency_us`: of a read of the source, beyond which the copy slows down; 0: it never does.
-    `pool_extension` None: only others extend its pool.
+    `pool_extension` None: only others extend its pool. `hook_failure`: what a hook that fails does.
     """
 
     verify: Verify = Verify.READ_BACK
@@ -207,6 +208,7 @@ class CopyOptions:
     windows: tuple[Window, ...] = ()
     max_latency_us: int = 0
     pool_extension: PoolExtension | None = None
+    hook_failure: HookFailure = HookFailure.AUTO
 
 
 @dataclass(frozen=True)

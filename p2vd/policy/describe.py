@@ -8,6 +8,7 @@ from typing import Any
 
 from p2vd.model.duration import format_latency
 from p2vd.model.forms import TargetFormat, TargetKind
+from p2vd.model.hook import HookFailure
 from p2vd.model.plan import DomainOptions, PoolExtension
 from p2vd.model.rule import RuleView, Setting
 from p2vd.model.size import format_size
@@ -18,6 +19,13 @@ from p2vd.policy.window import window_text
 _DOMAIN_KEYS = {"uri": "hypervisor", "virt_type": "type", "memory_bytes": "memory"}
 # `firmware` is the rule's own choice, from which that of the domain follows, as its sector size does.
 _FOLLOWS = frozenset({"firmware", "logical_block_size"})
+
+
+_HOOK_FAILURE = {
+    HookFailure.AUTO: "one before a step holds, one after it warns",
+    HookFailure.HOLD: "holds, but after a registration, where it warns",
+    HookFailure.WARN: "warns",
+}
 
 
 def describe(rule: Rule) -> RuleView:
@@ -37,6 +45,7 @@ class _Writer:
         yield self._say("", "cutover", self.rule.cutover.value)
         auto = "disks of machines whose record is known are started by themselves"
         yield self._say("", "auto", auto if self.rule.auto else "no: each disk is started by p2vctl migrate")
+        yield self._say("hooks", "failure", _HOOK_FAILURE[self.rule.copy.hook_failure])
         yield from self._target()
         yield from self._source()
         yield from self._copy()

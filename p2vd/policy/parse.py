@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from p2vd.model.copying import MAX_BAD_SECTORS, MAX_QUEUE_DEPTH
+from p2vd.model.hook import HookFailure
 from p2vd.model.plan import CopyOptions, Cutover
 from p2vd.policy.domain import domain_options
 from p2vd.policy.match_table import match_of
@@ -58,6 +59,7 @@ def _rule(table: Table, path: str) -> Rule:
         pool_extension=pool.extension,
         priority=table.integer("priority", CopyOptions.priority, -MAX_PRIORITY, MAX_PRIORITY),
         windows=windows_of(table),
+        hook_failure=_hook_failure(table.table("hooks")),
     )
     source = table.table("source")
     offline = source.flag("offline")
@@ -91,6 +93,12 @@ def _rule(table: Table, path: str) -> Rule:
         cutover=cutover,
         auto=auto,
     )
+
+
+def _hook_failure(table: Table) -> HookFailure:
+    failure = table.choice("failure", HookFailure.AUTO)
+    table.finish()
+    return failure
 
 
 def _copy(table: Table) -> CopyOptions:

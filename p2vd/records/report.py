@@ -24,6 +24,7 @@ _HELD = {
         "See dmesg: a read or write hangs in the kernel.",
     ),
     Hold.CHECKPOINT_STORE: ("its checkpoint cannot be written", "Make room in /var/lib/p2vd (df)."),
+    Hold.HOOK: ("a hook failed", "Mend the cause, then: p2vctl retry {job}"),
 }
 
 
@@ -75,7 +76,7 @@ def _line(job: Job, machine: Machine | None, damaged: str, now_us: int) -> Repor
 
 
 def _outcome(job: Job) -> Outcome:
-    if job.stage is Stage.PROVEN:
+    if job.stage is Stage.PROVEN and Hold.HOOK not in job.holds:
         return Outcome.DONE
     if job.stage is Stage.FAILED:
         return Outcome.FAILED
@@ -91,6 +92,8 @@ def _told(job: Job, machine: Machine | None, damaged: str, outcome: Outcome) -> 
     if outcome is Outcome.HELD:
         hold = min(job.holds - _QUEUED, key=lambda one: one.value)
         cause, advice = _HELD.get(hold, (f"it is held ({hold.value})", "p2vctl show {job}"))
+        if hold is Hold.HOOK and job.hook_error:
+            return job.hook_error, advice.format(job=job.uuid)
         return f"{cause[0].upper()}{cause[1:]}.", advice.format(job=job.uuid)
     if outcome is Outcome.DONE and damaged:
         return f"Its receipt cannot be trusted: {damaged}.", "See the audit: p2vctl audit"

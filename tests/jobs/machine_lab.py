@@ -9,6 +9,7 @@ from typing import cast
 
 from p2vd.jobs.board import Board
 from p2vd.jobs.events import Event
+from p2vd.jobs.hooks import Hooks
 from p2vd.jobs.machine_desk import MachineDesk
 from p2vd.jobs.services import Services
 from p2vd.jobs.store import Store
@@ -180,6 +181,7 @@ class MachineLab:
         disks: int = 3,
         state: MachineState = MachineState.COPYING,
         cutover: Cutover = Cutover.AUTO,
+        hooks: Hooks | None = None,
     ) -> None:
         self.path = directory / "state.db"
         self.gate = Gate()
@@ -187,6 +189,7 @@ class MachineLab:
         self.array = Array(gate=self.gate)
         self.array.attach(*(lun(number) for number in range(disks)))
         self.released: list[str] = []
+        self.hooks = hooks or Hooks()
         jobs = [self._job(number, disks) for number in range(disks)]
         plan = Plan("0123456789abcdef", "erp1", tuple(job.plan for job in jobs), DomainOptions(), (), cutover)
         machine = Machine(MACHINE, "erp1", state, tuple(job.uuid for job in jobs), plan.id, cutover=cutover)
@@ -218,6 +221,7 @@ class MachineLab:
                 policies=PolicySet,
                 sysfs=Path("/sys"),
                 end_boot_test=self.ended_tests.append,
+                hooks=self.hooks,
             ),
         )
         self.desk = MachineDesk(self.services, first_wait_s=0.001)

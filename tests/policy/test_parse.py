@@ -229,7 +229,7 @@ def test_an_empty_rule_lacks_everything_at_once() -> None:
         (
             "auto = false",
             "colour = 1",
-            "3: rule.colour: there is no such key; allowed here: auto, copy, cutover, domain, match",
+            "3: rule.colour: there is no such key; allowed here: auto, copy, cutover, domain, hooks",
         ),
         ("priority = 5", "priority = 1001", "4: rule.priority: must be a whole number from -1000 to 1000"),
     ],
