@@ -30,6 +30,9 @@ def _worst(pool: Mapping[str, Any]) -> str:
 
 def _expected(pool: Mapping[str, Any]) -> str:
     sampled = f"{pool['SampledBlocksWithData']} of {pool['SampledBlocks']} blocks were not zero"
+    if pool["ExpectedLeastBytes"] == pool["ExpectedMostBytes"]:
+        sizes = f"its copies take {format_size(pool['ExpectedBytes'])}; every block was looked at"
+        return f"{pool['ExpectedPercent']:.1f} % after it: {sizes}" if pool["Active"] else sizes
     sizes = (
         f"its copies take {format_size(pool['ExpectedBytes'])}, with 95 % confidence "
         f"{format_size(pool['ExpectedLeastBytes'])} to {format_size(pool['ExpectedMostBytes'])}; {sampled}"

@@ -124,6 +124,8 @@ class Sampler:
             self._changed.notify_all()
 
     def _sample(self, entry: _Entry) -> ZeroSample | str:
+        if entry.released:
+            return _LET_GO
         stuck = self._stuck.pop(entry.source.id, None)
         if stuck is not None and stuck.alive:
             # Another helper would only hang beside it.

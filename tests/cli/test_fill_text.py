@@ -48,6 +48,13 @@ def test_as_expected() -> None:
     )
 
 
+def test_where_all_was_read_there_is_no_range() -> None:
+    exact = {"ExpectedLeastBytes": 5 * GIB, "ExpectedMostBytes": 5 * GIB}
+    assert told({**POOL, **EXPECTED, **exact})[1][1] == (
+        "45.0 % after it: its copies take 5 GiB; every block was looked at"
+    )
+
+
 def test_why_there_is_no_sample() -> None:
     found = dict(told({**POOL, "SampleProblem": "3600a: no answer in 45 s."}))
     assert found["Expected"] == "not known, for there is no sample of 3600a: no answer in 45 s."
