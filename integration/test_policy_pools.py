@@ -79,6 +79,30 @@ def test_who_else_writes_to_a_pool_is_seen_before_it_is_full_and_the_policy_exte
     assert "the thin pool vg_san/small: extended" in vm.out("p2vctl audit")
 
 
+def test_a_sample_of_all_blocks_tells_to_the_chunk_what_a_copy_takes(vm: Vm) -> None:
+    """Of a disk with fewer chunks than a sample has blocks all is read: then there is no range."""
+    host = Host(vm)
+    vm.run("lvcreate -q -y --type thin-pool -Zy -c 64K -L 64M -n small vg_san")
+    host.policy(more=SMALL)
+    lun = host.san.add("d1", "32M")
+    digest = fill_lun(host.san, "d1", 90)
+    vm.run("systemctl start p2vd")
+    host.source(lun.wwid)
+    page = json.loads(vm.out(f"p2vctl plan {lun.wwid} --source-offline --name sampled --sample --json"))
+    assert page["SampledBlocks"] == 32 * MIB // (64 << 10)
+    expected = page["ExpectedBytes"]
+    assert page["ExpectedLeastBytes"] == expected == page["ExpectedMostBytes"]
+    assert MIB < expected < 32 * MIB
+    (fill,) = page["PoolFills"]
+    assert (fill["Used"], fill["OtherJobs"], fill["WorstCaseUsed"]) == (0, 0, 32 * MIB)
+    assert fill["WorstCasePercent"] == 50
+    job = host.migrate(lun.wwid, "sampled")
+    host.wait_stage(job, "proven")
+    # LVM tells hundredths of a percent.
+    assert data_percent(vm) == pytest.approx(fill["ExpectedPercent"], abs=0.02)
+    assert host.san.digest("d1") == digest
+
+
 def test_metadata_near_full_is_refused_by_name_and_auto_picks_up_a_lun_that_is_mapped(vm: Vm) -> None:
     host = Host(vm)
     vm.run("echo 'auto_settle_s = 5' > /etc/p2vd/p2vd.toml")

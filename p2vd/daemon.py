@@ -33,7 +33,8 @@ from p2vd.jobs.audit_journal import Journal
 from p2vd.jobs.audit_trail import AuditTrail
 from p2vd.jobs.bandwidth import Bandwidth
 from p2vd.jobs.board import Board
-from p2vd.jobs.contents_keeper import ContentsKeeper, Helper
+from p2vd.jobs.contents_keeper import ContentsKeeper
+from p2vd.jobs.disk_helper import Helper
 from p2vd.jobs.engine import Engine
 from p2vd.jobs.examiner_helper import ExaminerHelper
 from p2vd.jobs.hooks import Hooks

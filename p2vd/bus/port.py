@@ -243,7 +243,7 @@ class EnginePort(Protocol):
         ...
 
     def plan(self, source_ids: Sequence[str], options: Mapping[str, object], caller: Caller, /) -> Plan:
-        """Make a plan and remember it. Options: `source-offline` (bool), `name`, `machine` (str)."""
+        """Make a plan and remember it. Options: `source-offline`, `sample` (bool), `name`, `machine`."""
         ...
 
     def migrate(self, plan_id: str, options: Mapping[str, object], caller: Caller, /) -> Machine:

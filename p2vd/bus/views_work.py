@@ -2,6 +2,7 @@
 
 from p2vd.bus.names import JOB, MACHINE, SOURCE, object_path
 from p2vd.bus.views import Properties
+from p2vd.bus.views_fill import expected, pool_fill
 from p2vd.bus.views_pace import pace
 from p2vd.bus.wire import Variant
 from p2vd.model.bandwidth import Grant
@@ -154,6 +155,7 @@ def plan_page(plan: Plan) -> dict[str, Variant]:
         "Cpus": Variant("u", plan.domain.vcpus),
         "Cutover": Variant("s", plan.cutover.value),
         **_estimate(plan.estimate),
+        "PoolFills": Variant("aa{sv}", tuple(map(pool_fill, plan.fills))),
         "Steps": Variant("as", plan.steps),
         "Warnings": Variant("as", plan.warnings),
         "DomainChoices": Variant(
@@ -173,6 +175,7 @@ def _disk_plan(disk: DiskPlan) -> dict[str, Variant]:
         **_target(disk.target),
         "TargetSize": Variant("t", disk.target.size_bytes),
         "WorstCaseBytes": Variant("t", disk.worst_case_bytes),
+        **expected(disk.expected),
         "Policy": Variant("s", disk.policy),
         "PolicyFile": Variant("s", disk.policy_file),
         "Verify": Variant("s", disk.copy.verify.value),

@@ -50,7 +50,7 @@ def fabric(client: Client, arguments: Arguments) -> Exit:
 def plan(client: Client, arguments: Arguments) -> Exit:
     """Say what would be done to the disks of a machine."""
     if arguments.wave:
-        if arguments.sources or arguments.machine or arguments.name or arguments.source_offline:
+        if _of_one_machine(arguments):
             raise CliError("With --wave the list says which machines, and how.", Exit.USAGE)
         return waves.plan(client, arguments)
     if not arguments.sources and not arguments.machine:
@@ -64,13 +64,23 @@ def plan(client: Client, arguments: Arguments) -> Exit:
         options["name"] = arguments.name
     if arguments.machine:
         options["machine"] = arguments.machine
+    if arguments.sample:
+        options["sample"] = True
     _, page = repeated(
         lambda: client.call(ROOT, MANAGER, "Plan", "asa{sv}", named, make_options(options)),
-        lambda error: UNDER_EXAMINATION in str(error),
+        lambda error: UNDER_EXAMINATION in str(error) or error.name == "StillLooking",
     )
     if not _print_json(arguments, page):
         print(plan_page.plan(page))
+        if arguments.sample and not page.get("PoolFills"):
+            print("No disk of it goes to a thin pool: there was nothing to sample.")
     return Exit.OK
+
+
+def _of_one_machine(arguments: Arguments) -> bool:
+    """Whether anything is asked for that a list of machines says itself, or that is of one machine."""
+    asked = arguments.sources, arguments.machine, arguments.name, arguments.source_offline, arguments.sample
+    return any(asked)
 
 
 def migrate(client: Client, arguments: Arguments) -> Exit:

@@ -79,6 +79,11 @@ def build_parser() -> argparse.ArgumentParser:
         help="declare that no other host writes to the disk: its machine is shut down",
     )
     one.add_argument("--name", default="", metavar="NAME", help="name of the virtual machine")
+    one.add_argument(
+        "--sample",
+        action="store_true",
+        help="read random blocks of the disks, and say what their copies are expected to take of a thin pool",
+    )
     waves.add_wave(one)
     one = verb("migrate", commands.migrate, prints_json=True)
     one.add_argument("plan", nargs="?", metavar="PLAN", help="the plan's id, as p2vctl plan printed it")

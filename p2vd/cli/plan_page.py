@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from p2vd.cli.fill_text import pool_facts
 from p2vd.cli.layout import facts, fold, prose, table
 from p2vd.model.size import format_size
 
@@ -14,6 +15,7 @@ def plan(page: Mapping[str, Any]) -> str:
         ("Machine", page["MachineName"]),
         *((("Record", page["Record"]),) if page["Record"] else ()),
         *(_one_disk(disks[0]) if len(disks) == 1 else ()),
+        *pool_facts(page),
         ("Time", page["Estimate"]),
         *((("Cutover", "manual: registered when told to"),) if page["Cutover"] == "manual" else ()),
         (

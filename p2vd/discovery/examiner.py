@@ -27,6 +27,7 @@ from p2vd.discovery.partitions import (
     read_mbr,
     table_of,
 )
+from p2vd.discovery.sampling import sample_zeros
 from p2vd.model.contents import BootStyle, Contents, Partition, Reservation, Signature, Table
 from p2vd.model.errors import P2vdError
 from p2vd.model.size import MIB
@@ -114,6 +115,9 @@ class Examiner:
             return ExamineReply(problem=f"{request.devnode} cannot be opened: {error.strerror or error}")
         try:
             self._expect(disk, request)
+            if request.sample_blocks:
+                sample = sample_zeros(disk, request.block_bytes, request.sample_blocks)
+                return ExamineReply(sample=sample)
             return ExamineReply(self.examine(disk, request.scsi_paths))
         except OSError as error:
             return ExamineReply(problem=f"{request.devnode} cannot be read: {error.strerror or error}")

@@ -2,7 +2,7 @@
 
 The helper is disposable: reading a sick disk can hang, so the daemon waits for each answer no longer
 than a deadline and then goes on without it. It answers one request after the other until the
-channel is closed.
+channel is closed. What it answers is believed only where it can be so.
 """
 
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from typing import Any
 
 from p2vd.model.codec import from_dict, to_dict
 from p2vd.model.contents import Contents
+from p2vd.model.fill import ZeroSample
 
 READY = {"ready": True}
 """What the helper says first, once it has started."""
@@ -17,21 +18,27 @@ READY = {"ready": True}
 
 @dataclass(frozen=True)
 class ExamineRequest:
-    """A source as discovery saw it. `scsi_paths` (`sda`) are asked for reservations; an image has none."""
+    """A source as discovery saw it. `scsi_paths` (`sda`) are asked for reservations; an image has none.
+
+    `sample_blocks`: so many blocks of `block_bytes` are read in random places instead, to look for zeros.
+    """
 
     devnode: str
     size_bytes: int
     sector_size: int
     dm_uuid: str = ""
     scsi_paths: tuple[str, ...] = ()
+    sample_blocks: int = 0
+    block_bytes: int = 0
 
 
 @dataclass(frozen=True)
 class ExamineReply:
-    """The contents, or why they could not be read."""
+    """The contents, or the sample that was asked for, or why they could not be read."""
 
     contents: Contents | None = None
     problem: str = ""
+    sample: ZeroSample | None = None
 
 
 def encode(message: ExamineRequest | ExamineReply) -> dict[str, Any]:
@@ -48,3 +55,21 @@ def decode_request(data: dict[str, Any]) -> ExamineRequest:
 def decode_reply(data: dict[str, Any]) -> ExamineReply:
     """Return the reply in `data`. Raises ValueError where it does not fit."""
     return from_dict(ExamineReply, data)
+
+
+def sample_of(reply: ExamineReply, request: ExamineRequest) -> ZeroSample:
+    """Return the sample that `request` asked for. Raises ValueError: its problem, or what is odd."""
+    found = reply.sample
+    if reply.problem or found is None:
+        raise ValueError(reply.problem or "the helper gave no sample.")
+    blocks = -(-request.size_bytes // request.block_bytes)
+    for name, fits in (
+        ("block_bytes", found.block_bytes == request.block_bytes),
+        ("blocks", found.blocks == blocks),
+        ("hole_blocks", 0 <= found.hole_blocks <= blocks),
+        ("sampled", found.sampled == min(request.sample_blocks, blocks - found.hole_blocks)),
+        ("with_data", 0 <= found.with_data <= found.sampled),
+    ):
+        if not fits:
+            raise ValueError(f"the helper's sample cannot be: {name} is {getattr(found, name)}.")
+    return found

@@ -9,9 +9,9 @@ import threading
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
-from p2vd.discovery.examining import ExamineReply, ExamineRequest
+from p2vd.jobs.disk_helper import Helper, key_of, request_of
+from p2vd.jobs.sampler import Sampler
 from p2vd.model.contents import Contents, Examination
 from p2vd.model.disk import Source
 from p2vd.model.inventory import Inventory
@@ -27,27 +27,6 @@ FRESH_S = 60.0
 
 _WORKERS = 2
 _NEWS_INTERVAL_S = 1.0
-
-
-class Helper(Protocol):
-    """What looks at disks: jobs.examiner_helper is one, tests have another."""
-
-    def examine(self, request: ExamineRequest, keep_waiting: Callable[[float], bool]) -> ExamineReply:
-        """Return what is on a disk. Raises TimeoutError, EOFError, ValueError."""
-        ...
-
-    @property
-    def alive(self) -> bool:
-        """Whether it still exists."""
-        ...
-
-    def close(self) -> None:
-        """Let it end."""
-        ...
-
-    def kill(self) -> None:
-        """End it now; from any thread."""
-        ...
 
 
 @dataclass
@@ -101,6 +80,8 @@ class ContentsKeeper:
         self._start_helper = start_helper
         self._on_change = on_change
         self._clock = clock or SystemClock()
+        self.samples = Sampler(start_helper, self._clock)
+        """Reads of them what a plan wants to know besides; lets go of what this lets go of."""
         self._changed = threading.Condition()
         self._entries: dict[str, _Entry] = {}
         self._queue: deque[str] = deque()
@@ -124,7 +105,7 @@ class ContentsKeeper:
                 self._forget(gone)
             for source in sources:
                 entry = self._entries.get(source.id)
-                if entry is None or entry.released or _key(entry.source) != _key(source):
+                if entry is None or entry.released or key_of(entry.source) != key_of(source):
                     self._begin(source)
                 else:
                     entry.source = source
@@ -138,7 +119,7 @@ class ContentsKeeper:
         """
         with self._changed:
             entry = self._entries.get(source.id)
-            if entry is None or entry.released or _key(entry.source) != _key(source):
+            if entry is None or entry.released or key_of(entry.source) != key_of(source):
                 entry = self._begin(source)
             elif entry.examination is not Examination.UNDER_WAY:
                 age_s = self._clock.monotonic() - entry.ended_s
@@ -157,6 +138,7 @@ class ContentsKeeper:
 
     def release(self, source_id: str) -> None:
         """Let go of a source that a job is to have; what is known of it stays known."""
+        self.samples.release(source_id)
         with self._changed:
             entry = self._entries.get(source_id)
             if entry is None:
@@ -181,6 +163,7 @@ class ContentsKeeper:
 
     def stop(self) -> None:
         """End; waits for nothing."""
+        self.samples.stop()
         with self._changed:
             self._stopped = True
             self._queue.clear()
@@ -199,6 +182,7 @@ class ContentsKeeper:
         return entry
 
     def _forget(self, source_id: str) -> None:
+        self.samples.release(source_id)
         entry = self._entries.pop(source_id, None)
         if entry is not None:
             entry.released = True
@@ -221,7 +205,7 @@ class ContentsKeeper:
 
     def _with_contents(self, source: Source) -> Source:
         entry = self._entries.get(source.id)
-        if entry is None or (entry.source is not source and _key(entry.source) != _key(source)):
+        if entry is None or (entry.source is not source and key_of(entry.source) != key_of(source)):
             return source
         return entry.show(source)
 
@@ -255,7 +239,7 @@ class ContentsKeeper:
             return None
         with self._changed:
             entry.running = helper
-            request = _request(entry.source)
+            request = request_of(entry.source)
         try:
             reply = helper.examine(
                 request, lambda waited_s: waited_s < DEADLINE_S and not (entry.released or self._stopped)
@@ -302,18 +286,3 @@ class ContentsKeeper:
             self._told_s = now_s
             news, self._news = frozenset(self._news), set()
         self._on_change(news)
-
-
-def _key(source: Source) -> tuple[str | int, ...]:
-    """What of a source makes it another disk, or the same one to be looked at again."""
-    return (source.id, source.size_bytes, source.sector_size, source.devnode, source.dm_uuid, source.file_id)
-
-
-def _request(source: Source) -> ExamineRequest:
-    return ExamineRequest(
-        devnode=f"/dev/mapper/{source.name}" if source.dm_uuid else source.devnode,
-        size_bytes=source.size_bytes,
-        sector_size=source.sector_size,
-        dm_uuid=source.dm_uuid,
-        scsi_paths=tuple(path.device for path in source.paths if path.device.startswith("sd")),
-    )

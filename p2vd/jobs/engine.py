@@ -5,6 +5,7 @@ Each call returns at once: work happens on the jobs' own threads and on the scan
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ from p2vd.jobs.checkup import Checkup
 from p2vd.jobs.crew import Crew
 from p2vd.jobs.departures import Departures
 from p2vd.jobs.events import Event, InventoryChanged, PolicyErrorsChanged
+from p2vd.jobs.fills import Fills
 from p2vd.jobs.machine_desk import MachineDesk
 from p2vd.jobs.passports import Passports
 from p2vd.jobs.planner import Planner
@@ -48,7 +50,7 @@ from p2vd.system.clock import now_us
 log = logging.getLogger(__name__)
 
 # A call is answered within a second.
-_DOCTOR_S = 0.9
+_DOCTOR_S = _PLAN_S = 0.9
 
 _DESK_STOP_S = 0.5
 
@@ -79,6 +81,7 @@ class Engine:
         self.bandwidth = services.bandwidth
         self.bandwidth.watch(services.board)
         self._rates = Rates(services)
+        self._fills = Fills(services, self._planner)
         self._board.subscribe(self._rates.hear)
         self._care = SourceCare(services, self._planner, self._lock)
         self._checkup = Checkup(services.host.host_facts)
@@ -259,8 +262,11 @@ class Engine:
         self._board.publish(InventoryChanged(Difference(sources=source_ids)))
 
     def plan(self, source_ids: Sequence[str], options: Mapping[str, object], caller: Caller) -> Plan:
-        """Return what would be done, and keep it. Raises InvalidArgument, NotFound, Refused."""
-        return self._rates.estimated(self._planner.plan(source_ids, options))
+        """Return what would be done, and keep it. Raises InvalidArgument, NotFound, Refused, StillLooking."""
+        end_s = time.monotonic() + _PLAN_S
+        plan = self._planner.plan(source_ids, options)
+        plan = self._fills.told(plan, sample=bool(options.get("sample", False)), end_s=end_s)
+        return self._rates.estimated(plan)
 
     def migrate(self, plan_id: str, options: Mapping[str, object], caller: Caller) -> Machine:
         """Start what the plan says. Raises NotFound, PlanOutdated, Refused."""

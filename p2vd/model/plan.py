@@ -16,6 +16,7 @@ from p2vd.model.domain import (
     NicModel,
     Video,
 )
+from p2vd.model.fill import Allocation, PoolFill
 from p2vd.model.forms import Compression, TargetFormat, TargetKind
 from p2vd.model.hook import HookFailure
 from p2vd.model.rates import Estimate
@@ -249,7 +250,8 @@ class DiskPlan:
 
     `digest_parts` is what of this disk must not change before it is made, in order, so that a plan that
     no longer holds can name the difference. `worst_case_bytes`: what the copy may take of its pool or
-    VG at most. `estimate`: of this moment, what copying takes.
+    VG at most. `expected`: what of it is expected, by a sample of the source. `estimate`: of this moment,
+    what copying takes.
     """
 
     id: str
@@ -267,6 +269,7 @@ class DiskPlan:
     steps: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     estimate: Estimate = field(default_factory=Estimate)
+    expected: Allocation | None = None
 
 
 @dataclass(frozen=True)
@@ -276,7 +279,8 @@ class Plan:
     `id` is a hash of `digest_parts`, of all that must not change before it runs (design: §7). `domain`:
     with what was left to the passport filled in; `domain_choices`: how the virtual machine will look, and
     why. `passport`: the name of the record that named the disks, empty where the caller did. `steps`
-    and `warnings` are those of the disks too. `estimate`: of this moment, what copying takes.
+    and `warnings` are those of the disks too. `estimate`: of this moment, what copying takes; `fills`: how
+    full its thin pools will be.
     """
 
     id: str
@@ -290,3 +294,4 @@ class Plan:
     warnings: tuple[str, ...] = ()
     domain_choices: tuple[DomainChoice, ...] = ()
     estimate: Estimate = field(default_factory=Estimate)
+    fills: tuple[PoolFill, ...] = ()

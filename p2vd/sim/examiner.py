@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from p2vd.discovery.examining import ExamineReply, ExamineRequest
 from p2vd.model.contents import BootStyle, Contents, Partition, Signature, Table
+from p2vd.model.fill import ZeroSample
 from p2vd.model.size import MIB
 from p2vd.sim.volumes import Volumes
 
@@ -22,7 +23,13 @@ class SimExaminer:
         lun = self._san.lun_of(request.devnode)
         if lun is None:
             return ExamineReply(problem=f"{request.devnode} cannot be opened: No such device or address")
-        if self._volumes.is_empty(lun):
+        empty = self._volumes.is_empty(lun)
+        if request.sample_blocks:
+            blocks = -(-lun.size_bytes // request.block_bytes)
+            sampled = min(request.sample_blocks, blocks)
+            with_data = 0 if empty else sampled * lun.kind.data_percent // 100
+            return ExamineReply(sample=ZeroSample(request.block_bytes, blocks, 0, sampled, with_data))
+        if empty:
             return ExamineReply(Contents(Table.NONE, BootStyle.NONE, lun.kind.sector_size, blank=True))
         root = Partition(1, MIB, lun.size_bytes - MIB, "0x83", signature=Signature("ext4", label="root"))
         return ExamineReply(Contents(Table.MBR, BootStyle.BIOS, lun.kind.sector_size, partitions=(root,)))
