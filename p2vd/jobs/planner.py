@@ -1,5 +1,6 @@
 """Plans, and what a plan becomes: a machine and its jobs."""
 
+import contextlib
 import threading
 import time
 import uuid as uuids
@@ -78,13 +79,14 @@ class Planner:
         # Of one disk nothing older than the call counts. Of many, what was read for the call before is
         # taken, so that asking again comes to an end.
         self._look_again(ids, name, 0.0 if len(ids) == 1 else FRESH_S)
+        # First of all: of a disk that has a job, the place that this job takes would be what is refused.
+        self._refuse_second_job(self._known(ids), name)
         plan = self._make_plan(request, ids, name)
         end_s = time.monotonic() + _LOOK_AGAIN_S
         while self._look_at_targets(plan, end_s):
             before, plan = plan, self._make_plan(request, ids, name)
             if plan.id == before.id:
                 break
-        self._refuse_second_job(plan)
         self._refuse_without_converter(plan)
         return self._services.store.put_plan(plan)
 
@@ -117,7 +119,7 @@ class Planner:
         ids = [disk.source.id for disk in plan.disks]
         self._look_again(ids, plan.machine_name, FRESH_S)
         with self._lock:
-            self._refuse_second_job(plan)
+            self._refuse_second_job(ids, plan.machine_name)
             self._refuse_without_converter(plan)
             passports = self.passports()
             inventory = with_places(
@@ -205,17 +207,23 @@ class Planner:
             subject = f"Source {unread[0]}" if len(unread) == 1 else "The plan"
             raise Refused(subject, tuple(under_examination(source) for source in unread))
 
-    def _refuse_second_job(self, plan: Plan) -> None:
-        wanted = {disk.source.id for disk in plan.disks}
+    def _known(self, names: Sequence[str]) -> list[str]:
+        """The ids of those sources that are attached; of the others the plan says why not."""
+        inventory, found = self._services.inventory.current(), []
+        for name in names:
+            with contextlib.suppress(NotFound, Refused):
+                found.append(inventory.source(name).id)
+        return found
+
+    def _refuse_second_job(self, source_ids: Sequence[str], machine_name: str) -> None:
+        wanted = set(source_ids)
         reasons = tuple(
             self._exists(job)
             for job in self._board.jobs()
             if job.plan.source.id in wanted and self._needed(job)
         )
         if reasons:
-            subject = (
-                f"Source {plan.disks[0].source.id}" if len(wanted) == 1 else f"Machine {plan.machine_name}"
-            )
+            subject = f"Source {source_ids[0]}" if len(wanted) == 1 else f"Machine {machine_name}"
             raise Refused(subject, reasons)
 
     def _refuse_without_converter(self, plan: Plan) -> None:
