@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import zlib
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -19,12 +20,26 @@ def pytest_report_header() -> str:
     return f"lab: {unable() or 'can run'}"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+# Each stands for itself, and all together take most of an hour: of these half runs at a time.
+BREADTH = (
+    *("test_contents", "test_copy_faults", "test_fc", "test_forms", "test_passport", "test_policy"),
+    *("test_policy_pools", "test_registration_domains", "test_verify"),
+)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Lab tests last, those that boot a machine again first of them: the longest begin while others are left.
 
     pytest-xdist hands tests out in this order; a long one at the end would have the other cores wait for it.
+    Of the breadth of the lab a seeded half runs, unless it is asked for: by --full, or by naming a file.
     """
     items.sort(key=lambda item: (bool(item.get_closest_marker("lab")), not boots(item)))
+    if config.option.full or any("integration/" in argument for argument in config.invocation_params.args):
+        return
+    other = pytest.mark.skip(reason="the other half of the lab runs: --full runs all, --seed chooses")
+    for item in items:
+        if item.path.stem in BREADTH and zlib.crc32(f"{config.option.seed} {item.nodeid}".encode()) % 2:
+            item.add_marker(other)
 
 
 def boots(item: pytest.Item) -> bool:

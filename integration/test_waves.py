@@ -26,8 +26,8 @@ domain.type = "qemu"
 def test_a_wave_of_three_of_which_one_is_refused(vm: Vm) -> None:
     """Two machines end registered and identical, the third is told and made nothing of."""
     host = Host(vm)
-    first, second = host.san["boot1"], host.san["boot2"]
-    for seed, name in enumerate(("boot1", "boot2"), 1):
+    first, second = host.san["boot1"], host.san.add("disk2", "32M")
+    for seed, name in enumerate(("boot1", "disk2"), 1):
         fill_lun(host.san, name, seed)
     vm.write("/etc/p2vd/policy.d/50-lab.toml", RULE.format(first=first.wwid, second=second.wwid))
     vm.write(

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from p2vd.jobs.services import Services
+from p2vd.model.directory import TargetDirectory
 from p2vd.model.errors import NotFound, Refused
 from p2vd.model.inventory import Inventory
 from p2vd.model.job import Job, Stage
@@ -23,19 +24,25 @@ def with_places(
     machine_name: str,
     *,
     besides: str = "",
-    timeout_s: float = 30.0,
+    wait_s: float | None = None,
 ) -> Inventory:
     """Return the inventory with the directories to which these sources may go, and the LUNs that jobs have.
 
-    `besides`: a job whose own claim does not count. A directory that does not answer in `timeout_s` has that
-    as its problem.
+    `besides`: a job whose own claim does not count. `wait_s`: how long a call may wait for a directory; one
+    that takes longer has as its problem that it is being looked at. None: as long as it takes.
     """
     wanted = _directories(services.policies(), inventory, source_ids, machine_name)
     return replace(
         inventory,
-        directories=tuple(services.image_files.look_at(path, timeout_s) for path in wanted),
+        directories=tuple(_look(services, path, wait_s) for path in wanted),
         claims=claims(services.board.jobs(), besides),
     )
+
+
+def _look(services: Services, path: str, wait_s: float | None) -> TargetDirectory:
+    if wait_s is None:
+        return services.image_files.look_at(path)
+    return services.directory_looks.look(path, services.image_files.look_at, wait_s)
 
 
 def claims(jobs: Iterable[Job], besides: str = "") -> Mapping[str, str]:

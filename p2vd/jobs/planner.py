@@ -91,7 +91,7 @@ class Planner:
         return self._services.store.put_plan(plan)
 
     def _make_plan(self, request: PlanRequest, ids: Sequence[str], name: str) -> Plan:
-        inventory = with_places(self._services, self.with_reservations_of_jobs(), ids, name, timeout_s=CALL_S)
+        inventory = with_places(self._services, self.with_reservations_of_jobs(), ids, name, wait_s=CALL_S)
         return make_plan(request, inventory, self._services.policies(), self.passports())
 
     def _look_at_targets(self, plan: Plan, end_s: float) -> bool:
@@ -123,7 +123,7 @@ class Planner:
             self._refuse_without_converter(plan)
             passports = self.passports()
             inventory = with_places(
-                self._services, self.with_reservations_of_jobs(), ids, plan.machine_name, timeout_s=CALL_S
+                self._services, self.with_reservations_of_jobs(), ids, plan.machine_name, wait_s=CALL_S
             )
             recheck(plan, inventory, self._services.policies(), passports, pinned=wave is not None)
             machine_uuid, now = wave.machine_uuid if wave else str(uuids.uuid4()), now_us()

@@ -10,6 +10,7 @@ from p2vd.config import Config
 from p2vd.jobs.bandwidth import Bandwidth
 from p2vd.jobs.board import Board
 from p2vd.jobs.contents_keeper import ContentsKeeper
+from p2vd.jobs.directory_looks import DirectoryLooks
 from p2vd.jobs.directory_watch import DirectoryWatch
 from p2vd.jobs.hooks import Hooks
 from p2vd.jobs.inventory_keeper import InventoryKeeper
@@ -98,7 +99,8 @@ class Services:
     `files` makes the one that takes machines as files, of a tool and a directory.
     `extend_pool` has the pool of a job that is short extended, where its policy says so, and returns what is
     to be said of that. `end_boot_test` ends the test of a machine, if one runs, and waits until its volumes
-    are free. `image_files` makes the files that disks become; `directories` shares their filesystems out.
+    are free. `image_files` makes the files that disks become; `directories` shares their filesystems out,
+    and `directory_looks` looks at them for plans.
     """
 
     config: Config
@@ -123,6 +125,7 @@ class Services:
     end_boot_test: Callable[[str], None] = lambda _: None
     image_files: Files = field(default_factory=lambda: Files(SystemCommands()))
     directories: DirectoryWatch = field(default_factory=DirectoryWatch)
+    directory_looks: DirectoryLooks = field(default_factory=DirectoryLooks)
     bandwidth: Bandwidth = field(default_factory=Bandwidth)
     extend_pool: Callable[[Job], str] = lambda _: ""
     hooks: Hooks = field(default_factory=Hooks)

@@ -1,0 +1,53 @@
+"""Looks at the directories that files may go to, which take as long as their file server does.
+
+A plan's call waits a moment for one; a look that takes longer goes on, and is there when the caller asks again.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from p2vd.model.contents import UNDER_EXAMINATION
+from p2vd.model.directory import TargetDirectory
+
+Look = Callable[[str], TargetDirectory]
+
+_FRESH_S = 5.0
+
+
+@dataclass
+class _State:
+    """Of one directory: the look that runs, and what the last one saw."""
+
+    over: threading.Event = field(default_factory=threading.Event)
+    seen: TargetDirectory | None = None
+    at_s: float = 0.0
+
+
+class DirectoryLooks:
+    """Thread-safe. A directory has one look at a time, on a thread of its own."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._states: dict[str, _State] = {}
+
+    def look(self, path: str, look: Look, wait_s: float) -> TargetDirectory:
+        """Return the directory as it was seen a moment ago, or that it is being looked at."""
+        with self._lock:
+            state = self._states.get(path)
+            if state is None or (state.over.is_set() and time.monotonic() - state.at_s > _FRESH_S):
+                state = self._states[path] = _State()
+                threading.Thread(target=_run, args=(state, path, look), name="directory", daemon=True).start()
+        state.over.wait(wait_s)
+        if state.seen is not None:
+            return state.seen
+        return TargetDirectory(path, problem=f"{path} {UNDER_EXAMINATION}. Plan again in a moment.")
+
+
+def _run(state: _State, path: str, look: Look) -> None:
+    try:
+        state.seen = look(path)
+    finally:
+        state.at_s = time.monotonic()
+        state.over.set()
