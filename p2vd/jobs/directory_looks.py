@@ -1,6 +1,7 @@
 """Looks at the directories that files may go to, which take as long as their file server does.
 
-A plan's call waits a moment for one; a look that takes longer goes on, and is there when the caller asks again.
+A plan's call waits a moment for one; a look that takes longer goes on, and is there when the caller asks
+again.
 """
 
 import threading
