@@ -285,7 +285,7 @@ def test_a_week(week: Week, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     plan = json.loads(week.quietly("plan", web, "--source-offline", "--name", "web1", "--json"))
     week.ctl("migrate", plan["Id"], "--wait", last=1)
     week.ctl("receipt", "web1")
-    wave(week, servers)
+    wave(week, servers, tmp_path)
 
     week.day(
         "Wednesday: the SAN has a bad day",
@@ -364,19 +364,15 @@ def install(week: Week, tmp_path: Path) -> None:
     week.shows("p2vd --check-config && systemctl start p2vd", "")
 
 
-def wave(week: Week, servers: Sequence[str]) -> None:
+def wave(week: Week, servers: Sequence[str], tmp_path: Path) -> None:
     """Forty servers, one disk each."""
     week.say(f"The branch offices' {SERVERS} servers have one disk each and are shut down over night:")
-    said = []
-    for number, source in enumerate(servers, 1):
-        words = ("plan", source, "--source-offline", "--name", f"branch{number:02}", "--json")
-        plan = json.loads(week.quietly(*words))
-        said.append(week.quietly("migrate", plan["Id"]).splitlines()[0])
-    week.shows(
-        "while read disk name; do p2vctl migrate "
-        "$(p2vctl plan $disk --source-offline --name $name --json | jq -r .Id); done < branches",
-        "\n".join([*said[:4], "...", *said[-2:]]),
-    )
+    lines = [f"{source},branch{number:02},yes" for number, source in enumerate(servers, 1)]
+    listed = ["sources,name,source_offline", *lines]
+    (tmp_path / "branches.csv").write_text("\n".join(listed) + "\n")
+    week.shows("head -3 branches.csv", "\n".join(listed[:3]))
+    said = week.quietly("migrate", "--wave", str(tmp_path / "branches.csv")).splitlines()
+    week.shows("p2vctl migrate --wave branches.csv", "\n".join([*said[:8], "...", *said[-4:]]))
     names = {f"branch{number:02}" for number in range(1, SERVERS + 1)}
 
     def registered() -> bool:
