@@ -14,7 +14,8 @@ from p2vd.model.directory import TargetDirectory
 
 Look = Callable[[str], TargetDirectory]
 
-_FRESH_S = 5.0
+# Longer than a client takes that asks again because something else is looked at.
+_FRESH_S = 15.0
 
 
 @dataclass

@@ -13,8 +13,8 @@ from p2vd.policy.match import first_match
 from p2vd.policy.model import PolicySet
 from p2vd.policy.names import default_machine_name
 
-CALL_S = 0.5
-"""How long a call waits for a directory: it is answered within a second."""
+CALL_S = 0.1
+"""How long a call waits for a directory: it is answered within a second, and waits for disks too."""
 
 
 def with_places(

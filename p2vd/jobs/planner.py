@@ -76,6 +76,9 @@ class Planner:
         wwids = tuple(disk.wwid for disk in passport.disks if disk.wwid) if passport else ()
         name = request.machine_name or record
         ids = (*wwids, *source_ids)
+        # The disks and the directories are looked at at once: one after the other, what is known of the
+        # first would be too old again when the second has answered.
+        with_places(self._services, self.inventory(), ids, name, wait_s=0.0)
         # Of one disk nothing older than the call counts. Of many, what was read for the call before is
         # taken, so that asking again comes to an end.
         self._look_again(ids, name, 0.0 if len(ids) == 1 else FRESH_S)
