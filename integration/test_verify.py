@@ -8,7 +8,8 @@ from integration.content import fill_lun
 from integration.host import Host, Properties
 from integration.lab.vm import Vm
 
-pytestmark = pytest.mark.lab
+# With --full alone, until it was seen to pass on an idle machine.
+pytestmark = [pytest.mark.lab, pytest.mark.campaign]
 
 MIB = 1 << 20
 SECRET = "planted-chap-secret-1"
