@@ -69,8 +69,8 @@ def test_who_else_writes_to_a_pool_is_seen_before_it_is_full_and_the_policy_exte
     vm.run("lvextend -q -y -L +16M vg_san/small")
     done = host.wait_stage(job, "proven")
     require_same(vm, lun.backing, done["Target"], lun.size_bytes)
-    # From here the policy extends the pool: half of each disk is zeros, so of 80 MiB 68 are taken, and 16 more
-    # are to come.
+    # From here the policy extends the pool: half of each disk is zeros, so of 80 MiB 68 are taken, and 16
+    # more are to come.
     before = pool_size(vm)
     extend = f'pool.extend = {{ step = "16 MiB", max = "{(before >> 20) + 64} MiB" }}\n'
     host.policy(more=SMALL + extend)
