@@ -105,7 +105,6 @@ def test_a_sample_of_all_blocks_tells_to_the_chunk_what_a_copy_takes(vm: Vm) -> 
     assert host.san.digest("d1") == digest
 
 
-@pytest.mark.campaign
 def test_metadata_near_full_is_refused_by_name_and_auto_picks_up_a_lun_that_is_mapped(vm: Vm) -> None:
     host = Host(vm)
     vm.run("echo 'auto_settle_s = 5' > /etc/p2vd/p2vd.toml")
