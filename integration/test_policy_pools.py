@@ -44,7 +44,6 @@ def test_three_copies_share_a_pool_that_is_too_small_until_it_is_extended(vm: Vm
         require_same(vm, lun.backing, done["Target"], lun.size_bytes)
 
 
-@pytest.mark.campaign
 def test_who_else_writes_to_a_pool_is_seen_before_it_is_full_and_the_policy_extends_it(vm: Vm) -> None:
     """Another writer first holds the copy; a policy that extends lets the next copy through by itself."""
     host = Host(vm)
