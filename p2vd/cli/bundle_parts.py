@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from p2vd.config import Config
@@ -90,16 +91,20 @@ def host_parts(host: Host) -> Iterator[tuple[str, Part]]:
     """Yield the parts that need no daemon, by their names in the archive."""
     state = host.config.state_dir
     for name, argv in COMMANDS.items():
-        yield name, lambda argv=argv: _command(host.commands, argv)  # type: ignore[misc]  # bound to this one
+        yield name, partial(_command, host.commands, argv)
     for name, patterns in FILES.items():
-        yield name, lambda patterns=patterns: _files(host.root, patterns)  # type: ignore[misc]  # as above
+        yield name, partial(_files, host.root, patterns)
     for directory in host.config.policy_dirs:
         name = f"configuration/policies{str(directory).replace('/', '-')}.txt"
-        yield name, lambda directory=directory: joined(sorted(directory.glob("*.toml")))  # type: ignore[misc]
+        yield name, partial(_policies, directory)
     yield "state/job-store.json", lambda: job_store(state / "state.db")
     yield "state/receipts.txt", lambda: joined(sorted(state.glob("jobs/*/*.json")))
     yield "state/audit.jsonl", lambda: joined([*sorted(state.glob("audit/audit*.jsonl"))[-2:]])
     yield "state/files.txt", lambda: _listing(state)
+
+
+def _policies(directory: Path) -> str:
+    return joined(sorted(directory.glob("*.toml")))
 
 
 def joined(paths: list[Path]) -> str:

@@ -32,33 +32,32 @@ class GzipDecoder:
         """Fill `view`; fewer bytes only at the end. Raises Damaged."""
         filled = 0
         while filled < len(view):
-            if self._member is None and not self._begin():
+            member = self._member or self._begin()
+            if member is None:
                 break
-            filled += self._fill(view[filled:])
+            self._member = member
+            filled += self._fill(member, view[filled:])
         # A member without a last byte of contents ends only when its trailer is read.
         return filled
 
-    def _begin(self) -> bool:
-        """Begin the next member; False: there is none."""
+    def _begin(self) -> "zlib._Decompress | None":
+        """Begin the next member; None: there is none."""
         start = self._input.at
         head = self._input.take(2)
         if len(head) == 1:
             head = self._input.read(start, 2)
         if head == MAGIC:
             self._note(self._of_image, start)
-            self._member = zlib.decompressobj(wbits=_GZIP)
-            return True
+            return zlib.decompressobj(wbits=_GZIP)
         while piece := self._input.take():
             if piece.strip(b"\0"):
                 raise Damaged(start, "what follows there is no gzip member")
             self._input.skip(len(piece))
         if start == 0:
             raise Damaged(0, "it is empty")
-        return False
+        return None
 
-    def _fill(self, view: memoryview) -> int:
-        member = self._member
-        assert member is not None  # noqa: S101 - for mypy
+    def _fill(self, member: "zlib._Decompress", view: memoryview) -> int:
         data = self._input.take()
         if not data:
             raise Damaged(self._input.at, "it ends within a member")

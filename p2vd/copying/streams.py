@@ -140,29 +140,30 @@ class StreamSource(Device):
         if (kept := self._window.get(number)) is not None:
             return kept
         of_image, of_file = self._points.before(number * BLOCK)
-        if self._decoder is None or number < self._next or of_image > self._next * BLOCK:
-            self.restarts += self._decoder is not None and number < self._next
-            self._decoder = self._start(of_image, of_file)
+        decoder, self._decoder = self._decoder, None  # one that was interrupted has lost what it had read
+        if decoder is None or number < self._next or of_image > self._next * BLOCK:
+            self.restarts += decoder is not None and number < self._next
+            decoder = self._start(of_image, of_file)
             self._next = -(-of_image // BLOCK)
             lead = self._next * BLOCK - of_image
-            if self._decoder.read_into(memoryview(bytearray(lead))) != lead:
+            if decoder.read_into(memoryview(bytearray(lead))) != lead:
                 raise Damaged(of_file, "it ends earlier than it did before")
         while True:
             if self._ended():
                 raise Interrupted
             with self.gauge.io(self.reading, self._next * BLOCK):
-                contents = self._following()
+                contents = self._following(decoder)
             if self._next > number:
+                self._decoder = decoder
                 return contents
 
-    def _following(self) -> bytes:
-        assert self._decoder is not None  # noqa: S101 - for mypy
+    def _following(self, decoder: Decoder) -> bytes:
         length = min(BLOCK, self.size_bytes - self._next * BLOCK)
         contents = bytearray(length)
-        if self._decoder.read_into(memoryview(contents)) != length:
+        if decoder.read_into(memoryview(contents)) != length:
             raise Damaged(os.fstat(self.fd).st_size, "it holds less than it should")
         last = self._next * BLOCK + length == self.size_bytes
-        if last and self._decoder.read_into(memoryview(bytearray(1))):  # only now its last checksum is read
+        if last and decoder.read_into(memoryview(bytearray(1))):  # only now its last checksum is read
             raise Damaged(os.fstat(self.fd).st_size, "it holds more than it should")
         self._window[self._next] = bytes(contents)
         self._next += 1

@@ -128,7 +128,7 @@ class XzDecoder:
         self._number = next(
             (number for number, stream in enumerate(found) if at <= stream.index_at), len(found)
         )
-        self._decompressor: lzma.LZMADecompressor | None = None
+        self._decompressor = _decompressor()
         self._input = Input(read, 0)
         if self._number < len(found):
             self._begin(max(at, found[self._number].at + _HEADER_BYTES))
@@ -137,7 +137,7 @@ class XzDecoder:
         stream = self._streams[self._number]
         # The index behind the blocks is left out: it would not fit what begins at a later block.
         self._input = Input(self._read, stream.index_at, at)
-        self._decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MOST_MEMORY)
+        self._decompressor = _decompressor()
         self._decompress(self._read(stream.at, _HEADER_BYTES), 1)
 
     def read_into(self, view: memoryview) -> int:
@@ -155,7 +155,6 @@ class XzDecoder:
 
     def _next(self, most: int) -> bytes | None:
         """Some more bytes; None: the stream's blocks are at their end."""
-        assert self._decompressor is not None  # noqa: S101 - for mypy
         if not self._decompressor.needs_input:
             return self._decompress(b"", most)
         data = self._input.take()
@@ -166,7 +165,6 @@ class XzDecoder:
         return contents
 
     def _decompress(self, data: bytes, most: int) -> bytes:
-        assert self._decompressor is not None  # noqa: S101 - for mypy
         try:
             return self._decompressor.decompress(data, most)
         except lzma.LZMAError as error:
@@ -180,3 +178,7 @@ class XzDecoder:
         self._number += 1
         if self._number < len(self._streams):
             self._begin(self._streams[self._number].at + _HEADER_BYTES)
+
+
+def _decompressor() -> lzma.LZMADecompressor:
+    return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MOST_MEMORY)

@@ -9,7 +9,7 @@ import logging
 
 from p2vd.jobs.control import MustWait, TargetChanged
 from p2vd.jobs.services import Services
-from p2vd.jobs.targets import find_lun
+from p2vd.jobs.targets import find_lun, may_have_written
 from p2vd.model.inventory import Inventory
 from p2vd.model.job import Job
 from p2vd.model.plan import LunTarget
@@ -30,7 +30,7 @@ def release(services: Services, job: Job, target: LunTarget) -> None:
     bytes are there, no plan takes the LUN for an empty one. It stays in quarantine, too: they may be
     half of a guest's disk, which nothing on this host shall take hold of.
     """
-    if job.checkpoint_begun:
+    if may_have_written(services, job):
         log.warning(
             "job %s: the LUN %s is released with what was copied to it; zero it (blkdiscard -z %s) before it "
             "is used again",

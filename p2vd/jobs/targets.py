@@ -103,6 +103,14 @@ def find_target(services: Services, job: Job) -> JobTarget:
             return _find_file(services, job, target)
 
 
+def may_have_written(services: Services, job: Job) -> bool:
+    """Whether a worker of the job may have written to its target.
+
+    That there is a checkpoint is noted in the job when its worker tells so: the power may go in between.
+    """
+    return job.checkpoint_begun or (services.job_directory(job) / "checkpoint").exists()
+
+
 def find_lun(inventory: Inventory, target: LunTarget) -> JobLun:
     """Return the LUN of a target. Raises MustWait, TargetChanged."""
     lun = inventory.by_id.get(target.id)
@@ -110,11 +118,13 @@ def find_lun(inventory: Inventory, target: LunTarget) -> JobLun:
         raise MustWait(Hold.TARGET_ABSENT, f"the target, LUN {target.wwid}, is not attached")
     if lun.paths and lun.paths_ready == 0:
         raise MustWait(Hold.TARGET_ABSENT, f"no path to the target {lun} answers")
-    if lun.size_bytes != target.size_bytes:
-        what = (
-            f"its size is {format_size(lun.size_bytes)}, it was chosen with {format_size(target.size_bytes)}"
-        )
-        raise TargetChanged(str(lun), what)
+    for what, found, chosen in (
+        ("size", lun.size_bytes, target.size_bytes),
+        ("logical sector size", lun.sector_size, target.sector_size),
+    ):
+        if found != chosen:
+            told = f"its {what} is {format_size(found)}, it was chosen with {format_size(chosen)}"
+            raise TargetChanged(str(lun), told)
     return JobLun(lun, target)
 
 

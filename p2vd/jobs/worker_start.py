@@ -10,6 +10,7 @@ from p2vd.jobs.job_target import JobFile, JobLv, JobTarget
 from p2vd.jobs.services import Services
 from p2vd.jobs.session import OpenFailed, ask_opener
 from p2vd.jobs.signals import Signals
+from p2vd.jobs.targets import may_have_written
 from p2vd.model.disk import Source, Transport
 from p2vd.model.job import Activity, Hold, Job
 
@@ -62,7 +63,7 @@ def open_devices(
         reraise=True,
     )
     try:
-        wanted = request(source, target, fresh=not job.checkpoint_begun)
+        wanted = request(source, target, fresh=not may_have_written(services, job))
         return retrying(ask_opener, services.spawn, wanted, keep_waiting)
     except TimeoutError:
         raise Interrupted from None

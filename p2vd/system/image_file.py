@@ -128,8 +128,7 @@ def publish(temporary: Path, path: Path, file_id: str, owner: str, group: str, m
     gid = grp.getgrnam(group).gr_gid if group else os.getegid()
     named = find(path)
     if named is not None and named.file_id == file_id:  # by an attempt that was cut off
-        if find(temporary) is not None:
-            temporary.unlink()
+        remove(temporary, file_id)
     elif named is not None:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
     descriptor = _open(temporary if named is None else path, file_id, os.O_RDWR)
