@@ -139,7 +139,7 @@ class Comparer:
             if not self._fits(buffer, expected, zero, of_source, length):
                 self._note(self._target_bad, block, length)
         if self.source is not None and of_source:
-            self._throttle(of_source)
+            self.controls.pace(of_source)
             try:
                 self.source.read(buffer, block * BLOCK, of_source)
             except ReadFailed as error:
@@ -162,21 +162,11 @@ class Comparer:
         if self.source is None or self.target is None:
             return
         length = self._layout.target_length(block)
-        self._throttle(self._layout.source_length(block))
+        self.controls.pace(self._layout.source_length(block))
         padded(other, self.source, self._layout, block)
         self.target.read(buffer, block * BLOCK, length)
         if not buffer.same(other, length):
             self._note(self._target_bad, block, length)
-
-    def _throttle(self, length: int) -> None:
-        while True:
-            try:
-                self.controls.throttle(length)
-            except Interrupted:
-                if not self.controls.gate():  # stopped; else it was a pause, which is over
-                    raise
-            else:
-                return
 
     def _region(self, number: int) -> Region:
         with self._lock:

@@ -149,6 +149,15 @@ class Controls:
             self._slowed.take(length)
             self._back_off.taken(length)
 
+    def pace(self, length: int) -> None:
+        """As `throttle`, but a pause is waited for. Raises Interrupted at the end of the copy."""
+        while True:
+            try:
+                return self.throttle(length)
+            except Interrupted:
+                if not self.gate():  # stopped; else it was a pause, which is over
+                    raise
+
     def _delay(self) -> float:
         now = self._clock.monotonic()
         return max(self._bucket.delay(now), self._slowed.delay(now))

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from typing import Any
 
 from p2vd.copying.digests import DigestKind
 from p2vd.copying.layout import (
@@ -98,6 +99,16 @@ class Batch:
     tally: Tally
     window: tuple[tuple[int, int], ...]
     bad: tuple[tuple[int, int], ...]
+
+    def claims(self) -> dict[str, Any]:
+        """What the checkpoint's header will say, by its fields."""
+        return {
+            "data_bytes": self.tally.data_bytes,
+            "zero_bytes": self.tally.zero_bytes,
+            "same_bytes": self.tally.same_bytes,
+            "window": self.window,
+            "bad": self.bad,
+        }
 
 
 class Ledger:

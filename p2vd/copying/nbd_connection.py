@@ -44,7 +44,13 @@ class Connection:
         self.for_many = bool(handle.can_multi_conn())
         self.read_only = bool(handle.is_read_only())
         self.knows_extents = bool(handle.can_meta_context(nbd.CONTEXT_BASE_ALLOCATION))
-        self.can_flush = bool(handle.can_flush())
+
+    def see_through(self) -> None:
+        """From now on wait for every answer, whatever is wanted: as for a write that is in the kernel.
+
+        One that is not waited for may be done or not, and the last flush of a copy that stops is one.
+        """
+        self._ended = lambda: False
 
     def read(self, into: memoryview, offset: int) -> None:
         """Fill `into` from `offset`. Raises Lost, Interrupted, OSError with the server's answer."""

@@ -149,7 +149,10 @@ class OrderedPipeline:
                 if not self.outlast_full:
                     raise
                 self._take_back(line)
-                self.controls.wait_for_space(error)
+                try:
+                    self.controls.wait_for_space(error)
+                except Interrupted:  # it was stopped, or has failed
+                    break
             else:
                 break
         if self.controls.failure is not None:
@@ -160,10 +163,10 @@ class OrderedPipeline:
             threading.Thread(target=self._pack, args=(line,), name=f"pack-{number}")
             for number in range(self.threads)
         ]
-        for thread in threads:
-            line.join()
-            thread.start()
         try:
+            for thread in threads:
+                line.join()
+                thread.start()
             self._write(line)
         except PoolFull as error:
             if not self.outlast_full:
@@ -175,7 +178,8 @@ class OrderedPipeline:
         finally:
             line.close()
             for thread in threads:
-                thread.join()
+                if thread.ident is not None:
+                    thread.join()
 
     def _take_back(self, line: Line) -> None:
         """All that is not committed is to do again, from the first block of it on."""
@@ -213,15 +217,7 @@ class OrderedPipeline:
 
     def _commit(self, batch: Batch) -> None:
         # Whatever was appended is in the batch: nobody else appends or finishes works.
-        self.checkpoint.commit(
-            batch.rows,
-            data_bytes=batch.tally.data_bytes,
-            zero_bytes=batch.tally.zero_bytes,
-            same_bytes=batch.tally.same_bytes,
-            window=batch.window,
-            bad=batch.bad,
-            packed_bytes=self.sink.appended,
-        )
+        self.checkpoint.commit(batch.rows, **batch.claims(), packed_bytes=self.sink.appended)
 
     # The threads that read and pack.
 
@@ -262,7 +258,7 @@ class OrderedPipeline:
 
     def _block(self, block: int, buffer: Buffer) -> Packed:
         length, of_source = self.layout.target_length(block), self.layout.source_length(block)
-        self._throttle(of_source)
+        self.controls.pace(of_source)
         bad = self._read(buffer, block, of_source) if of_source else []
         buffer.clear(of_source, length)
         kind, zero = self.checkpoint.kind, buffer.is_zero(0, length)
@@ -281,16 +277,6 @@ class OrderedPipeline:
                 raise
             return self.source.rescue(buffer, block * BLOCK, length)
         return self.source.bad_in(block * BLOCK, length)
-
-    def _throttle(self, length: int) -> None:
-        while True:
-            try:
-                self.controls.throttle(length)
-            except Interrupted:
-                if not self.controls.gate():  # stopped; else it was a pause, which is over
-                    raise
-            else:
-                return
 
 
 def _data_bytes(buffer: Buffer, length: int, base: int, bad: list[Range]) -> int:

@@ -57,8 +57,11 @@ class CopyPipeline:
         committed: what is lost with it is copied again by the next run.
         """
         # Where a flush found no space its blocks are queued again, perhaps after the last thread had ended.
-        while self._run() and not self.controls.ended.is_set():
-            self._idle.clear()
+        with contextlib.suppress(Interrupted):  # it was stopped, or has failed, while it waited for space
+            while self._run() and not self.controls.ended.is_set():
+                self._idle.clear()
+        if self.controls.failure is not None:
+            raise self.controls.failure
 
     def _run(self) -> bool:
         """Copy what is queued; return whether a flush has put anything back into the queue meanwhile."""
@@ -67,15 +70,18 @@ class CopyPipeline:
             threading.Thread(target=self._copy, name=f"copy-{number}") for number in range(self.threads)
         ]
         committer = threading.Thread(target=self._keep_committing, name="commit")
-        for thread in (*threads, committer):
-            thread.start()
+        try:
+            for thread in (committer, *threads):
+                thread.start()
+        except RuntimeError as error:  # the host gives no more threads: those that run end
+            self.controls.fail(error)
         for thread in threads:
-            thread.join()
+            if thread.ident is not None:
+                thread.join()
         self._idle.set()
-        committer.join()
+        if committer.ident is not None:
+            committer.join()
         self._commit_now()
-        if self.controls.failure is not None:
-            raise self.controls.failure
         return self._unflushed
 
     def _copy(self) -> None:
@@ -151,14 +157,7 @@ class CopyPipeline:
         self.sink.check()
 
     def _commit(self, batch: Batch) -> None:
-        self.checkpoint.commit(
-            batch.rows,
-            data_bytes=batch.tally.data_bytes,
-            zero_bytes=batch.tally.zero_bytes,
-            same_bytes=batch.tally.same_bytes,
-            window=batch.window,
-            bad=batch.bad,
-        )
+        self.checkpoint.commit(batch.rows, **batch.claims())
 
     @property
     def later_pass(self) -> bool:

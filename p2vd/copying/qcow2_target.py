@@ -16,9 +16,11 @@ The rules, besides those of every target:
   of data are multiples of 64 KiB, so compressed clusters have 64 KiB at most: each is written whole.
 """
 
+import errno
 import json
 import logging
 import os
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -29,11 +31,11 @@ from p2vd.copying import qemu
 from p2vd.copying.checkpoint import Checkpoint, Header
 from p2vd.copying.controls import Controls, Gauge
 from p2vd.copying.devices import TargetSink
-from p2vd.copying.endpoints import file_id
-from p2vd.copying.errors import OpenFailed, TargetRefused
+from p2vd.copying.errors import OpenFailed, PoolFull, TargetRefused, WriteFailed
 from p2vd.copying.forms import Asked, Handed, OpenSource, OpenTarget
 from p2vd.copying.image_forms import has_direct_io
 from p2vd.copying.layout import SUB_BLOCK
+from p2vd.copying.nbd_connection import Connection
 from p2vd.copying.nbd_device import NbdTarget
 from p2vd.copying.nbd_forms import over
 from p2vd.copying.opened import name_of
@@ -41,7 +43,7 @@ from p2vd.copying.store import open_checkpoint
 from p2vd.copying.terms import Binding, TargetForm
 from p2vd.model.forms import Compression, SourceFormat
 from p2vd.model.size import KIB, MIB
-from p2vd.system import durable
+from p2vd.system import block, durable
 from p2vd.system.command import CommandFailed, CommandTimedOut
 from p2vd.system.sandbox import User, run
 
@@ -90,7 +92,7 @@ def open_target(asked: Asked, source: OpenSource) -> OpenTarget:
     fd = _open(str(path), checkpoint.header.target_file, begun=begun)
     if not checkpoint.header.target_file:
         durable.sync_directory(path.parent)
-        checkpoint.commit(target_file=file_id(fd))
+        checkpoint.commit(target_file=block.file_id(fd))
     making = _Making(fd, str(path), form, size, checkpoint, asked.threads, None)
     sink, close = making.serve()(asked.controls, asked.gauge)
     return OpenTarget(sink, checkpoint, close)
@@ -109,7 +111,10 @@ def handed_target(handed: Handed) -> Callable[[], TargetSink]:
     user = None
     if os.geteuid() == 0:
         user = User(start.worker_uid, start.worker_gid)
-        os.fchown(handed.fd, user.uid, user.gid)
+        try:
+            os.fchown(handed.fd, user.uid, user.gid)
+        except OSError as error:  # NFS that makes root nobody
+            raise OpenFailed(name, f"it cannot be given to uid {user.uid}: {error.strerror}") from error
     making = _Making(handed.fd, name, start.target_form, size, checkpoint, start.queue_depth, user)
     speak = making.serve()
     return lambda: speak(handed.controls, handed.gauge)[0]
@@ -121,7 +126,7 @@ def _open(path: str, known: str, *, begun: bool) -> int:
     try:
         if known:
             fd = os.open(path, access)
-            if file_id(fd) != known:
+            if block.file_id(fd) != known:
                 os.close(fd)
                 raise TargetRefused(path, "it is another file than the one that this copy created.")
             return fd
@@ -165,7 +170,12 @@ class _Making:
         )
 
         def speak(controls: Controls, gauge: Gauge) -> tuple[NbdTarget, Callable[[], None]]:
-            connections = server.connections(lambda peer: over(peer, "", controls.ended.is_set), self._refuse)
+            def begin(peer: socket.socket) -> Connection:
+                connection = over(peer, "", controls.ended.is_set)
+                connection.see_through()
+                return connection
+
+            connections = server.connections(begin, self._refuse)
             sink = NbdTarget(
                 connections,
                 self.name,
@@ -198,7 +208,7 @@ class _Making:
             run(argv, [self.fd], qemu.WRITING, timeout_s=_MAKE_S, user=self.user)
         except (CommandFailed, CommandTimedOut) as error:
             raise self._refuse(f"QEMU does not make it: {qemu.explained(error)}.") from error
-        os.fsync(self.fd)
+        self._sync()
 
     def _check(self) -> None:
         """Refuse a damaged image; free what a server that was killed has leaked."""
@@ -217,9 +227,17 @@ class _Making:
             if leaks := found.get("leaks", 0):
                 log.warning("%s: %d clusters that a killed QEMU left are freed", self.name, leaks)
                 self._query("-r", "leaks")
-                os.fsync(self.fd)
+                self._sync()
         except (CommandFailed, CommandTimedOut) as error:
             raise self._refuse(f"QEMU does not check it: {qemu.explained(error)}.") from error
+
+    def _sync(self) -> None:
+        """Raises WriteFailed, PoolFull."""
+        try:
+            os.fsync(self.fd)
+        except OSError as error:
+            kind = PoolFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else WriteFailed
+            raise kind(self.name, 0, 0, f"flush: {error.strerror}") from error
 
     def _query(self, *words: str) -> dict[str, Any]:
         answer = qemu.query(

@@ -13,7 +13,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +140,9 @@ def serve(
         argv = ["qemu-nbd", f"--socket={path}", f"--shared={connections}", "--discard=unmap"]
         argv += [] if writable else ["--read-only"]
         try:
-            child = sandbox.start([*argv, name_of(image)], [fd], WRITING if writable else READING, user)
+            limits = WRITING if writable else READING
+            limits = replace(limits, open_files=limits.open_files + connections)
+            child = sandbox.start([*argv, name_of(image)], [fd], limits, user)
         except CommandFailed as error:
             raise refuse(f"{explained(error)}.") from error
         try:

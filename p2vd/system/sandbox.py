@@ -49,9 +49,7 @@ class Sandboxed(Child):
 
     def said(self) -> str:
         """Its last words until now."""
-        size = os.fstat(self._stderr).st_size
-        raw = os.pread(self._stderr, _KEPT_BYTES, max(0, size - _KEPT_BYTES))
-        return " ".join(raw.decode("utf-8", "replace").split())
+        return " ".join(_end_of(self._stderr).split())
 
     def end(self, within_s: float) -> int:
         """Send SIGTERM, wait, and return the exit status; one that does not end in time is killed."""
@@ -88,19 +86,27 @@ def run(
 ) -> Result:
     """Run a child to its end. Raises CommandFailed, and CommandTimedOut after it was killed."""
     words = tuple(argv)
-    process = _popen(words, fds, limits, user, subprocess.PIPE, subprocess.PIPE)
+    # A file, for which the limits hold, not a pipe: of a hostile image a line may be said for each entry.
+    said = os.memfd_create("p2vd-stderr")
     try:
-        stdout, stderr = process.communicate(timeout=timeout_s)
-    except subprocess.TimeoutExpired as error:
-        process.kill()
-        process.communicate()
-        raise CommandTimedOut(words, timeout_s) from error
-    answer = Result(
-        words, process.returncode, stdout.decode("utf-8", "replace"), stderr.decode("utf-8", "replace")
-    )
+        process = _popen(words, fds, limits, user, subprocess.PIPE, said)
+        try:
+            stdout, _ = process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired as error:
+            process.kill()
+            process.communicate()
+            raise CommandTimedOut(words, timeout_s) from error
+        answer = Result(words, process.returncode, stdout.decode("utf-8", "replace"), _end_of(said))
+    finally:
+        os.close(said)
     if answer.returncode not in ok:
         raise CommandFailed(words, answer.returncode, answer.stderr)
     return answer
+
+
+def _end_of(descriptor: int) -> str:
+    size = os.fstat(descriptor).st_size
+    return os.pread(descriptor, _KEPT_BYTES, max(0, size - _KEPT_BYTES)).decode("utf-8", "replace")
 
 
 def _popen(
