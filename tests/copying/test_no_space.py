@@ -37,3 +37,26 @@ def test_it_goes_on_when_there_is_space_again(
     assert (code, report["failure"], report["bytes_copied"]) == (0, None, 40 * BLOCK)
     assert left[1] == 0
     assert files.equal()
+
+
+def test_a_copy_that_fails_while_it_waits_for_space_ends_by_that_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not as one that was stopped and can simply be run again."""
+    files = Files(tmp_path)
+    files.make(40 * BLOCK, data=1)
+    waits, preadv = threading.Event(), os.preadv
+
+    def full(fd: int, data: memoryview, offset: int) -> int:
+        waits.set()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def sick(fd: int, buffers: list[memoryview], offset: int) -> int:
+        if waits.is_set():
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return preadv(fd, buffers, offset)
+
+    monkeypatch.setattr(os, "pwrite", full)
+    monkeypatch.setattr(os, "preadv", sick)
+    code, report = files.run("--target-format", "raw.zst")
+    assert (code, report["failure"]["name"]) == (2, "ReadFailed")
