@@ -41,6 +41,7 @@ from p2vd.jobs.hooks import Hooks
 from p2vd.jobs.inventory_keeper import InventoryKeeper
 from p2vd.jobs.lun_rescan import LunRescan
 from p2vd.jobs.lun_use import LunUse
+from p2vd.jobs.places import claims
 from p2vd.jobs.policies import PolicyKeeper
 from p2vd.jobs.pool_extension import PoolExtender
 from p2vd.jobs.pool_watch import PoolWatch
@@ -286,7 +287,8 @@ def _portals(services: Services, doors: Doors) -> Portals:
         return list_sessions(sysfs)
 
     def use(seen: Inventory) -> LunUse:
-        return LunUse(seen, services.policies(), services.board.jobs(), open_counts(commands))
+        board = services.board
+        return LunUse(seen, services.policies(), board.jobs(), open_counts(commands), claims(board))
 
     tools = PortalTools(
         iscsiadm,

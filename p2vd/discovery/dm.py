@@ -56,22 +56,23 @@ def split_dm_name(dm_name: str) -> tuple[str, str]:
     return vg.replace("\0", "-"), lv.replace("\0", "-")
 
 
-def dm_info(commands: Commands, name: str) -> DmInfo:
-    """Return what device-mapper knows of the device `name`.
+def dm_info(commands: Commands, name: str, uuid: str = "") -> DmInfo:
+    """Return what device-mapper knows of the device `name`, or of the one of that UUID, whatever its name is.
 
     Raises CommandFailed (also when it does not exist), CommandTimedOut, DmUnclear.
     """
     # The name comes last: it alone may hold the separator.
     columns = "uuid,open,suspended,readonly,name"
+    which = ["-u", uuid] if uuid else [name]
     answer = commands.query(
-        ["dmsetup", "info", "-c", "--noheadings", "--separator", ":", "-o", columns, name]
+        ["dmsetup", "info", "-c", "--noheadings", "--separator", ":", "-o", columns, *which]
     ).stdout
     fields = answer.strip().split(":", 4)
     if len(fields) != 5 or not fields[1].isdigit():
         raise DmUnclear(name, answer)
-    uuid, opened, suspended, readonly, dm_name = fields
-    table = commands.query(["dmsetup", "table", name]).stdout.strip()
-    return DmInfo(dm_name, uuid, int(opened), suspended != "Active", readonly != "Writeable", table)
+    dm_uuid, opened, suspended, readonly, dm_name = fields
+    table = commands.query(["dmsetup", "table", *which]).stdout.strip()
+    return DmInfo(dm_name, dm_uuid, int(opened), suspended != "Active", readonly != "Writeable", table)
 
 
 def pool_status(commands: Commands, tpool: str) -> PoolStatus:

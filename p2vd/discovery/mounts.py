@@ -7,11 +7,11 @@ from pathlib import Path
 
 from p2vd.discovery.sysfs import BlockTree, list_directory
 from p2vd.model.errors import OutputUnclear
+from p2vd.system import mountinfo
 
 # proc(5): the fields of a line of mountinfo up to the mount point.
 _FIELDS = 5
 _NUMBER = re.compile(r"\d+:\d+")
-_ESCAPES = {"\\040": " ", "\\011": "\t", "\\012": "\n", "\\134": "\\"}
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,17 @@ def read_mounts(tree: BlockTree, proc: Path = Path("/proc")) -> Mounts:
         if len(words) < _FIELDS or not _NUMBER.fullmatch(words[2]):
             raise OutputUnclear("mountinfo", line[:80])
         # A btrfs has a device number of its own: there the mount's source names the device.
-        origin = _unescape(tail.split(" ")[1]) if len(tail.split(" ")) > 1 else ""
+        origin = mountinfo.unescape(tail.split(" ")[1]) if len(tail.split(" ")) > 1 else ""
         name = names.get(words[2]) or names.get(origin)
         if name:
-            points.setdefault(name, []).append(_unescape(words[4]))
+            points.setdefault(name, []).append(mountinfo.unescape(words[4]))
     for name in _btrfs_members(tree):
         points.setdefault(name, ["a btrfs"])
-    swaps = [_unescape(line.split(maxsplit=1)[0]) for line in _swaps(proc).splitlines()[1:] if line.strip()]
+    swaps = [
+        mountinfo.unescape(line.split(maxsplit=1)[0])
+        for line in _swaps(proc).splitlines()[1:]
+        if line.strip()
+    ]
     return Mounts(
         {name: tuple(dict.fromkeys(where)) for name, where in points.items()},
         frozenset(names[swap] for swap in swaps if swap in names),
@@ -55,10 +59,9 @@ def read_mounts(tree: BlockTree, proc: Path = Path("/proc")) -> Mounts:
 
 def _mountinfo(proc: Path) -> str:
     try:
-        return (proc / "1/mountinfo").read_text("utf-8", "replace")
-    except OSError:
-        # Another process's namespace needs ptrace rights.
-        return (proc / "self/mountinfo").read_text("utf-8", "replace")
+        return mountinfo.read(proc)
+    except FileNotFoundError:  # a /proc that hides other processes
+        return (proc / "self/mountinfo").read_text("utf-8", "surrogateescape")
 
 
 def _swaps(proc: Path) -> str:
@@ -77,9 +80,3 @@ def _btrfs_members(tree: BlockTree) -> list[str]:
         for filesystem in list_directory(filesystems)
         for name in list_directory(filesystems / filesystem / "devices")
     ]
-
-
-def _unescape(text: str) -> str:
-    for escaped, plain in _ESCAPES.items():
-        text = text.replace(escaped, plain)
-    return text

@@ -13,6 +13,7 @@ from p2vd.discovery import luns
 from p2vd.discovery.dm import open_counts
 from p2vd.discovery.luns import Found
 from p2vd.jobs.lun_use import LunUse
+from p2vd.jobs.places import claims
 from p2vd.jobs.services import Services
 from p2vd.model.disk import Source, Transport
 from p2vd.model.errors import P2vdError
@@ -106,7 +107,7 @@ def _devices(source: Source) -> tuple[str, ...]:
 
 def _expect_unused(services: Services, machine: Machine, sources: Sequence[Source]) -> None:
     seen, opens = services.inventory.current(), open_counts(services.commands)
-    use = LunUse(seen, services.policies(), services.board.jobs(), opens)
+    use = LunUse(seen, services.policies(), services.board.jobs(), opens, claims(services.board))
     if users := tuple(dict.fromkeys(user for source in sources for user in use.of(source))):
         raise SourcesInUse(machine.name, users)
 

@@ -198,6 +198,10 @@ def _renew_credit(services: Services, attempt: _Copy, session: WorkerSession) ->
     job = services.board.job(attempt.job.uuid)
     granted = target_watch.credit_of(services, job, attempt.target)
     if granted is None:
+        if (
+            Hold.POOL in job.holds
+        ):  # an array, or what is under a thick volume, had no space, and has some again
+            services.board.release(job.uuid, Hold.POOL)
         return
     credit, why = granted
     session.send(Credit(credit.total_bytes))

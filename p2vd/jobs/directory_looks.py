@@ -44,7 +44,8 @@ class DirectoryLooks:
         state.over.wait(wait_s)
         if state.seen is not None:
             return state.seen
-        return TargetDirectory(path, problem=f"{path} {UNDER_EXAMINATION}. Plan again in a moment.")
+        problem = f"{path} {UNDER_EXAMINATION}. Plan again in a moment."
+        return TargetDirectory(path, problem=problem, under_way=True)
 
 
 def _run(state: _State, path: str, look: Look) -> None:

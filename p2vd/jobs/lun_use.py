@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from p2vd.jobs.host_maps import IN_USE, target_maps
@@ -10,7 +10,7 @@ from p2vd.model.disk import ScsiPath, Source
 from p2vd.model.errors import P2vdError
 from p2vd.model.inventory import Inventory
 from p2vd.model.job import Job, Stage
-from p2vd.model.plan import LunTarget, LvTarget
+from p2vd.model.plan import LvTarget
 from p2vd.policy.model import PolicySet
 
 _NAMED = 5
@@ -42,6 +42,7 @@ class LunUse:
     policies: PolicySet
     jobs: Sequence[Job]
     open_counts: Mapping[str, int]
+    claims: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, source: Source) -> tuple[str, ...]:
         """Return who uses a disk, each a sentence; none where nobody does."""
@@ -52,13 +53,8 @@ class LunUse:
             if job.plan.source.id == source.id and job.stage not in _ENDED
         ]
         devices = (source.devnode, f"/dev/mapper/{source.name}")
-        users += [
-            f"Job {job.uuid} fills the LUN {source.id} and is {job.stage.value}: it is its target."
-            for job in self.jobs
-            if isinstance(job.plan.target, LunTarget)
-            and job.plan.target.id == source.id
-            and job.stage is not Stage.CANCELLED
-        ]
+        if job_uuid := self.claims.get(source.id):
+            users.append(f"{source.id} is the target of job {job_uuid}.")
         for vg in self.inventory.volume_groups:
             if not any(_is_on(pv.device, device) for pv in vg.pvs for device in devices):
                 continue

@@ -171,8 +171,8 @@ class Planner:
 
     def held_sources(self) -> frozenset[str]:
         """The ids of the sources that jobs have, or that are being removed from this host."""
-        jobs = self._board.jobs()
-        return frozenset(job.plan.source.id for job in jobs if self._has(job)) | claims(jobs).keys()
+        held = frozenset(job.plan.source.id for job in self._board.jobs() if self._has(job))
+        return held | claims(self._board).keys()
 
     def may_be_target(self, source: Source) -> bool:
         """Whether a policy describes a LUN as one that may be filled, and nobody uses it."""

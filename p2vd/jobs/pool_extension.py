@@ -9,6 +9,7 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from p2vd.jobs.pool_watch import METADATA_BLOCK_BYTES, PoolWatch
 from p2vd.model.errors import P2vdError, Reason
@@ -86,7 +87,7 @@ class PoolExtender:
     def _run(self, job: Job, target: LvTarget, policy: PoolExtension, state: _State) -> None:
         said = ""
         try:
-            said = self._extend(job, target, policy)
+            said = self._extend(job, target, policy, state)
         except P2vdError as error:
             said = f"p2vd could not extend it: {error}"
         except OSError as error:
@@ -100,9 +101,10 @@ class PoolExtender:
             state.again_s = self._clock.monotonic() + (_PATIENCE_S if said else 0.0)
             state.running = False
 
-    def _extend(self, job: Job, target: LvTarget, policy: PoolExtension) -> str:
+    def _extend(self, job: Job, target: LvTarget, policy: PoolExtension, state: _State) -> str:
         """Meet the need, if there is one. Returns why not, where it cannot be met."""
-        while any(target.pool_uuid in unit for unit in self._commands.running_changes()):
+        while earlier := [unit for unit in self._commands.running_changes() if target.pool_uuid in unit]:
+            self._late(state, earlier[0])
             self._clock.sleep(_POLL_S, threading.Event())  # of an earlier daemon
         vg = self._volume_group(target.vg_uuid)
         pool = next((pool for pool in vg.thin_pools if pool.uuid == target.pool_uuid), None)
@@ -115,7 +117,7 @@ class PoolExtender:
         wanted = growth(policy, vg, pool, shortage)
         if isinstance(wanted, Reason):
             return wanted.text
-        return self._carry_out(job, target, vg, pool, wanted)
+        return self._carry_out(job, target, vg, pool, wanted, partial(self._late, state))
 
     def _measured(self, vg: Vg, pool: ThinPool) -> ThinPool:
         """Return the pool with the size of its metadata, which LVM does not report in each version."""
@@ -124,7 +126,15 @@ class PoolExtender:
         blocks = self._pools.status(vg, pool).total_metadata_blocks
         return replace(pool, metadata_size_bytes=blocks * METADATA_BLOCK_BYTES)
 
-    def _carry_out(self, job: Job, target: LvTarget, vg: Vg, pool: ThinPool, wanted: PoolGrowth) -> str:
+    def _carry_out(
+        self,
+        job: Job,
+        target: LvTarget,
+        vg: Vg,
+        pool: ThinPool,
+        wanted: PoolGrowth,
+        late: Callable[[str], None],
+    ) -> str:
         name = f"{vg.name}/{pool.name}"
         what = (
             f"the {wanted.shortage.name.lower()} of the thin pool {name} to {format_size(wanted.size_bytes)}"
@@ -132,9 +142,15 @@ class PoolExtender:
         self._record(job, name, "begun", f"Extends {what}, as the policy {job.plan.policy!r} says.")
         log.info("job %s: extends %s", job.uuid, what)
         try:
-            self._volumes.extend_pool(target, wanted.shortage.value, wanted.size_bytes)
+            self._volumes.extend_pool(target, wanted.shortage.value, wanted.size_bytes, late)
         except P2vdError as error:
             self._record(job, name, error.name, str(error))
             raise
         self._record(job, name, "extended", f"Extended {what}.")
         return ""
+
+    def _late(self, state: _State, unit: str) -> None:
+        with self._lock:
+            state.said = (
+                f"The command that extends it, in p2vd-change-{unit}.service, does not end; it is not killed."
+            )

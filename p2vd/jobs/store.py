@@ -170,11 +170,12 @@ class Store:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
-                self._known.clear()
+                self._known.clear()  # first: of what is not in the file nothing is known
+                if self._db.in_transaction:  # a full disk has SQLite end it by itself
+                    self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
 
     def change_job(self, uuid: str, change: Callable[[Job], Job]) -> Job:
         """Replace the job by `change(job)`, durably, and return it. What `change` raises changes nothing."""

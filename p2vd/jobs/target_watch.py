@@ -49,7 +49,8 @@ def expect_ours(services: Services, target: JobTarget, table: str, opens: int) -
         return
     if not target.dm_name:
         return  # a disk without a map: the exclusive open is all that there is to hold, and it holds
-    info = dm_info(services.commands, target.dm_name)
+    # The administrator may give a multipath map another name.
+    info = dm_info(services.commands, target.dm_name, target.dm_uuid if isinstance(target, JobLun) else "")
     if info.uuid != target.dm_uuid or (table and info.table != table):
         raise TargetChanged(target.devnode, f"its device-mapper table is now {info.table.strip()!r}")
     if info.open_count > opens:

@@ -11,6 +11,7 @@ from p2vd.model.job import Hold, Job
 from p2vd.model.lvm import Vg
 from p2vd.model.plan import FileTarget, LunTarget, LvTarget
 from p2vd.model.size import format_size
+from p2vd.provisioning.errors import FileStepFailed
 from p2vd.system.command import CommandTimedOut
 
 # Reasons against a new plan that end by themselves or by dmsetup resume: a job sits them out, stalled.
@@ -147,6 +148,8 @@ def _find_file(services: Services, job: Job, target: FileTarget) -> JobFile:
         found = services.image_files.locate(job.uuid, target, job.target_file_id)
     except CommandTimedOut as error:
         raise TryAgain(str(error)) from error
+    except FileStepFailed as error:  # a file server that is away says so in many ways
+        raise MustWait(Hold.TARGET_ABSENT, str(error)) from error
     if found is None:
         why = (
             f"the job's file (file id {job.target_file_id}) is not in {target.directory}: is its filesystem "

@@ -8,7 +8,7 @@ class TargetDirectory:
     """`mount_point` and `filesystem` (`ext4`, `nfs4`): of what it lies on, which `filesystem_id` names.
 
     `free_bytes`: what is left for p2vd's user. `names`: of all that is in it. `problem`: why nothing can be
-    written there, as a sentence; then nothing else counts.
+    written there, as a sentence; then nothing else counts. `under_way`: that is only that it is looked at.
     """
 
     path: str
@@ -19,3 +19,4 @@ class TargetDirectory:
     free_bytes: int = 0
     names: frozenset[str] = frozenset()
     problem: str = ""
+    under_way: bool = False

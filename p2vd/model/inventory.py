@@ -24,7 +24,8 @@ class Inventory:
     (microseconds since the epoch, 0: current) and `stale_cause` set.
 
     `directories`: those in which a plan may make files, looked at for it. `claims`: LUNs that jobs fill or
-    have filled as a whole, by their ids, each with the job. Discovery sees neither: they are added for plans.
+    have filled as a whole, by their ids, each with the job; `origins`: disks that jobs copy from or have
+    copied from, until nobody can want them back. Discovery sees none of these: they are added for plans.
     """
 
     sources: tuple[Source, ...] = ()
@@ -39,6 +40,7 @@ class Inventory:
     stale_cause: str = ""
     directories: tuple[TargetDirectory, ...] = ()
     claims: Mapping[str, str] = field(default_factory=dict)
+    origins: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def by_id(self) -> Mapping[str, Source]:

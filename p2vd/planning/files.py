@@ -10,6 +10,7 @@ from p2vd.model.forms import Compression, TargetFormat
 from p2vd.model.inventory import Inventory
 from p2vd.model.plan import FileTarget
 from p2vd.model.size import MIB, format_size, round_up
+from p2vd.planning.contents import UNDER_EXAMINATION_CODE
 from p2vd.planning.place import Place
 from p2vd.policy.model import FileRule, Rule, SectorSizeRemedy
 from p2vd.policy.names import file_name, file_name_problem
@@ -75,7 +76,8 @@ def choose_file(
         logical_block_size=source.sector_size if source.sector_size != SECTOR_SIZE else 0,
     )
     if directory.problem:
-        return (Reason("directory-unusable", directory.problem),)
+        code = UNDER_EXAMINATION_CODE if directory.under_way else "directory-unusable"
+        return (Reason(code, directory.problem),)
     return tuple(_reasons(rule, source, choice)) or choice
 
 

@@ -92,8 +92,8 @@ def target_reasons(source: Source, inventory: Inventory, policies: PolicySet) ->
     if job := inventory.claims.get(source.id):
         yield Reason(
             "is-target",
-            f"{source} is what job {job} copies to: it is never a source. Where that job's machine is not "
-            "needed any more, cancel it and keep the target; the LUN is free once it is empty.",
+            f"{source} is what job {job} copies to: it is never a source. Where that machine is not needed "
+            "any more, roll it back, or cancel the job and keep the target: it is free once it is empty.",
         )
         return
     rule = next((rule for rule in policies.rules if describes(rule, source)), None)
@@ -153,6 +153,13 @@ def _reasons(rule: Rule, source: Source, lun: Source, inventory: Inventory) -> I
             f"job {inventory.claims[lun.id]}" if inventory.claims[lun.id] else "another disk of the machine"
         )
         yield Reason("lun-claimed", f"{lun} is taken by {whose}.")
+        return
+    if lun.id in inventory.origins:
+        yield Reason(
+            "lun-is-source",
+            f"{lun} is what job {inventory.origins[lun.id]} copied from, and its machine can still be taken "
+            "back to it: accept that machine, or describe the LUNs in target.lun more narrowly.",
+        )
         return
     if lun.sector_size != source.sector_size and rule.target.sector_size_remedy is SectorSizeRemedy.NONE:
         yield Reason(

@@ -25,7 +25,7 @@ _MODULE = "p2vd.system.image_file"
 _READ_ONLY = (
     "p2vd may not write to {directory}: its unit may to /srv and /var/lib/libvirt/images alone. Where the "
     "filesystem itself is not read-only, let it: systemctl edit p2vd, and in [Service] "
-    "ReadWritePaths={directory}; systemctl restart p2vd; then plan again."
+    "ReadWritePaths=-{directory}; systemctl restart p2vd; then plan again."
 )
 
 
@@ -83,7 +83,10 @@ class Files:
     def file_id(self, path: str) -> str:
         """Return what tells the file of that name from others that come to have it; "" for none."""
         argv = ["stat", "--printf=%i@%.9W", "--", self._below(path)]  # the same words as block.file_id
-        return self._commands.query(argv, timeout_s=_STEP_S, ok=(0, 1)).stdout
+        answer = self._commands.query(argv, timeout_s=_STEP_S, ok=(0, 1))
+        if answer.returncode and not answer.stderr.rstrip().endswith("No such file or directory"):
+            raise FileStepFailed("look at", path, answer.stderr.strip(), "OSError")
+        return answer.stdout
 
     def space(self, directory: str) -> tuple[str, int, int]:
         """Return a name of the directory's filesystem, its size and what this user may take, in bytes."""
@@ -125,7 +128,11 @@ class Files:
     def remove(self, job_uuid: str, target: FileTarget, file_id: str) -> None:
         """Remove the job's file by whichever of its names it has; any other file stays. Idempotent."""
         for path in (temporary_path(target, job_uuid), target.path):
-            self._ask("remove", path, file_id=file_id)
+            try:
+                self._ask("remove", path, file_id=file_id)
+            except FileStepFailed as error:
+                if error.error != "FileExistsError":  # no plain file, so none that was made
+                    raise
 
     def _ask(self, step: str, path: str, timeout_s: float = _STEP_S, **more: object) -> Mapping[str, Any]:
         request = json.dumps({"step": step, "path": self._below(path), **more})

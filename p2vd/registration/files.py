@@ -132,7 +132,7 @@ class FileHypervisor:
 _REMEDIES = {
     errno.ENOENT: "Make it (mkdir -p {directory}), then retry.",
     errno.EROFS: "p2vd.service may write to few places. Give it this one: systemctl edit p2vd, [Service] "
-    "ReadWritePaths={directory}; systemctl restart p2vd; then retry.",
+    "ReadWritePaths=-{directory}; systemctl restart p2vd; then retry.",
     errno.ENOSPC: "Make room (df {directory}), then retry.",
 }
 

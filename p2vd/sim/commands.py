@@ -9,6 +9,7 @@ from pathlib import Path
 from p2vd.sim.files import SimFiles
 from p2vd.sim.iscsi import Iscsi
 from p2vd.sim.lvm import Answered, Lvm
+from p2vd.sim.mapper import DmDevice
 from p2vd.sim.multipath import Multipath
 from p2vd.sim.san import IQN, Lun, SimPath
 from p2vd.sim.volumes import Volumes
@@ -138,14 +139,24 @@ class SimCommands:
     def _dm_info(self, words: Sequence[str]) -> str:
         if words[-2:] == ["-o", "open,name"]:
             return self._dm_opens()
-        *options, name = words
-        if options[-2:] != ["-o", "uuid,open,suspended,readonly,name"]:
+        if "uuid,open,suspended,readonly,name" not in words:
             raise Answered(1, f"  The simulator does not know dmsetup info {' '.join(words)}.\n")
-        mapper = self._volumes.mapper
-        device = mapper.devices.get(name) or self._volumes.map_named(name)
+        device = self._dm_device(words, "Device does not exist.")
+        opens = self._volumes.mapper.open_count(device)
+        return f"{device.uuid}:{opens}:Active:Writeable:{device.name}\n"
+
+    def _dm_device(self, words: Sequence[str], absent: str) -> DmDevice:
+        """Return a device by its name, or, where -u stands before it, UUID; `absent`: what is said else."""
+        volumes, wanted = self._volumes, words[-1]
+        if "-u" in words:
+            maps = (volumes.map_of(lun) for lun in self._san.luns.values() if lun.mapped)
+            known = (*volumes.mapper.devices.values(), *maps)
+            device = next((device for device in known if device.uuid == wanted), None)
+        else:
+            device = volumes.mapper.devices.get(wanted) or volumes.map_named(wanted)
         if device is None:
-            raise Answered(1, "Device does not exist.\nCommand failed.\n")
-        return f"{device.uuid}:{mapper.open_count(device)}:Active:Writeable:{name}\n"
+            raise Answered(1, f"{absent}\nCommand failed.\n")
+        return device
 
     def _dm_opens(self) -> str:
         mapper = self._volumes.mapper
@@ -158,10 +169,7 @@ class SimCommands:
         return "".join(f"{count}:{name}\n" for count, name in (*maps, *volumes))
 
     def _dm_table(self, words: Sequence[str]) -> str:
-        device = self._volumes.mapper.devices.get(words[-1]) or self._volumes.map_named(words[-1])
-        if device is None:
-            raise Answered(1, f"Device {words[-1]} not found\nCommand failed.\n")
-        return device.table + "\n"
+        return self._dm_device(words, f"Device {words[-1]} not found").table + "\n"
 
     def _dm_status(self, words: Sequence[str]) -> str:
         """Tell the state of a thin pool, as the kernel's thin-provisioning.rst describes it."""

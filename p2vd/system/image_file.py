@@ -19,13 +19,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from p2vd.system import block
+from p2vd.system import block, mountinfo
 from p2vd.system.durable import sync_directory
 
 _RENAME_NOREPLACE = 1
 _AT_FDCWD = -100
 _NO_FLAG = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
-_MOUNTINFO = Path("/proc/self/mountinfo")
 _MOUNT_POINT, _SEPARATOR = 4, "-"
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -75,11 +74,18 @@ def look_at(directory: Path) -> DirectorySeen:
 
 
 def find(path: Path) -> FileSeen | None:
-    """Return the file of that name; None: there is none. Raises OSError, also for what is no plain file."""
+    """Return the file of that name; None: there is none.
+
+    Raises OSError; FileExistsError for what is no plain file.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise FileExistsError(errno.EEXIST, "it is a symbolic link", str(path)) from error
+        raise
     try:
         return _seen(descriptor, path)
     finally:
@@ -183,21 +189,38 @@ def _seen(descriptor: int, path: Path) -> FileSeen:
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         raise FileExistsError(errno.EEXIST, "it is no plain file", str(path))
-    return FileSeen(block.file_id(descriptor), status.st_size, status.st_blocks == 0)
+    return FileSeen(block.file_id(descriptor), status.st_size, _is_blank(descriptor, status))
+
+
+def _is_blank(descriptor: int, status: os.stat_result) -> bool:
+    """Whether a file has no data: by its holes, for some filesystems (ZFS) count a block for an empty one."""
+    if status.st_size == 0 or status.st_blocks == 0:
+        return True
+    try:
+        os.lseek(descriptor, 0, os.SEEK_DATA)
+    except OSError as error:
+        return error.errno == errno.ENXIO
+    return False
 
 
 def _mount_of(directory: Path) -> tuple[str, str]:
-    """Return where the filesystem of a directory is mounted, and its kind (proc(5), mountinfo)."""
+    """Return where the filesystem of a directory is mounted on the host, and its kind.
+
+    What has no device number of its own is no filesystem of its own: a directory bound onto itself, or
+    a mount that this process does not see.
+    """
     canonical = os.path.realpath(directory)
-    best = ("/", "")
-    for line in _MOUNTINFO.read_text("utf-8", "surrogateescape").splitlines():
+    found: list[tuple[int, int, str, str]] = []
+    for line in mountinfo.read().splitlines():
         words = line.split(" ")
-        point = words[_MOUNT_POINT].encode("utf-8", "surrogateescape").decode("unicode_escape")
-        inside = canonical == point or canonical.startswith(point.rstrip("/") + "/")
-        # A later line of the same place is mounted over the earlier one.
-        if inside and len(point) >= len(best[0]):
-            best = (point, words[words.index(_SEPARATOR) + 1])
-    return best
+        point = mountinfo.unescape(words[_MOUNT_POINT])
+        if canonical == point or canonical.startswith(point.rstrip("/") + "/"):
+            found.append((len(point), len(found), point, words[words.index(_SEPARATOR) + 1]))
+    # The longest; of those at one place the latest, which is mounted over the others.
+    for _, _, point, kind in sorted(found, reverse=True):
+        if point == "/" or Path(point).stat().st_dev != Path(point).parent.stat().st_dev:
+            return point, kind
+    return "/", ""
 
 
 def answer(request: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Sources in compressed images, made by the tools that people use: whole, resumed, refused where damaged."""
 
 import bz2
-import errno
 import gzip
 import lzma
 import os
@@ -17,7 +16,7 @@ import pytest
 
 from p2vd.copying.controls import Gauge
 from p2vd.copying.devices import Buffer
-from p2vd.copying.errors import ImageDamaged, ReadFailed, SourceRefused
+from p2vd.copying.errors import ImageDamaged, SourceRefused
 from p2vd.copying.framed_source import FramedSource
 from p2vd.copying.layout import BLOCK
 from p2vd.copying.packed_source import packed_source
@@ -141,36 +140,6 @@ def test_a_window_saves_going_back(tmp_path: Path) -> None:
         assert source.device.restarts == 0
         source.bytes(0, BLOCK)
         assert source.device.restarts == 1
-
-
-@pytest.mark.parametrize("name", ["gzip", "zstd piped", "xz", "xz streams"])
-def test_after_a_read_that_failed_it_goes_on_with_the_same_disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    """At whichever read of the image the disk or file server fails once: nothing is left out or shifted."""
-    form, pack, _ = PACKED[name]
-    data = random.Random(5).randbytes(6 * BLOCK + 9)
-    path = tmp_path / "image"
-    path.write_bytes(pack(data))
-    read, left = os.pread, [0]
-
-    def fail_once(fd: int, length: int, at: int) -> bytes:
-        left[0] -= 1
-        if left[0] == 0:
-            raise OSError(errno.EIO, "Input/output error")
-        return read(fd, length, at)
-
-    with Opened(path, SourceFormat(form)) as source:
-        monkeypatch.setattr(os, "pread", fail_once)
-        for number in range(2, 30, 3):
-            left[0] = number
-            for block in range(7):
-                part = data[block * BLOCK :][:BLOCK]
-                try:
-                    got = source.bytes(block * BLOCK, len(part))
-                except ReadFailed:
-                    got = source.bytes(block * BLOCK, len(part))
-                assert got == part
 
 
 def test_points_are_bounded_and_found() -> None:

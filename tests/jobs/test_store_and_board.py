@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -129,6 +130,36 @@ def test_a_machine_is_kept_with_all_its_jobs_or_not_at_all(path: Path) -> None:
         store.add(machine, (job, unserialisable))
     assert store.machines() == ()
     assert store.jobs() == ()
+
+
+class Full:
+    """A database on a disk that is full when a transaction ends."""
+
+    def __init__(self, inner: sqlite3.Connection) -> None:
+        self.inner = inner
+
+    def execute(self, text: str, *more: Any) -> sqlite3.Cursor:
+        if text == "COMMIT":
+            self.inner.execute("ROLLBACK")  # as SQLite does by itself
+            raise sqlite3.OperationalError("database or disk is full")
+        return self.inner.execute(text, *more)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.inner, name)
+
+
+def test_what_could_not_be_committed_is_not_remembered(path: Path) -> None:
+    machine, job = machine_and_job()
+    store = Store(path)
+    inner, vars(store)["_db"] = store._db, Full(store._db)
+    with pytest.raises(sqlite3.OperationalError, match="disk is full"):
+        store.add(machine, (job,))
+    vars(store)["_db"] = inner
+    assert (store.machines(), store.jobs()) == ((), ())
+    with pytest.raises(NotFound):
+        store.job(job.uuid)
+    store.add(machine, (job,))
+    assert store.jobs() == (job,)
 
 
 @pytest.mark.parametrize("garbage", [b"not a database at all" * 400, os.urandom(8192)], ids=["text", "noise"])

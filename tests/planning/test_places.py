@@ -101,6 +101,7 @@ def test_a_physical_volume_is_not_empty() -> None:
 
 def test_a_lun_of_a_job_is_neither_target_nor_source() -> None:
     assert codes(lun(1), claims={lun(1).id: "job"}) == {"lun-claimed"}
+    assert codes(lun(1), origins={lun(1).id: "job"}) == {"lun-is-source"}
     request = replace(REQUEST, source_ids=(lun(1).id,))
     everything = make_policies(LUNS.replace('match.model = "i0"', 'match.wwid = "*"'))
     inventory = Inventory((SOURCE, lun(1), lun(2)))

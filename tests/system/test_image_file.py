@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from p2vd.system import image_file
+from p2vd.system import image_file, mountinfo
 
 MIB = 1 << 20
 
@@ -59,6 +59,25 @@ def test_a_file_gets_its_name_owner_and_mode_and_may_be_told_again(tmp_path: Pat
     status = (tmp_path / "a").stat()
     assert (stat.S_IMODE(status.st_mode), status.st_uid) == (0o640, os.geteuid())
     assert names(tmp_path) == ["a"]
+
+
+def test_what_has_the_jobs_name_and_is_not_its_file_stays(tmp_path: Path) -> None:
+    seen = image_file.create(tmp_path / ".a.new", MIB)
+    published(tmp_path, seen.file_id)
+    (tmp_path / ".a.new").write_text("theirs")
+    published(tmp_path, seen.file_id)
+    assert (tmp_path / ".a.new").read_text() == "theirs"
+
+
+def test_a_directory_bound_onto_itself_is_no_filesystem_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the unit's sandbox does with each path that it may write to."""
+    lines = mountinfo.read() + f"99 1 0:99 / {tmp_path} rw - ext4 /dev/sda1 rw\n"
+    monkeypatch.setattr(mountinfo, "read", lambda: lines)
+    assert image_file.look_at(tmp_path).mount_point != str(tmp_path)
+    with pytest.raises(OSError, match=f"nothing is mounted at {tmp_path}"):
+        image_file.create(tmp_path / "a", MIB, str(tmp_path))
 
 
 def test_a_name_that_somebody_took_meanwhile_stays_theirs(tmp_path: Path) -> None:
