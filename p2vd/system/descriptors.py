@@ -80,11 +80,11 @@ class SeqpacketChannel:
         """
         self._wait(select.POLLIN, timeout_s)
         try:
-            data, ancillary, flags, _ = self._socket.recvmsg(
-                _PACKET_BYTES, socket.CMSG_SPACE(_MAX_FDS * _FD_BYTES), socket.MSG_CMSG_CLOEXEC
-            )
+            data, ancillary, flags = self._receive()
         except ConnectionResetError:
-            return None
+            # A peer that closed with messages of ours unread: the kernel tells that once, and before what
+            # the peer had sent until then (net/core/datagram.c, __skb_try_recv_datagram).
+            data, ancillary, flags = self._receive()
         # Not socket.recv_fds: Python 3.11's drops its flags, and the descriptors become inheritable.
         fds = array.array("i")
         for level, kind, body in ancillary:
@@ -102,6 +102,11 @@ class SeqpacketChannel:
             close_all(fds)
             raise
         return message, list(fds)
+
+    def _receive(self) -> tuple[bytes, Sequence[tuple[int, int, bytes]], int]:
+        size = socket.CMSG_SPACE(_MAX_FDS * _FD_BYTES)
+        data, ancillary, flags, _ = self._socket.recvmsg(_PACKET_BYTES, size, socket.MSG_CMSG_CLOEXEC)
+        return data, ancillary, flags
 
     def _wait(self, events: int, timeout_s: float | None) -> None:
         poll = select.poll()

@@ -63,6 +63,18 @@ def test_a_peer_that_dies_with_our_messages_unread_is_an_end() -> None:
     assert ours.receive(1) is None
 
 
+def test_what_a_peer_sent_before_it_left_our_messages_unread_arrives() -> None:
+    """A worker's report, while the daemon's last word is under way to it: without it, WorkerFailed."""
+    ours, theirs = SeqpacketChannel.pair()
+    ours.send({"type": "credit"})
+    theirs.send({"type": "progress"})
+    theirs.send({"type": "report"})
+    theirs.close()
+    assert ours.receive(1) == ({"type": "progress"}, [])
+    assert ours.receive(1) == ({"type": "report"}, [])
+    assert ours.receive(1) is None
+
+
 @pytest.mark.parametrize("packet", [b"{", b"[]", b'"x"', b"\xff\xfe", b"{}" + bytes(300)])
 def test_garbage_is_an_error_and_its_descriptors_are_closed(packet: bytes) -> None:
     ours, theirs = SeqpacketChannel.pair()
