@@ -25,7 +25,7 @@ def data_percent(vm: Vm) -> float:
 
 def test_three_copies_share_a_pool_that_is_too_small_until_it_is_extended(vm: Vm) -> None:
     host = Host(vm)
-    vm.run("lvcreate -q -y --type thin-pool -Zy -L 64M -n small vg_san")
+    vm.run("lvcreate -q -y --type thin-pool -Zy -L 48M -n small vg_san")
     host.policy(bandwidth=RATE, more=SMALL)
     luns = {name: host.san.add(name, "32M") for name in ("d1", "d2", "d3")}
     for number, name in enumerate(luns):
