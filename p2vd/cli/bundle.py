@@ -49,10 +49,11 @@ class Bundle:
         except _FAILURES as error:
             note["failed"] = redact(str(error) or type(error).__name__, self.known)
         else:
+            text = redact(text, self.known)  # before it is cut: half a secret is one too
             if len(text) > MAX_CHARACTERS:
                 note["cut"] = f"the last {MAX_CHARACTERS} of {len(text)} characters"
                 text = text[-MAX_CHARACTERS:]
-            self._put(name, redact(text, self.known))
+            self._put(name, text)
             note["characters"] = len(text)
         note["seconds"] = round(time.monotonic() - began, 2)
         self.manifest.append(note)

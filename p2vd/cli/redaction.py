@@ -11,7 +11,7 @@ _QUOTED = re.compile(
     rf"""(?P<name>{_NAME}["']?\s*[=:]\s*)(?P<quote>["'])(?P<value>.*?)(?P=quote)""", re.IGNORECASE
 )
 _BARE = re.compile(
-    rf"(?P<begin>^\s*#?\s*{_NAME}\s*[=:][ \t]*)(?P<value>[^\s\"'].*?)[ \t]*$", re.IGNORECASE | re.MULTILINE
+    rf"(?P<begin>^\s*#?\s*{_NAME}\s*[=:][ \t]*)(?P<value>\S.*?)[ \t]*$", re.IGNORECASE | re.MULTILINE
 )
 _INLINE = re.compile(rf"(?P<begin>(?<![\w.\-]){_NAME}=)(?P<value>[^\s\"',;()\[\]{{}}]+)", re.IGNORECASE)
 
@@ -32,6 +32,7 @@ def redact(text: str, known: Iterable[str] = ()) -> str:
     """Return `text` without values under names of secrets, and without the `known` ones wherever they are."""
     for value in sorted(set(known), key=len, reverse=True):
         text = text.replace(value, LEFT_OUT)
-    text = _QUOTED.sub(lambda m: f"{m['name']}{m['quote']}{LEFT_OUT}{m['quote']}", text)
+    # Whole lines first: what looks quoted in one may be a part of the secret.
     text = _BARE.sub(lambda m: f"{m['begin']}{LEFT_OUT}", text)
+    text = _QUOTED.sub(lambda m: f"{m['name']}{m['quote']}{LEFT_OUT}{m['quote']}", text)
     return _INLINE.sub(lambda m: f"{m['begin']}{LEFT_OUT}", text)

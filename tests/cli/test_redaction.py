@@ -32,6 +32,15 @@ def test_a_value_under_a_secrets_name_goes(text: str) -> None:
     assert LEFT_OUT in redact(text)
 
 
+@pytest.mark.parametrize("secret", ['"Xk3!longsecret', "'ab'cdefghijkl", 'ab"cd"efgh', "with blanks inside"])
+def test_a_secret_of_a_record_may_have_quotes(secret: str) -> None:
+    """A value of open-iscsi goes to the end of its line."""
+    text = f"node.session.auth.password = {secret}\nnode.conn[0].port = 3260\n"
+    assert secret in set(secrets_in(text))
+    assert secret not in redact(text)
+    assert redact(text).splitlines()[0] == f"node.session.auth.password = {LEFT_OUT}"
+
+
 def test_what_is_no_secret_stays() -> None:
     told = redact(RECORD)
     assert "node.session.auth.username = p2vhost" in told
