@@ -268,10 +268,16 @@ def build(config: Config, doors: Doors) -> tuple[Engine, Services]:
         files=doors.files,
         boot_tester=doors.boot_tester,
         image_files=Files(commands, doors.files_root),
-        end_boot_test=lambda uuid: engine.end_boot_test(uuid),
+        free_volumes=lambda uuid: engine.free_volumes(uuid),
         bandwidth=Bandwidth(config.limits.bandwidth_bytes_per_s, doors.clock),
         extend_pool=extender.want,
-        hooks=Hooks(config.hooks_dir, config.hook_timeout_s, os.geteuid(), trail.note_hook),
+        hooks=Hooks(
+            config.hooks_dir,
+            config.hook_timeout_s,
+            os.geteuid(),
+            trail.note_hook,
+            may_be_absent=config.hooks_dir in (Config.hooks_dir, state / "hooks.d"),
+        ),
     )
     records = Records(trail, state / "jobs", services.board)
     engine = Engine(services, policies, _portals(services, doors), records)

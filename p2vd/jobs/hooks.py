@@ -32,13 +32,15 @@ Record = Callable[[Machine, Sequence[Job], str, str, str], None]
 class Hooks:
     """Runs what is in `directory/STEP`, each for `limit_s` at most; None: there are no hooks. Thread-safe.
 
-    `owner`: the uid whose the programs must be, where they are not root's.
+    `owner`: the uid whose the programs must be, where they are not root's. `may_be_absent`: nobody has named
+    the directory; else one that is not there is a hook that fails.
     """
 
     directory: Path | None = None
     limit_s: float = 60.0
     owner: int = 0
     record: Record = lambda *_: None
+    may_be_absent: bool = True
 
     def run(
         self, step: HookStep, machine: Machine, jobs: Sequence[Job], keep_going: Callable[[], bool]
@@ -49,12 +51,17 @@ class Hooks:
         Interrupted where `keep_going` says no: the hook that ran was ended then.
         """
         try:
-            programs = list_programs(self.directory, step.value, _STEPS, self.owner) if self.directory else []
+            programs = self._programs(step)
         except ProgramRefused as error:
             return self._failed(machine, jobs, HookFailed(step.value, error.path, error.why), step)
         text = json.dumps(document(step, machine, jobs)) + "\n"
         warnings = [self._run_one(step, one, machine, jobs, text, keep_going) for one in programs]
         return " ".join(filter(None, warnings))
+
+    def _programs(self, step: HookStep) -> list[Path]:
+        if self.directory is None:
+            return []
+        return list_programs(self.directory, step.value, _STEPS, self.owner, may_be_absent=self.may_be_absent)
 
     def _run_one(
         self,

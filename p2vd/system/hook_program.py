@@ -60,17 +60,21 @@ class Ended:
         return f"failed with exit status {self.returncode}" if self.returncode else ""
 
 
-def list_programs(directory: Path, subdirectory: str, known: Mapping[str, object], owner: int) -> list[Path]:
+def list_programs(
+    directory: Path, subdirectory: str, known: Mapping[str, object], owner: int, *, may_be_absent: bool = True
+) -> list[Path]:
     """Return what is to be run of `directory/subdirectory`, by name; hidden files are none of it.
 
     `known`: all that may lie in `directory`. `owner`: the uid that programs and directories must belong to,
-    or root. A directory that is not there has no programs. Raises ProgramRefused, with the first reason why
-    not all of it may be run: nothing is left out silently.
+    or root. A directory that is not there has no programs, where it `may_be_absent`. Raises ProgramRefused,
+    with the first reason why not all of it may be run: nothing is left out silently.
     """
     try:
         entries = sorted(path.name for path in directory.iterdir())
-    except FileNotFoundError:
-        return []
+    except FileNotFoundError as error:
+        if may_be_absent:
+            return []
+        raise ProgramRefused(str(directory), "is not there (mkdir it, or mend hooks_dir)") from error
     except OSError as error:
         raise ProgramRefused(str(directory), f"cannot be read ({error.strerror})") from error
     for parent in reversed(directory.absolute().parents):
@@ -124,29 +128,12 @@ def run(program: Path, text: str, limit_s: float, keep_going: Callable[[], bool]
     with it. No shell; of the environment PATH and LC_ALL; / as its directory. Raises ProgramRefused where it
     cannot be started, ProgramStopped.
     """
-    source = os.memfd_create("p2vd-hook")
-    ours, theirs = os.pipe()
+    began = time.monotonic()
     try:
-        os.write(source, text.encode())
-        os.lseek(source, 0, os.SEEK_SET)
-        began = time.monotonic()
-        try:
-            child = subprocess.Popen(
-                [str(program)],
-                stdin=source,
-                stdout=theirs,
-                stderr=subprocess.STDOUT,
-                env=_ENVIRONMENT,
-                cwd="/",
-                start_new_session=True,
-            )
-        except OSError as error:
-            os.close(ours)
-            raise ProgramRefused(str(program), f"cannot be started ({error.strerror})") from error
-    finally:
-        os.close(source)
-        os.close(theirs)
-    with _Running(child, ours) as running:
+        running = _begin(program, text)
+    except OSError as error:
+        raise ProgramRefused(str(program), f"cannot be started ({error.strerror})") from error
+    with running:
         while not running.follow():
             late = time.monotonic() - began >= limit_s
             if late or not keep_going():
@@ -156,6 +143,31 @@ def run(program: Path, text: str, limit_s: float, keep_going: Callable[[], bool]
                 raise ProgramStopped(str(program))
         code = running.end(0.0)
         return Ended(code, running.text(), time.monotonic() - began)
+
+
+def _begin(program: Path, text: str) -> "_Running":
+    with contextlib.ExitStack() as opened:
+        source = os.memfd_create("p2vd-hook")
+        opened.callback(os.close, source)
+        os.write(source, text.encode())
+        os.lseek(source, 0, os.SEEK_SET)
+        ours, theirs = os.pipe()
+        opened.callback(os.close, theirs)
+        unused = opened.enter_context(contextlib.ExitStack())
+        unused.callback(os.close, ours)
+        child = subprocess.Popen(
+            [str(program)],
+            stdin=source,
+            stdout=theirs,
+            stderr=subprocess.STDOUT,
+            env=_ENVIRONMENT,
+            cwd="/",
+            start_new_session=True,
+        )
+        unused.callback(os.killpg, child.pid, signal.SIGKILL)
+        running = _Running(child, ours)
+        unused.pop_all()
+        return running
 
 
 class _Running:
@@ -220,7 +232,7 @@ class _Running:
         return -signal.SIGKILL if self._child.returncode is None else self._child.returncode
 
     def _gone(self) -> bool:
-        return bool(select.select([self._pidfd], [], [], 0)[0])
+        return any(descriptor == self._pidfd for descriptor, _ in self._poll.poll(0))
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
