@@ -46,7 +46,6 @@ log = logging.getLogger(__name__)
 _TICK_S = 0.5
 _STALLED_S = 5.0
 _START_WITHIN_S = 60.0
-_WRITES, _DISCARDS = 4, 11  # fields of a block device's stat: Documentation/admin-guide/iostats.rst
 
 
 @dataclass
@@ -74,8 +73,7 @@ class Witness:
         """How many writes and discards were completed; -1: that is not known."""
         if self.stat_fd < 0:
             return -1
-        words = os.pread(self.stat_fd, 4096, 0).split()
-        return int(words[_WRITES]) + (int(words[_DISCARDS]) if len(words) > _DISCARDS else 0)
+        return block.completed_writes(os.pread(self.stat_fd, 4096, 0))
 
 
 def _open(path: Path) -> int:

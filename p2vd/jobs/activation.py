@@ -11,7 +11,7 @@ def make_startable(services: Services, machine: Machine) -> None:
 
     Call it before the domain is started, off the bus's threads. Raises what `active_targets` raises.
     """
-    services.end_boot_test(machine.uuid)
+    services.free_volumes(machine.uuid)
     active_targets(services, machine)
 
 

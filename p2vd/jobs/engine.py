@@ -52,6 +52,7 @@ log = logging.getLogger(__name__)
 # A call is answered within a second.
 _DOCTOR_S = _PLAN_S = 0.9
 
+_OTHER_STOP_S = 0.1
 _DESK_STOP_S = 0.5
 
 
@@ -126,15 +127,18 @@ class Engine:
 
         Returns within the configured stop timeout and two seconds.
         """
-        self._auto.stop()
         self._services.inventory.stop()
         self._services.contents.stop()
         self.portals.stop()
         self._windows.stop()
-        self.waves.stop()
-        self._boot_tests.stop()
-        self._verifications.stop()
+        # Beside the workers, not before them: each of these may wait for a read that does not come back.
+        others = [self._auto.stop, self.waves.stop, self._boot_tests.stop, self._verifications.stop]
+        ending = [threading.Thread(target=end, name="stop-other", daemon=True) for end in others]
+        for thread in ending:
+            thread.start()
         self._crew.stop(self._services.config.stop_timeout_s)
+        for thread in ending:
+            thread.join(_OTHER_STOP_S)
         self._desk.stop(_DESK_STOP_S)
 
     def _schedule(self) -> None:
@@ -317,8 +321,8 @@ class Engine:
 
     def cancel(self, uuid: str, keep_target: bool, caller: Caller) -> None:
         """End the job and keep or remove its target. Raises NotFound, IllegalTransition."""
-        self._verifications.end(uuid, 0.0)  # it has the volume open; the removal waits for it
         self._board.cancel(uuid, keep_target=keep_target)
+        self._verifications.end(uuid, 0.0)  # it has the volume open; the removal waits for it
         self._crew.nudge(uuid)
         self._schedule()
 
@@ -339,7 +343,7 @@ class Engine:
         log.info("machine %s: boot test, asked for by uid %d", machine_uuid, caller.uid)
         self._boot_tests.start(machine_uuid, options)
 
-    def end_boot_test(self, machine_uuid: str) -> None:
+    def free_volumes(self, machine_uuid: str) -> None:
         """End a machine's boot test and verifications, if any run, and wait until its volumes are free."""
         self._boot_tests.end(machine_uuid)
         self._verifications.end(machine_uuid)

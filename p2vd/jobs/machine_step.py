@@ -85,9 +85,10 @@ def _register(services: Services, uuid: str, stop: threading.Event) -> None:
         return
     jobs, hooks = board.machine_jobs(machine), services.hooks
     try:
-        hooks.run(HookStep.BEFORE_REGISTER, machine, jobs, lambda: not stop.is_set())
-        _define(services, machine, stop)
-        machine = board.change_machine(uuid, lambda stored: replace(stored, domain_uuid=stored.uuid))
+        if not machine.domain_uuid:  # else it was defined, and cut off in what comes after
+            hooks.run(HookStep.BEFORE_REGISTER, machine, jobs, lambda: not stop.is_set())
+            _define(services, machine, stop)
+            machine = board.change_machine(uuid, lambda stored: replace(stored, domain_uuid=stored.uuid))
         problem = _start(services, machine)
         said = run_after_register(hooks, machine, jobs, lambda: not stop.is_set())
     except P2vdError as error:
@@ -103,6 +104,7 @@ def _define(services: Services, machine: Machine, stop: threading.Event) -> None
     targets = [find_target(services, job) for job in services.board.machine_jobs(machine)]
     definition = definition_of(services, machine, targets)
     if plan.domain.conversion is Conversion.VIRT_V2V:
+        services.free_volumes(machine.uuid)
         converter = Converter(services.commands)
         # Whoever takes the machine, the converter reads where its disks are as libvirt writes it.
         GuestConversion(services, machine, converter, stop).convert(libvirt_xml(definition))
@@ -111,7 +113,7 @@ def _define(services: Services, machine: Machine, stop: threading.Event) -> None
 
 def _start(services: Services, machine: Machine) -> JobError | None:
     """Start the domain if that was asked for; a domain that does not start is registered all the same."""
-    if not machine.start:
+    if not machine.start or machine.ran_us:  # it was started; whoever has stopped it meanwhile wanted that
         return None
     try:
         make_startable(services, machine)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from p2vd.jobs.audit_trail import AuditTrail
 from p2vd.jobs.board import Board
+from p2vd.model.errors import P2vdError
 from p2vd.model.receipt import ReceiptNote
 from p2vd.model.report import Report
 from p2vd.records.receipts import find_receipts, read_receipt
@@ -37,6 +38,15 @@ class Records:
 
     def report(self, since_us: int) -> Report:
         """What happened since then, also to jobs that left the bus."""
-        damaged = {note.job: note.problem for note in self.find_receipts("") if note.problem}
+        jobs = self.board.jobs()
+        ended = [job.uuid for job in jobs if job.finished and job.end_time_us >= since_us]
+        damaged = {uuid: problem for uuid in ended if (problem := self._damage(uuid))}
         machines = {machine.uuid: machine for machine in self.board.machines()}
-        return build_report(self.board.jobs(), machines, damaged, since_us, now_us())
+        return build_report(jobs, machines, damaged, since_us, now_us())
+
+    def _damage(self, job_uuid: str) -> str:
+        try:
+            self.receipt(job_uuid)
+        except P2vdError as error:
+            return str(error)
+        return ""

@@ -133,12 +133,12 @@ class JobRunner:
                 finish(services, signals, job)
                 self._release_source(job)
                 write_receipt(services.board.job(job.uuid), services.job_directory(job))
+                if job.proven_writes is None:  # before the hooks: what they write is a use, too
+                    writes = write_count(services.sysfs, job)
+                    services.board.change(job.uuid, lambda stored: replace(stored, proven_writes=writes))
                 self._run_hooks(HookStep.AFTER_PROVEN, services.board.job(job.uuid))
                 self._clear_holds(job)
-                writes = write_count(services.sysfs, job)
-                services.board.change(
-                    job.uuid, lambda stored: replace(stored, finished=True, proven_writes=writes)
-                )
+                services.board.change(job.uuid, lambda stored: replace(stored, finished=True))
                 return True
             case Stage.FAILED:
                 self._release_source(job)

@@ -98,9 +98,9 @@ class Services:
 
     `files` makes the one that takes machines as files, of a tool and a directory.
     `extend_pool` has the pool of a job that is short extended, where its policy says so, and returns what is
-    to be said of that. `end_boot_test` ends the test of a machine, if one runs, and waits until its volumes
-    are free. `image_files` makes the files that disks become; `directories` shares their filesystems out,
-    and `directory_looks` looks at them for plans.
+    to be said of that. `free_volumes` ends the boot test and verifications of a machine, if any run, and
+    waits until its volumes are free. `image_files` makes the files that disks become; `directories` shares
+    their filesystems out, and `directory_looks` looks at them for plans.
     """
 
     config: Config
@@ -122,7 +122,7 @@ class Services:
     clock: Clock = field(default_factory=SystemClock)
     files: Callable[[str, Path], FileHypervisor] = FileHypervisor
     boot_tester: BootTester = field(default_factory=NoBootTests)
-    end_boot_test: Callable[[str], None] = lambda _: None
+    free_volumes: Callable[[str], None] = lambda _: None
     image_files: Files = field(default_factory=lambda: Files(SystemCommands()))
     directories: DirectoryWatch = field(default_factory=DirectoryWatch)
     directory_looks: DirectoryLooks = field(default_factory=DirectoryLooks)

@@ -45,7 +45,7 @@ class Signals:
         return nudged
 
     def interrupted(self, board: Board, uuid: str) -> bool:
-        """Whether the present step shall end: the daemon stops, or the job was cancelled or held."""
+        """Whether the present step shall end: the daemon stops, or the job was cancelled."""
         job = board.job(uuid)
         return self.stopping or job.stage is Stage.CANCELLING
 

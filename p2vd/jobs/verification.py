@@ -95,7 +95,7 @@ class Verifications:
         if machine.state in _UNDER_WAY:
             raise IllegalTransition(f"Machine {machine.name}", machine.state.value, "verification")
         receipt = json.loads(read_receipt(self._services.config.state_dir / "jobs", uuid))
-        if ":" not in receipt["proof"]["digest"] and receipt["proof"]["digest"] != "simulated":
+        if ":" not in receipt["proof"]["digest"]:
             raise VerifyCannotRun(_volume(job), "its receipt has no digest to compare it with.")
         begun = Verification(
             VerifyState.RUNNING, now_us(), started_by=caller.uid, bytes_total=receipt["target"]["size_bytes"]
@@ -104,11 +104,16 @@ class Verifications:
             if self._stopped or uuid in self._running:
                 raise IllegalTransition(f"Job {uuid}", "being verified", "another verification")
             running = self._running[uuid] = _Running(machine.uuid, begun)
-        board.change(uuid, lambda stored: replace(stored, verification=begun))
-        running.thread = threading.Thread(
-            target=self._run, args=(job, receipt, running), name=f"verify-{uuid[:8]}", daemon=True
-        )
-        running.thread.start()
+        try:
+            board.change(uuid, lambda stored: replace(stored, verification=begun))
+            running.thread = threading.Thread(
+                target=self._run, args=(job, receipt, running), name=f"verify-{uuid[:8]}", daemon=True
+            )
+            running.thread.start()
+        except BaseException:  # the store's disk is full, or there are no threads: another may be asked for
+            with self._lock:
+                del self._running[uuid]
+            raise
 
     def end(self, uuid: str, wait_s: float = _STOP_S) -> None:
         """End the verification of a job, or all of a machine, and wait until the volumes are free."""
@@ -153,8 +158,6 @@ class Verifications:
             log.exception("job %s: the verification failed", job.uuid)
             fault = f"p2vd has a fault ({type(error).__name__}: {error}): see journalctl -u p2vd."
             outcome = _ended(self.shown(job), VerifyFailed(_volume(job), fault))
-        with self._lock:  # before anybody hears of the end, and asks for another
-            del self._running[job.uuid]
         if outcome.state is not VerifyState.FAILED:
             outcome = self._record(job, outcome)
         self._keep(job, outcome)
@@ -288,6 +291,8 @@ class Verifications:
         log.log(level, "job %s: verification: %s: %s", job.uuid, outcome.state.value, outcome.seen)
         board = self._services.board
         board.change(job.uuid, lambda stored: replace(stored, verification=outcome))
+        with self._lock:  # before anybody hears of the end, and asks for another
+            self._running.pop(job.uuid, None)
         board.publish(JobVerified(job.uuid))
 
 

@@ -154,9 +154,14 @@ class Vg:
         return word[1:] in self.tags if word.startswith("@") else self.name == word
 
     def dm_uuid(self, lv: Lv) -> str:
-        """The device-mapper UUID of a visible LV: `LVM-` and both UUIDs without dashes (libdm)."""
-        return "LVM-" + (self.uuid + lv.uuid).replace("-", "")
+        """The device-mapper UUID of a visible LV."""
+        return lv_dm_uuid(self.uuid, lv.uuid)
 
     def dm_name(self, lv: Lv) -> str:
         """The device-mapper name of a visible LV: `VG-LV`, dashes inside a name doubled (libdm)."""
         return "-".join(name.replace("-", "--") for name in (self.name, lv.name))
+
+
+def lv_dm_uuid(vg_uuid: str, lv_uuid: str) -> str:
+    """Return the device-mapper UUID of a visible LV: `LVM-` and both UUIDs without dashes (libdm)."""
+    return "LVM-" + (vg_uuid + lv_uuid).replace("-", "")

@@ -203,7 +203,7 @@ class SimSession:
             exit_code=int(code),
             progress=self.progress(),
             # No digest of anything, and it says so wherever it is shown.
-            digest="simulated" if code in (ExitCode.DONE, ExitCode.BAD_SECTORS) else "",
+            digest="simulated:" if code in (ExitCode.DONE, ExitCode.BAD_SECTORS) else "",
             source_stable=stable,
             seconds=round(self.clock.monotonic() - self._began, 3),
             failure=failure,

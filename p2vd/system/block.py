@@ -155,6 +155,15 @@ def mounts(device_numbers: frozenset[str], mountinfo: str) -> tuple[str, ...]:
     return tuple(field[4] for field in lines if len(field) > 4 and field[2] in device_numbers)
 
 
+def completed_writes(stat: bytes) -> int:
+    """Writes and discards that a block device has completed, from its `stat` in sysfs (iostats.rst).
+
+    Raises ValueError, IndexError for what the kernel does not write.
+    """
+    words = stat.split()
+    return int(words[4]) + (int(words[11]) if len(words) > 11 else 0)
+
+
 def file_id(fd: int) -> str:
     """What tells a file from another that comes to have its name: inode and time of birth. Raises OSError.
 

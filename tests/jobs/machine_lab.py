@@ -220,7 +220,7 @@ class MachineLab:
                 commands=self.array,
                 policies=PolicySet,
                 sysfs=Path("/sys"),
-                end_boot_test=self.ended_tests.append,
+                free_volumes=self.ended_tests.append,
                 hooks=self.hooks,
             ),
         )

@@ -36,7 +36,7 @@ def test_a_volume_that_the_boot_did_not_activate_is_activated_by_uuid_and_tag(la
 
 def test_a_boot_test_is_ended_first(lab: ProvenMachine) -> None:
     ended: list[str] = []
-    services = replace(lab.services, end_boot_test=ended.append)
+    services = replace(lab.services, free_volumes=ended.append)
     lab.lv = replace(lab.lv, active=True)
     make_startable(services, MACHINE)
     assert ended == [MACHINE.uuid]

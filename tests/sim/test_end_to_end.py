@@ -87,7 +87,7 @@ def test_a_disk_goes_its_way_to_a_registered_machine(start: Start, client: Clien
     assert group["ThinPools"][0]["DataPercent"] > 0
     assert daemon.tell("domains") == [client.get(machine, MACHINE, "Domain")]
     receipt = json.loads((tmp_path / f"state/jobs/{values['Uuid']}/receipt.json").read_text())
-    assert receipt["proof"]["digest"] == "simulated"
+    assert receipt["proof"]["digest"] == "simulated:"
 
 
 def test_a_registered_machine_is_started_for_a_test(
