@@ -94,11 +94,14 @@ class BootWatch:
     def _hear(self) -> None:
         """Take what comes within half a second."""
         names = {port.fileno(): name for name, port in self._ports.items()}
-        readable, _, _ = select.select([self._monitor.fileno(), *names], [], [], _POLL_S)
+        poll = select.poll()  # a daemon of many jobs has more descriptors than select() can name
+        for number in (self._monitor.fileno(), *names):
+            poll.register(number, select.POLLIN)
+        readable = {number for number, _ in poll.poll(_POLL_S * 1000)}
         # Also what came with the answer to a command: the socket does not tell of it again.
         for one in self._monitor.heard():
             self._take(one)
-        for number in set(readable) - {self._monitor.fileno()}:
+        for number in readable - {self._monitor.fileno()}:
             self._take_from(names[number])
 
     def _take(self, one: Event | Answer) -> None:

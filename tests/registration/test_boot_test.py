@@ -1,5 +1,7 @@
 """The boot test: what it starts, what it watches, what it leaves behind."""
 
+import contextlib
+import resource
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -48,6 +50,19 @@ def test_a_guest_that_says_what_is_expected_has_booted(host: BootHost) -> None:
     assert report.serial == MARKER.decode().replace("\r\n", "\n")
     assert report.screen.startswith(b"\x89PNG")
     assert report.accelerator == "tcg"
+
+
+def test_a_daemon_with_more_descriptors_than_select_can_name(host: BootHost) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 2048:
+        pytest.skip("the hard limit of open files is below 2048")
+    host.guest = lambda qemu: qemu.say(MARKER)
+    with contextlib.ExitStack() as opened:
+        opened.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+        while opened.enter_context(Path("/dev/null").open("rb")).fileno() < 1024:
+            pass
+        assert of(host).run(host.request("LAB-BOOT-.*"), never()).booted
 
 
 def test_the_unit_may_read_the_volume_and_nothing_else(host: BootHost) -> None:
