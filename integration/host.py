@@ -23,6 +23,8 @@ MANAGER, JOB, MACHINE, SOURCE = (f"org.p2vd1.{name}" for name in ("Manager", "Jo
 # does not tell everything.
 BREATH_S = 0.3
 POLL_S = 3.0
+# How long anything may take that is waited for: on a busy machine an emulated guest has a fifth of its speed.
+PATIENCE_S = 600.0
 ENDED = ("proven", "failed", "cancelled")
 
 Properties = dict[str, Any]
@@ -207,7 +209,11 @@ class Host:
         self.call(machine["path"], MACHINE, method, "a{sv}", options)
 
     def wait_machine(
-        self, machine: Properties, what: str, until: Callable[[Properties], bool], timeout_s: float = 240.0
+        self,
+        machine: Properties,
+        what: str,
+        until: Callable[[Properties], bool],
+        timeout_s: float = PATIENCE_S,
     ) -> Properties:
         """Wait until a machine is so."""
 
@@ -218,7 +224,7 @@ class Host:
         found: Properties = self.wait(probe, what, timeout_s)
         return found
 
-    def wait_state(self, machine: Properties, state: str, timeout_s: float = 240.0) -> Properties:
+    def wait_state(self, machine: Properties, state: str, timeout_s: float = PATIENCE_S) -> Properties:
         """Wait until a machine is in `state`."""
         return self.wait_machine(machine, f"state {state}", lambda now: now["State"] == state, timeout_s)
 
@@ -233,7 +239,7 @@ class Host:
 
     # ---- waiting -----------------------------------------------------------------------------
 
-    def wait(self, probe: Callable[[], Any], what: str, timeout_s: float = 240.0) -> Any:
+    def wait(self, probe: Callable[[], Any], what: str, timeout_s: float = PATIENCE_S) -> Any:
         """Return what `probe` returns once it is true; a bus without p2vd counts as not yet."""
         deadline = time.monotonic() + timeout_s
         while True:
@@ -249,7 +255,7 @@ class Host:
             self._pause()
 
     def wait_job(
-        self, job: Properties, what: str, until: Callable[[Properties], bool], timeout_s: float = 240.0
+        self, job: Properties, what: str, until: Callable[[Properties], bool], timeout_s: float = PATIENCE_S
     ) -> Properties:
         """Wait until a job is so; a job that ends otherwise fails at once."""
 
@@ -264,7 +270,7 @@ class Host:
         found: Properties = self.wait(probe, what, timeout_s)
         return found
 
-    def wait_stage(self, job: Properties, stage: str, timeout_s: float = 240.0) -> Properties:
+    def wait_stage(self, job: Properties, stage: str, timeout_s: float = PATIENCE_S) -> Properties:
         """Wait until a job is in `stage`."""
         return self.wait_job(job, f"stage {stage}", lambda now: now["Stage"] == stage, timeout_s)
 
@@ -276,7 +282,7 @@ class Host:
             lambda now: now["BytesCommitted"] >= size_bytes or now["Stage"] in ("verifying", "proven"),
         )
 
-    def wait_registered(self, job: Properties, timeout_s: float = 240.0) -> Properties:
+    def wait_registered(self, job: Properties, timeout_s: float = PATIENCE_S) -> Properties:
         """Wait until the job is proven and its machine registered; return the job."""
         self.wait_stage(job, "proven", timeout_s)
         self.wait(

@@ -22,12 +22,11 @@ class Portals:
         """Return every portal by its id."""
         return {portal["Id"]: portal for portal in self.host.of(PORTAL)}
 
-    def wait(self, portal: str, state: str, timeout_s: float = 240.0) -> Properties:
+    def wait(self, portal: str, state: str) -> Properties:
         """Wait until a portal is in a state; return it."""
         found: Properties = self.host.wait(
             lambda: (now := self.all().get(portal)) and now["State"] == state and now,
             f"the portal {portal} {state}",
-            timeout_s,
         )
         return found
 

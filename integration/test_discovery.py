@@ -162,7 +162,7 @@ def test_iscsi_a_portal_is_logged_in_again_after_a_restart_and_a_power_cut(power
     vm.kill()
     vm.boot_again()
     vm.run("systemctl start p2vd")
-    retrying = own.wait(A, "retrying", 600)
+    retrying = own.wait(A, "retrying")
     assert retrying["Error"][0] == "PortalUnreachable"
     # Answers only once it is whole: p2vd tries all the time, and a refusal would be final.
     array.build()

@@ -48,14 +48,14 @@ def test_a_window_closes_the_user_pauses_the_window_opens_still_paused(vm: Vm) -
     # p2vd sleeps until the window closes by the clock that it knew, and looks again within five minutes at
     # the latest when that is set. A restart looks at once; the job goes on as it stands in the store.
     set_clock(vm, noon + timedelta(hours=3))
-    vm.run("systemctl restart p2vd", timeout_s=60)
+    vm.run("systemctl restart p2vd")
     held = host.wait_job(job, "the hold window", lambda now: now["Holds"] == ["window"])
     assert held["Waiting"].startswith("Its window opens on")
     assert held["BytesCommitted"] < held["Bytes"], "the copy was over before the window closed"
     host.verb(job, "Pause")
     host.wait_job(job, "both holds", lambda now: sorted(now["Holds"]) == ["user", "window"])
     set_clock(vm, noon + timedelta(hours=23))
-    vm.run("systemctl restart p2vd", timeout_s=60)
+    vm.run("systemctl restart p2vd")
     paused = host.wait_job(job, "the pause alone", lambda now: now["Holds"] == ["user"])
     assert paused["Activity"] == "idle"
     time.sleep(3)  # long enough for a worker to start, if one did
@@ -164,7 +164,7 @@ def test_a_plan_says_how_long_it_takes_once_a_copy_was_measured(vm: Vm) -> None:
     unknown = host.plan_page(later, "later")
     assert "by its limit of 1 GiB/s; no copy from this array" in unknown["Estimate"]
     host.wait_registered(host.migrate(host.san["boot1"].wwid, "first"))
-    vm.run("systemctl restart p2vd", timeout_s=60)
+    vm.run("systemctl restart p2vd")
     host.source(later)
     known = host.plan_page(later, "later")
     assert "measured on 1 copy from this array to this volume group." in known["Estimate"]

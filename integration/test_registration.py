@@ -144,7 +144,7 @@ def test_accepting_removes_the_sources_cleanly_and_names_them(vm: Vm) -> None:
     vm.run("dmsetup remove taken; dmesg --clear")
     said = vm.run("p2vctl accept erp1 < /dev/null", check=False)
     assert said.returncode == 2
-    said = vm.run("p2vctl accept erp1 --yes", timeout_s=240)
+    said = vm.run("p2vctl accept erp1 --yes")
     assert "The array may unmap:" in said.stdout
     assert all(lun.wwid in said.stdout for lun in luns)
     accepted = host.machine_at(machine["path"])

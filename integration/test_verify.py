@@ -27,7 +27,7 @@ def registered(vm: Vm, bandwidth: str = "1 GiB") -> tuple[Host, Properties]:
 
 def verify(vm: Vm) -> tuple[int, Properties]:
     """By p2vctl, as an administrator does; its exit status and the result."""
-    done = vm.run("p2vctl verify erp1 --json", timeout_s=120, check=False)
+    done = vm.run("p2vctl verify erp1 --json", check=False)
     assert done.stdout, done.stderr
     (result,) = json.loads(done.stdout)
     return done.returncode, result
@@ -101,7 +101,7 @@ def test_who_reads_may_not_write_and_the_daemons_end_ends_it(vm: Vm) -> None:
     volume = vm.out(f"ls -l /proc/{pid}/fd | grep -o '[0-9]* -> /dev/dm-[0-9]*'").split()[0]
     flags = int(vm.out(f"grep flags: /proc/{pid}/fdinfo/{volume}").split()[1], 8)
     assert flags & 3 == 0  # O_RDONLY
-    vm.run("systemctl restart p2vd", timeout_s=60)
+    vm.run("systemctl restart p2vd")
     ended = host.wait(
         lambda: (found := host.job()["Verification"])["State"] != "running" and found, "its end", 60
     )
@@ -119,7 +119,7 @@ def test_a_support_bundle_has_all_but_secrets(vm: Vm, daemon: str) -> None:
     vm.run(f"echo '# {SECRET}' >> /etc/p2vd/policy.d/50-lab.toml")
     if daemon == "stopped":
         vm.run("systemctl stop p2vd")
-    vm.run("p2vctl support-bundle -o /tmp/bundle.tar.gz", timeout_s=240)
+    vm.run("p2vctl support-bundle -o /tmp/bundle.tar.gz")
     vm.run("mkdir /tmp/bundle; tar -C /tmp/bundle -xzf /tmp/bundle.tar.gz")
     assert vm.out("stat -c %a /tmp/bundle.tar.gz").strip() == "600"
     assert vm.run(f"grep -r {SECRET} /tmp/bundle", check=False).returncode == 1

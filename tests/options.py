@@ -20,6 +20,8 @@ def pytest_report_header(config: pytest.Config) -> str:
     return f"campaigns: {how}, --seed {config.option.seed}"
 
 
+# First: the lab chooses among what is left.
+@pytest.hookimpl(tryfirst=True)  # type: ignore[untyped-decorator]  # pluggy 1.0 has no types
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave campaigns that have no seeded sample to --full."""
     if config.option.full:
