@@ -32,6 +32,7 @@ from p2vd.jobs.verify_errors import (
 from p2vd.jobs.verify_result import conclude
 from p2vd.jobs.verify_worker import read_again
 from p2vd.jobs.volume_history import ran_now
+from p2vd.jobs.waking import awake
 from p2vd.model.codec import from_dict
 from p2vd.model.errors import IllegalTransition, P2vdError
 from p2vd.model.job import Caller, Job, Machine, MachineState, Stage
@@ -176,10 +177,7 @@ class Verifications:
         machine = services.board.machine(job.machine_uuid)
         self._refuse_running(machine)
         target = self._find(job, receipt)
-        slept = not target.lv.active
-        if slept:
-            target = JobLv(target.vg, services.volumes.activate(target.lv, target.vg, job.uuid))
-        try:
+        with awake(services, job, target) as target:
             descriptors = self._open(job, target, running)
             report = read_again(
                 services.spawn,
@@ -189,9 +187,6 @@ class Verifications:
                 running.stop,
                 lambda read, hangs: self._note(job, running, read, hangs),
             )
-        finally:
-            if slept:  # as it was found
-                services.volumes.deactivate(target.lv, target.vg, job.uuid)
         self._refuse_written(job, report)
         machine = services.board.machine(job.machine_uuid)  # it may have been seen to run meanwhile
         return conclude(self.shown(job), machine, receipt, report, target.lv.size_bytes)
