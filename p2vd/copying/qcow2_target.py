@@ -21,6 +21,7 @@ import json
 import logging
 import os
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +30,7 @@ import tenacity
 
 from p2vd.copying import qemu
 from p2vd.copying.checkpoint import Checkpoint, Header
-from p2vd.copying.controls import Controls, Gauge
+from p2vd.copying.controls import Controls, Gauge, Interrupted
 from p2vd.copying.devices import TargetSink
 from p2vd.copying.errors import OpenFailed, PoolFull, TargetRefused, WriteFailed
 from p2vd.copying.forms import Asked, Handed, OpenSource, OpenTarget
@@ -93,7 +94,7 @@ def open_target(asked: Asked, source: OpenSource) -> OpenTarget:
     if not checkpoint.header.target_file:
         durable.sync_directory(path.parent)
         checkpoint.commit(target_file=block.file_id(fd))
-    making = _Making(fd, str(path), form, size, checkpoint, asked.threads, None)
+    making = _Making(fd, str(path), form, size, checkpoint, asked.threads, None, asked.ended)
     sink, close = making.serve()(asked.controls, asked.gauge)
     return OpenTarget(sink, checkpoint, close)
 
@@ -115,7 +116,9 @@ def handed_target(handed: Handed) -> Callable[[], TargetSink]:
             os.fchown(handed.fd, user.uid, user.gid)
         except OSError as error:  # NFS that makes root nobody
             raise OpenFailed(name, f"it cannot be given to uid {user.uid}: {error.strerror}") from error
-    making = _Making(handed.fd, name, start.target_form, size, checkpoint, start.queue_depth, user)
+    making = _Making(
+        handed.fd, name, start.target_form, size, checkpoint, start.queue_depth, user, handed.ended
+    )
     speak = making.serve()
     return lambda: speak(handed.controls, handed.gauge)[0]
 
@@ -155,6 +158,7 @@ class _Making:
     checkpoint: Checkpoint
     threads: int
     user: User | None
+    ended: Callable[[], bool]
 
     def serve(self) -> Callable[[Controls, Gauge], tuple[NbdTarget, Callable[[], None]]]:
         """Make or check the image and start its server."""
@@ -218,6 +222,7 @@ class _Making:
                 retry=tenacity.retry_if_exception(_is_locked),
                 stop=tenacity.stop_after_delay(_UNLOCKED_WITHIN_S),
                 wait=tenacity.wait_fixed(0.5),
+                sleep=self._sleep,
                 reraise=True,
             )(self._query)
             if found.get("corruptions") or found.get("check-errors"):
@@ -226,7 +231,7 @@ class _Making:
                 )
             if leaks := found.get("leaks", 0):
                 log.warning("%s: %d clusters that a killed QEMU left are freed", self.name, leaks)
-                self._query("-r", "leaks")
+                self._query("-r", "leaks", may_end=False)  # it writes
                 self._sync()
         except (CommandFailed, CommandTimedOut) as error:
             raise self._refuse(f"QEMU does not check it: {qemu.explained(error)}.") from error
@@ -239,7 +244,12 @@ class _Making:
             kind = PoolFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else WriteFailed
             raise kind(self.name, 0, 0, f"flush: {error.strerror}") from error
 
-    def _query(self, *words: str) -> dict[str, Any]:
+    def _sleep(self, seconds: float) -> None:
+        if self.ended():
+            raise Interrupted
+        time.sleep(seconds)
+
+    def _query(self, *words: str, may_end: bool = True) -> dict[str, Any]:
         answer = qemu.query(
             ["check", "--output=json", *words],
             self._node(direct=False),
@@ -247,6 +257,7 @@ class _Making:
             self.user,
             ok=(0, _CORRUPT, _LEAKS),
             limits=qemu.WRITING,
+            ended=self.ended if may_end else lambda: False,
         )
         found: dict[str, Any] = json.loads(answer.stdout)
         return found
