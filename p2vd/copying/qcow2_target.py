@@ -16,10 +16,12 @@ The rules, besides those of every target:
   of data are multiples of 64 KiB, so compressed clusters have 64 KiB at most: each is written whole.
 """
 
+import contextlib
 import errno
 import json
 import logging
 import os
+import re
 import socket
 import time
 from collections.abc import Callable
@@ -32,7 +34,7 @@ from p2vd.copying import qemu
 from p2vd.copying.checkpoint import Checkpoint, Header
 from p2vd.copying.controls import Controls, Gauge, Interrupted
 from p2vd.copying.devices import TargetSink
-from p2vd.copying.errors import OpenFailed, PoolFull, TargetRefused, WriteFailed
+from p2vd.copying.errors import OpenFailed, PoolFull, TargetLocked, TargetRefused, WriteFailed
 from p2vd.copying.forms import Asked, Handed, OpenSource, OpenTarget
 from p2vd.copying.image_forms import has_direct_io
 from p2vd.copying.layout import SUB_BLOCK
@@ -55,6 +57,8 @@ _SECTOR = 512
 _CORRUPT, _LEAKS = 2, 3
 _UNLOCKED_WITHIN_S = 30.0
 _MAKE_S = 120.0
+# QEMU 7.2, block/file-posix.c: what it says to the lock of a process that is no QEMU, and to one that is.
+_LOCKED = re.compile(r'Failed to (lock byte|get (shared )?"[^"]+" lock)')
 
 
 def size_of(source_bytes: int, form: TargetForm) -> int:
@@ -90,13 +94,17 @@ def open_target(asked: Asked, source: OpenSource) -> OpenTarget:
     binding = Binding("p2vd-copy", 1, origin.id, origin.size_bytes, origin.sector_size, f"{place} ({kind})")
     # The checkpoint first: it proves at the next run that a file found there is ours.
     checkpoint = open_checkpoint(asked.checkpoint, Header(binding, size, asked.digest), any_pass=True)
-    fd = _open(str(path), checkpoint.header.target_file, begun=begun)
-    if not checkpoint.header.target_file:
-        durable.sync_directory(path.parent)
-        checkpoint.commit(target_file=block.file_id(fd))
-    making = _Making(fd, str(path), form, size, checkpoint, asked.threads, None, asked.ended)
-    sink, close = making.serve()(asked.controls, asked.gauge)
-    return OpenTarget(sink, checkpoint, close)
+    with contextlib.ExitStack() as undone:
+        undone.callback(checkpoint.close)
+        fd = _open(str(path), checkpoint.header.target_file, begun=begun)
+        undone.callback(os.close, fd)
+        if not checkpoint.header.target_file:
+            durable.sync_directory(path.parent)
+            checkpoint.commit(target_file=block.file_id(fd))
+        making = _Making(fd, str(path), form, size, checkpoint, asked.threads, None, asked.ended)
+        sink, close = making.serve()(asked.controls, asked.gauge)
+        undone.pop_all()
+        return OpenTarget(sink, checkpoint, close)
 
 
 def handed_target(handed: Handed) -> Callable[[], TargetSink]:
@@ -265,9 +273,9 @@ class _Making:
     def _node(self, *, direct: bool) -> dict[str, Any]:
         return qemu.node(SourceFormat.QCOW2, self.fd, direct=direct)
 
-    def _refuse(self, problem: str) -> TargetRefused:
-        return TargetRefused(self.name, problem)
+    def _refuse(self, problem: str) -> TargetRefused | TargetLocked:
+        return TargetLocked(self.name) if _LOCKED.search(problem) else TargetRefused(self.name, problem)
 
 
 def _is_locked(error: BaseException) -> bool:
-    return isinstance(error, CommandFailed) and "lock" in error.stderr
+    return isinstance(error, CommandFailed) and bool(_LOCKED.search(error.stderr))
