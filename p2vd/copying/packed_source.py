@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 
 from p2vd.copying import gzip_packing, zstd_packing
-from p2vd.copying.controls import Gauge, Interrupted
+from p2vd.copying.controls import READING, Gauge, Interrupted
 from p2vd.copying.errors import OpenFailed, SourceRefused
 from p2vd.copying.framed_source import MOST_FRAMES, MOST_PACKED, FramedSource, Frames
 from p2vd.copying.gzip_source import GzipDecoder
@@ -63,10 +63,13 @@ class _Image:
 
     def read(self, at: int, length: int) -> bytes:
         """Read from the file, however short single reads are; fewer bytes only at its end."""
-        data = os.pread(self.fd, length, at)
-        while 0 < len(data) < length and (more := os.pread(self.fd, length - len(data), at + len(data))):
-            data += more
-        return data
+        with self.gauge.io(
+            READING, at
+        ):  # what is unpacked of it takes its time, too, which is not the source's
+            data = os.pread(self.fd, length, at)
+            while 0 < len(data) < length and (more := os.pread(self.fd, length - len(data), at + len(data))):
+                data += more
+            return data
 
     def look(self, at: int, length: int) -> bytes:
         """As `read`, for what walks over all of a large file before its first block. Raises Interrupted."""

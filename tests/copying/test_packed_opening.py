@@ -2,15 +2,22 @@
 
 import os
 import struct
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from p2vd.copying.controls import Gauge, Interrupted
+from p2vd.copying.devices import Buffer
+from p2vd.copying.gzip_source import GzipDecoder
 from p2vd.copying.layout import BLOCK
 from p2vd.copying.packed_source import packed_source
+from p2vd.copying.xz_source import XzDecoder
 from p2vd.copying.zstd_format import MAGIC
+from p2vd.copying.zstd_packing import ZstdPacking
+from p2vd.copying.zstd_source import ZstdDecoder
 from p2vd.model.forms import SourceFormat
 from p2vd.system.clock import SystemClock
 from tests.copying.test_packed_source import PACKED, disk
@@ -68,3 +75,68 @@ def test_so_it_is_by_an_index(tmp_path: Path, form: str) -> None:
     assert files.run("--target-format", f"raw.{form}")[0] == 0
     with pytest.raises(Interrupted):
         opened(files.target, form, lambda: True)
+
+
+class Told:
+    """A clock that is told: a read takes so long, unpacking so long."""
+
+    READ_S, UNPACK_S = 0.004, 1.0
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def now_us(self) -> int:
+        return round(self.now * 1_000_000)
+
+    def sleep(self, seconds: float, until: threading.Event) -> bool:
+        self.now += seconds
+        return until.is_set()
+
+
+@pytest.mark.parametrize("name", ["gzip", "zstd frames", "xz", "raw.zst"])
+def test_what_a_source_takes_is_its_reads_alone(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unpacking is the work of this host: nobody else's load is lowered by slowing it down."""
+    files, clock, took = Files(tmp_path), Told(), []
+    files.source.write_bytes(disk())
+    if name in PACKED:
+        form, pack, _ = PACKED[name]
+        files.target.write_bytes(pack(disk()))
+    else:
+        form = "zst"
+        assert files.run("--target-format", name)[0] == 0
+    pread = os.pread
+
+    def slow_read(fd: int, length: int, at: int) -> bytes:
+        clock.now += clock.READ_S
+        return pread(fd, length, at)
+
+    def slow(unpack: Callable[..., Any]) -> Callable[..., Any]:
+        def unpacked(*arguments: Any) -> Any:
+            clock.now += clock.UNPACK_S
+            return unpack(*arguments)
+
+        return unpacked
+
+    for decoder, method in (
+        *((each, "read_into") for each in (GzipDecoder, ZstdDecoder, XzDecoder)),
+        (ZstdPacking, "unpack"),
+    ):
+        monkeypatch.setattr(decoder, method, slow(getattr(decoder, method)))
+    monkeypatch.setattr(os, "pread", slow_read)
+    fd = os.open(files.target, os.O_RDONLY)
+    gauge = Gauge(clock, lambda began, ended: took.append(ended - began))
+    source, buffer = packed_source(fd, SourceFormat(form), gauge), Buffer()
+    took.clear()
+    for at in range(0, len(disk()), BLOCK):
+        length = min(BLOCK, len(disk()) - at)
+        source.read(buffer, at, length)
+        assert bytes(buffer.view[:length]) == disk()[at:][:length]
+    os.close(fd)
+    assert clock.now > 100 + clock.UNPACK_S
+    assert took
+    assert max(took) < 10 * clock.READ_S
