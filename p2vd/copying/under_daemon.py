@@ -35,6 +35,7 @@ from p2vd.copying.protocol import (
     encode,
 )
 from p2vd.copying.session import Session
+from p2vd.copying.session_thread import SessionThread
 from p2vd.copying.store import open_checkpoint
 from p2vd.copying.terms import Failure, Report
 from p2vd.copying.throttle import ChunkCredit
@@ -71,8 +72,7 @@ class Conversation:
         """Run the session to its end, obeying and telling meanwhile; return its report."""
         self.session.on_phase = self._note_phase
         self.session.on_commit = self._committed.set
-        reports: list[Report] = []
-        runner = threading.Thread(target=lambda: reports.append(self.session.run()), name="session")
+        runner = SessionThread(self.session)
         self.orders.running = True
         runner.start()
         while runner.is_alive():
@@ -83,13 +83,10 @@ class Conversation:
             self._tell()
             if self.orders.stop_asked.is_set():
                 self.orders.controls.stop()
-        runner.join()
-        if not reports:  # run() reports every end of the copy, so this is a defect
-            failure = Failure("Defect", "the session ended without a report")
-            reports.append(Report(int(ExitCode.IO_FAILED), Progress(), failure=failure))
+        report = runner.report()
         self._tell_phase()
-        self._send(reports[0])
-        return reports[0]
+        self._send(report)
+        return report
 
     def _tell(self) -> None:
         self._tell_phase()
