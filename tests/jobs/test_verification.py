@@ -2,6 +2,7 @@
 
 import json
 import os
+import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -316,6 +317,20 @@ def test_one_at_a_time_and_an_end_frees_the_volume(lab: Lab) -> None:
     lab.verifications.end(MACHINE.uuid)
     assert not lab.lv.active
     assert lab.result().error == "VerifyInterrupted"
+
+
+def test_one_that_cannot_be_begun_may_be_asked_for_again(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk of the store is full: nothing is noted, and nothing left as running."""
+
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lab.services.store, "change_job", full)
+        with pytest.raises(sqlite3.OperationalError):
+            lab.verifications.start(JOB.uuid, WHO)
+    assert lab.verifications.shown(lab.board.job(JOB.uuid)).verification is None
+    assert lab.verify().state is VerifyState.UNCHANGED
 
 
 def test_after_a_stop_none_begins(lab: Lab) -> None:
