@@ -71,6 +71,7 @@ class Verifications:
         self._services = services
         self._lock = threading.Lock()
         self._running: dict[str, _Running] = {}
+        self._unstored: dict[str, Verification] = {}
         self._places = threading.Semaphore(_AT_ONCE)
         self._stopped = False
 
@@ -104,6 +105,7 @@ class Verifications:
         with self._lock:
             if self._stopped or uuid in self._running:
                 raise IllegalTransition(f"Job {uuid}", "being verified", "another verification")
+            self._unstored.pop(uuid, None)
             running = self._running[uuid] = _Running(machine.uuid, begun)
         try:
             board.change(uuid, lambda stored: replace(stored, verification=begun))
@@ -142,7 +144,8 @@ class Verifications:
         """Return the job with its verification as it stands at this moment."""
         with self._lock:
             running = self._running.get(job.uuid)
-        return job if running is None else replace(job, verification=running.shown)
+            shown = running.shown if running is not None else self._unstored.get(job.uuid)
+        return job if shown is None else replace(job, verification=shown)
 
     # -- one, on its thread ---------------------------------------------------------------------
 
@@ -285,10 +288,17 @@ class Verifications:
         level = logging.INFO if outcome.state is VerifyState.UNCHANGED else logging.WARNING
         log.log(level, "job %s: verification: %s: %s", job.uuid, outcome.state.value, outcome.seen)
         board = self._services.board
-        board.change(job.uuid, lambda stored: replace(stored, verification=outcome))
+        try:
+            board.change(job.uuid, lambda stored: replace(stored, verification=outcome))
+            stored = True
+        except Exception:  # the store's disk is full: its record is there, and the next start stores it
+            log.exception("job %s: how its verification ended cannot be stored", job.uuid)
+            stored = False
         with self._lock:  # before anybody hears of the end, and asks for another
             self._running.pop(job.uuid, None)
-        board.publish(JobVerified(job.uuid))
+            if not stored:
+                self._unstored[job.uuid] = outcome
+        board.publish(JobVerified(job.uuid) if stored else JobChanged(job.uuid))
 
 
 def _lv_target(job: Job) -> LvTarget:
