@@ -53,7 +53,7 @@ class PoolExtender:
         record: Record,
         clock: Clock,
     ) -> None:
-        """`record` raises where the audit cannot be written: then nothing is extended."""
+        """`record` raises where a beginning cannot be recorded: then nothing is extended."""
         self._commands = commands
         self._volumes = volumes
         self._volume_group = volume_group
