@@ -103,11 +103,19 @@ class BootTests:
             if self._stopped or uuid in self._running:
                 raise IllegalTransition(f"Machine {machine.name}", "being tested", "another boot test")
             running = self._running[uuid] = _Running()
-        self._keep(uuid, BootTest(BootState.RUNNING, now_us()))
-        running.thread = threading.Thread(
-            target=self._run, args=(machine, wish, running.stop), name=f"boot-test-{uuid[:8]}", daemon=True
-        )
-        running.thread.start()
+        try:
+            self._keep(uuid, BootTest(BootState.RUNNING, now_us()))
+            running.thread = threading.Thread(
+                target=self._run,
+                args=(machine, wish, running.stop),
+                name=f"boot-test-{uuid[:8]}",
+                daemon=True,
+            )
+            running.thread.start()
+        except BaseException:  # the store's disk is full, or there are no threads: another may be asked for
+            with self._lock:
+                del self._running[uuid]
+            raise
 
     def end(self, uuid: str) -> None:
         """End a machine's test, if one runs, and wait until its volumes are free.
