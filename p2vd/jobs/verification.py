@@ -107,8 +107,14 @@ class Verifications:
                 raise IllegalTransition(f"Job {uuid}", "being verified", "another verification")
             self._unstored.pop(uuid, None)
             running = self._running[uuid] = _Running(machine.uuid, begun)
+
+        def begin(stored: Job) -> Job:
+            if stored.stage is not Stage.PROVEN:  # it was cancelled since: its volume is about to go
+                raise IllegalTransition(f"Job {uuid}", stored.stage.value, "verification")
+            return replace(stored, verification=begun)
+
         try:
-            board.change(uuid, lambda stored: replace(stored, verification=begun))
+            board.change(uuid, begin)
             running.thread = threading.Thread(
                 target=self._run, args=(job, receipt, running), name=f"verify-{uuid[:8]}", daemon=True
             )

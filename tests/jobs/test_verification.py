@@ -2,7 +2,6 @@
 
 import json
 import os
-import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -23,7 +22,7 @@ from p2vd.model.job import Caller, MachineState, Stage
 from p2vd.model.size import GIB, MIB
 from p2vd.model.verification import Verification, VerifyState, WriteCount
 from p2vd.records.receipt import write_receipt
-from p2vd.records.receipts import ReceiptDamaged
+from p2vd.records.receipts import ReceiptDamaged, read_receipt
 from p2vd.records.verifications import read_verifications
 from p2vd.system.clock import boot_id
 from p2vd.system.descriptors import SeqpacketChannel
@@ -300,6 +299,23 @@ def test_not_while_the_machine_changes_hands(tmp_path: Path, state: MachineState
     lab.services.store.close()
 
 
+def test_a_job_that_is_given_up_meanwhile_is_not_verified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its volume is about to be removed: a verification would keep it for hours."""
+    lab = Lab(tmp_path, MachineState.READY)
+
+    def cancelled_now(*arguments: Any) -> str:
+        lab.board.cancel(JOB.uuid, keep_target=False)
+        return read_receipt(*arguments)
+
+    monkeypatch.setattr("p2vd.jobs.verification.read_receipt", cancelled_now)
+    with pytest.raises(IllegalTransition, match="cancelling"):
+        lab.verifications.start(JOB.uuid, WHO)
+    assert lab.verifications.shown(lab.board.job(JOB.uuid)).verification is None
+    lab.services.store.close()
+
+
 def test_a_receipt_that_was_edited_proves_nothing(lab: Lab) -> None:
     lab.receipt.write_text(lab.receipt.read_text().replace("vg_san", "vg_nas"))
     with pytest.raises(ReceiptDamaged):
@@ -317,20 +333,6 @@ def test_one_at_a_time_and_an_end_frees_the_volume(lab: Lab) -> None:
     lab.verifications.end(MACHINE.uuid)
     assert not lab.lv.active
     assert lab.result().error == "VerifyInterrupted"
-
-
-def test_one_that_cannot_be_begun_may_be_asked_for_again(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The disk of the store is full: nothing is noted, and nothing left as running."""
-
-    def full(*_: object) -> None:
-        raise sqlite3.OperationalError("database or disk is full")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(lab.services.store, "change_job", full)
-        with pytest.raises(sqlite3.OperationalError):
-            lab.verifications.start(JOB.uuid, WHO)
-    assert lab.verifications.shown(lab.board.job(JOB.uuid)).verification is None
-    assert lab.verify().state is VerifyState.UNCHANGED
 
 
 def test_after_a_stop_none_begins(lab: Lab) -> None:

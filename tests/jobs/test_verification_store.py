@@ -15,6 +15,20 @@ from tests.jobs.test_verification import LONG_S, WHO, Lab, lab
 __all__ = ["lab"]  # a fixture
 
 
+def test_one_that_cannot_be_begun_may_be_asked_for_again(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk of the store is full: nothing is noted, and nothing left as running."""
+
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lab.services.store, "change_job", full)
+        with pytest.raises(sqlite3.OperationalError):
+            lab.verifications.start(JOB.uuid, WHO)
+    assert lab.verifications.shown(lab.board.job(JOB.uuid)).verification is None
+    assert lab.verify().state is VerifyState.UNCHANGED
+
+
 def test_one_whose_end_cannot_be_stored_has_ended_all_the_same(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
