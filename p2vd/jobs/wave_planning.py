@@ -23,6 +23,7 @@ MAX_MACHINES = 2000
 # A call is answered within a second; disks that do not answer are not waited for longer than this.
 _ANSWER_S = 0.8
 _LOOK_S = 50.0
+_ACTIVE = (WaveState.SCHEDULED, WaveState.RUNNING)
 _KEPT = 8  # plans that nobody has fetched
 
 
@@ -80,13 +81,8 @@ class WavePlanning:
             self._planner.busy(),
         )
         wave = Wave(wave_id(items), items, planned_us=services.clock.now_us())
-        try:
-            known = services.store.wave(wave.id)
-        except NotFound:
-            known = wave
-        if known.state in (WaveState.SCHEDULED, WaveState.RUNNING):
-            return known
-        return services.store.put_wave(wave, plans)
+        # In one step: it may be started at this very moment.
+        return services.store.put_wave(wave, plans, unless=lambda known: known.state in _ACTIVE)
 
     def _look(self, entries: tuple[WaveEntry, ...], passports: Mapping[str, Passport]) -> None:
         """Have the contents of all disks read anew, all at once; those not read in time are refused."""
