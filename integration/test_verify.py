@@ -109,6 +109,21 @@ def test_who_reads_may_not_write_and_the_daemons_end_ends_it(vm: Vm) -> None:
     host.wait(lambda: vm.run(find, check=False).stdout == "", "the end of the process that read", 60)
 
 
+def test_a_volume_that_was_activated_for_it_is_at_rest_after_a_kill(vm: Vm) -> None:
+    host, job = registered(vm, "2 MiB")
+    active = f"lvs --noheadings -o lv_active {job['Target']}"
+    vm.run(f"udevadm settle; lvchange -an {job['Target']}")
+    vm.run("p2vctl verify erp1 --no-wait")
+    find = "pgrep -f [p]2vd.copying.verifier"  # not the shell that runs this
+    host.wait(lambda: vm.run(find, check=False).stdout.strip(), "the process that reads", 60)
+    assert vm.out(active).strip() == "active"
+    vm.run("kill -9 $(systemctl show --value -p MainPID p2vd)")
+    host.wait(lambda: vm.out(active).strip() == "", "the volume's rest", 60)
+    told = f"{job['Target'].removeprefix('/dev/')}, which was activated to be read, is at rest again"
+    assert told in vm.out("journalctl -u p2vd")
+    assert host.job()["Verification"]["Error"] == "VerifyInterrupted"
+
+
 @pytest.mark.parametrize("daemon", ["active", "stopped"])
 def test_a_support_bundle_has_all_but_secrets(vm: Vm, daemon: str) -> None:
     registered(vm)

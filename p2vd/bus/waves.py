@@ -8,6 +8,7 @@ from p2vd.bus.names import MANAGER
 from p2vd.bus.port import EnginePort
 from p2vd.bus.wire import Variant, fits
 from p2vd.bus.wire import plain as plain_value
+from p2vd.model.codec import from_dict
 from p2vd.model.errors import InvalidArgument
 from p2vd.model.wave import Wave, WaveEntry, WaveItem
 
@@ -58,7 +59,7 @@ def entry(number: int, given: object) -> WaveEntry:
             raise InvalidArgument(f"machines, number {number}, {key}", f"its D-Bus type is {kind}.")
         else:
             told[key.replace("-", "_")] = plain_value(kind, value)
-    made = WaveEntry(**told)  # type: ignore[arg-type]
+    made = from_dict(WaveEntry, told)
     if not made.machine and not made.sources:
         raise InvalidArgument(f"machines, number {number}", "name its record by machine, or its sources.")
     return made

@@ -41,11 +41,6 @@ class Folded(io.TextIOBase):
         """That of the terminal."""
         return self._stream.fileno()
 
-    @property
-    def encoding(self) -> str:  # type: ignore[override]  # read-only here
-        """That of the terminal."""
-        return self._stream.encoding
-
 
 @contextmanager
 def fitting(*, verbatim: bool) -> Iterator[None]:

@@ -58,6 +58,18 @@ class TargetRefused(CopyError):
 
 
 @dataclass(eq=False)
+class TargetLocked(CopyError):
+    """Another process has the target image open, and has it locked as QEMU does."""
+
+    target: str
+    exit_code: ClassVar[ExitCode] = ExitCode.IO_FAILED
+    template: ClassVar[str] = (
+        "{target} is locked by another process, perhaps the QEMU of an earlier run that hangs in the kernel "
+        "(lsof {target}). Nothing was written; the copy goes on when it is free."
+    )
+
+
+@dataclass(eq=False)
 class SourceRefused(CopyError):
     """The source may not be copied."""
 

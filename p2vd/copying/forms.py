@@ -47,6 +47,10 @@ class Asked:
     bad_sectors: int = 0
     resync: bool = False
 
+    def ended(self) -> bool:
+        """Whether to give up what takes its time, with Interrupted."""
+        return self.controls.ended.is_set()
+
 
 @dataclass(frozen=True)
 class OpenSource:
@@ -70,6 +74,7 @@ class OpenTarget:
 class Handed:
     """What the daemon gave: its start and one descriptor, -1 where the form has none.
 
+    `ended`: whether to give up what takes its time, with Interrupted; it hears the daemon meanwhile.
     `checkpoint` is open when a target is asked for; a source comes before it.
     """
 
@@ -77,6 +82,7 @@ class Handed:
     fd: int
     controls: Controls
     gauge: Gauge
+    ended: Callable[[], bool]
     checkpoint: Checkpoint | None = None
 
 

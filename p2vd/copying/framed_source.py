@@ -64,7 +64,10 @@ class Frames:
 
 
 class FramedSource(Device):
-    """The image behind `fd`. Whatever the index says is proven where it is read."""
+    """The image behind `fd`. Whatever the index says is proven where it is read.
+
+    `read` notes that a read of the file is outstanding.
+    """
 
     def __init__(
         self, fd: int, name: str, form: str, read: ReadAt, frames: Frames, packing: Packing, gauge: Gauge
@@ -95,8 +98,7 @@ class FramedSource(Device):
         if kept is not None and kept[0] == number:
             return kept[1]
         try:
-            with self.gauge.io(self.reading, offset):
-                frame = self._read_at(place, size)
+            frame = self._read_at(place, size)
         except OSError as error:
             cause = error.strerror or str(error)
             raise ReadFailed(self.name, offset, holds, cause, error.errno or 0) from error

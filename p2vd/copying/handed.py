@@ -37,11 +37,11 @@ class HandedForms:
         self._source: Callable[[], Source]
         self._target: Callable[[], AnyTarget]
 
-    def open_source(self, controls: Controls, gauge: Gauge) -> None:
-        """Do with the source what needs privileges. Raises P2vdError."""
+    def open_source(self, controls: Controls, gauge: Gauge, ended: Callable[[], bool]) -> None:
+        """Do with the source what needs privileges. `ended`: see `Handed`. Raises P2vdError, Interrupted."""
         start = self._start
         if make := forms.HANDED_SOURCES.get(forms.source_key(start.source_form)):
-            self._source = make(Handed(start, self._source_fd, controls, gauge))
+            self._source = make(Handed(start, self._source_fd, controls, gauge, ended))
             return
         try:
             source = source_on(self._source_fd, gauge)
@@ -53,11 +53,13 @@ class HandedForms:
         self._expect_size(source)
         self._source = lambda: source
 
-    def open_target(self, controls: Controls, gauge: Gauge, checkpoint: Checkpoint) -> None:
-        """Do with the target what needs privileges. Raises P2vdError."""
+    def open_target(
+        self, controls: Controls, gauge: Gauge, ended: Callable[[], bool], checkpoint: Checkpoint
+    ) -> None:
+        """Do with the target what needs privileges. Raises as `open_source`."""
         start = self._start
         if make := forms.HANDED_TARGETS.get(start.target_form.format):
-            self._target = make(Handed(start, self._target_fd, controls, gauge, checkpoint))
+            self._target = make(Handed(start, self._target_fd, controls, gauge, ended, checkpoint))
             return
         try:
             target = target_on(self._target_fd, start.target, controls, gauge)
@@ -66,7 +68,7 @@ class HandedForms:
         self._target = lambda: target
 
     def finish(self) -> tuple[Source, AnyTarget]:
-        """Do the rest without privileges: only now a server is listened to. Raises P2vdError."""
+        """Do the rest without privileges: only now a server is listened to. Raises as `open_source`."""
         source = self._source()
         self._expect_size(source)
         return source, self._target()

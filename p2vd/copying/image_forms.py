@@ -30,14 +30,14 @@ _CORRUPT, _LEAKS, _NO_CHECK = 2, 3, 63
 
 
 def open_source(asked: Asked) -> OpenSource:
-    """Open the image that the command line names. Raises OpenFailed, SourceRefused."""
+    """Open the image that the command line names. Raises OpenFailed, SourceRefused, Interrupted."""
     path = Path(asked.source)
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise OpenFailed(str(path), error.strerror or str(error)) from error
     kind = asked.source_form.format
-    server, size = _serve(fd, str(path), kind, asked.threads, _owner(fd))
+    server, size = _serve(fd, str(path), kind, asked.threads, _owner(fd), asked.ended)
     device = _device(server, str(path), size, asked.controls, asked.gauge)
 
     def close() -> None:
@@ -49,15 +49,21 @@ def open_source(asked: Asked) -> OpenSource:
 
 
 def handed_source(handed: Handed) -> Callable[[], Source]:
-    """Start the image's server; what is returned speaks to it. Raises SourceRefused."""
+    """Start the image's server; what is returned speaks to it. Raises SourceRefused, Interrupted."""
     start, path = handed.start, name_of(handed.fd)
     user = User(start.worker_uid, start.worker_gid) if os.geteuid() == 0 else None
-    server, size = _serve(handed.fd, path, start.source_form.format, start.queue_depth, user)
+    server, size = _serve(handed.fd, path, start.source_form.format, start.queue_depth, user, handed.ended)
     return lambda: _device(server, path, size, handed.controls, handed.gauge)
 
 
-def disk_size(fd: int, path: str, kind: SourceFormat, user: User | None = None) -> int:
-    """Look at an image and return the size of the disk in it, in bytes. Raises SourceRefused."""
+def disk_size(
+    fd: int,
+    path: str,
+    kind: SourceFormat,
+    user: User | None = None,
+    ended: Callable[[], bool] = lambda: False,
+) -> int:
+    """Look at an image and return the size of the disk in it, in bytes. Raises SourceRefused, Interrupted."""
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         raise SourceRefused(path, f"--source-format {kind.value} is for files.")
     try:
@@ -69,7 +75,7 @@ def disk_size(fd: int, path: str, kind: SourceFormat, user: User | None = None) 
     try:
         told = json.loads(qemu.query(["info", "--output=json"], image, fd, user).stdout)
         ok = (0, _CORRUPT, _LEAKS, _NO_CHECK)
-        checked = qemu.query(["check", "--output=json"], image, fd, user, ok)
+        checked = qemu.query(["check", "--output=json"], image, fd, user, ok, ended=ended)
     except (CommandFailed, CommandTimedOut) as error:
         raise _refusal(path)(f"QEMU does not read it: {qemu.explained(error)}.") from error
     if checked.returncode == _CORRUPT:
@@ -81,9 +87,9 @@ def disk_size(fd: int, path: str, kind: SourceFormat, user: User | None = None) 
 
 
 def _serve(
-    fd: int, path: str, kind: SourceFormat, threads: int, user: User | None
+    fd: int, path: str, kind: SourceFormat, threads: int, user: User | None, ended: Callable[[], bool]
 ) -> tuple[ImageServer, int]:
-    size = disk_size(fd, path, kind, user)
+    size = disk_size(fd, path, kind, user, ended)
     image = qemu.node(kind, fd, direct=has_direct_io(fd, os.O_RDONLY))
     server = qemu.serve(image, fd, writable=False, connections=threads, user=user, refuse=_refusal(path))
     return server, size

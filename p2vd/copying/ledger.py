@@ -11,7 +11,7 @@ until the target was read.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -142,7 +142,8 @@ class Ledger:
         self._unsure: set[int] = set()
         self._queue: deque[Work] = deque()
         self._suspects: deque[Work] = deque()
-        self._fresh = self._plan()
+        self._fresh: deque[Work] = deque()
+        self._next_region = 0
         self._claimed: set[Work] = set()
         self._finished: list[Finished] = []
         self._batch: tuple[Finished, ...] = ()
@@ -166,13 +167,52 @@ class Ledger:
         """Whether an earlier pass may have left digests."""
         return self._stale is not None
 
+    def unplanned(self) -> int | None:
+        """The region whose holes must be known before the next work can be handed out; None: none."""
+        if self._queue or self._fresh:
+            return None
+        while self._next_region in self._complete:
+            self._next_region += 1
+        return self._next_region if self._next_region < self._layout.regions else None
+
+    def survey(self, number: int) -> int:
+        """Ask the source which blocks of a region are holes, as bits: that may take long. Changes nothing."""
+        blocks = self._layout.blocks_of(number)
+        start = min(number * REGION_BLOCKS * BLOCK, self._layout.source_bytes)
+        length = self._layout.source_bytes_in(number * REGION_BLOCKS, blocks)
+        return self._layout.zero_blocks(number, self._extents(start, length) if length else ())
+
+    def plan(self, number: int, zero: int) -> None:
+        """Have the works of the region that is `unplanned`, whose `survey` is `zero`."""
+        if number != self._next_region:
+            raise ValueError(f"region {number} is planned, not {self._next_region}")
+        self._next_region += 1
+        base, blocks = number * REGION_BLOCKS, self._layout.blocks_of(number)
+        region = self._regions.get(number) or (self._stale and self._stale(number))
+        region = self._regions.setdefault(number, region or Region(number, blocks, self._kind))
+        dirty = region.touched or self._stale is not None
+        if region.touched:
+            self._unsure.add(number)
+        missing = region.missing
+        pieces = [
+            (base + first, count, is_zero)
+            for is_zero, mask, step in (
+                (False, missing & ~zero, self._work_blocks),
+                (True, missing & zero, ZERO_WORK_BLOCKS),
+            )
+            for run in runs(mask)
+            for first, count in split(*run, step)
+        ]
+        self._fresh += (Work(first, count, is_zero, dirty=dirty) for first, count, is_zero in sorted(pieces))
+
     def claim(self) -> Work | None:
         """Hand out the next work, lost work first, suspect work last; None: nothing is left now."""
-        work = self._queue.popleft() if self._queue else next(self._fresh, None)
-        if work is None:
-            if not self._suspects:
-                return None
-            work = self._suspects.popleft()
+        while (number := self.unplanned()) is not None:
+            self.plan(number, self.survey(number))
+        queue = self._queue or self._fresh or self._suspects
+        if not queue:
+            return None
+        work = queue.popleft()
         work = replace(work, epoch=self._epoch)
         self._claimed.add(work)
         return work
@@ -314,33 +354,6 @@ class Ledger:
         self.committed, self._bad = batch.tally, batch.bad
         self._sealed = ()
         self._recount()
-
-    def _plan(self) -> Iterator[Work]:
-        for number in range(self._layout.regions):
-            if number in self._complete:
-                continue
-            base = number * REGION_BLOCKS
-            blocks = self._layout.blocks_of(number)
-            region = self._regions.get(number) or (self._stale and self._stale(number))
-            region = self._regions.setdefault(number, region or Region(number, blocks, self._kind))
-            dirty = region.touched or self._stale is not None
-            if region.touched:
-                self._unsure.add(number)
-            start = min(base * BLOCK, self._layout.source_bytes)
-            length = self._layout.source_bytes_in(base, blocks)
-            zero = self._layout.zero_blocks(number, self._extents(start, length) if length else ())
-            missing = region.missing
-            pieces = [
-                (base + first, count, is_zero)
-                for is_zero, mask, step in (
-                    (False, missing & ~zero, self._work_blocks),
-                    (True, missing & zero, ZERO_WORK_BLOCKS),
-                )
-                for run in runs(mask)
-                for first, count in split(*run, step)
-            ]
-            for first, count, is_zero in sorted(pieces):
-                yield Work(first, count, is_zero, dirty=dirty)
 
 
 def commit_cycle(

@@ -127,7 +127,7 @@ def open_source(asked: Asked) -> OpenSource:
     server = asked.source_form.nbd
     if server is None:
         raise ValueError("no NBD server was named")
-    dialer = Dialer(server, asked.controls.ended.is_set)
+    dialer = Dialer(server, asked.ended)
     connections = _connected(dialer, asked.threads, dialer.address)
     device = _device(connections, server, asked.controls, asked.gauge, asked.bad_sectors)
     endpoint = Endpoint(-1, identity(dialer.address), device.size_bytes, _SECTOR)
@@ -145,7 +145,7 @@ def handed_source(handed: Handed) -> Callable[[], Source]:
     server, start = handed.start.source_form.nbd, handed.start
     if server is None:
         raise ValueError("no NBD server was named")
-    ended = handed.controls.ended.is_set
+    ended = handed.ended
     dialer = Dialer(server, ended)
     export, threads = dialer.address.export, start.queue_depth
 

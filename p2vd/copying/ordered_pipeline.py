@@ -48,6 +48,7 @@ class Line:
     def __init__(self, claim: Callable[[], Work | None], most: int):
         self._claim, self._most = claim, most
         self._changed = threading.Condition()
+        self._claiming = threading.Lock()
         self._under_way: dict[int, Work] = {}
         self._packed: dict[int, Packed] = {}
         self._claimed = self._taken = self._packers = 0
@@ -73,15 +74,20 @@ class Line:
 
     def claim(self) -> tuple[int, Work] | None:
         """Hand out the next work and its place, once it is near enough to its turn; None: no more."""
-        with self._changed:
-            while not self._closed and self._claimed - self._taken >= self._most:
-                self._changed.wait()
-            work = None if self._closed else self._claim()
+        with self._claiming:
+            with self._changed:
+                while not self._closed and self._claimed - self._taken >= self._most:
+                    self._changed.wait()
+                if self._closed:
+                    return None
+            # The source may be asked for its holes: what is packed is written meanwhile.
+            work = self._claim()
             if work is None:
                 return None
-            self._claimed += 1
-            self._under_way[self._claimed] = work
-            return self._claimed, work
+            with self._changed:
+                self._claimed += 1
+                self._under_way[self._claimed] = work
+                return self._claimed, work
 
     def hand_in(self, place: int, packed: Packed) -> None:
         """The work of that place is packed."""

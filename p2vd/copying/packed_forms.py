@@ -35,7 +35,7 @@ def open_source(asked: Asked) -> OpenSource:
         raise SourceRefused(asked.source, f"it is a device: --source-format {form.value} is for files.")
     file = endpoints.open_file_source(path, direct=False)
     try:
-        device = packed_source(file.fd, form, asked.gauge, asked.controls.ended.is_set)
+        device = packed_source(file.fd, form, asked.gauge, asked.ended)
     except BaseException:
         os.close(file.fd)
         raise
@@ -46,7 +46,7 @@ def open_source(asked: Asked) -> OpenSource:
 def handed_source(handed: Handed) -> Callable[[], FramedSource | StreamSource]:
     """A compressed image on a descriptor, of the size that the job says: reading it proves that."""
     form, size = handed.start.source_form.format, handed.start.binding.source_size_bytes
-    return lambda: packed_source(handed.fd, form, handed.gauge, handed.controls.ended.is_set, size)
+    return lambda: packed_source(handed.fd, form, handed.gauge, handed.ended, size)
 
 
 def open_target(asked: Asked, source: OpenSource) -> OpenTarget:

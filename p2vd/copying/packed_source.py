@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 
 from p2vd.copying import gzip_packing, zstd_packing
-from p2vd.copying.controls import Gauge
+from p2vd.copying.controls import READING, Gauge, Interrupted
 from p2vd.copying.errors import OpenFailed, SourceRefused
 from p2vd.copying.framed_source import MOST_FRAMES, MOST_PACKED, FramedSource, Frames
 from p2vd.copying.gzip_source import GzipDecoder
@@ -63,15 +63,24 @@ class _Image:
 
     def read(self, at: int, length: int) -> bytes:
         """Read from the file, however short single reads are; fewer bytes only at its end."""
-        data = os.pread(self.fd, length, at)
-        while 0 < len(data) < length and (more := os.pread(self.fd, length - len(data), at + len(data))):
-            data += more
-        return data
+        with self.gauge.io(
+            READING, at
+        ):  # what is unpacked of it takes its time, too, which is not the source's
+            data = os.pread(self.fd, length, at)
+            while 0 < len(data) < length and (more := os.pread(self.fd, length - len(data), at + len(data))):
+                data += more
+            return data
+
+    def look(self, at: int, length: int) -> bytes:
+        """As `read`, for what walks over all of a large file before its first block. Raises Interrupted."""
+        if self.ended():
+            raise Interrupted
+        return self.read(at, length)
 
     def gzip(self) -> FramedSource | StreamSource:
         """By p2vd's own index, else as a stream."""
         try:
-            index = gzip_packing.member_index(self.read, self.size)
+            index = gzip_packing.member_index(self.look, self.size)
             if index is not None and (found := self._members(index)) is not None:
                 return self._framed(found, packing(TargetFormat.RAW_GZ))
         except ValueError as error:
@@ -86,7 +95,7 @@ class _Image:
 
     def _members(self, index: gzip_packing.MemberIndex) -> Frames | None:
         left, each, found = index.total_bytes, index.block_bytes, Frames()
-        for size in index.sizes(self.read):
+        for size in index.sizes(self.look):
             if size > MOST_PACKED or len(found) >= MOST_FRAMES:
                 return None
             found.add(size, min(each, left))
@@ -98,15 +107,15 @@ class _Image:
     def zstd(self) -> FramedSource | StreamSource:
         """By a seek table; by what the frames tell of themselves; else as a stream that was read once."""
         try:
-            table = zstd_packing.seek_table(self.read, self.size)
-            if table is not None and (found := Frames.of(table.entries(self.read))) is not None:
+            table = zstd_packing.seek_table(self.look, self.size)
+            if table is not None and (found := Frames.of(table.entries(self.look))) is not None:
                 if found.file_bytes != table.at:
                     raise ValueError(f"it ends at byte {found.file_bytes}, not {table.at}")
                 return self._framed(found, packing(TargetFormat.RAW_ZST))
         except ValueError as error:
             self._does_not_fit(error)
         points, size, told = Points(), 0, True
-        for frame in frames(Input(self.read, self.size).read, self.size):
+        for frame in frames(Input(self.look, self.size).read, self.size):
             if not told or frame.holds is None:
                 told = False
                 continue
@@ -125,7 +134,7 @@ class _Image:
     def xz(self) -> StreamSource:
         """By its own indexes, which every .xz has."""
         points = Points()
-        found = streams(self.read, self.size, points.add)
+        found = streams(self.look, self.size, points.add)
         size = found[-1].image_end
         return self._stream(size, lambda *place: XzDecoder(self.read, found, *place), points, {})
 

@@ -16,11 +16,14 @@ The rules, besides those of every target:
   of data are multiples of 64 KiB, so compressed clusters have 64 KiB at most: each is written whole.
 """
 
+import contextlib
 import errno
 import json
 import logging
 import os
+import re
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -29,9 +32,9 @@ import tenacity
 
 from p2vd.copying import qemu
 from p2vd.copying.checkpoint import Checkpoint, Header
-from p2vd.copying.controls import Controls, Gauge
+from p2vd.copying.controls import Controls, Gauge, Interrupted
 from p2vd.copying.devices import TargetSink
-from p2vd.copying.errors import OpenFailed, PoolFull, TargetRefused, WriteFailed
+from p2vd.copying.errors import OpenFailed, PoolFull, TargetLocked, TargetRefused, WriteFailed
 from p2vd.copying.forms import Asked, Handed, OpenSource, OpenTarget
 from p2vd.copying.image_forms import has_direct_io
 from p2vd.copying.layout import SUB_BLOCK
@@ -54,6 +57,8 @@ _SECTOR = 512
 _CORRUPT, _LEAKS = 2, 3
 _UNLOCKED_WITHIN_S = 30.0
 _MAKE_S = 120.0
+# QEMU 7.2, block/file-posix.c: what it says to the lock of a process that is no QEMU, and to one that is.
+_LOCKED = re.compile(r'Failed to (lock byte|get (shared )?"[^"]+" lock)')
 
 
 def size_of(source_bytes: int, form: TargetForm) -> int:
@@ -89,13 +94,17 @@ def open_target(asked: Asked, source: OpenSource) -> OpenTarget:
     binding = Binding("p2vd-copy", 1, origin.id, origin.size_bytes, origin.sector_size, f"{place} ({kind})")
     # The checkpoint first: it proves at the next run that a file found there is ours.
     checkpoint = open_checkpoint(asked.checkpoint, Header(binding, size, asked.digest), any_pass=True)
-    fd = _open(str(path), checkpoint.header.target_file, begun=begun)
-    if not checkpoint.header.target_file:
-        durable.sync_directory(path.parent)
-        checkpoint.commit(target_file=block.file_id(fd))
-    making = _Making(fd, str(path), form, size, checkpoint, asked.threads, None)
-    sink, close = making.serve()(asked.controls, asked.gauge)
-    return OpenTarget(sink, checkpoint, close)
+    with contextlib.ExitStack() as undone:
+        undone.callback(checkpoint.close)
+        fd = _open(str(path), checkpoint.header.target_file, begun=begun)
+        undone.callback(os.close, fd)
+        if not checkpoint.header.target_file:
+            durable.sync_directory(path.parent)
+            checkpoint.commit(target_file=block.file_id(fd))
+        making = _Making(fd, str(path), form, size, checkpoint, asked.threads, None, asked.ended)
+        sink, close = making.serve()(asked.controls, asked.gauge)
+        undone.pop_all()
+        return OpenTarget(sink, checkpoint, close)
 
 
 def handed_target(handed: Handed) -> Callable[[], TargetSink]:
@@ -115,7 +124,9 @@ def handed_target(handed: Handed) -> Callable[[], TargetSink]:
             os.fchown(handed.fd, user.uid, user.gid)
         except OSError as error:  # NFS that makes root nobody
             raise OpenFailed(name, f"it cannot be given to uid {user.uid}: {error.strerror}") from error
-    making = _Making(handed.fd, name, start.target_form, size, checkpoint, start.queue_depth, user)
+    making = _Making(
+        handed.fd, name, start.target_form, size, checkpoint, start.queue_depth, user, handed.ended
+    )
     speak = making.serve()
     return lambda: speak(handed.controls, handed.gauge)[0]
 
@@ -155,6 +166,7 @@ class _Making:
     checkpoint: Checkpoint
     threads: int
     user: User | None
+    ended: Callable[[], bool]
 
     def serve(self) -> Callable[[Controls, Gauge], tuple[NbdTarget, Callable[[], None]]]:
         """Make or check the image and start its server."""
@@ -218,6 +230,7 @@ class _Making:
                 retry=tenacity.retry_if_exception(_is_locked),
                 stop=tenacity.stop_after_delay(_UNLOCKED_WITHIN_S),
                 wait=tenacity.wait_fixed(0.5),
+                sleep=self._sleep,
                 reraise=True,
             )(self._query)
             if found.get("corruptions") or found.get("check-errors"):
@@ -226,7 +239,7 @@ class _Making:
                 )
             if leaks := found.get("leaks", 0):
                 log.warning("%s: %d clusters that a killed QEMU left are freed", self.name, leaks)
-                self._query("-r", "leaks")
+                self._query("-r", "leaks", may_end=False)  # it writes
                 self._sync()
         except (CommandFailed, CommandTimedOut) as error:
             raise self._refuse(f"QEMU does not check it: {qemu.explained(error)}.") from error
@@ -239,7 +252,12 @@ class _Making:
             kind = PoolFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else WriteFailed
             raise kind(self.name, 0, 0, f"flush: {error.strerror}") from error
 
-    def _query(self, *words: str) -> dict[str, Any]:
+    def _sleep(self, seconds: float) -> None:
+        if self.ended():
+            raise Interrupted
+        time.sleep(seconds)
+
+    def _query(self, *words: str, may_end: bool = True) -> dict[str, Any]:
         answer = qemu.query(
             ["check", "--output=json", *words],
             self._node(direct=False),
@@ -247,6 +265,7 @@ class _Making:
             self.user,
             ok=(0, _CORRUPT, _LEAKS),
             limits=qemu.WRITING,
+            ended=self.ended if may_end else lambda: False,
         )
         found: dict[str, Any] = json.loads(answer.stdout)
         return found
@@ -254,9 +273,9 @@ class _Making:
     def _node(self, *, direct: bool) -> dict[str, Any]:
         return qemu.node(SourceFormat.QCOW2, self.fd, direct=direct)
 
-    def _refuse(self, problem: str) -> TargetRefused:
-        return TargetRefused(self.name, problem)
+    def _refuse(self, problem: str) -> TargetRefused | TargetLocked:
+        return TargetLocked(self.name) if _LOCKED.search(problem) else TargetRefused(self.name, problem)
 
 
 def _is_locked(error: BaseException) -> bool:
-    return isinstance(error, CommandFailed) and "lock" in error.stderr
+    return isinstance(error, CommandFailed) and bool(_LOCKED.search(error.stderr))

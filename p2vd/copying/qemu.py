@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from p2vd.copying.controls import Interrupted
 from p2vd.copying.errors import CopyError
 from p2vd.copying.nbd_connection import Connection
 from p2vd.copying.nbd_errors import Lost
@@ -67,11 +68,18 @@ def query(
     ok: tuple[int, ...] = (0,),
     *,
     limits: Limits = READING,
+    ended: Callable[[], bool] = lambda: False,
 ) -> Result:
-    """Run `qemu-img` with some words and the image. Raises CommandFailed, CommandTimedOut."""
+    """Run `qemu-img` with some words and the image. Raises CommandFailed, CommandTimedOut.
+
+    One that only reads may be given up: Interrupted once `ended` says so.
+    """
     within_s = _CHECK_S if words[0] == "check" else _QUERY_S
     argv = ["qemu-img", *words, name_of(image)]
-    return sandbox.run(argv, [fd], limits, timeout_s=within_s, ok=ok, user=user)
+    try:
+        return sandbox.run(argv, [fd], limits, timeout_s=within_s, ok=ok, user=user, ended=ended)
+    except sandbox.GivenUp as error:
+        raise Interrupted from error
 
 
 def explained(error: CommandFailed | CommandTimedOut) -> str:

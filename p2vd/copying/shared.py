@@ -37,11 +37,22 @@ class SharedLedger(Ledger):
             work_blocks=work_blocks,
         )
         self._lock = threading.RLock()
+        self._asking = threading.Lock()
 
     def claim(self) -> Work | None:
-        """Hand out the next work."""
+        """Hand out the next work. While the source is asked for its holes only what needs them waits."""
         with self._lock:
-            return super().claim()
+            if self.unplanned() is None:
+                return super().claim()
+        with self._asking:
+            while True:
+                with self._lock:
+                    number = self.unplanned()
+                    if number is None:
+                        return super().claim()
+                zero = self.survey(number)
+                with self._lock:
+                    self.plan(number, zero)
 
     def finish(
         self,

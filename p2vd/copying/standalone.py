@@ -22,6 +22,7 @@ from p2vd.copying.forms import Asked, OpenSource, OpenTarget
 from p2vd.copying.mapfile import mapfile
 from p2vd.copying.opened import source_on, target_on
 from p2vd.copying.session import Session
+from p2vd.copying.session_thread import SessionThread
 from p2vd.copying.store import open_checkpoint
 from p2vd.copying.terms import Binding, Failure, Report, TargetTraits
 from p2vd.copying.throttle import ChunkCredit
@@ -364,11 +365,11 @@ def _watch(
     clock: Clock,
 ) -> Report:
     """Run the session on its own thread; tell how it goes and obey signals on this one."""
-    phases, reports = ["checking"], []
+    phases = ["checking"]
     session.on_phase = phases.append
     committed = threading.Event()
     session.on_commit = committed.set
-    runner = threading.Thread(target=lambda: reports.append(session.run()), name="session")
+    runner = SessionThread(session)
     runner.start()
     told_at, told_stall, told_full = clock.monotonic(), None, False
     while runner.is_alive():
@@ -387,4 +388,4 @@ def _watch(
         # Told once for each time that the space ends: a commit since then means that there was some.
         told_full = full is not None or (told_full and not committed.is_set())
         committed.clear()
-    return reports[0]
+    return runner.report()

@@ -92,6 +92,8 @@ class Points:
 class StreamSource(Device):
     """The image behind `fd`, read by `start`, which gives a decoder from a point on. For many threads.
 
+    That a read of the file is outstanding is noted by what the decoder reads it with.
+
     `edges`: the blocks that a first pass kept, each served once: to read the last one costs all before it.
     """
 
@@ -151,8 +153,7 @@ class StreamSource(Device):
         while True:
             if self._ended():
                 raise Interrupted
-            with self.gauge.io(self.reading, self._next * BLOCK):
-                contents = self._following(decoder)
+            contents = self._following(decoder)
             if self._next > number:
                 self._decoder = decoder
                 return contents

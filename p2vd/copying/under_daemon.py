@@ -16,29 +16,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from p2vd.copying.checkpoint import Header
-from p2vd.copying.controls import Controls, Gauge, Outstanding
+from p2vd.copying.controls import Controls, Gauge, Interrupted, Outstanding
 from p2vd.copying.digests import DigestKind
 from p2vd.copying.errors import ExitCode
 from p2vd.copying.handed import HandedForms
+from p2vd.copying.orders import Orders
 from p2vd.copying.protocol import (
     FORMS_VERSION,
     VERSION,
-    Bandwidth,
-    Credit,
     Hello,
     NeedCredit,
-    Pause,
     Phase,
     ProgressReport,
-    Resume,
     Stalled,
     Start,
-    Stop,
     ToDaemon,
     decode,
     encode,
 )
 from p2vd.copying.session import Session
+from p2vd.copying.session_thread import SessionThread
 from p2vd.copying.store import open_checkpoint
 from p2vd.copying.terms import Failure, Report
 from p2vd.copying.throttle import ChunkCredit
@@ -46,7 +43,7 @@ from p2vd.model.copying import MAX_QUEUE_DEPTH, Progress
 from p2vd.model.errors import P2vdError
 from p2vd.system import privileges
 from p2vd.system.clock import Clock, SystemClock
-from p2vd.system.descriptors import SeqpacketChannel, close_all
+from p2vd.system.descriptors import SeqpacketChannel
 
 log = logging.getLogger(__name__)
 
@@ -60,72 +57,36 @@ _START_WITHIN_S = 60.0
 class Conversation:
     """The worker's half of the protocol, on the main thread; the copy runs on others."""
 
-    channel: SeqpacketChannel
+    orders: Orders
     session: Session
-    controls: Controls
     gauge: Gauge
     clock: Clock
-    stop_asked: threading.Event
     _committed: threading.Event = field(default_factory=threading.Event)
     _phase: str = ""
     _told_phase: str = ""
     _told_stall: Outstanding | None = None
     _told_credit: int = 0
     _told_at: float = 0.0
-    _alone: bool = False
 
     def run(self) -> Report:
         """Run the session to its end, obeying and telling meanwhile; return its report."""
         self.session.on_phase = self._note_phase
         self.session.on_commit = self._committed.set
-        reports: list[Report] = []
-        runner = threading.Thread(target=lambda: reports.append(self.session.run()), name="session")
+        runner = SessionThread(self.session)
+        self.orders.running = True
         runner.start()
         while runner.is_alive():
-            self._listen(runner)
+            if self.orders.alone:
+                runner.join(_TICK_S)
+            else:
+                self.orders.listen(_TICK_S)
             self._tell()
-            if self.stop_asked.is_set():
-                self.controls.stop()
-        runner.join()
-        if not reports:  # run() reports every end of the copy, so this is a defect
-            failure = Failure("Defect", "the session ended without a report")
-            reports.append(Report(int(ExitCode.IO_FAILED), Progress(), failure=failure))
+            if self.orders.stop_asked.is_set():
+                self.orders.controls.stop()
+        report = runner.report()
         self._tell_phase()
-        self._send(reports[0])
-        return reports[0]
-
-    def _listen(self, runner: threading.Thread) -> None:
-        if self._alone:
-            runner.join(_TICK_S)
-            return
-        try:
-            packet = self.channel.receive(_TICK_S)
-            message = None if packet is None else decode(packet[0])
-        except TimeoutError:
-            return
-        except ValueError:
-            log.exception("the daemon said what this worker does not understand; it stops")
-            self.controls.stop()
-            return
-        if packet is not None:
-            close_all(packet[1])  # no later message brings any
-        match message:
-            case None:
-                log.warning("the daemon is gone: the copy stops at a checkpoint")
-                self._alone = True
-                self.controls.stop()
-            case Pause():
-                self.controls.pause(True)
-            case Resume():
-                self.controls.pause(False)
-            case Bandwidth():
-                self.controls.set_bandwidth(message.bytes_per_s)
-            case Credit():
-                self.controls.grant(message.total_bytes)
-            case Stop():
-                self.controls.stop()
-            case _:
-                log.error("%s is nothing a daemon says now", type(message).__name__)
+        self._send(report)
+        return report
 
     def _tell(self) -> None:
         self._tell_phase()
@@ -135,7 +96,7 @@ class Conversation:
             self._committed.clear()
             self._told_at = now
             self._send(ProgressReport(self.session.progress(), committed))
-        wanted = self.controls.credit_wanted
+        wanted = self.orders.controls.credit_wanted
         if wanted and wanted != self._told_credit:
             self._send(NeedCredit(wanted))
         self._told_credit = wanted
@@ -161,22 +122,25 @@ class Conversation:
         self._phase = phase
 
     def _send(self, message: ToDaemon) -> None:
-        if self._alone:
+        if self.orders.alone:
             return
         try:
             # A daemon that does not read must not keep the worker from stopping.
-            self.channel.send(encode(message), timeout_s=10.0 if isinstance(message, Report) else 1.0)
+            self.orders.channel.send(encode(message), timeout_s=10.0 if isinstance(message, Report) else 1.0)
         except TimeoutError:
             log.warning("the daemon does not read; %s is dropped", type(message).__name__)
         except BrokenPipeError:
-            self._alone = True
-            self.controls.stop()
+            self.orders.alone = True
+            self.orders.controls.stop()
 
 
-def prepare(start: Start, fds: Sequence[int], clock: Clock) -> tuple[Session, Controls, Gauge]:
+def prepare(
+    start: Start, fds: Sequence[int], clock: Clock, channel: SeqpacketChannel, stop_asked: threading.Event
+) -> tuple[Session, Orders, Gauge]:
     """Make the session of a Start; afterwards the process has no privilege left.
 
-    Raises P2vdError; ValueError where the Start makes no sense, before anything is opened or made.
+    It may take its time (qemu-img reads all of an image's tables), and obeys the daemon meanwhile.
+    Raises P2vdError; Interrupted; ValueError where the Start makes no sense, before anything is opened.
     """
     handed = HandedForms(start, fds)
     if not 1 <= start.queue_depth <= MAX_QUEUE_DEPTH:
@@ -190,10 +154,11 @@ def prepare(start: Start, fds: Sequence[int], clock: Clock) -> tuple[Session, Co
     credit = ChunkCredit(chunk, start.credit_bytes)
     controls = Controls(clock, credit, start.bandwidth_bytes_per_s, start.max_latency_us)
     gauge = Gauge(clock, controls.source_answered)
-    handed.open_source(controls, gauge)
+    orders = Orders(channel, controls, stop_asked)
+    handed.open_source(controls, gauge, orders.ended)
     header = Header(start.binding, start.target.size_bytes, start.digest)
     checkpoint = open_checkpoint(Path(start.checkpoint_path), header, must_exist=start.resume)
-    handed.open_target(controls, gauge, checkpoint)
+    handed.open_target(controls, gauge, orders.ended, checkpoint)
     as_root = os.geteuid() == 0
     privileges.drop(
         start.worker_uid if as_root else os.getuid(), start.worker_gid if as_root else os.getgid()
@@ -210,7 +175,7 @@ def prepare(start: Start, fds: Sequence[int], clock: Clock) -> tuple[Session, Co
         start.commit_interval_s,
         bad_sectors=start.bad_sectors,
     )
-    return session, controls, gauge
+    return session, orders, gauge
 
 
 def await_start(
@@ -256,20 +221,25 @@ def run_under_daemon(fd: int, start_within_s: float = _START_WITHIN_S) -> int:
             started = await_start(channel, stop_asked, clock, start_within_s)
             if started is None:
                 return int(ExitCode.STOPPED)
-            session, controls, gauge = prepare(*started, clock)
+            session, orders, gauge = prepare(*started, clock, channel, stop_asked)
         except BrokenPipeError:
             return int(ExitCode.STOPPED)
+        except Interrupted:
+            return _end_early(channel, Report(int(ExitCode.STOPPED), Progress()))
         except (P2vdError, ValueError) as error:
             code = getattr(error, "exit_code", ExitCode.REFUSED)
             name = error.name if isinstance(error, P2vdError) else "ProtocolMismatch"
             log.error("%s", error)  # noqa: TRY400 - a refusal, no defect
-            report = Report(int(code), Progress(), failure=Failure(name, str(error)))
-            with contextlib.suppress(BrokenPipeError, TimeoutError):  # the exit code says it, too
-                channel.send(encode(report))
-            return int(code)
-        report = Conversation(channel, session, controls, gauge, clock, stop_asked).run()
+            return _end_early(channel, Report(int(code), Progress(), failure=Failure(name, str(error))))
+        report = Conversation(orders, session, gauge, clock).run()
         session.checkpoint.close()
         return report.exit_code
+
+
+def _end_early(channel: SeqpacketChannel, report: Report) -> int:
+    with contextlib.suppress(BrokenPipeError, TimeoutError):  # the exit code says it, too
+        channel.send(encode(report))
+    return report.exit_code
 
 
 def main(words: Sequence[str]) -> int:

@@ -3,6 +3,7 @@
 from p2vd.jobs.job_target import JobLv, JobTarget
 from p2vd.jobs.services import Services
 from p2vd.jobs.targets import find_target
+from p2vd.jobs.waking import keep_awake
 from p2vd.model.job import Job, Machine
 
 
@@ -12,6 +13,8 @@ def make_startable(services: Services, machine: Machine) -> None:
     Call it before the domain is started, off the bus's threads. Raises what `active_targets` raises.
     """
     services.free_volumes(machine.uuid)
+    for job in services.board.machine_jobs(machine):
+        keep_awake(services, job)
     active_targets(services, machine)
 
 

@@ -142,26 +142,27 @@ class AuditTrail:
     def note_pool(self, job: Job, pool: str, outcome: str, text: str) -> None:
         """Record that a job's pool (`vg/pool`) is being extended, by which policy, or how that ended.
 
-        Raises AuditUnwritable: then it must not be begun.
+        Raises AuditUnwritable for `begun`: then it must not be. An end that cannot be recorded now is later.
         """
-        with self._lock:
-            self._append(
-                AuditEvent(
-                    Kind.POOL,
-                    arguments={"pool": pool, "policy": job.plan.policy},
-                    about=about_job(self._store, job),
-                    outcome=outcome,
-                    text=text,
-                )
-            )
+        arguments = {"pool": pool, "policy": job.plan.policy}
+        told = about_job(self._store, job)
+        event = AuditEvent(Kind.POOL, arguments=arguments, about=told, outcome=outcome, text=text)
+        self._note(event, begins=outcome == "begun")
 
     def note_auto(self, told: About, outcome: str, text: str) -> None:
         """Record that p2vd starts a machine by itself, or why not.
 
-        Raises AuditUnwritable: then it must not start.
+        Raises AuditUnwritable for `starting`, as `note_pool` does.
         """
+        event = AuditEvent(Kind.AUTO, about=told, outcome=outcome, text=text)
+        self._note(event, begins=outcome == "starting")
+
+    def _note(self, event: AuditEvent, *, begins: bool) -> None:
         with self._lock:
-            self._append(AuditEvent(Kind.AUTO, about=told, outcome=outcome, text=text))
+            if begins:
+                self._append(event)
+            else:
+                self._record_locked(event)
 
     def note_hook(self, machine: Machine, jobs: Sequence[Job], hook: str, outcome: str, text: str) -> None:
         """Record how a hook ended: of one job, or of a machine with all its jobs."""

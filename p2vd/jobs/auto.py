@@ -36,7 +36,7 @@ _IDLE_S = 300.0
 _AGAIN_S, _REFUSED_AGAIN_S = 2.0, 60.0
 
 Record = Callable[[About, str, str], None]
-"""Records for the audit, of what, the outcome and a sentence. Raises where it cannot."""
+"""Records for the audit, of what, the outcome and a sentence. Raises where a start cannot be recorded."""
 
 
 @dataclass
@@ -160,10 +160,7 @@ class AutoStart:
             return
         candidate.said = said
         log.warning("auto: machine %s is not started: %s", machine.name, error)
-        try:
-            self._record(told, "refused", str(error))
-        except P2vdError as unrecorded:
-            log.warning("auto: %s", unrecorded)
+        self._record(told, "refused", str(error))
 
     def _tell(self, view: AutoView) -> None:
         """Publish what is said of the sources, where that is something else than before."""

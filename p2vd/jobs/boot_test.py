@@ -1,5 +1,6 @@
 """Boot tests: one a machine at a time, each on a thread of its own; what it saw is kept in the machine."""
 
+import contextlib
 import logging
 import re
 import threading
@@ -7,7 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from p2vd.domain.definition import Definition
-from p2vd.jobs.activation import active_targets
 from p2vd.jobs.control import MustWait
 from p2vd.jobs.definition import definition_of, devnode
 from p2vd.jobs.job_target import JobFile, JobLv, JobTarget
@@ -15,6 +15,7 @@ from p2vd.jobs.services import Services
 from p2vd.jobs.takers import taker
 from p2vd.jobs.targets import find_target
 from p2vd.jobs.volume_history import ran_now
+from p2vd.jobs.waking import awake
 from p2vd.model.boot_test import (
     BootDisk,
     BootMachine,
@@ -102,11 +103,19 @@ class BootTests:
             if self._stopped or uuid in self._running:
                 raise IllegalTransition(f"Machine {machine.name}", "being tested", "another boot test")
             running = self._running[uuid] = _Running()
-        self._keep(uuid, BootTest(BootState.RUNNING, now_us()))
-        running.thread = threading.Thread(
-            target=self._run, args=(machine, wish, running.stop), name=f"boot-test-{uuid[:8]}", daemon=True
-        )
-        running.thread.start()
+        try:
+            self._keep(uuid, BootTest(BootState.RUNNING, now_us()))
+            running.thread = threading.Thread(
+                target=self._run,
+                args=(machine, wish, running.stop),
+                name=f"boot-test-{uuid[:8]}",
+                daemon=True,
+            )
+            running.thread.start()
+        except BaseException:  # the store's disk is full, or there are no threads: another may be asked for
+            with self._lock:
+                del self._running[uuid]
+            raise
 
     def end(self, uuid: str) -> None:
         """End a machine's test, if one runs, and wait until its volumes are free.
@@ -157,15 +166,14 @@ class BootTests:
             services.board.change_machine(machine.uuid, ran_now)
             raise MachineRuns(machine.name, options.uri)
         found = [(job, find_target(services, job)) for job in jobs]
-        slept = [(job, lv) for job, lv in found if isinstance(lv, JobLv) and not lv.lv.active]
-        targets = active_targets(services, machine)
-        try:
+        with contextlib.ExitStack() as looks:
+            targets = tuple(
+                looks.enter_context(awake(services, job, target)) if isinstance(target, JobLv) else target
+                for job, target in found
+            )
             definition = definition_of(services, machine, targets)
             request = BootRequest(_as_defined(definition, targets, wish), wish.expect, wish.timeout_s)
             return services.boot_tester.run(request, stop)
-        finally:
-            for job, target in slept:  # as they were found
-                services.volumes.deactivate(target.lv, target.vg, job.uuid)
 
     def _keep_report(self, machine: Machine, report: BootReport) -> None:
         screenshot = self._save_screen(machine, report.screen)

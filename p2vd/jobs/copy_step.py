@@ -44,6 +44,7 @@ _HELD_BY_FAILURE = {
     "PoolFull": Hold.POOL,
     "CheckpointUnwritable": Hold.CHECKPOINT_STORE,
     "ConnectionLost": Hold.SOURCE_ABSENT,
+    "TargetLocked": Hold.OLD_WORKER,
 }
 
 

@@ -29,6 +29,7 @@ from p2vd.jobs.services import Services
 from p2vd.jobs.source_care import SourceCare
 from p2vd.jobs.transitions import TERMINAL, JobEvent
 from p2vd.jobs.verification import Verifications
+from p2vd.jobs.waking import Recovery
 from p2vd.jobs.waves import Waves
 from p2vd.jobs.windows import WindowKeeper
 from p2vd.model.contents import Findings
@@ -88,6 +89,7 @@ class Engine:
         self._checkup = Checkup(services.host.host_facts)
         self._boot_tests = BootTests(services)
         self._verifications = Verifications(services)
+        self._waking = Recovery(services)
         self._auto = AutoStart(services, self._planner, records.audit.note_auto, self._made)
         self._board.subscribe(self._auto.hear)
         self.waves = Waves(services, self._planner, self._made)
@@ -105,6 +107,7 @@ class Engine:
         self._schedule()
         self._boot_tests.recover()
         self._verifications.recover()
+        self._waking.start()
         for job in self._board.jobs():
             if job.stage not in TERMINAL or self._unfinished(job):
                 log.info("job %s: resumed in stage %s", job.uuid, job.stage.value)
@@ -131,6 +134,7 @@ class Engine:
         self._services.contents.stop()
         self.portals.stop()
         self._windows.stop()
+        self._waking.stop()
         # Beside the workers, not before them: each of these may wait for a read that does not come back.
         others = [self._auto.stop, self.waves.stop, self._boot_tests.stop, self._verifications.stop]
         ending = [threading.Thread(target=end, name="stop-other", daemon=True) for end in others]

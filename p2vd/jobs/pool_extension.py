@@ -53,7 +53,7 @@ class PoolExtender:
         record: Record,
         clock: Clock,
     ) -> None:
-        """`record` raises where the audit cannot be written: then nothing is extended."""
+        """`record` raises where a beginning cannot be recorded: then nothing is extended."""
         self._commands = commands
         self._volumes = volumes
         self._volume_group = volume_group
@@ -92,8 +92,9 @@ class PoolExtender:
             said = f"p2vd could not extend it: {error}"
         except OSError as error:
             said = f"p2vd could not extend it: {error.strerror or error}."
-        except Exception:  # a defect of ours: the job waits as it would without a policy, the log says why
+        except Exception as error:  # a defect of ours: the job waits as it would without a policy
             log.exception("job %s: its pool is not extended", job.uuid)
+            said = f"p2vd has a fault ({type(error).__name__}: {error}): see journalctl -u p2vd."
         with self._lock:
             if said and said != state.said:
                 log.warning("job %s: %s", job.uuid, said)

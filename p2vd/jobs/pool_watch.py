@@ -18,7 +18,9 @@ class PoolWatch:
 
     def __init__(self, commands: Commands) -> None:
         self._commands = commands
+        # The kernel is asked outside of it: dmsetup may take its time, and others only want to know.
         self._lock = threading.Lock()
+        self._measuring: dict[tuple[str, str], threading.Lock] = {}
         self._demands: dict[tuple[str, str], dict[str, Demand]] = {}
         self._tallies: dict[tuple[str, str], Tally] = {}
 
@@ -40,20 +42,24 @@ class PoolWatch:
         What the job used is taken before the pool is measured, so nothing counts as free twice.
         Raises PoolBroken, CommandTimedOut.
         """
+        key = vg.uuid, pool.name
         with self._lock:
-            demands = self._demands.setdefault((vg.uuid, pool.name), {})
-            known = demands.get(job.uuid) or Demand(
-                job.uuid, job.plan.worst_case_bytes, reserve_percent=job.plan.copy.pool_reserve_percent
-            )
-            demands[job.uuid] = replace(known, used_bytes=job.progress.allocated_bytes)
+            turn = self._measuring.setdefault(key, threading.Lock())
+        with turn:  # one grant at a time: the next one counts what this one took
+            with self._lock:
+                demands = self._demands.setdefault(key, {})
+                known = demands.get(job.uuid) or Demand(
+                    job.uuid, job.plan.worst_case_bytes, reserve_percent=job.plan.copy.pool_reserve_percent
+                )
+                asking = demands[job.uuid] = replace(known, used_bytes=job.progress.allocated_bytes)
+                all_demands = tuple(demands.values())
             numbers = self._numbers(vg, pool)
-            tally = self._tallies.get((vg.uuid, pool.name)) or Tally(numbers.used_data_bytes)
-            self._tallies[vg.uuid, pool.name] = tally.measured(
-                numbers.used_data_bytes, tuple(demands.values())
-            )
-            admission = admit(numbers, f"{vg.name}/{pool.name}", tuple(demands.values()))
+            admission = admit(numbers, f"{vg.name}/{pool.name}", all_demands)
             credit = next(credit for credit in admission.credits if credit.job == job.uuid)
-            demands[job.uuid] = replace(demands[job.uuid], granted_bytes=credit.total_bytes)
+            with self._lock:
+                tally = self._tallies.get(key) or Tally(numbers.used_data_bytes)
+                self._tallies[key] = tally.measured(numbers.used_data_bytes, all_demands)
+                demands[job.uuid] = replace(asking, granted_bytes=credit.total_bytes)
         return credit, admission.reason.text if admission.reason else ""
 
     def shortage(self, vg: Vg, pool: ThinPool) -> Shortage | None:
@@ -63,7 +69,7 @@ class PoolWatch:
         """
         with self._lock:
             demands = tuple(self._demands.get((vg.uuid, pool.name), {}).values())
-            return admit(self._numbers(vg, pool), f"{vg.name}/{pool.name}", demands).shortage
+        return admit(self._numbers(vg, pool), f"{vg.name}/{pool.name}", demands).shortage
 
     def _numbers(self, vg: Vg, pool: ThinPool) -> PoolNumbers:
         status = self.status(vg, pool)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from p2vd.jobs.audit_trail import AuditTrail
 from p2vd.jobs.board import Board
-from p2vd.model.errors import P2vdError
+from p2vd.model.errors import NotFound
 from p2vd.model.receipt import ReceiptNote
 from p2vd.model.report import Report
-from p2vd.records.receipts import find_receipts, read_receipt
+from p2vd.records.receipts import ReceiptDamaged, find_receipts, read_receipt
 from p2vd.records.report import build_report
 from p2vd.records.verifications import read_verifications
 from p2vd.system.clock import now_us
@@ -45,8 +45,13 @@ class Records:
         return build_report(jobs, machines, damaged, since_us, now_us())
 
     def _damage(self, job_uuid: str) -> str:
+        """What is wrong with a job's receipt; "" where nothing is."""
         try:
             self.receipt(job_uuid)
-        except P2vdError as error:
-            return str(error)
+        except ReceiptDamaged as error:
+            return error.problem
+        except NotFound:
+            return "it is gone"
+        except OSError as error:
+            return f"it cannot be read ({error.strerror})"
         return ""

@@ -14,6 +14,7 @@ from p2vd.jobs.directory_looks import DirectoryLooks
 from p2vd.jobs.directory_watch import DirectoryWatch
 from p2vd.jobs.hooks import Hooks
 from p2vd.jobs.inventory_keeper import InventoryKeeper
+from p2vd.jobs.looks import Looks
 from p2vd.jobs.pool_watch import PoolWatch
 from p2vd.jobs.store import Store
 from p2vd.model.boot_test import BootReport, BootRequest
@@ -129,6 +130,7 @@ class Services:
     bandwidth: Bandwidth = field(default_factory=Bandwidth)
     extend_pool: Callable[[Job], str] = lambda _: ""
     hooks: Hooks = field(default_factory=Hooks)
+    looks: Looks = field(default_factory=Looks)
 
     def job_directory(self, job: Job) -> Path:
         """Where a job keeps its checkpoint and its receipt."""

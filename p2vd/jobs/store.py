@@ -5,6 +5,7 @@ before anyone is told. Values are JSON of the model, so that a daemon of version
 version N-1 left; `user_version` guards against a newer file.
 """
 
+import contextlib
 import json
 import sqlite3
 import threading
@@ -207,9 +208,17 @@ class Store:
         """The wave of that id. Raises NotFound."""
         return self._get(Wave, wave_id)
 
-    def put_wave(self, wave: Wave, plans: Sequence[Plan] = ()) -> Wave:
-        """Keep a wave and plans, in place of those of the same ids: all or nothing."""
+    def put_wave(
+        self, wave: Wave, plans: Sequence[Plan] = (), unless: Callable[[Wave], bool] = lambda known: False
+    ) -> Wave:
+        """Keep a wave and plans, in place of those of the same ids: all or nothing. Returns what is kept.
+
+        `unless`: asked of the wave that is known by that id, if one is; True: that stays as it is.
+        """
         with self._transaction():
+            with contextlib.suppress(NotFound):
+                if unless(known := self._get(Wave, wave.id)):
+                    return known
             for plan in plans:
                 self._put(Plan, plan.id, plan)
             return self._put(Wave, wave.id, wave)

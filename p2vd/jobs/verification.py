@@ -32,6 +32,7 @@ from p2vd.jobs.verify_errors import (
 from p2vd.jobs.verify_result import conclude
 from p2vd.jobs.verify_worker import read_again
 from p2vd.jobs.volume_history import ran_now
+from p2vd.jobs.waking import awake
 from p2vd.model.codec import from_dict
 from p2vd.model.errors import IllegalTransition, P2vdError
 from p2vd.model.job import Caller, Job, Machine, MachineState, Stage
@@ -70,6 +71,7 @@ class Verifications:
         self._services = services
         self._lock = threading.Lock()
         self._running: dict[str, _Running] = {}
+        self._unstored: dict[str, Verification] = {}
         self._places = threading.Semaphore(_AT_ONCE)
         self._stopped = False
 
@@ -103,9 +105,16 @@ class Verifications:
         with self._lock:
             if self._stopped or uuid in self._running:
                 raise IllegalTransition(f"Job {uuid}", "being verified", "another verification")
+            self._unstored.pop(uuid, None)
             running = self._running[uuid] = _Running(machine.uuid, begun)
+
+        def begin(stored: Job) -> Job:
+            if stored.stage is not Stage.PROVEN:  # it was cancelled since: its volume is about to go
+                raise IllegalTransition(f"Job {uuid}", stored.stage.value, "verification")
+            return replace(stored, verification=begun)
+
         try:
-            board.change(uuid, lambda stored: replace(stored, verification=begun))
+            board.change(uuid, begin)
             running.thread = threading.Thread(
                 target=self._run, args=(job, receipt, running), name=f"verify-{uuid[:8]}", daemon=True
             )
@@ -141,7 +150,8 @@ class Verifications:
         """Return the job with its verification as it stands at this moment."""
         with self._lock:
             running = self._running.get(job.uuid)
-        return job if running is None else replace(job, verification=running.shown)
+            shown = running.shown if running is not None else self._unstored.get(job.uuid)
+        return job if shown is None else replace(job, verification=shown)
 
     # -- one, on its thread ---------------------------------------------------------------------
 
@@ -176,10 +186,7 @@ class Verifications:
         machine = services.board.machine(job.machine_uuid)
         self._refuse_running(machine)
         target = self._find(job, receipt)
-        slept = not target.lv.active
-        if slept:
-            target = JobLv(target.vg, services.volumes.activate(target.lv, target.vg, job.uuid))
-        try:
+        with awake(services, job, target) as target:
             descriptors = self._open(job, target, running)
             report = read_again(
                 services.spawn,
@@ -189,9 +196,6 @@ class Verifications:
                 running.stop,
                 lambda read, hangs: self._note(job, running, read, hangs),
             )
-        finally:
-            if slept:  # as it was found
-                services.volumes.deactivate(target.lv, target.vg, job.uuid)
         self._refuse_written(job, report)
         machine = services.board.machine(job.machine_uuid)  # it may have been seen to run meanwhile
         return conclude(self.shown(job), machine, receipt, report, target.lv.size_bytes)
@@ -290,10 +294,17 @@ class Verifications:
         level = logging.INFO if outcome.state is VerifyState.UNCHANGED else logging.WARNING
         log.log(level, "job %s: verification: %s: %s", job.uuid, outcome.state.value, outcome.seen)
         board = self._services.board
-        board.change(job.uuid, lambda stored: replace(stored, verification=outcome))
+        try:
+            board.change(job.uuid, lambda stored: replace(stored, verification=outcome))
+            stored = True
+        except Exception:  # the store's disk is full: its record is there, and the next start stores it
+            log.exception("job %s: how its verification ended cannot be stored", job.uuid)
+            stored = False
         with self._lock:  # before anybody hears of the end, and asks for another
             self._running.pop(job.uuid, None)
-        board.publish(JobVerified(job.uuid))
+            if not stored:
+                self._unstored[job.uuid] = outcome
+        board.publish(JobVerified(job.uuid) if stored else JobChanged(job.uuid))
 
 
 def _lv_target(job: Job) -> LvTarget:

@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from concurrent import futures
 
 from p2vd.jobs.contents_keeper import FRESH_S
 from p2vd.jobs.places import with_places
@@ -23,16 +23,8 @@ MAX_MACHINES = 2000
 # A call is answered within a second; disks that do not answer are not waited for longer than this.
 _ANSWER_S = 0.8
 _LOOK_S = 50.0
+_ACTIVE = (WaveState.SCHEDULED, WaveState.RUNNING)
 _KEPT = 8  # plans that nobody has fetched
-
-
-@dataclass(eq=False)
-class _Work:
-    """One planning under way, or over."""
-
-    over: threading.Event = field(default_factory=threading.Event)
-    wave: Wave | None = None
-    error: BaseException | None = None
 
 
 class WavePlanning:
@@ -42,7 +34,7 @@ class WavePlanning:
         self._services = services
         self._planner = planner
         self._lock = threading.Lock()
-        self._works: dict[tuple[WaveEntry, ...], _Work] = {}
+        self._works: dict[tuple[WaveEntry, ...], futures.Future[Wave]] = {}
 
     def plan(self, entries: tuple[WaveEntry, ...]) -> Wave:
         """Return the wave, and keep it and its plans. Raises InvalidArgument; StillLooking: ask again."""
@@ -51,31 +43,27 @@ class WavePlanning:
         with self._lock:
             work = self._works.get(entries)
             if work is None:
-                work = self._works[entries] = _Work()
+                work = self._works[entries] = futures.Future()
                 threading.Thread(
                     target=self._work, args=(entries, work), name="wave-plan", daemon=True
                 ).start()
-        if not work.over.wait(_ANSWER_S):
+        if not futures.wait([work], _ANSWER_S).done:
             raise StillLooking(f"the plan of {len(entries)} machines")
         with self._lock:
             if self._works.get(entries) is work:
                 del self._works[entries]
-        if work.error is not None:
-            raise work.error
-        assert work.wave is not None  # noqa: S101  (for mypy: over is set with one of both)
-        return work.wave
+        return work.result()
 
-    def _work(self, entries: tuple[WaveEntry, ...], work: _Work) -> None:
+    def _work(self, entries: tuple[WaveEntry, ...], work: futures.Future[Wave]) -> None:
         try:
-            work.wave = self._plan(entries)
+            work.set_result(self._plan(entries))
         except P2vdError as error:
-            work.error = error
+            work.set_exception(error)
         except Exception as error:
             log.exception("the plan of a wave failed")
-            work.error = error
-        work.over.set()
+            work.set_exception(error)
         with self._lock:
-            left = [key for key, one in self._works.items() if one.over.is_set()]
+            left = [key for key, one in self._works.items() if one.done()]
             for key in left[:-_KEPT]:
                 del self._works[key]
 
@@ -93,13 +81,8 @@ class WavePlanning:
             self._planner.busy(),
         )
         wave = Wave(wave_id(items), items, planned_us=services.clock.now_us())
-        try:
-            known = services.store.wave(wave.id)
-        except NotFound:
-            known = wave
-        if known.state in (WaveState.SCHEDULED, WaveState.RUNNING):
-            return known
-        return services.store.put_wave(wave, plans)
+        # In one step: it may be started at this very moment.
+        return services.store.put_wave(wave, plans, unless=lambda known: known.state in _ACTIVE)
 
     def _look(self, entries: tuple[WaveEntry, ...], passports: Mapping[str, Passport]) -> None:
         """Have the contents of all disks read anew, all at once; those not read in time are refused."""

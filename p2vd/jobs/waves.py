@@ -142,17 +142,17 @@ class Waves:
             if wave.state is WaveState.SCHEDULED and left_s > 0:
                 waits.append(left_s)
                 continue
-            if self._change(wave.id, state=WaveState.RUNNING) and self._run_wave(wave.id):
+            if self._set_running(wave.id) and self._run_wave(wave.id):
                 waits.append(_RETRY_S)
         return max(0.05, min(waits))
 
-    def _change(self, wave_id: str, **changes: object) -> bool:
-        """Change a wave that is still under way; False: it is not."""
+    def _set_running(self, wave_id: str) -> bool:
+        """Have a wave run that is still under way; False: it is not."""
         with self._lock:
             wave = self._store.wave(wave_id)
             if wave.state not in _ACTIVE:
                 return False
-            self._store.put_wave(replace(wave, **changes))  # type: ignore[arg-type]
+            self._store.put_wave(replace(wave, state=WaveState.RUNNING))
             return True
 
     def _run_wave(self, wave_id: str) -> bool:
@@ -169,15 +169,15 @@ class Waves:
                 if item.fate not in _OPEN:
                     continue
                 if not item.machine_uuid:  # durable before there is a machine
-                    item = self._put(wave, number, machine_uuid=str(uuids.uuid4()))
-            changes, passing = self._begin_one(wave, item)
+                    item = replace(item, machine_uuid=str(uuids.uuid4()))
+                    wave = self._store.put_wave(with_item(wave, number, item))
+            begun, passing = self._begin_one(wave, item)
             soon = soon or passing
             with self._lock:
-                wave = self._store.wave(
-                    wave_id
-                )  # it may have been cancelled: the item's fate counts all the same
-                if any(getattr(wave.items[number], name) != value for name, value in changes.items()):
-                    self._put(wave, number, **changes)
+                # It may have been cancelled: the item's fate counts all the same.
+                wave = self._store.wave(wave_id)
+                if wave.items[number] != begun:
+                    self._store.put_wave(with_item(wave, number, begun))
         with self._lock:
             wave = self._store.wave(wave_id)
             if wave.state is WaveState.RUNNING and not any(item.fate in _OPEN for item in wave.items):
@@ -185,25 +185,21 @@ class Waves:
                 log.info("wave %s: all its machines are begun", wave_id)
         return soon
 
-    def _put(self, wave: Wave, number: int, **changes: object) -> WaveItem:
-        changed = replace(wave, items=with_item(wave.items, number, **changes))
-        return self._store.put_wave(changed).items[number]
-
-    def _begin_one(self, wave: Wave, item: WaveItem) -> tuple[dict[str, object], bool]:
-        """Begin one machine; return what is to be noted of it, and whether that passes soon."""
+    def _begin_one(self, wave: Wave, item: WaveItem) -> tuple[WaveItem, bool]:
+        """Begin one machine; return it as it stands now, and whether what it waits for passes soon."""
         try:
             machine = self._made(wave, item)
         except (ScanFailed, CommandTimedOut) as error:
-            return {"fate": Fate.WAITS, "reasons": (Reason("host-busy", str(error)),)}, True
+            return replace(item, fate=Fate.WAITS, reasons=(Reason("host-busy", str(error)),)), True
         except P2vdError as error:
             reasons = _reasons(error)
             codes = {reason.code for reason in reasons}
             if codes <= _PASSING:
-                return {"fate": Fate.WAITS, "reasons": reasons}, not codes <= SPACE
+                return replace(item, fate=Fate.WAITS, reasons=reasons), not codes <= SPACE
             log.warning("wave %s: %s does not run: %s", wave.id, item.name, error)
-            return {"fate": Fate.REFUSED, "reasons": reasons}, False
+            return replace(item, fate=Fate.REFUSED, reasons=reasons), False
         self._begin(machine)
-        return {"fate": Fate.STARTED, "reasons": ()}, False
+        return replace(item, fate=Fate.STARTED, reasons=()), False
 
     def _made(self, wave: Wave, item: WaveItem) -> Machine:
         try:

@@ -93,7 +93,8 @@ class Job:
     let it run at any time, whatever its plan says. `removed_us`: when the finished job left the bus; it
     stays in the store. `proven_writes`: how often the volume had been written to when the job was finished;
     None: that could not be read. `verification`: the latest of the later ones. `prepared`: its hooks before
-    the copy have run. `hook_error`: why it has the hold `hook`.
+    the copy have run. `hook_error`: why it has the hold `hook`. `woken_boot`: in which boot p2vd has
+    activated its LV, which was at rest, to read it; "" once it is at rest again.
     """
 
     uuid: str
@@ -125,6 +126,7 @@ class Job:
     target_file_id: str = ""
     prepared: bool = False
     hook_error: str = ""
+    woken_boot: str = ""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from p2vd.model.errors import NotFound, Reason, Refused
 from p2vd.model.inventory import Inventory
 from p2vd.model.passport import Passport
 from p2vd.model.plan import DiskPlan, Plan
-from p2vd.model.wave import Fate, WaveEntry, WaveItem
+from p2vd.model.wave import Fate, Wave, WaveEntry, WaveItem
 from p2vd.planning.choice import with_planned
 from p2vd.planning.plan import PlanRequest, make_plan
 from p2vd.policy.model import PolicySet
@@ -146,6 +146,6 @@ def _refused(entry: WaveEntry, name: str, reasons: tuple[Reason, ...]) -> WaveIt
     return WaveItem(entry, name, Fate.REFUSED, reasons=tuple(reasons), priority=entry.priority or 0)
 
 
-def with_item(items: tuple[WaveItem, ...], number: int, **changes: object) -> tuple[WaveItem, ...]:
-    """Return the items with one of them changed."""
-    return (*items[:number], replace(items[number], **changes), *items[number + 1 :])  # type: ignore[arg-type]
+def with_item(wave: Wave, number: int, item: WaveItem) -> Wave:
+    """Return the wave with another item in the place of that number."""
+    return replace(wave, items=(*wave.items[:number], item, *wave.items[number + 1 :]))

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from p2vd.model.domain import Conversion
 from p2vd.model.forms import Compression, TargetFormat, TargetKind
@@ -50,8 +51,9 @@ def target_of(table: Table) -> TargetRule:
         luns=match_of(table.table("lun")) if lun else None,
         unmap=kind is TargetKind.LUN and table.flag("unmap"),
         files=_files(table, form) if kind is TargetKind.FILE else None,
-        **(_volume(table) if kind is TargetKind.LV else {}),  # type: ignore[arg-type]
     )
+    if kind is TargetKind.LV:
+        target = _with_volume(table, target)
     if kind is TargetKind.LUN:
         _check_lun(table, target)
     table.finish()
@@ -93,7 +95,7 @@ def _kind(table: Table) -> TargetKind:
     return next((kind for kind, keys in _KEYS.items() if keys[0] in table), TargetKind.LV)
 
 
-def _volume(table: Table) -> dict[str, object]:
+def _with_volume(table: Table, target: TargetRule) -> TargetRule:
     groups = table.texts("volume_groups")
     if "volume_groups" not in table:
         table.error("volume_groups", 'is missing: a list of names or "@tags" of volume groups')
@@ -103,13 +105,14 @@ def _volume(table: Table) -> dict[str, object]:
     thin_pool = table.text("thin_pool")
     if provisioning is Provisioning.THICK and thin_pool:
         table.error("thin_pool", 'a thick volume has no pool; remove the key or write provisioning = "thin"')
-    return {
-        "volume_groups": groups,
-        "provisioning": provisioning,
-        "thin_pool": thin_pool,
-        "single_host": table.flag("single_host"),
-        "autoactivate": table.flag("autoactivate", TargetRule.autoactivate),
-    }
+    return replace(
+        target,
+        volume_groups=groups,
+        provisioning=provisioning,
+        thin_pool=thin_pool,
+        single_host=table.flag("single_host"),
+        autoactivate=table.flag("autoactivate", TargetRule.autoactivate),
+    )
 
 
 def _check_lun(table: Table, target: TargetRule) -> None:

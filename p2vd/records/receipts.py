@@ -1,5 +1,6 @@
 """The receipts of all jobs, also of those that left the bus: found, and checked before they are shown."""
 
+import errno
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,12 +29,14 @@ def read_receipt(jobs: Path, uuid: str) -> str:
 
     Raises NotFound, ReceiptDamaged, OSError.
     """
-    if uuid not in _names(jobs):  # also what is no name at all, such as one with slashes
-        raise NotFound("receipt of a job", uuid)
     path = jobs / uuid / FILE_NAME
+    if path.parent.parent != jobs or path.parent.name in ("", ".."):  # no name, such as one with slashes
+        raise NotFound("receipt of a job", uuid)
     try:
         data = path.read_bytes()
-    except FileNotFoundError:
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
+            raise
         raise NotFound("receipt of a job", uuid) from None
     receipt, problem = _checked(data)
     if not problem and receipt["job"] != uuid:

@@ -21,7 +21,7 @@ _HELD = {
     ),
     Hold.OLD_WORKER: (
         "an earlier worker still has its disks",
-        "See dmesg: a read or write hangs in the kernel.",
+        "See dmesg: a read or write hangs in the kernel. Of a qcow2 also lsof: who has it locked.",
     ),
     Hold.CHECKPOINT_STORE: ("its checkpoint cannot be written", "Make room in /var/lib/p2vd (df)."),
     Hold.HOOK: ("a hook failed", "Mend the cause, then: p2vctl retry {job}"),

@@ -20,6 +20,7 @@ from p2vd.copying.errors import (
     SourceChanged,
     TooManyBadSectors,
 )
+from p2vd.copying.orders import Orders
 from p2vd.copying.protocol import VERSION, Hello, Start, decode, encode
 from p2vd.copying.session import Session
 from p2vd.copying.terms import Failure, Report
@@ -276,5 +277,5 @@ class SimWorker:
         )
         # It has all that a conversation uses of a session.
         same = cast(Session, session)
-        talk = Conversation(channel, same, controls, gauge, duties.clock, self.asked_to_stop)
-        return talk.run().exit_code
+        orders = Orders(channel, controls, self.asked_to_stop)
+        return Conversation(orders, same, gauge, duties.clock).run().exit_code

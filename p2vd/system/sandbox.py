@@ -10,6 +10,7 @@ import os
 import resource
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -19,7 +20,12 @@ from p2vd.system.process import Child
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
 _KEPT_BYTES = 4096
+_POLL_S = 0.25
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+class GivenUp(Exception):
+    """A child was ended because its answer is no longer wanted."""
 
 
 @dataclass(frozen=True)
@@ -83,19 +89,31 @@ def run(
     timeout_s: float,
     ok: Sequence[int] = (0,),
     user: User | None = None,
+    ended: Callable[[], bool] = lambda: False,
 ) -> Result:
-    """Run a child to its end. Raises CommandFailed, and CommandTimedOut after it was killed."""
+    """Run a child to its end. Raises CommandFailed, and CommandTimedOut after it was killed.
+
+    `ended` is asked several times a second; a child whose answer is no longer wanted is killed: GivenUp.
+    """
     words = tuple(argv)
     # A file, for which the limits hold, not a pipe: of a hostile image a line may be said for each entry.
     said = os.memfd_create("p2vd-stderr")
     try:
         process = _popen(words, fds, limits, user, subprocess.PIPE, said)
-        try:
-            stdout, _ = process.communicate(timeout=timeout_s)
-        except subprocess.TimeoutExpired as error:
-            process.kill()
-            process.communicate()
-            raise CommandTimedOut(words, timeout_s) from error
+        until = time.monotonic() + timeout_s
+        while True:
+            try:
+                stdout, _ = process.communicate(timeout=max(0.0, min(_POLL_S, until - time.monotonic())))
+                break
+            except subprocess.TimeoutExpired as error:
+                late, given_up = time.monotonic() >= until, ended()
+                if not late and not given_up:
+                    continue
+                process.kill()
+                process.communicate()
+                if given_up:
+                    raise GivenUp(words[0]) from error
+                raise CommandTimedOut(words, timeout_s) from error
         answer = Result(words, process.returncode, stdout.decode("utf-8", "replace"), _end_of(said))
     finally:
         os.close(said)

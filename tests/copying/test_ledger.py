@@ -1,15 +1,21 @@
 """What the ledger says of bytes finished and not yet durable, counted along, is what there is."""
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from p2vd.copying.digests import DigestKind
-from p2vd.copying.layout import BLOCK, Extent, Layout
+from p2vd.copying.layout import BLOCK, REGION_BLOCKS, Extent, Layout
 from p2vd.copying.ledger import Batch, Ledger, Tally, Work, commit_cycle
+from p2vd.copying.ordered_pipeline import Line, Packed
+from p2vd.copying.shared import SharedLedger
 
+LONG_S = 10.0
+T = TypeVar("T")
 LAYOUT = Layout(300 * BLOCK - 700, 310 * BLOCK)
 STEPS = ("claim", "claim", "finish", "finish", "part", "lost", "commit", "fail flush", "disturbed")
 
@@ -107,3 +113,51 @@ def test_what_is_pending_is_counted_along(steps: list[str]) -> None:
     counted = Counted()
     for name in steps:
         counted.step(name)
+
+
+def meanwhile(ask: Callable[[], T]) -> T:
+    """What another thread gets that asks now. Fails where it would wait for this one."""
+    answers: list[T] = []
+    thread = threading.Thread(target=lambda: answers.append(ask()), daemon=True)
+    thread.start()
+    thread.join(LONG_S)
+    assert answers, "it waits for whoever asks the source"
+    return answers[0]
+
+
+def test_a_source_that_thinks_about_its_holes_keeps_nobody_from_the_books() -> None:
+    """An NBD server may take minutes for it: that is told as a stall, and progress is told."""
+    seen: list[tuple[Tally, Work | None]] = []
+
+    def extents(start: int, length: int) -> Iterator[Extent]:
+        if start:  # the second region
+            books.finish(works[0], b"", 0, 0, untouched=True)
+            seen.append((meanwhile(books.now)[1], meanwhile(books.claim)))
+        yield Extent(start, length, zero=False)
+
+    size = 2 * REGION_BLOCKS * BLOCK
+    books = SharedLedger(Layout(size, size), DigestKind.NONE, extents, work_blocks=REGION_BLOCKS)
+    works = [work for work in (books.claim(),) if work is not None]
+    second = books.claim()
+    assert second is not None
+    assert second.first == REGION_BLOCKS
+    # What was put back is handed out to others, who do not wait for the answer.
+    assert seen == [(Tally(), works[0])]
+
+
+def test_what_is_packed_is_written_while_the_source_thinks_about_its_holes() -> None:
+    taken: list[tuple[Work, Packed] | None] = []
+
+    def claim() -> Work:
+        if line.left():
+            taken.append(meanwhile(lambda: next(line.take())))
+        return Work(len(taken), 1)
+
+    line = Line(claim, 4)
+    line.join()
+    packed = Packed(b"", b"", b"", 0)
+    first = line.claim()
+    assert first is not None
+    line.hand_in(first[0], packed)
+    line.claim()
+    assert taken == [(first[1], packed)]

@@ -1,14 +1,20 @@
 """A qcow2 as the target: whose file it is, what a kill leaves, compressed clusters written once."""
 
+import contextlib
 import os
 import random
 import signal
+import subprocess
 import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
+from p2vd.copying import qcow2_target
 from p2vd.copying.layout import BLOCK
+from p2vd.system import block
 from tests.copying.nbd_server import command, needs, same_disk
 from tests.copying.test_tool import Files
 from tests.copying.tool import Tool
@@ -139,6 +145,42 @@ def test_a_damaged_image_is_refused(files: Files) -> None:
     code, report = files.run(*QCOW2)
     assert (code, report["failure"]["name"]) == (1, "TargetRefused")
     assert "qemu-img check finds errors" in report["failure"]["message"]
+
+
+@contextlib.contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """As a program has it that is no QEMU."""
+    with path.open("r+b") as file:
+        assert block.hold_file(file.fileno(), alone=True)
+        yield
+
+
+@contextlib.contextmanager
+def qemu(path: Path) -> Iterator[None]:
+    """A QEMU that writes to it."""
+    place = path.with_name("other.sock")
+    server = subprocess.Popen(["qemu-nbd", "-f", "qcow2", f"--socket={place}", str(path)])
+    until = time.monotonic() + _PATIENCE_S
+    while not place.exists():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    yield
+    server.kill()
+    server.wait()
+
+
+@pytest.mark.parametrize("other", [lock, qemu])
+def test_an_image_that_another_process_has_locked_is_not_refused_for_good(
+    files: Files, monkeypatch: pytest.MonkeyPatch, other: Callable[[Path], AbstractContextManager[None]]
+) -> None:
+    """The QEMU of an earlier run may hang in the kernel, which ends by itself or by a reboot."""
+    assert files.run(*QCOW2)[0] == 0
+    monkeypatch.setattr(qcow2_target, "_UNLOCKED_WITHIN_S", 0.0)
+    with other(files.target):
+        code, report = files.run(*QCOW2)
+    assert (code, report["failure"]["name"]) == (2, "TargetLocked")
+    assert f"lsof {files.target}" in report["failure"]["message"]
+    assert files.run(*QCOW2)[0] == 0
 
 
 def test_a_run_that_was_killed_before_it_wrote_is_begun_anew(files: Files) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from p2vd.copying import standalone
 from p2vd.copying.layout import BLOCK
+from p2vd.copying.session import Session
 from p2vd.system import block
 
 ODD = 3 * BLOCK + 65536 + 700
@@ -311,3 +312,20 @@ def test_killed_at_any_moment_it_goes_on(files: Files, seed: int) -> None:
     code, report = files.run()
     assert (code, report["failure"]) == (0, None)
     assert files.equal()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_copy_that_ends_without_a_report_has_one_all_the_same(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A defect of ours: who waits for the copy hears of it as of any failure."""
+
+    def dies(_: Session) -> None:
+        raise SystemExit  # threading says nothing of this one
+
+    files.make(ODD)
+    monkeypatch.setattr(Session, "run", dies)
+    code, report = files.run()
+    assert (code, report["exit_code"], report["failure"]["name"]) == (2, 2, "Defect")
+    monkeypatch.undo()
+    assert files.run()[0] == 0

@@ -10,6 +10,7 @@ from typing import cast
 from p2vd.jobs.board import Board
 from p2vd.jobs.events import Event
 from p2vd.jobs.hooks import Hooks
+from p2vd.jobs.looks import Looks
 from p2vd.jobs.machine_desk import MachineDesk
 from p2vd.jobs.services import Services
 from p2vd.jobs.store import Store
@@ -222,6 +223,7 @@ class MachineLab:
                 sysfs=Path("/sys"),
                 free_volumes=self.ended_tests.append,
                 hooks=self.hooks,
+                looks=Looks(),
             ),
         )
         self.desk = MachineDesk(self.services, first_wait_s=0.001)

@@ -14,7 +14,7 @@ from p2vd.jobs.audit_trail import AuditTrail
 from p2vd.jobs.board import Board
 from p2vd.jobs.store import Store
 from p2vd.jobs.transitions import JobEvent, MachineEvent
-from p2vd.model.audit import AuditQuestion, Request, Subject
+from p2vd.model.audit import About, AuditQuestion, Request, Subject
 from p2vd.model.copying import Progress
 from p2vd.model.errors import IllegalTransition
 from p2vd.model.job import Caller, JobError
@@ -177,6 +177,22 @@ def test_what_happens_by_itself_meanwhile_is_recorded_later_and_in_order(desk: D
     ]
     assert all("happened_us" in entry["arguments"] for entry in late[:3])
     assert desk.trail.verify().findings == ()
+
+
+def test_what_p2vd_does_by_itself_is_not_begun_unrecorded_and_its_end_is_owed(desk: Desk) -> None:
+    desk.board.add(MACHINE, (JOB,))
+    told = About(wwids=(WWID,), machine_name="erp1")
+    desk.trail.note_pool(JOB, "vg_san/pool0", "begun", "Extends it.")
+    desk.fill()
+    with pytest.raises(AuditUnwritable):
+        desk.trail.note_pool(JOB, "vg_san/pool0", "begun", "Extends it.")
+    with pytest.raises(AuditUnwritable):
+        desk.trail.note_auto(told, "starting", "Starts it.")
+    desk.trail.note_pool(JOB, "vg_san/pool0", "extended", "Extended it.")
+    desk.trail.note_auto(told, "refused", "It is in use.")
+    desk.make_room()
+    desk.trail.asked(pause(desk))
+    assert desk.outcomes("pool", "auto") == ["begun", "extended", "refused"]
 
 
 def test_the_journal_has_the_fields_and_the_hash(desk: Desk) -> None:

@@ -1,5 +1,6 @@
 """Boot tests as jobs see them: when one may be, what is started, what is kept of it, how it ends."""
 
+import sqlite3
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -187,6 +188,22 @@ def test_one_test_a_machine_at_a_time(lab: Lab) -> None:
     lab.tests.start(MACHINE.uuid, {})
     with pytest.raises(IllegalTransition, match="being tested"):
         lab.tests.start(MACHINE.uuid, {})
+
+
+def test_one_that_cannot_be_begun_may_be_asked_for_again(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk of the store is full: nothing is noted, and nothing left as running."""
+
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lab.services.store, "change_machine", full)
+        with pytest.raises(sqlite3.OperationalError):
+            lab.tests.start(MACHINE.uuid, {})
+    assert lab.board.machine(MACHINE.uuid).boot_test is None
+    lab.tester.outcomes.put(REPORT)
+    lab.tests.start(MACHINE.uuid, {})
+    assert lab.result().state is BootState.BOOTED
 
 
 @pytest.mark.parametrize(

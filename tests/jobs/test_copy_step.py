@@ -7,14 +7,17 @@ from typing import cast
 
 import pytest
 
+from p2vd.copying.terms import Failure, Report
 from p2vd.jobs.board import Board
+from p2vd.jobs.control import MustWait
 from p2vd.jobs.copy_step import _conclude, _Copy
 from p2vd.jobs.job_target import JobTarget
 from p2vd.jobs.services import Services
 from p2vd.jobs.signals import Signals
 from p2vd.jobs.store import Store
+from p2vd.model.copying import Progress
 from p2vd.model.disk import Source
-from p2vd.model.job import Stage
+from p2vd.model.job import Hold, Stage
 from tests.jobs.values import machine_and_job
 
 KILLED = -9
@@ -56,3 +59,23 @@ def test_three_workers_in_a_row_without_progress_fail_the_job(board: Board) -> N
 def test_one_that_made_progress_is_not_counted(board: Board) -> None:
     assert end(board, 0, 0, 100, 100, 100) is Stage.COPYING
     assert end(board, 100) is Stage.FAILED
+
+
+@pytest.mark.parametrize(
+    ("failure", "hold"),
+    [
+        ("PoolFull", Hold.POOL),
+        ("CheckpointUnwritable", Hold.CHECKPOINT_STORE),
+        ("ConnectionLost", Hold.SOURCE_ABSENT),
+        ("TargetLocked", Hold.OLD_WORKER),
+    ],
+)
+def test_what_ends_by_itself_holds_the_job(board: Board, failure: str, hold: Hold) -> None:
+    (job,) = board.jobs()
+    services = cast(Services, SimpleNamespace(board=board))
+    attempt = _Copy(job, cast(Source, "the source"), cast(JobTarget, "the target"), "table")
+    attempt.report = Report(2, Progress(), failure=Failure(failure, "It says why."))
+    with pytest.raises(MustWait, match="It says why") as held:
+        _conclude(services, Hasty(), attempt, 2)
+    assert held.value.hold is hold
+    assert board.job(job.uuid).stage is Stage.COPYING

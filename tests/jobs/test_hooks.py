@@ -12,24 +12,21 @@ import pytest
 
 from p2vd.jobs import runner as runner_module
 from p2vd.jobs.board import Board
-from p2vd.jobs.control import Interrupted
 from p2vd.jobs.hooks import Hooks
-from p2vd.jobs.machine_step import go_on
 from p2vd.jobs.runner import JobRunner
 from p2vd.jobs.services import Services
 from p2vd.jobs.signals import Signals
 from p2vd.jobs.store import Store
 from p2vd.jobs.transitions import JobEvent
 from p2vd.model.hook import HookFailed, HookFailure, HookStep
-from p2vd.model.job import Activity, Hold, Job, MachineState, Stage
+from p2vd.model.job import Activity, Hold, Job, Stage
 from p2vd.policy.model import PolicyText
 from p2vd.policy.parse import load
 from p2vd.records.report import build_report
-from tests.jobs.machine_lab import MACHINE, Crash, MachineLab, settle
+from tests.jobs.machine_lab import Crash
 from tests.jobs.values import machine_and_job
 from tests.policy.test_parse import SHORT
 
-NEVER = threading.Event()
 SAVE = 'cat >> "{told}"'
 
 
@@ -55,6 +52,16 @@ class Desk:
     def heard(self) -> list[dict[str, Any]]:
         """What hooks were told, in their order."""
         return [json.loads(line) for line in self.told.read_text().splitlines()]
+
+
+def volume_of(sysfs: Path, writes: int) -> Path:
+    """The volume's device as Linux 6.1 shows it, with so many writes; returns its counters."""
+    device = sysfs / "class/block/dm-2"
+    (device / "dm").mkdir(parents=True)
+    (device / "dm/uuid").write_text("LVM-vguuidlvuuid\n")
+    (device / "diskseq").write_text("11\n")
+    (device / "stat").write_text(f"5 0 40 1 {writes} 0 56 2 0 8 3 0 0 16 1 0 0\n")
+    return device / "stat"
 
 
 @pytest.fixture
@@ -209,65 +216,67 @@ def test_a_cancel_ends_the_hook_that_runs(disk: Disk, desk: Desk) -> None:
     assert (disk.job.stage, disk.job.holds, disk.provisioned) == (Stage.CANCELLING, frozenset(), 0)
 
 
-# ---- a machine -----------------------------------------------------------------------------------
-
-
-def test_a_machine_whose_hook_fails_stays_ready_until_it_is_retried(tmp_path: Path, desk: Desk) -> None:
-    desk.put(HookStep.BEFORE_REGISTER, "10-a", "echo no address; exit 1")
-    lab = MachineLab(tmp_path, hooks=desk.hooks)
-    go_on(lab.services, MACHINE, NEVER)
-    assert (lab.machine.state, lab.hypervisor.asked) == (MachineState.READY, [])
-    assert lab.machine.error is not None
-    assert lab.machine.error.name == "HookFailed"
-    assert lab.machine.error.message.endswith(
-        "10-a failed with exit status 1: no address Mend the cause, then: p2vctl retry erp1"
+def test_a_directory_that_was_named_and_is_not_there_holds_the_job(disk: Disk, desk: Desk) -> None:
+    """Its programs would be passed over in silence, on which somebody relied."""
+    desk.hooks = replace(desk.hooks, may_be_absent=False)
+    disk.boot()
+    disk.step()
+    assert f"{desk.directory} is not there (mkdir it, or mend hooks_dir)" in disk.job.hook_error
+    assert (disk.job.stage, disk.job.holds, disk.provisioned) == (
+        Stage.PROVISIONING,
+        frozenset({Hold.HOOK}),
+        0,
     )
-    desk.put(HookStep.BEFORE_REGISTER, "10-a", SAVE)
-    settle(lab, lambda: lab.desk.retry(lab.machine), MachineState.REGISTERED)
-    assert lab.machine.error is None
-    (told,) = desk.heard()
-    assert [job["uuid"] for job in told["jobs"]] == list(lab.machine.jobs)
+    assert desk.recorded == [("hooks.d", "failed")]
+    desk.directory.mkdir()
+    disk.board.release_hook(disk.uuid)
+    disk.step()
+    assert (disk.job.stage, disk.job.holds, disk.job.hook_error) == (Stage.COPYING, frozenset(), "")
 
 
-def test_one_after_the_registration_warns_and_the_machine_shows_it(tmp_path: Path, desk: Desk) -> None:
-    desk.put(HookStep.AFTER_REGISTER, "10-a", SAVE + "; exit 1")
-    lab = MachineLab(tmp_path, hooks=desk.hooks)
-    for number in range(3):
-        plan = lab.jobs[number].plan
-        lab.change(number, plan=replace(plan, copy=replace(plan.copy, hook_failure=HookFailure.HOLD)))
-    go_on(lab.services, MACHINE, NEVER)
-    assert (lab.machine.state, list(lab.hypervisor.domains)) == (MachineState.REGISTERED, [MACHINE])
-    assert lab.machine.error is not None
-    assert lab.machine.error.message.startswith("It is registered. The after-register hook ")
-    assert desk.heard()[0]["machine"]["domain"] == MACHINE
+def test_or_it_is_warned_of_where_the_policy_says_so(disk: Disk, desk: Desk) -> None:
+    disk.failure(HookFailure.WARN)
+    desk.hooks = replace(desk.hooks, may_be_absent=False)
+    disk.boot()
+    disk.step()
+    assert (disk.job.stage, disk.job.holds) == (Stage.COPYING, frozenset())
+    assert desk.recorded == [("hooks.d", "failed")]
 
 
-def test_a_stop_ends_the_hook_and_the_next_start_runs_it_again(tmp_path: Path, desk: Desk) -> None:
-    desk.put(HookStep.AFTER_REGISTER, "10-a", SAVE + "; exec sleep 1000")
-    lab = MachineLab(tmp_path, hooks=desk.hooks)
-    stop = threading.Event()
-    desk.put(HookStep.BEFORE_REGISTER, "10-a", "exit 0")
-    caught: list[BaseException] = []
+def test_one_that_nobody_named_need_not_be_there(disk: Disk, desk: Desk) -> None:
+    disk.step()
+    assert (disk.job.stage, desk.recorded) == (Stage.COPYING, [])
 
-    def register() -> None:
-        try:
-            go_on(lab.services, MACHINE, stop)
-        except Interrupted as error:
-            caught.append(error)
 
-    thread = threading.Thread(target=register)
-    thread.start()
-    while not desk.told.exists():
-        thread.join(0.05)
-    stop.set()
-    thread.join(20.0)
-    assert len(caught) == 1
-    assert lab.machine.state is MachineState.REGISTERING
-    lab.store.close()
-    desk.put(HookStep.AFTER_REGISTER, "10-a", SAVE)
-    lab.boot()
-    settle(lab, lab.desk.start, MachineState.REGISTERED)
-    assert (list(lab.hypervisor.domains), len(desk.heard())) == ([MACHINE], 2)
+class Proven(JobRunner):
+    """The runner of a job that was proven, and whose target and source are nobody's here."""
+
+    def _release_source(self, job: Job) -> None: ...
+
+
+def test_the_writes_are_counted_before_a_hook_writes(
+    disk: Disk, desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a hook writes to the volume is a use of it, which explains a difference later."""
+    stat = volume_of(tmp_path / "sys", writes=40)
+    desk.put(HookStep.AFTER_PROVEN, "10-a", f"{SAVE}; sed -i 's/ 40 / 45 /' {stat}; test -e '{{told}}.again'")
+    disk.failure(HookFailure.HOLD)
+    disk.board.change(disk.uuid, lambda job: replace(job, stage=Stage.PROVEN, lv_uuid="lv-uuid"))
+    for name in ("finish", "write_receipt"):
+        monkeypatch.setattr(runner_module, name, lambda *_: None)
+    services = SimpleNamespace(
+        board=disk.board, hooks=desk.hooks, sysfs=tmp_path / "sys", job_directory=lambda _: tmp_path
+    )
+    runner = Proven(cast(Services, services), disk.uuid, lambda: True, lambda _: None)
+    assert not runner._step(disk.job)
+    assert " 45 " in stat.read_text()
+    assert disk.job.proven_writes is not None
+    assert (disk.job.proven_writes.writes, disk.job.finished) == (40, False)
+    # It runs again, and what it wrote before still counts as a use.
+    desk.told.with_name("told.again").touch()
+    disk.board.release_hook(disk.uuid)
+    assert runner._step(disk.job)
+    assert (disk.job.proven_writes.writes, disk.job.finished, len(desk.heard())) == (40, True, 2)
 
 
 # ---- what a policy says --------------------------------------------------------------------------

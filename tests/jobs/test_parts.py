@@ -19,7 +19,7 @@ from p2vd.model.disk import PathState
 from p2vd.model.errors import IdentityChanged, NotFound, P2vdError, Reason, Refused
 from p2vd.model.inventory import Difference, Inventory, difference
 from p2vd.model.job import Hold
-from p2vd.model.lvm import Pv, ThinPool, Vg
+from p2vd.model.lvm import PoolUse, Pv, ThinPool, Vg
 from p2vd.model.rule import RuleMatch
 from p2vd.model.size import GIB, MIB
 from p2vd.policy.model import PolicyText
@@ -100,6 +100,22 @@ def test_credits_stay_within_what_is_free_and_count_as_reserved() -> None:
     assert watch.use(VG.uuid, POOL.name).reserved_bytes == credit.total_bytes
     watch.forget(JOB.uuid)
     assert watch.use(VG.uuid, POOL.name).reserved_bytes == 0
+
+
+def test_a_pool_that_is_slow_to_tell_keeps_nobody_from_what_is_known() -> None:
+    """dmsetup may take half a minute, and whoever shows the pools must not."""
+    told: list[PoolUse] = []
+
+    def slow(_: tuple[str, ...]) -> str:
+        asking = threading.Thread(target=lambda: told.append(watch.use(VG.uuid, POOL.name)), daemon=True)
+        asking.start()
+        asking.join(10.0)
+        return table
+
+    table = "0 2097152 thin-pool 254:1 254:2 128 0 1 skip_block_zeroing"
+    watch = PoolWatch(pool_commands(used=8192).replace("dmsetup table", slow))
+    watch.credit(VG, POOL, JOB)
+    assert told == [PoolUse()], "it waits for dmsetup"
 
 
 def test_a_full_pool_grants_nothing_beyond_what_was_used() -> None:

@@ -22,7 +22,7 @@ from p2vd.model.job import Caller, MachineState, Stage
 from p2vd.model.size import GIB, MIB
 from p2vd.model.verification import Verification, VerifyState, WriteCount
 from p2vd.records.receipt import write_receipt
-from p2vd.records.receipts import ReceiptDamaged
+from p2vd.records.receipts import ReceiptDamaged, read_receipt
 from p2vd.records.verifications import read_verifications
 from p2vd.system.clock import boot_id
 from p2vd.system.descriptors import SeqpacketChannel
@@ -296,6 +296,23 @@ def test_not_while_the_machine_changes_hands(tmp_path: Path, state: MachineState
     lab = Lab(tmp_path, state)
     with pytest.raises(IllegalTransition, match=state.value):
         lab.verifications.start(JOB.uuid, WHO)
+    lab.services.store.close()
+
+
+def test_a_job_that_is_given_up_meanwhile_is_not_verified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its volume is about to be removed: a verification would keep it for hours."""
+    lab = Lab(tmp_path, MachineState.READY)
+
+    def cancelled_now(*arguments: Any) -> str:
+        lab.board.cancel(JOB.uuid, keep_target=False)
+        return read_receipt(*arguments)
+
+    monkeypatch.setattr("p2vd.jobs.verification.read_receipt", cancelled_now)
+    with pytest.raises(IllegalTransition, match="cancelling"):
+        lab.verifications.start(JOB.uuid, WHO)
+    assert lab.verifications.shown(lab.board.job(JOB.uuid)).verification is None
     lab.services.store.close()
 
 

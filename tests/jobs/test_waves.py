@@ -134,6 +134,23 @@ def test_a_wave_none_of_which_may_run_is_refused_and_a_time_that_is_over(desk: D
         desk.waves.start("w", 0, Caller())
 
 
+def test_a_wave_that_is_started_while_it_is_planned_again_stays_started(desk: Desk) -> None:
+    """Somebody looks at the list once more, and somebody else lets it go."""
+    planned = desk.store.wave("w")
+    starting: list[threading.Thread] = []
+
+    def start_now(known: Wave) -> bool:
+        starting.append(threading.Thread(target=desk.waves.start, args=("w", 2**60, Caller(7))))
+        starting[0].start()
+        return known.state is not WaveState.PLANNED
+
+    assert desk.store.put_wave(planned, unless=start_now) == planned
+    starting[0].join()
+    assert desk.store.wave("w").state is WaveState.SCHEDULED
+    assert desk.store.put_wave(planned, unless=lambda known: True).state is WaveState.SCHEDULED
+    assert desk.store.wave("w").started_by == Caller(7)
+
+
 def test_a_cancelled_wave_begins_nothing(desk: Desk) -> None:
     desk.waves.start("w", 2**60, Caller())
     assert desk.waves.cancel("w", Caller()).state is WaveState.CANCELLED

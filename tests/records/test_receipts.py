@@ -54,7 +54,9 @@ def test_one_is_read_as_it_was_written(jobs: Path) -> None:
     assert read_receipt(jobs, JOB.uuid) == (jobs / JOB.uuid / "receipt.json").read_text()
 
 
-@pytest.mark.parametrize("uuid", ["not-proven", "none", "", ".", "..", "../jobs/" + JOB.uuid, "/etc"])
+@pytest.mark.parametrize(
+    "uuid", ["not-proven", "none", "", ".", "..", "../jobs/" + JOB.uuid, "/etc", "x" * 300]
+)
 def test_what_is_no_job_with_one_has_none(jobs: Path, uuid: str) -> None:
     with pytest.raises(NotFound):
         read_receipt(jobs, uuid)

@@ -55,6 +55,8 @@ def test_programs_come_by_name_and_hidden_files_do_not(hooks: Path) -> None:
 
 def test_where_no_directory_is_there_are_no_programs(tmp_path: Path) -> None:
     assert listed(tmp_path / "none") == []
+    with pytest.raises(ProgramRefused, match=r"none is not there \(mkdir it"):
+        list_programs(tmp_path / "none", "before", KNOWN, os.getuid(), may_be_absent=False)
 
 
 @needs_root

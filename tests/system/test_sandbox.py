@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from p2vd.system.command import CommandFailed, CommandTimedOut
-from p2vd.system.sandbox import Limits, User, run, start
+from p2vd.system.sandbox import GivenUp, Limits, User, run, start
 
 NOBODY = 65534
 PYTHON = sys.executable
@@ -55,6 +55,12 @@ def test_it_is_somebody_else_without_groups_and_capabilities() -> None:
 def test_one_that_does_not_end_in_time_is_killed() -> None:
     with pytest.raises(CommandTimedOut):
         run(["sleep", "60"], [], Limits(), timeout_s=0.2)
+
+
+def test_one_whose_answer_is_no_longer_wanted_is_killed() -> None:
+    asked = iter([False, True])
+    with pytest.raises(GivenUp):
+        run(["sleep", "60"], [], Limits(), timeout_s=30, ended=lambda: next(asked))
 
 
 def test_what_is_not_installed_is_said() -> None:

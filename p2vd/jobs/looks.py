@@ -1,0 +1,19 @@
+"""Who looks at a job's LV now: what `waking` counts."""
+
+import threading
+from collections import Counter
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Looks:
+    """How many look at each job's LV now, and whose turn it is to change whether it is active."""
+
+    users: Counter[str] = field(default_factory=Counter)
+    _turns: dict[str, threading.Lock] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def turn(self, uuid: str) -> threading.Lock:
+        """The lock of a job: held while its note or its LV changes."""
+        with self._lock:
+            return self._turns.setdefault(uuid, threading.Lock())

@@ -1,0 +1,145 @@
+"""LVs at rest that are activated to be looked at, by a verification or a boot test, and put to rest again.
+
+The order is durable: the note in the job, the activation; the deactivation, the end of the note. So an LV
+that is active without a note was not activated here, and the note says after a crash what is left to do.
+"""
+
+import contextlib
+import logging
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+
+from p2vd.jobs.job_target import JobLv
+from p2vd.jobs.services import Services
+from p2vd.model.errors import DeviceInUse, P2vdError
+from p2vd.model.job import Job
+from p2vd.model.plan import LvTarget
+from p2vd.system.clock import boot_id
+
+log = logging.getLogger(__name__)
+
+_AGAIN_S = 2.0
+_ROUNDS = 30
+
+
+@contextlib.contextmanager
+def awake(services: Services, job: Job, found: JobLv) -> Iterator[JobLv]:
+    """Have the job's LV active; afterwards one that was at rest is so again, when nobody else looks at it.
+
+    What is in the way of that is told in the log, and tried again at p2vd's next start: it costs no result.
+    Raises what reading the VG does, VgRefused, LvNotOurs, LvUnchanged, CommandFailed, ChangeUnknown.
+    """
+    looks, turn = services.looks, services.looks.turn(job.uuid)
+    with turn:
+        looks.users[job.uuid] += 1
+    try:
+        with turn:
+            target = _wake(services, job, found)
+        yield target
+    finally:
+        with turn:
+            looks.users[job.uuid] -= 1
+            if not looks.users[job.uuid]:
+                try:
+                    put_to_rest(services, job.uuid)
+                except P2vdError as error:
+                    log.warning("job %s: its LV stays active till p2vd's next start: %s", job.uuid, error)
+
+
+def _wake(services: Services, job: Job, found: JobLv) -> JobLv:
+    vg = services.host.volume_group(found.vg.uuid)  # another look may have ended since it was found
+    lv = vg.lv(found.lv.uuid) or found.lv
+    if lv.active:
+        return JobLv(vg, lv)
+    services.board.change(job.uuid, lambda stored: replace(stored, woken_boot=boot_id()))
+    return JobLv(vg, services.volumes.activate(lv, vg, job.uuid))
+
+
+def keep_awake(services: Services, job: Job) -> None:
+    """From now on the job's LV is active for its machine, if it is: nobody puts it to rest any more."""
+    with services.looks.turn(job.uuid):
+        _forget(services, job.uuid)
+
+
+def put_to_rest(services: Services, uuid: str) -> None:
+    """Deactivate the job's LV if p2vd has activated it for a look, in this boot, and it still is the job's.
+
+    Its turn is held. Raises DeviceInUse (LVM refuses while anybody has it open), VgRefused, LvNotOurs,
+    LvUnchanged, CommandFailed, CommandTimedOut, ChangeUnknown, and NotFound for the VG: the note stays then.
+    """
+    job = services.board.job(uuid)
+    if not job.woken_boot:
+        return
+    if job.woken_boot == boot_id() and isinstance(job.plan.target, LvTarget):
+        vg = services.host.volume_group(job.plan.target.vg_uuid)
+        lv = vg.lv(job.lv_uuid)
+        if lv is None or f"p2vd.job={uuid}" not in lv.tags:
+            log.warning("job %s: its LV %s is no longer in %s; nothing is done", uuid, job.lv_uuid, vg.name)
+        elif lv.active:
+            services.volumes.deactivate(lv, vg, uuid)
+            told = f"{vg.name}/{lv.name}, which was activated to be read"
+            log.info("job %s: %s, is at rest again", uuid, told)
+    _forget(services, uuid)
+
+
+def _forget(services: Services, uuid: str) -> None:
+    if services.board.job(uuid).woken_boot:
+        services.board.change(uuid, lambda stored: replace(stored, woken_boot=""))
+
+
+class Recovery:
+    """Puts to rest what an earlier daemon had activated to be read when it died, on a thread of its own."""
+
+    def __init__(self, services: Services, again_s: float = _AGAIN_S) -> None:
+        self._services = services
+        self._again_s = again_s
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self.run, name="put-to-rest", daemon=True)
+
+    def start(self) -> None:
+        """Begin, where there is anything to do."""
+        if any(job.woken_boot for job in self._services.board.jobs()):
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Begin nothing more: what is left is noted, for the next start."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Try until each LV is at rest: a process of the earlier daemon may still have it open."""
+        left = [job.uuid for job in self._services.board.jobs() if job.woken_boot]
+        for number in range(1, _ROUNDS + 1):
+            last = number == _ROUNDS
+            left = [uuid for uuid in left if not self._stop.is_set() and self._is_left(uuid, last)]
+            if not left or self._stop.wait(self._again_s):
+                return
+
+    def _is_left(self, uuid: str, last: bool) -> bool:
+        """Try one; return whether to try again. `last`: what somebody has open by then is theirs."""
+        services = self._services
+        with services.looks.turn(uuid):
+            if services.looks.users[uuid]:
+                return False  # whoever looks at it puts it to rest
+            try:
+                if earlier := [unit for unit in services.commands.running_changes() if uuid in unit]:
+                    if last:  # an activation outlives its daemon
+                        log.warning("job %s: p2vd-change-%s.service still runs", uuid, earlier[0])
+                    return True
+                put_to_rest(services, uuid)
+            except DeviceInUse:
+                if last:
+                    self._leave(uuid)
+                return True
+            except P2vdError as error:
+                log.warning("job %s: its LV may still be active, as it was to be read: %s", uuid, error)
+        return False
+
+    def _leave(self, uuid: str) -> None:
+        path = self._services.board.job(uuid).plan.target.path
+        log.warning(
+            "job %s: %s was activated to be read, and somebody has it open: it stays active. When it is no "
+            "longer needed: lvchange -an %s",
+            *(uuid, path, path),
+        )
+        _forget(self._services, uuid)
