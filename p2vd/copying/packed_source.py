@@ -63,9 +63,8 @@ class _Image:
 
     def read(self, at: int, length: int) -> bytes:
         """Read from the file, however short single reads are; fewer bytes only at its end."""
-        with self.gauge.io(
-            READING, at
-        ):  # what is unpacked of it takes its time, too, which is not the source's
+        # Not while it is unpacked: that takes its time, too, which is not the source's.
+        with self.gauge.io(READING, at):
             data = os.pread(self.fd, length, at)
             while 0 < len(data) < length and (more := os.pread(self.fd, length - len(data), at + len(data))):
                 data += more
