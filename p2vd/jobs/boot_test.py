@@ -117,8 +117,8 @@ class BootTests:
                 del self._running[uuid]
             raise
 
-    def end(self, uuid: str) -> None:
-        """End a machine's test, if one runs, and wait until its volumes are free.
+    def end(self, uuid: str, wait_s: float = _STOP_S) -> None:
+        """End a machine's test, if one runs, and wait until its volumes are free; `wait_s` 0: only end it.
 
         What is to start the machine in earnest calls this first: a test locks the volumes.
         """
@@ -126,8 +126,8 @@ class BootTests:
             running = self._running.get(uuid)
         if running is not None:
             running.stop.set()
-            if running.thread is not None:
-                running.thread.join(_STOP_S)
+            if running.thread is not None and wait_s:
+                running.thread.join(wait_s)
 
     def stop(self) -> None:
         """End every test; none begins any more."""

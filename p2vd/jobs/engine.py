@@ -325,8 +325,10 @@ class Engine:
 
     def cancel(self, uuid: str, keep_target: bool, caller: Caller) -> None:
         """End the job and keep or remove its target. Raises NotFound, IllegalTransition."""
-        self._board.cancel(uuid, keep_target=keep_target)
-        self._verifications.end(uuid, 0.0)  # it has the volume open; the removal waits for it
+        job = self._board.cancel(uuid, keep_target=keep_target)
+        # They have the volume open; the removal waits for them.
+        self._verifications.end(uuid, 0.0)
+        self._boot_tests.end(job.machine_uuid, 0.0)
         self._crew.nudge(uuid)
         self._schedule()
 

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 
+from p2vd.jobs import old_worker
 from p2vd.jobs.job_target import JobLv
 from p2vd.jobs.services import Services
 from p2vd.model.errors import DeviceInUse, P2vdError
@@ -136,6 +137,9 @@ class Recovery:
         return False
 
     def _leave(self, uuid: str) -> None:
+        if (pid := old_worker.find(uuid, old_worker.VERIFIER)) is not None:
+            log.warning("job %s: process %d of an earlier verification still has its LV open", uuid, pid)
+            return
         path = self._services.board.job(uuid).plan.target.path
         log.warning(
             "job %s: %s was activated to be read, and somebody has it open: it stays active. When it is no "

@@ -360,12 +360,15 @@ def test_an_old_worker_is_found_by_its_job(tmp_path: Path) -> None:
         "100": b"/usr/bin/python3\0-m\0p2vd.copying.worker\0--daemon\0" + b"3\0--job\0other\0",
         "200": b"/usr/bin/python3\0-m\0p2vd.copying.worker\0--daemon\0" + b"3\0--job\0mine\0",
         "300": b"less\0mine\0",
+        "400": b"/usr/bin/python3\0-m\0p2vd.copying.verifier\0--channel\0" + b"3\0--verify\0mine\0",
         "self": b"",
     }.items():
         (tmp_path / pid).mkdir()
         (tmp_path / pid / "cmdline").write_bytes(words)
-    assert old_worker.find("mine", tmp_path) == 200
-    assert old_worker.find("gone", tmp_path) is None
+    assert old_worker.find("mine", proc=tmp_path) == 200
+    assert old_worker.find("mine", old_worker.VERIFIER, tmp_path) == 400
+    assert old_worker.find("other", old_worker.VERIFIER, tmp_path) is None
+    assert old_worker.find("gone", proc=tmp_path) is None
 
 
 def test_the_maps_under_a_policys_volume_groups_are_the_hosts_own() -> None:

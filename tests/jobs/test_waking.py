@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from p2vd.jobs import old_worker
 from p2vd.jobs.activation import make_startable
 from p2vd.jobs.board import Board
 from p2vd.jobs.boot_test import BootTests
@@ -207,6 +208,19 @@ def test_what_somebody_has_open_is_theirs(lab: MortalLab, caplog: pytest.LogCapt
     assert lab.job.woken_boot == ""
     assert "somebody has it open: it stays active" in caplog.text
     assert "lvchange -an /dev/vg_san/erp1" in caplog.text
+
+
+def test_what_a_hung_verification_has_open_is_ours_still(
+    lab: MortalLab, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its paths are down, say: the next start looks again, and nobody is told that it is theirs."""
+    left_awake(lab)
+    lab.commands.replace("lvchange", IN_USE)
+    monkeypatch.setattr(old_worker, "find", lambda uuid, what: 4711 if what == old_worker.VERIFIER else None)
+    Recovery(lab.services, 0.0).run()
+    assert lab.job.woken_boot == boot_id()
+    assert "process 4711 of an earlier verification still has its LV open" in caplog.text
+    assert "lvchange -an" not in caplog.text
 
 
 def test_a_volume_that_is_no_longer_ours_is_not_touched(

@@ -1,0 +1,49 @@
+"""A job that is given up: what has its volume open for p2vd's own sake ends."""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from p2vd.jobs.engine import Engine
+from p2vd.jobs.policies import PolicyKeeper
+from p2vd.model.boot_test import BootReport, BootRequest
+from p2vd.model.job import Caller, MachineState
+from p2vd.registration.errors import BootTestInterrupted
+from tests.jobs.portal_desk import no_portals
+from tests.jobs.proven_machine import JOB, MACHINE
+from tests.jobs.record_desk import no_records
+from tests.jobs.test_boot_test import LONG_S, Lab
+
+
+class Patient:
+    """Tests until it is stopped, and for no other reason."""
+
+    def __init__(self) -> None:
+        self.entered = threading.Event()
+
+    def run(self, request: BootRequest, stop: threading.Event) -> BootReport:
+        self.entered.set()
+        assert stop.wait(LONG_S)
+        raise BootTestInterrupted(request.machine.name)
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    lab = Lab(tmp_path, MachineState.READY)
+    yield lab
+    lab.services.store.close()
+
+
+def test_a_boot_test_ends_with_the_job(lab: Lab, tmp_path: Path) -> None:
+    """It may last an hour, and the volume is not removed while QEMU has it open."""
+    tester, records = Patient(), no_records(tmp_path, lab.services.store)
+    services = replace(lab.services, boot_tester=tester)
+    engine = Engine(services, PolicyKeeper(list), no_portals(tmp_path / "portals"), records)
+    engine.boot_test(MACHINE.uuid, {}, Caller())
+    assert tester.entered.wait(LONG_S)
+    engine.cancel(JOB.uuid, True, Caller())
+    assert lab.result().error == "BootTestInterrupted"
+    engine.stop()
