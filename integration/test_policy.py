@@ -11,7 +11,7 @@ from integration.lab.vm import Vm
 from p2vd.bus.names import ROOT
 
 # With --full alone, until it was seen to pass on an idle machine.
-pytestmark = [pytest.mark.lab, pytest.mark.campaign]
+pytestmark = pytest.mark.lab
 
 MIB = 1 << 20
 SLOW = "2 MiB"
@@ -167,7 +167,7 @@ def test_a_plan_says_how_long_it_takes_once_a_copy_was_measured(vm: Vm) -> None:
     vm.run("systemctl restart p2vd")
     host.source(later)
     known = host.plan_page(later, "later")
-    assert "measured on 1 copy from this array to this volume group." in known["Estimate"]
+    assert "measured on 1 copy from this array to this place." in known["Estimate"]
     assert known["EstimatedSeconds"] > 0
     assert known["Id"] == unknown["Id"]
     assert known["Estimate"] in vm.out(f"p2vctl plan {later} --source-offline --name later")

@@ -9,7 +9,7 @@ from integration.host import Host, Properties
 from integration.lab.vm import Vm
 
 # With --full alone, until it was seen to pass on an idle machine.
-pytestmark = [pytest.mark.lab, pytest.mark.campaign]
+pytestmark = pytest.mark.lab
 
 MIB = 1 << 20
 SECRET = "planted-chap-secret-1"

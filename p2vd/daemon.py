@@ -61,7 +61,7 @@ from p2vd.provisioning.lvm import Volumes
 from p2vd.provisioning.quarantine import Quarantine
 from p2vd.registration.boot_test import BootTester as QemuBootTester
 from p2vd.registration.files import FileHypervisor
-from p2vd.system import journal, notify
+from p2vd.system import journal, memory, notify
 from p2vd.system.caller import unit_of
 from p2vd.system.clock import Clock, SystemClock, boot_id
 from p2vd.system.command import Commands, SystemCommands
@@ -347,7 +347,7 @@ def serve(config: Config, doors: Doors) -> int:
 
     engine.records.audit.start(doors.version)
     engine.reload()
-    service = Service(engine, connection, doors.authority(connection), doors.version, lost)
+    service = Service(engine, connection, doors.authority(connection), doors.version, lost, memory.give_back)
     watcher = Watcher(services.inventory.mark_dirty, doors.events())
     for number in (signal.SIGTERM, signal.SIGINT):
         GLib.unix_signal_add(GLib.PRIORITY_HIGH, number, stop)

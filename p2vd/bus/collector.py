@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
 
 from p2vd.bus import views, views_work
 from p2vd.bus.names import (
@@ -55,6 +56,8 @@ EVERYTHING: frozenset[Topic] = frozenset(
     {(MANAGER, ""), (SOURCE, ""), (VOLUME_GROUP, ""), (MACHINE, ""), (JOB, ""), (PORTAL, ""), (PASSPORT, "")}
 )
 INVENTORY: frozenset[Topic] = frozenset({(MANAGER, ""), (SOURCE, ""), (VOLUME_GROUP, ""), (PORTAL, "")})
+# A picture of thousands would leave holes of its size in the daemon's memory.
+_AT_ONCE = 256
 WORK: frozenset[Topic] = frozenset({(MACHINE, ""), (JOB, ""), (VOLUME_GROUP, "")})
 
 
@@ -95,17 +98,23 @@ class Collector:
         version: str,
         post: Callable[[Iterator[None]], None],
         apply: Callable[[Picture], Iterator[None]],
+        on_calm: Callable[[], None] = lambda: None,
     ) -> None:
-        """`post` runs iterators on the GLib thread, in order; `apply` takes a picture there, step by step."""
+        """`post` runs iterators on the GLib thread, in order; `apply` takes a picture there, step by step.
+
+        `on_calm` is called after news of more than one picture.
+        """
         self._engine = engine
         self._version = version
         self._post = post
         self._apply = apply
+        self._on_calm = on_calm
         self.scans = Scans()
         self.results: dict[str, str] = {}  # how jobs ended, by path, as the engine said
         self._taking = threading.Lock()
         self._wanted = threading.Condition()
         self._dirty: set[Topic] = set()
+        self._burst = False
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name="bus-pictures", daemon=True)
 
@@ -147,8 +156,10 @@ class Collector:
                 picture = Picture()
 
             def publish() -> Iterator[None]:
-                yield from self._apply(picture)
-                then()
+                try:
+                    yield from self._apply(picture)
+                finally:
+                    then()
 
             self._post(publish())
 
@@ -165,8 +176,15 @@ class Collector:
                 self._wanted.wait_for(lambda: self._dirty or self._stopped)
                 if self._stopped:
                     return
-                topics, self._dirty = self._dirty, set()
-            self.take(topics, lambda: None)
+                topics = set(islice(self._dirty, _AT_ONCE))
+                self._dirty -= topics
+                last_of_many = self._burst and not self._dirty
+                self._burst = bool(self._dirty)
+            published = threading.Event()
+            self.take(topics, published.set)
+            published.wait()
+            if last_of_many:
+                self._on_calm()
 
     def _read_manager(self, picture: Picture, _: str) -> None:
         inventory = self._engine.inventory()

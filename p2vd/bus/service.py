@@ -54,14 +54,18 @@ class Service:
         authority: Authority,
         version: str,
         on_lost: Callable[[], None] = lambda: None,
+        on_calm: Callable[[], None] = lambda: None,
     ) -> None:
-        """`connection`: a dbus.bus.BusConnection with a GLib main loop. `on_lost`: the bus went away."""
+        """`connection`: a dbus.bus.BusConnection with a GLib main loop. `on_lost`: the bus went away.
+
+        `on_calm`: a burst of news is over. On a thread of its own.
+        """
         self._connection = connection
         self._authority = authority
         self._on_lost = on_lost
         self._calls = 0
         self._tree = ObjectTree(connection.send_message, _monotonic_s, _later)
-        self._collector = Collector(engine, version, Turns().add, self._apply)
+        self._collector = Collector(engine, version, Turns().add, self._apply, on_calm)
         self._methods = Methods(engine, self._collector)
         self._audit = engine.records.audit
         self._audit_problem = ""  # what Problems says of it

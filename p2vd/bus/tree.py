@@ -105,7 +105,8 @@ class ObjectTree:
             elif counters:
                 entry.counters_told_s = now_s
             if changed:
-                entry.told[interface] = {**told, **changed}
+                whole = with_counters or not counters
+                entry.told[interface] = properties if whole else {**told, **changed}
                 types = interfaces()[interface].properties
                 values = encode_properties(types, changed)
                 self.emit(path, PROPERTIES, "PropertiesChanged", interface, values, ())

@@ -150,7 +150,9 @@ class Discovery:
             self._seen = replace(seen, certain=False) if seen else None
             return inventory
         if seen is not None:
-            sources = (_same(seen.inventory.by_id.get(source.id), source) for source in inventory.sources)
+            sources = (
+                _same_source(seen.inventory.by_id.get(source.id), source) for source in inventory.sources
+            )
             paths = _same(seen.inventory.paths, inventory.paths)
             inventory = _same(seen.inventory, replace(inventory, sources=tuple(sources), paths=paths))
         self._seen = _Seen(tree, inventory, told.aside, certain=not told.complaint)
@@ -287,6 +289,13 @@ def _for_lvm(disk: Node, states: dict[str, PathReport] | None) -> bool:
 
 def _same(before: T | None, now: T) -> T:
     return before if before is not None and before == now else now
+
+
+def _same_source(before: Source | None, now: Source) -> Source:
+    if before is None or before == now:
+        return before or now
+    known = {path.device: path for path in before.paths}
+    return replace(now, paths=tuple(_same(known.get(path.device), path) for path in now.paths))
 
 
 def _lacks_more(volume_groups: Sequence[Vg], before: Inventory) -> bool:

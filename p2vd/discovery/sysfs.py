@@ -221,11 +221,12 @@ def _stacked_with(nodes: dict[str, Node], name: str) -> set[str]:
 
 
 def _replace(nodes: dict[str, Node], sysfs: Path, name: str) -> None:
-    """Read a whole disk and its partitions again."""
+    """Read a whole disk and its partitions again; what is as it was stays the same object."""
     old = nodes.pop(name, None)
-    for partition in old.partitions if old else ():
-        nodes.pop(partition, None)
-    nodes.update((node.name, node) for node in _read_nodes(f"{sysfs}/block", name))
+    known = {part: nodes.pop(part, None) for part in (old.partitions if old else ())} | {name: old}
+    for node in _read_nodes(f"{sysfs}/block", name):
+        before = known.get(node.name)
+        nodes[node.name] = before if before is not None and before == node else node
 
 
 def read_number(path: str) -> int | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from p2vd.discovery.sysfs import read_block_tree, reread
 from p2vd.model.disk import Transport
 from p2vd.model.errors import Refused
 from p2vd.model.inventory import Inventory
@@ -282,6 +283,21 @@ def test_an_array_that_cannot_be_named_is_a_problem_as_long_as_it_is_there(host:
     flip_array(host, random.Random(0))
     assert host.refresh().problems == ()
     assert scans(host) == 0
+
+
+def test_what_is_as_it_was_is_the_same_object(host: Host) -> None:
+    """Else a storm of events leaves holes of the size of all that it concerned in the daemon's memory."""
+    lun = host.lun()
+    before = host.discovery.refresh(()).source(lun.wwid)
+    host.san.set_path(lun.path_names[0], ready=False)
+    after = host.refresh().source(lun.wwid)
+    failed, others = lun.path_names[0], lun.path_names[1:]
+    known = {path.device: path for path in before.paths}
+    assert [path.device for path in after.paths if path is known[path.device]] == list(others)
+    assert failed in known
+    tree = read_block_tree(host.sysfs)
+    again = reread(tree, [lun.device])
+    assert all(again.nodes[name] is node for name, node in tree.nodes.items())
 
 
 # ---- where it is not certain, it scans ----------------------------------------------------------------

@@ -5,6 +5,7 @@ One JSON list a line on standard input, [NAME, ARGUMENTS]: a change of the SAN. 
 
 import json
 import logging
+import resource
 import sys
 import threading
 import time
@@ -222,17 +223,23 @@ def steer(steering: Steering) -> None:
         print(json.dumps(action(*arguments)), flush=True)
 
 
+def _resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
 def main(address: str, state_dir: str, script: str, max_jobs: str) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(threadName)s %(name)s: %(message)s")
     logging.getLogger("p2vd.daemon").addHandler(Ready())
     vars(daemon)["Discovery"] = Counting
     vars(under_daemon)["_STALLED_S"] = 1.0  # nobody has to wait that long to see that a read hangs
     config = Config(policy_dirs=(Path(state_dir) / "policy.d",), max_jobs=int(max_jobs), auto_settle_s=0.5)
+    before = _resident_bytes()
     config, doors, world = daemon.simulation(config, Path(script), Path(state_dir), address)
     clock = TestClock(Path(state_dir))
     doors = replace(doors, clock=clock)
     threading.Thread(target=steer, args=(Steering(world, clock),), daemon=True).start()
     Ready.times |= {"began": time.monotonic(), "began_cpu": time.process_time()}
+    Ready.times |= {"san_bytes": _resident_bytes() - before}
     return daemon.serve(config, doors)
 
 
