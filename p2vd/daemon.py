@@ -37,7 +37,9 @@ from p2vd.jobs.contents_keeper import ContentsKeeper
 from p2vd.jobs.disk_helper import Helper
 from p2vd.jobs.engine import Engine
 from p2vd.jobs.examiner_helper import ExaminerHelper
+from p2vd.jobs.form_scanner import FormScanner
 from p2vd.jobs.hooks import Hooks
+from p2vd.jobs.image_looks import ImageLooks
 from p2vd.jobs.inventory_keeper import InventoryKeeper
 from p2vd.jobs.lun_rescan import LunRescan
 from p2vd.jobs.lun_use import LunUse
@@ -246,12 +248,16 @@ def build(config: Config, doors: Doors) -> tuple[Engine, Services]:
     extender = PoolExtender(commands, volumes, host.volume_group, pools, trail.note_pool, doors.clock)
     engine: Engine
 
-    inventory = InventoryKeeper(host, lambda seen, changed: engine.inventory_changed(seen, changed))
+    # Of what no device shows more is known: the host itself need not be looked at for that.
+    images = ImageLooks(doors.spawn, doors.worker_ids, lambda: inventory.mark_dirty(()), doors.clock)
+    scanner = FormScanner(host, images)
+    inventory = InventoryKeeper(scanner, lambda seen, changed: engine.inventory_changed(seen, changed))
     services = Services(
         config=config,
         store=store,
         board=Board(store),
         inventory=inventory,
+        images=images,
         contents=ContentsKeeper(doors.examiner, lambda ids: engine.contents_changed(ids)),
         host=host,
         commands=commands,

@@ -25,6 +25,7 @@ def source(disk: Source, policy: str, findings: Findings, auto: str = "") -> Pro
         "Size": disk.size_bytes,
         "SectorSize": disk.sector_size,
         "Transport": disk.transport.value,
+        "Format": disk.format.value,
         "Vendor": disk.vendor,
         "Model": disk.model,
         "Serial": disk.serial,

@@ -170,6 +170,7 @@ def _disk_plan(disk: DiskPlan) -> dict[str, Variant]:
         "SourceSize": Variant("t", disk.source.size_bytes),
         "SourceSectorSize": Variant("u", disk.source.sector_size),
         "Transport": Variant("s", disk.source.transport.value),
+        "SourceFormat": Variant("s", disk.source.format.value),
         "Target": Variant("s", disk.target.path),
         "TargetKind": Variant("s", disk.target.kind.value),
         **_target(disk.target),

@@ -15,6 +15,7 @@ _PROPERTIES = {
     "size": "Size",
     "sector": "SectorSize",
     "transport": "Transport",
+    "format": "Format",
     "vendor": "Vendor",
     "model": "Model",
     "serial": "Serial",

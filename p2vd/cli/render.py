@@ -60,7 +60,7 @@ def sources(objects: Sequence[Object]) -> str:
             item["Name"],
             format_size(item["Size"]),
             str(item["SectorSize"]),
-            item["Transport"],
+            _transport(item),
             f"{item['PathsReady']}/{item['PathsTotal']}" if item["PathsTotal"] else "-",
             item["MatchedPolicy"] or "none",
             _usable(item),
@@ -71,6 +71,11 @@ def sources(objects: Sequence[Object]) -> str:
     told = _by_reason((reason, item["Id"], item["Name"]) for item in objects for reason in item["Reasons"])
     reasons = [_shared(reason, named, "sources") for reason, named in told.items()]
     return "\n".join([table(head, rows), *([""] if reasons else []), *reasons])
+
+
+def _transport(source: Object) -> str:
+    form = source.properties.get("Format", "raw")
+    return str(source["Transport"]) if form == "raw" else f"{source['Transport']} ({form})"
 
 
 def _by_reason(said: Iterable[tuple[str, str, str]]) -> dict[str, list[tuple[str, str]]]:

@@ -21,6 +21,7 @@ from p2vd.copying.nbd_forms import over
 from p2vd.copying.opened import name_of
 from p2vd.copying.qemu import ImageServer
 from p2vd.model.forms import SourceFormat
+from p2vd.system import block
 from p2vd.system.command import CommandFailed, CommandTimedOut
 from p2vd.system.sandbox import User
 
@@ -49,7 +50,14 @@ def open_source(asked: Asked) -> OpenSource:
 
 
 def handed_source(handed: Handed) -> Callable[[], Source]:
-    """Start the image's server; what is returned speaks to it. Raises SourceRefused, Interrupted."""
+    """Start the image's server; what is returned speaks to it.
+
+    Raises SourceRefused, OpenFailed, Interrupted.
+    """
+    try:
+        block.set_direct(handed.fd, False)  # headers are looked at wherever they are; QEMU opens it anew
+    except OSError as error:
+        raise OpenFailed(name_of(handed.fd), error.strerror or str(error)) from error
     start, path = handed.start, name_of(handed.fd)
     user = User(start.worker_uid, start.worker_gid) if os.geteuid() == 0 else None
     server, size = _serve(handed.fd, path, start.source_form.format, start.queue_depth, user, handed.ended)
@@ -62,8 +70,13 @@ def disk_size(
     kind: SourceFormat,
     user: User | None = None,
     ended: Callable[[], bool] = lambda: False,
+    *,
+    thorough: bool = True,
 ) -> int:
-    """Look at an image and return the size of the disk in it, in bytes. Raises SourceRefused, Interrupted."""
+    """Look at an image and return the size of the disk in it, in bytes. Raises SourceRefused, Interrupted.
+
+    `thorough`: have QEMU check all of its tables, too, which takes long for a large image on a slow store.
+    """
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         raise SourceRefused(path, f"--source-format {kind.value} is for files.")
     try:
@@ -75,10 +88,11 @@ def disk_size(
     try:
         told = json.loads(qemu.query(["info", "--output=json"], image, fd, user).stdout)
         ok = (0, _CORRUPT, _LEAKS, _NO_CHECK)
-        checked = qemu.query(["check", "--output=json"], image, fd, user, ok, ended=ended)
+        words = ["check", "--output=json"]
+        checked = qemu.query(words, image, fd, user, ok, ended=ended) if thorough else None
     except (CommandFailed, CommandTimedOut) as error:
         raise _refusal(path)(f"QEMU does not read it: {qemu.explained(error)}.") from error
-    if checked.returncode == _CORRUPT:
+    if checked is not None and checked.returncode == _CORRUPT:
         raise SourceRefused(path, f"it is damaged: {_damage(checked.stderr)}.")
     details = told.get("format-specific", {}).get("data", {})
     if others := [name for name in (told.get("backing-filename"), details.get("data-file")) if name]:

@@ -214,7 +214,7 @@ class Opener:
             and (found := block.file_id(fd)) != device.file_id
         ):
             raise IdentityChanged(device.devnode, "file", device.file_id, found)
-        if image and not (isinstance(device, TargetToOpen) and device.locked_by_user):
+        if image and not device.locked_by_user:
             self._hold(fd, device.devnode, alone=isinstance(device, TargetToOpen))
 
     def _hold(self, fd: int, path: str, *, alone: bool) -> None:

@@ -17,7 +17,8 @@ class SourceToOpen:
 
     `path_devices` are the kernel names (`sda`) of a LUN's paths: `wwid` is read again from each by
     INQUIRY. A disk without them is known by its `id` (and `file_id`), as its `transport` says how.
-    `image`: a file and no block device.
+    `image`: a file and no block device; with `size_bytes` 0 that of the file does not matter.
+    `locked_by_user`: the program that reads it, QEMU, locks it itself.
     """
 
     devnode: str
@@ -30,6 +31,7 @@ class SourceToOpen:
     transport: Transport = Transport.LOCAL
     id: str = ""
     file_id: str = ""
+    locked_by_user: bool = False
 
 
 @dataclass(frozen=True)

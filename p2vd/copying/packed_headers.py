@@ -12,11 +12,18 @@ _BEGINNINGS = {
     **{bytes((number, 0x2A, 0x4D, 0x18)): SourceFormat.ZST for number in range(0x50, 0x60)},
 }
 
+MOST_MAGIC = max(map(len, _BEGINNINGS))
+"""So many bytes tell."""
+
 
 def looks_packed(path: Path) -> SourceFormat | None:
     """The compressed format that a file begins as; None: none, or it is no file."""
     if not path.is_file():
         return None
     with path.open("rb") as file:
-        head = file.read(max(map(len, _BEGINNINGS)))
+        return packed_format(file.read(MOST_MAGIC))
+
+
+def packed_format(head: bytes) -> SourceFormat | None:
+    """The compressed format that begins with these bytes; None: none."""
     return next((form for begin, form in _BEGINNINGS.items() if head.startswith(begin)), None)

@@ -2,7 +2,7 @@
 
 An image has no WWID: it is its canonical path, its size and its file id. The file id is the inode with
 its time of birth, so that a file put in the place of another is another, and that a restart, which may
-number filesystems anew, changes nothing.
+number filesystems anew, changes nothing. How a file holds its disk is said by its name, never guessed.
 
 `find` and `stat` look, in a process that can be left behind: a file server that is away hangs whoever asks.
 """
@@ -13,10 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2vd.model.errors import OutputUnclear
+from p2vd.model.forms import IMAGE_NAMES, SourceFormat
 from p2vd.system.command import Commands
-
-SUFFIXES = (".img", ".raw")
-"""What a raw image in an image directory ends with; others are passed over."""
 
 _TIMEOUT_S = 15.0
 _HEAD_BYTES = 8
@@ -28,28 +26,40 @@ _FORMATS = {
     b"vhdxfile": "vhdx",
     b"conectix": "vhd",
     b"<<< ": "vdi",
+    b"\x1f\x8b\x08": "gz",
+    b"\x28\xb5\x2f\xfd": "zst",
+    b"\xfd7zXZ\0": "xz",
 }
 """How image formats begin that are no disk's own bytes (their specifications, and QEMU's block/)."""
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """One file: its canonical path, its size, what tells it from another file of that path."""
+    """One file: its canonical path, its own size, what tells it from another file of that path.
+
+    `modified_us`: when it was last written, by the clock of its file server.
+    """
 
     path: str
     size_bytes: int
     file_id: str
+    modified_us: int = 0
+
+    @property
+    def format(self) -> SourceFormat:
+        """How it holds the disk, as its name says."""
+        return IMAGE_NAMES.get(Path(self.path).suffix, SourceFormat.RAW)
 
 
 def find_images(commands: Commands, directory: Path) -> tuple[ImageFile, ...]:
-    """Return the raw images in a directory, which is not searched deeper, in the order of their names.
+    """Return the images in a directory, which is not searched deeper, in the order of their names.
 
     Raises CommandFailed (as where the directory is not there), CommandTimedOut, OutputUnclear.
     """
     place = commands.query(["readlink", "-e", "--", str(directory)], timeout_s=_TIMEOUT_S).stdout
     if not place.startswith("/") or not place.endswith("\n"):
         raise OutputUnclear(f"readlink -e {directory}", place[:80])
-    names = [word for suffix in SUFFIXES for word in ("-o", "-name", f"*{suffix}")][1:]
+    names = [word for suffix in IMAGE_NAMES for word in ("-o", "-name", f"*{suffix}")][1:]
     look = [
         "find",
         place.removesuffix("\n"),
@@ -83,10 +93,10 @@ def foreign_format(path: str) -> str:
 
 
 # The same order and words as `p2vd.system.block.file_id`; 0 where the filesystem knows no birth.
-_STAT = ("stat", "--printf=%s %i@%.9W %n\\0", "--")
+_STAT = ("stat", "--printf=%s %i@%.9W %.6Y %n\\0", "--")
 
 
-_ENTRY = re.compile(r"(\d+) (\d+@-?\d+\.\d{9}) (/.*)", re.DOTALL)
+_ENTRY = re.compile(r"(\d+) (\d+@-?\d+\.\d{9}) (-?\d+)\.(\d{6}) (/.*)", re.DOTALL)
 
 
 def _stat(commands: Commands, argv: Sequence[str], ok: Sequence[int] = (0,)) -> list[ImageFile]:
@@ -95,4 +105,4 @@ def _stat(commands: Commands, argv: Sequence[str], ok: Sequence[int] = (0,)) -> 
     found = [_ENTRY.fullmatch(entry) for entry in entries]
     if rest or None in found:
         raise OutputUnclear(f"{argv[0]} (of image files)", answer[:80])
-    return [ImageFile(path=one[3], size_bytes=int(one[1]), file_id=one[2]) for one in found if one]
+    return [ImageFile(one[5], int(one[1]), one[2], int(one[3] + one[4])) for one in found if one]

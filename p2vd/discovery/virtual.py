@@ -11,6 +11,7 @@ from p2vd.discovery.md import array_uuid
 from p2vd.discovery.sysfs import BlockTree, Node
 from p2vd.model.disk import Source, Transport
 from p2vd.model.errors import Reason
+from p2vd.model.forms import SourceFormat
 from p2vd.model.inquiry import clean_inquiry
 from p2vd.system.command import CommandFailed, Commands, CommandTimedOut
 
@@ -181,7 +182,11 @@ def _image_source(image: ImageFile) -> Source:
         sector_size=_IMAGE_SECTOR,
         transport=Transport.IMAGE,
         file_id=image.file_id,
+        format=image.format,
     )
+    if image.format is not SourceFormat.RAW:
+        # What disk is in it is for others to tell, who look into it: jobs.image_looks.
+        return replace(source, modified_us=image.modified_us)
     try:
         kind = foreign_format(image.path)
     except OSError as error:
@@ -190,7 +195,8 @@ def _image_source(image: ImageFile) -> Source:
     if not kind:
         return source
     text = (
-        f"{image.path} is a {kind} image: its bytes are not those of the disk. Convert it "
-        f"(qemu-img convert -O raw), or name it otherwise than .img and .raw if it is none."
+        f"{image.path} is a {kind} image: its bytes are not those of the disk. Give it a name that says so "
+        f"(NAME.{kind}), and the disk in it is a source; of a format that p2vd does not read make a raw one "
+        "(qemu-img convert -O raw)."
     )
     return replace(source, reasons=(Reason("image-format", text),))

@@ -132,6 +132,7 @@ class Engine:
         """
         self._services.inventory.stop()
         self._services.contents.stop()
+        self._services.images.stop()
         self.portals.stop()
         self._windows.stop()
         self._waking.stop()

@@ -30,17 +30,21 @@ class Fills:
         self, disks: tuple[DiskPlan, ...], inventory: Inventory, end_s: float
     ) -> tuple[DiskPlan, ...]:
         """Return the disks with what those are expected to take that go to thin pools."""
-        wanted = {}
+        wanted, unread = {}, {}
         for disk in disks:
             pool = pool_of(inventory, disk.target.store_id, _pool(disk))
             try:
                 source = inventory.source(disk.source.id)
             except (NotFound, Refused):
                 continue  # gone since the plan was made: its start says so
-            if pool is not None and pool.chunk_size_bytes:
+            if pool is None or not pool.chunk_size_bytes:
+                continue
+            if source.is_plain:
                 wanted[disk.source.id] = (source, pool.chunk_size_bytes)
+            else:
+                unread[disk.source.id] = f"{source.kind} is not sampled."
         found = self._contents.samples.take(tuple(wanted.values()), max(0.0, end_s - time.monotonic()))
-        by_id = dict(zip(wanted, found, strict=True))
+        by_id = {**dict(zip(wanted, found, strict=True)), **unread}
         return tuple(
             replace(disk, expected=_expected(by_id[disk.source.id], disk))
             if disk.source.id in by_id

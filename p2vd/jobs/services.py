@@ -13,6 +13,7 @@ from p2vd.jobs.contents_keeper import ContentsKeeper
 from p2vd.jobs.directory_looks import DirectoryLooks
 from p2vd.jobs.directory_watch import DirectoryWatch
 from p2vd.jobs.hooks import Hooks
+from p2vd.jobs.image_looks import ImageLooks
 from p2vd.jobs.inventory_keeper import InventoryKeeper
 from p2vd.jobs.looks import Looks
 from p2vd.jobs.pool_watch import PoolWatch
@@ -30,7 +31,7 @@ from p2vd.provisioning.quarantine import Quarantine
 from p2vd.registration.files import FileHypervisor
 from p2vd.system.clock import Clock, SystemClock
 from p2vd.system.command import Commands, SystemCommands
-from p2vd.system.process import Spawn
+from p2vd.system.process import Spawn, spawn
 
 
 class HostView(Protocol):
@@ -93,6 +94,10 @@ def _no_scsi(place: str) -> None:
     raise InvalidArgument(f"place {place!r}", "this p2vd has no SCSI hosts to scan.")
 
 
+def _no_looks() -> ImageLooks:
+    return ImageLooks(spawn, (0, 0), lambda: None)
+
+
 @dataclass(frozen=True)
 class Services:
     """The daemon's parts, as jobs see them. `look_for_luns` has the kernel scan for LUNs in a place.
@@ -101,7 +106,7 @@ class Services:
     `extend_pool` has the pool of a job that is short extended, where its policy says so, and returns what is
     to be said of that. `free_volumes` ends the boot test and verifications of a machine, if any run, and
     waits until its volumes are free. `image_files` makes the files that disks become; `directories` shares
-    their filesystems out, and `directory_looks` looks at them for plans.
+    their filesystems out, and `directory_looks` looks at them for plans. `images` looks into image files.
     """
 
     config: Config
@@ -131,6 +136,7 @@ class Services:
     extend_pool: Callable[[Job], str] = lambda _: ""
     hooks: Hooks = field(default_factory=Hooks)
     looks: Looks = field(default_factory=Looks)
+    images: ImageLooks = field(default_factory=_no_looks)
 
     def job_directory(self, job: Job) -> Path:
         """Where a job keeps its checkpoint and its receipt."""

@@ -1,6 +1,9 @@
 """The two devices of a job, found again by identity each time they are used."""
 
+from dataclasses import replace
+
 from p2vd.jobs.control import LvVanished, MustWait, TargetChanged, TryAgain
+from p2vd.jobs.image_looks import SILENT, UNREAD, UNSIZED
 from p2vd.jobs.job_target import JobFile, JobLun, JobLv, JobTarget
 from p2vd.jobs.services import Services
 from p2vd.model.disk import Source
@@ -9,7 +12,7 @@ from p2vd.model.forms import TargetFormat
 from p2vd.model.inventory import Inventory
 from p2vd.model.job import Hold, Job
 from p2vd.model.lvm import Vg
-from p2vd.model.plan import FileTarget, LunTarget, LvTarget
+from p2vd.model.plan import FileTarget, LunTarget, LvTarget, SourceBinding
 from p2vd.model.size import format_size
 from p2vd.provisioning.errors import FileStepFailed
 from p2vd.system.command import CommandTimedOut
@@ -29,6 +32,8 @@ def find_source(inventory: Inventory, job: Job) -> Source:
         source = next(source for source in inventory.sources if source.id == binding.id)
     except StopIteration:
         raise MustWait(Hold.SOURCE_ABSENT, f"source {binding.id} is not attached") from None
+    if not source.is_plain:
+        source = _readable(source, binding)
     if source.paths and source.paths_ready == 0:
         raise MustWait(Hold.SOURCE_ABSENT, f"no path to source {source} answers")
     for field, expected, found in (
@@ -44,6 +49,24 @@ def find_source(inventory: Inventory, job: Job) -> Source:
         raise TryAgain(" ".join(unclear))
     if reasons := tuple(reason for reason in source.reasons if reason.code not in _PASSING):
         raise Refused(f"Source {source}", reasons)
+    return source
+
+
+def _readable(source: Source, binding: SourceBinding) -> Source:
+    """Return the image of a job, with a size. Raises IdentityChanged, Refused, TryAgain.
+
+    Where nothing but reading all of it tells the size, it is that which the job knows: the copy proves it,
+    and a restart of the daemon does not cost another reading.
+    """
+    if binding.file_id != source.file_id:
+        raise IdentityChanged(str(source), "its file", binding.file_id, source.file_id)
+    if unclear := [reason.text for reason in source.reasons if reason.code in (UNREAD, SILENT)]:
+        raise TryAgain(" ".join(unclear))
+    others = tuple(reason for reason in source.reasons if reason.code != UNSIZED)
+    if len(others) < len(source.reasons):
+        source = replace(source, size_bytes=binding.size_bytes, reasons=others)
+    if others:
+        raise Refused(f"Source {source}", others)
     return source
 
 

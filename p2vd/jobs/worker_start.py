@@ -12,6 +12,7 @@ from p2vd.jobs.session import OpenFailed, ask_opener
 from p2vd.jobs.signals import Signals
 from p2vd.jobs.targets import may_have_written
 from p2vd.model.disk import Source, Transport
+from p2vd.model.forms import QEMU_IMAGES
 from p2vd.model.job import Activity, Hold, Job
 
 _OPEN_DEADLINE_S = 30.0
@@ -27,7 +28,8 @@ def request(source: Source, target: JobTarget | None, *, fresh: bool = False) ->
     return OpenRequest(
         source=SourceToOpen(
             devnode=source.devnode,
-            size_bytes=source.size_bytes,
+            # The file's own size says nothing of the disk in it, which the worker proves.
+            size_bytes=source.size_bytes if source.is_plain else 0,
             sector_size=source.sector_size,
             dm_uuid=source.dm_uuid,
             wwid=source.wwid,
@@ -36,6 +38,7 @@ def request(source: Source, target: JobTarget | None, *, fresh: bool = False) ->
             transport=source.transport,
             id=source.id,
             file_id=source.file_id,
+            locked_by_user=source.format in QEMU_IMAGES,
         ),
         target=None if target is None else target.to_open(fresh=fresh),
     )
@@ -81,12 +84,14 @@ def start_message(
     plan, traits = job.plan, target.traits()
     # A LUN that is unmapped in pieces takes nothing of a pool.
     shared = traits.credit_chunk_bytes or (traits.thin_chunk_bytes and isinstance(target, JobLv))
+    source_form = SourceForm(source.format)
     form = target.form() if isinstance(target, JobFile) else TargetForm()
     directory = services.job_directory(job)
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     uid, gid = services.worker_ids
     return Start(
-        version=start_version(SourceForm(), form),
+        version=start_version(source_form, form),
+        source_form=source_form,
         target_form=form,
         binding=Binding(
             job=job.uuid,

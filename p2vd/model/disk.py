@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from p2vd.model.contents import Contents, Examination
 from p2vd.model.errors import Reason
+from p2vd.model.forms import SourceFormat
 
 
 class Transport(enum.Enum):
@@ -80,6 +81,9 @@ class Source:
     path). `device` is the kernel's name of this moment (`dm-3`, `vdb`), empty for an image file. An
     empty `reasons` means that it may be a source now; `warnings` do not forbid it. `contents` is what
     was found on it, as far as `examination` says: planning.contents tells what follows.
+
+    `format`: how an image file holds the disk, and `size_bytes` then is the disk's, 0 while nothing tells it.
+    `modified_us`: when such a file was last written; 0 of all others, whose bytes are the disk's own.
     """
 
     id: str
@@ -100,6 +104,18 @@ class Source:
     examination: Examination = Examination.NO
     contents: Contents | None = None
     examination_problem: str = ""
+    format: SourceFormat = SourceFormat.RAW
+    modified_us: int = 0
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the bytes of a file or device of this host are the disk's."""
+        return self.format is SourceFormat.RAW
+
+    @property
+    def kind(self) -> str:
+        """What it is, in a sentence, where it is not plain."""
+        return f"an image in the format {self.format.value}"
 
     @property
     def devnode(self) -> str:

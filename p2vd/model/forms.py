@@ -34,6 +34,30 @@ class SourceFormat(enum.Enum):
     VPC = "vpc"
 
 
+IMAGE_NAMES = {
+    ".img": SourceFormat.RAW,
+    ".raw": SourceFormat.RAW,
+    ".gz": SourceFormat.GZ,
+    ".zst": SourceFormat.ZST,
+    ".xz": SourceFormat.XZ,
+    ".qcow2": SourceFormat.QCOW2,
+    ".vmdk": SourceFormat.VMDK,
+    ".vhdx": SourceFormat.VHDX,
+    ".vdi": SourceFormat.VDI,
+    ".vhd": SourceFormat.VPC,
+}
+"""How the name of an image file ends, by which its administrator says what it is: nothing is guessed."""
+
+PACKED = frozenset({SourceFormat.GZ, SourceFormat.ZST, SourceFormat.XZ})
+"""Compressed images: of these not all tell the size of the disk."""
+
+QEMU_IMAGES = frozenset(SourceFormat) - PACKED - {SourceFormat.RAW}
+"""Images of virtual machines, which QEMU's tools read, and lock."""
+
+SIZE_UNKNOWN = -1
+"""The size of a disk that nothing tells but reading its image to the end."""
+
+
 class Compression(enum.Enum):
     """How the clusters of a qcow2 file are compressed. `zstd` needs QEMU 5.1 or later to read it."""
 

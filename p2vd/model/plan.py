@@ -17,7 +17,7 @@ from p2vd.model.domain import (
     Video,
 )
 from p2vd.model.fill import Allocation, PoolFill
-from p2vd.model.forms import Compression, TargetFormat, TargetKind
+from p2vd.model.forms import Compression, SourceFormat, TargetFormat, TargetKind
 from p2vd.model.hook import HookFailure
 from p2vd.model.rates import Estimate
 from p2vd.model.size import KIB, MIB
@@ -73,6 +73,7 @@ class SourceBinding:
     size_bytes: int
     sector_size: int
     file_id: str = ""
+    format: SourceFormat = SourceFormat.RAW
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,14 @@ def contents_reasons(source: Source, rule: Rule | None) -> tuple[Reason, ...]:
 def contents_warnings(source: Source, rule: Rule | None) -> tuple[Reason, ...]:
     """Return what of its contents should be known before it is migrated."""
     warnings = []
+    if not source.is_plain:
+        warnings.append(
+            Reason(
+                "not-examined",
+                f"What is on {source} is not looked at: {source.kind} is read by its copy alone. Whether it "
+                'boots, and by what, is not known: firmware = "auto" is that of the record, or BIOS.',
+            )
+        )
     if source.examination is Examination.FAILED:
         warnings.append(
             Reason(

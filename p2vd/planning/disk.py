@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from p2vd.model.copying import Verify
 from p2vd.model.disk import Source
 from p2vd.model.errors import Reason
+from p2vd.model.forms import PACKED, SourceFormat
 from p2vd.model.inventory import Inventory
 from p2vd.model.plan import CopyOptions, DiskPlan, DomainOptions, SourceBinding, Target
 from p2vd.planning.choice import Choice, choose, target_parts
@@ -78,13 +79,21 @@ def disk_plan(
     """Return the plan of a disk against which there is nothing; its `id` is not known yet."""
     source, place = drafted.source, drafted.place
     copy = copy_options(rule, overrides)
+    if source.format in PACKED:
+        copy = replace(copy, bad_sectors=0)
     target = choice.target(rule)
     seen = replace(domain, logical_block_size=choice.logical_block_size)
     return DiskPlan(
         id="",
         machine_name=place.machine_name,
         source=SourceBinding(
-            source.id, source.wwid, source.transport, source.size_bytes, source.sector_size, source.file_id
+            id=source.id,
+            wwid=source.wwid,
+            transport=source.transport,
+            size_bytes=source.size_bytes,
+            sector_size=source.sector_size,
+            file_id=source.file_id,
+            format=source.format,
         ),
         target=target,
         copy=copy,
@@ -119,6 +128,7 @@ def _digest_parts(source: Source, rule: Rule, target: Target, copy: CopyOptions,
         ("source", source.id),
         ("source's WWID", source.wwid),
         *((("source's file", source.file_id),) if source.file_id else ()),
+        *((("source's format", source.format.value),) if source.format is not SourceFormat.RAW else ()),
         ("source's size", str(source.size_bytes)),
         ("source's sector size", str(source.sector_size)),
         ("policy", rule.name),

@@ -6,6 +6,7 @@ from p2vd.domain.definition import Definition
 from p2vd.model.copying import Verify
 from p2vd.model.disk import Source, Transport
 from p2vd.model.domain import Conversion
+from p2vd.model.forms import PACKED, SourceFormat
 from p2vd.model.plan import CopyOptions, Cutover, DomainOptions, Firmware, Provisioning
 from p2vd.model.size import format_size
 from p2vd.planning.admission import metadata_room
@@ -36,7 +37,7 @@ def disk_steps(source: Source, choice: Choice, copy: CopyOptions) -> list[str]:
     windows = " or ".join(window_text(window) for window in copy.windows)
     when = f" It is done only {windows}." if windows else ""
     return [
-        f"Set the source {source} read-only and open it exclusively: {source.transport.value}, "
+        f"Set the source {source} read-only and open it exclusively: {_kind(source)}, "
         f"{_paths(source)}{size}, sectors of {source.sector_size} bytes.",
         _make(choice, source),
         f"Copy {size}, {copy.queue_depth} requests at a time{limit}, with a checkpoint of what is durable."
@@ -79,6 +80,11 @@ def warnings(
             yield f"{source} has one path only: the copy waits while that is down."
         elif source.paths_ready < len(source.paths):
             yield f"Only {source.paths_ready} of {len(source.paths)} paths of {source} are ready."
+    if source.format in PACKED and rule.copy.bad_sectors:
+        yield (
+            f"No sector of {source} may be unreadable, whatever copy.bad_sectors says: what follows such a "
+            "place in a compressed image cannot be unpacked."
+        )
     if copy.verify is Verify.NONE:
         yield 'The target is not read again (verify = "none"): what was lost without an error stays unseen.'
     if domain.logical_block_size > 512 and domain.firmware is Firmware.BIOS:
@@ -133,6 +139,11 @@ def _nics(definition: Definition) -> str:
     networks = dict.fromkeys(f"the {nic.kind.value} {nic.network}" for nic in definition.nics)
     count = f"{len(definition.nics)} NICs" if len(definition.nics) > 1 else "a NIC"
     return f"{count} on {', '.join(networks)}"
+
+
+def _kind(source: Source) -> str:
+    form = "" if source.format is SourceFormat.RAW else f" ({source.format.value})"
+    return f"{source.transport.value}{form}"
 
 
 def _paths(source: Source) -> str:

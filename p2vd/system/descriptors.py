@@ -103,6 +103,12 @@ class SeqpacketChannel:
             raise
         return message, list(fds)
 
+    def peer_is_gone(self) -> bool:
+        """Whether the other end is closed: nobody hears what is sent from now on."""
+        poll = select.poll()
+        poll.register(self._socket, 0)  # POLLHUP is told in any case
+        return bool(poll.poll(0))
+
     def _receive(self) -> tuple[bytes, Sequence[tuple[int, int, bytes]], int]:
         size = socket.CMSG_SPACE(_MAX_FDS * _FD_BYTES)
         data, ancillary, flags, _ = self._socket.recvmsg(_PACKET_BYTES, size, socket.MSG_CMSG_CLOEXEC)

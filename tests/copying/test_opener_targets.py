@@ -4,6 +4,7 @@ import fcntl
 import os
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -143,3 +144,13 @@ def test_a_lun_with_a_signature_is_no_target(lun: Loop, source: SourceToOpen) ->
     name, message = error_of(ask(source, wanted, FakeCommands().on("wipefs", told)))
     assert name == "TargetRefused"
     assert "ext4 at 0x438" in message
+
+
+def test_an_image_is_opened_whatever_its_own_size_and_left_to_qemu_to_lock(
+    source: SourceToOpen, made: FileSeen, tmp_path: Path
+) -> None:
+    image = replace(source, size_bytes=0, locked_by_user=True)
+    reply, fds = Opener(NOTHING, clock=FastClock()).answer(OpenRequest(image, target(tmp_path, made.file_id)))
+    assert reply.ok
+    assert lock_of(Path(source.devnode)) == fcntl.F_UNLCK
+    close_all(fds)

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,14 +67,15 @@ def recorded_commands(name: str) -> FakeCommands:
     """Commands that answer as they did when `name` was recorded, whatever the device lists are.
 
     What discovery came to ask later, older recordings do not hold: pools of those labs had no profile and
-    LVM's own defaults, and no PV was there twice; the files under their loop devices are given ids here.
+    LVM's own defaults, and no PV was there twice; the files under their loop devices are given ids here, and
+    all files a time at which they were written last.
     """
     commands = FakeCommands()
     commands.on("lvm lvmconfig --type full activation/thin_pool_autoextend_threshold", AUTOEXTEND)
     commands.on("lvm pvs", NO_CLONES).on("stat", _stat)
     for answer in recording(name)["commands"]:
         argv = answer["argv"]
-        stdout = _with_profiles(answer["stdout"]) if argv[:2] == ["lvm", "fullreport"] else answer["stdout"]
+        stdout = _LATER.get(" ".join(argv[:2]) if argv[0] == "lvm" else argv[0], str)(answer["stdout"])
         result = Result(tuple(argv), answer["returncode"], stdout, answer["stderr"])
         commands.replace(question(argv), result)
     return commands
@@ -83,6 +85,8 @@ def question(argv: Sequence[str]) -> Sequence[str]:
     """What of a command tells which question it is: device lists differ."""
     if argv[0] == "stat":
         return argv[:1]
+    if argv[0] == "find":  # the names of image files that are looked for have become more
+        return argv[:2]
     return argv[:2] if tuple(argv[:2]) in _LISTS else argv
 
 
@@ -93,7 +97,13 @@ NO_CLONES = '{"report": [{"pv": []}]}'
 
 
 def _stat(argv: tuple[str, ...]) -> str:
-    return "".join(f"{1 << 20} {len(path)}@1700000000.000000000 {path}\0" for path in argv[3:])
+    return "".join(
+        f"{1 << 20} {len(path)}@1700000000.000000000 1700000000.000000 {path}\0" for path in argv[3:]
+    )
+
+
+def _with_times(stdout: str) -> str:
+    return re.sub(r"(\d+@\d+\.\d{9}) ", r"\1 1700000000.000000 ", stdout)
 
 
 def _with_profiles(stdout: str) -> str:
@@ -102,6 +112,9 @@ def _with_profiles(stdout: str) -> str:
         for lv in section.get("lv", ()):
             lv.setdefault("lv_profile", "")
     return json.dumps(report)
+
+
+_LATER = {"lvm fullreport": _with_profiles, "stat": _with_times, "find": _with_times}
 
 
 def recorded_host(name: str, root: Path) -> Host:

@@ -119,8 +119,28 @@ def test_an_image_is_a_source_by_its_path_and_file(host: Host, images: Path) -> 
     assert (image.devnode, image.name, image.reasons) == (f"{images}/a b.img", "a b.img", ())
     assert image.file_id.startswith(f"{(images / 'a b.img').stat().st_ino}@")
     assert codes(inventory.source("c.raw").reasons) == ["image-format"]
-    assert "qcow2" in inventory.source("c.raw").reasons[0].text
+    assert "(NAME.qcow2)" in inventory.source("c.raw").reasons[0].text
     assert len(inventory.sources) == 2
+
+
+@pytest.mark.parametrize(("name", "form"), [("a.qcow2", "qcow2"), ("b.img.zst", "zst"), ("c.vhd", "vpc")])
+def test_an_image_of_another_form_is_listed_by_its_name_and_not_read(
+    host: Host, images: Path, name: str, form: str
+) -> None:
+    (images / name).write_bytes(b"whatever")
+    image = answers_of(host, images).discovery.scan().source(name)
+    assert (image.format.value, image.size_bytes, image.reasons) == (form, 8, ())
+    assert image.modified_us == (images / name).stat().st_mtime_ns // 1000
+    assert not image.is_plain
+    raw = host.discovery.scan().source("a b.img")
+    assert (raw.format.value, raw.modified_us, raw.is_plain) == ("raw", 0, True)
+
+
+@pytest.mark.parametrize("begins", [b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\0"])
+def test_a_compressed_image_that_says_it_is_raw_is_refused(host: Host, images: Path, begins: bytes) -> None:
+    (images / "d.img").write_bytes(begins + bytes(1 << 20))
+    reasons = answers_of(host, images).discovery.scan().source("d.img").reasons
+    assert codes(reasons) == ["image-format"]
 
 
 def test_an_image_under_a_loop_device_is_one_source(host: Host, images: Path) -> None:

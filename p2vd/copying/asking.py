@@ -1,0 +1,59 @@
+"""What the daemon asks of the helper that looks into image files, and what it answers. Pure.
+
+The helper is disposable: a file server can hang whoever asks it, so the daemon waits no longer than a
+deadline for the next answer and then goes on without it. It answers once for each image, in the order in
+which they were named, and ends.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from p2vd.model.codec import from_dict, to_dict
+from p2vd.model.forms import SIZE_UNKNOWN, SourceFormat
+
+MOST_IMAGES = 32
+"""In one request: all are opened before the first is looked into."""
+
+
+@dataclass(frozen=True)
+class ImageToAsk:
+    """An image file as discovery saw it. `read_all`: read it to its end, if nothing less tells the size."""
+
+    path: str
+    file_id: str
+    format: SourceFormat
+    read_all: bool = False
+
+
+@dataclass(frozen=True)
+class AskRequest:
+    """Images to look into, as the user of the copies, who is to read them."""
+
+    images: tuple[ImageToAsk, ...]
+    worker_uid: int
+    worker_gid: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is in the image of that `path`: a disk of so many bytes, or `problem`, why none can be copied."""
+
+    path: str
+    size_bytes: int = SIZE_UNKNOWN
+    problem: str = ""
+
+
+def encode(message: AskRequest | Answer) -> dict[str, Any]:
+    """Return `message` as the object that goes over the channel."""
+    data: dict[str, Any] = to_dict(message)
+    return data
+
+
+def decode_request(data: dict[str, Any]) -> AskRequest:
+    """Return the request in `data`. Raises ValueError where it does not fit."""
+    return from_dict(AskRequest, data)
+
+
+def decode_answer(data: dict[str, Any]) -> Answer:
+    """Return the answer in `data`. Raises ValueError where it does not fit."""
+    return from_dict(Answer, data)

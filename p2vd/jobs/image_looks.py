@@ -1,0 +1,252 @@
+"""What disk is in each image file that is no raw one: looked into in the background, never by a scan.
+
+By disposable helpers: a file server that hangs keeps nobody waiting, and what strangers wrote is read
+without privileges. The size of a disk that nothing in its image tells is learned by reading all of it, of
+one image at a time, and only of one that a policy matches.
+"""
+
+import logging
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from p2vd.copying import asking
+from p2vd.copying.asking import MOST_IMAGES, Answer, AskRequest, ImageToAsk
+from p2vd.model.disk import Source
+from p2vd.model.errors import Reason
+from p2vd.model.forms import SIZE_UNKNOWN
+from p2vd.planning.contents import UNDER_EXAMINATION_CODE, under_examination
+from p2vd.system.clock import Clock, SystemClock
+from p2vd.system.descriptors import SeqpacketChannel
+from p2vd.system.process import Spawn
+
+log = logging.getLogger(__name__)
+
+DEADLINE_S = 90.0
+"""An image that takes longer to be looked into does not answer; QEMU's own deadline is a minute."""
+
+UNREAD, SILENT, REFUSED, UNSIZED = UNDER_EXAMINATION_CODE, "image-silent", "image-refused", "size-unknown"
+
+_AGAIN_S = 60.0
+_POLL_S = 0.25
+_PROGRAM = "p2vd.copying.asker"
+
+
+@dataclass
+class _Look:
+    """An image, and what was found in it; `answer` None: nobody has looked. `measured`: read to its end."""
+
+    file: Source
+    answer: Answer | None = None
+    silent: bool = False
+    measured: bool = False
+    ended_s: float = 0.0
+    shown: Source | None = None
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """What makes it another file, or the same one with other contents."""
+        return (self.file.file_id, self.file.size_bytes, self.file.modified_us)
+
+    @property
+    def image(self) -> ImageToAsk:
+        """What a helper is asked."""
+        return ImageToAsk(self.file.id, self.file.file_id, self.file.format)
+
+    def show(self) -> Source:
+        """The source, with its disk's size, or why it can be none; the same object while nothing changes."""
+        if self.shown is None:
+            answer = self.answer
+            if answer is None:
+                reason = under_examination(self.file)
+            elif answer.problem:
+                reason = Reason(SILENT if self.silent else REFUSED, answer.problem)
+            elif answer.size_bytes == SIZE_UNKNOWN:
+                reason = Reason(UNSIZED, _unsized(self.file))
+            else:
+                self.shown = replace(self.file, size_bytes=answer.size_bytes)
+                return self.shown
+            self.shown = replace(self.file, size_bytes=0, reasons=(*self.file.reasons, reason))
+        return self.shown
+
+
+def _unsized(file: Source) -> str:
+    return (
+        f"Nothing in {file.id} tells how large its disk is. Once a policy matches it, p2vd reads it to its "
+        f"end to learn that, one image at a time; or make one that tells: p2vd-copy --source-format "
+        f"{file.format.value} --target-format raw.zst."
+    )
+
+
+class ImageLooks:
+    """Thread-safe. Nothing runs before the first image is shown.
+
+    `on_change` is called on a thread of its own when more is known of some of them.
+    """
+
+    def __init__(
+        self,
+        spawn: Spawn,
+        worker_ids: tuple[int, int],
+        on_change: Callable[[], None],
+        clock: Clock | None = None,
+    ) -> None:
+        self._spawn = spawn
+        self._worker_ids = worker_ids
+        self._on_change = on_change
+        self._clock = clock or SystemClock()
+        self._lock = threading.Lock()
+        self._looks: dict[str, _Look] = {}
+        self._wanted: deque[str] = deque()
+        self._unsized: deque[str] = deque()
+        self._looking = self._measuring = False
+        self._stopped = False
+
+    def complete(self, files: Sequence[Source], *, again: bool = False) -> tuple[Source, ...]:
+        """Return image files with what disks are in them; forget all others.
+
+        New and changed ones are looked into; `again`: also those that could not be sources a while ago.
+        """
+        with self._lock:
+            before, self._looks = self._looks, {}
+            for file in files:
+                look = _Look(file)
+                known = before.get(file.id)
+                if known is not None and known.key == look.key:
+                    look = known
+                    if look.file != file:
+                        look.file, look.shown = file, None
+                self._looks[file.id] = look
+                if known is not look or (again and self._is_due(look)):
+                    self._wanted.append(file.id)
+            self._wake()
+            return tuple(self._looks[file.id].show() for file in files)
+
+    def measure(self, paths: Collection[str]) -> None:
+        """Have those images read to their end that do not tell the size of their disk otherwise."""
+        with self._lock:
+            for path in paths:
+                look = self._looks.get(path)
+                if look is None or look.measured or path in self._unsized:
+                    continue
+                if (
+                    look.answer is not None
+                    and look.answer.size_bytes == SIZE_UNKNOWN
+                    and not look.answer.problem
+                ):
+                    look.measured = True
+                    self._unsized.append(path)
+            if self._unsized and not (self._measuring or self._stopped):
+                self._measuring = True
+                threading.Thread(target=self._measure_all, name="image-sizes", daemon=True).start()
+
+    def stop(self) -> None:
+        """End; waits for nothing."""
+        with self._lock:
+            self._stopped = True
+            self._wanted.clear()
+            self._unsized.clear()
+
+    # ---- under the lock ---------------------------------------------------------------------------
+
+    def _is_due(self, look: _Look) -> bool:
+        return (
+            look.answer is not None
+            and look.answer.problem != ""
+            and not look.measured
+            and self._clock.monotonic() - look.ended_s >= _AGAIN_S
+        )
+
+    def _wake(self) -> None:
+        if self._wanted and not (self._looking or self._stopped):
+            self._looking = True
+            threading.Thread(target=self._look_into_all, name="images", daemon=True).start()
+
+    def _batch(self) -> list[_Look]:
+        batch: dict[str, _Look] = {}
+        while self._wanted and len(batch) < MOST_IMAGES:
+            path = self._wanted.popleft()
+            if path in self._looks:
+                batch[path] = self._looks[path]
+        return list(batch.values())
+
+    # ---- on threads of their own ------------------------------------------------------------------
+
+    def _look_into_all(self) -> None:
+        while True:
+            with self._lock:
+                batch = self._batch()
+                if not batch or self._stopped:
+                    self._looking = False
+                    return
+            self._ask(batch, DEADLINE_S)
+            self._on_change()
+
+    def _measure_all(self) -> None:
+        while True:
+            with self._lock:
+                if not self._unsized or self._stopped:
+                    self._measuring = False
+                    return
+                look = self._looks.get(self._unsized.popleft())
+            if look is not None:
+                log.info("%s is read to its end, to learn how large its disk is", look.file.id)
+                self._ask([look], None)
+                self._on_change()
+
+    def _ask(self, looks: Sequence[_Look], deadline_s: float | None) -> None:
+        """Have a helper look into images, and note what it says of each; None: read them, however long."""
+        images = tuple(replace(look.image, read_all=deadline_s is None) for look in looks)
+        left = deque(looks)
+        problem = "the helper that looks into images ended."
+        try:
+            for answer in self._answers(AskRequest(images, *self._worker_ids), deadline_s):
+                look = left.popleft()
+                if answer.path != look.file.id:
+                    raise ValueError(f"it speaks of {answer.path}, which was not asked.")
+                self._note(look, answer)
+        except TimeoutError:
+            problem = (
+                f"no answer in {DEADLINE_S:.0f} s. Look at its file server, then rescan (p2vctl rescan)."
+            )
+        except (OSError, ValueError, IndexError) as error:
+            problem = f"the helper that looks into images failed: {error}"
+        if left and not self._stopped:
+            look = left.popleft()
+            self._note(look, Answer(look.file.id, problem=f"{look.file.id}: {problem}"), silent=True)
+            with self._lock:
+                self._wanted.extend(look.file.id for look in left)
+
+    def _note(self, look: _Look, answer: Answer, *, silent: bool = False) -> None:
+        if answer.problem:
+            log.warning("image: %s", answer.problem)
+        with self._lock:
+            look.ended_s = self._clock.monotonic()
+            look.measured = look.measured and not silent
+            if (answer, silent) != (look.answer, look.silent):
+                look.answer, look.silent, look.shown = answer, silent, None
+
+    def _answers(self, request: AskRequest, deadline_s: float | None) -> Iterator[Answer]:
+        """Yield what a helper says until it ends, or we do. Raises TimeoutError, OSError, ValueError."""
+        ours, theirs = SeqpacketChannel.pair()
+        with ours:
+            with theirs:
+                argv = [sys.executable, "-m", _PROGRAM, "--channel", str(theirs.fileno())]
+                child = self._spawn(argv, theirs.fileno())
+            ours.send(asking.encode(request))
+            waited_s = 0.0
+            while not self._stopped:
+                try:
+                    packet = ours.receive(_POLL_S)
+                except TimeoutError:
+                    waited_s += _POLL_S
+                    if deadline_s is not None and waited_s >= deadline_s:
+                        raise
+                    continue
+                if packet is None:
+                    break
+                waited_s = 0.0
+                yield asking.decode_answer(packet[0])
+        child.poll()

@@ -1,0 +1,55 @@
+"""A helper that looks into image files, as a thread, and what it is told to say."""
+
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from p2vd.copying import asking
+from p2vd.copying.asking import Answer, AskRequest
+from p2vd.system.descriptors import SeqpacketChannel
+
+
+class FakeChild:
+    """What is asked of a child."""
+
+    pid = 0
+
+    def poll(self) -> int | None:
+        return 0
+
+    def wait(self, timeout_s: float | None = None) -> int:
+        return 0
+
+
+@dataclass
+class FakeAsker:
+    """Says of each image what `sizes` says, a size or a problem; it ends at one of which it says nothing."""
+
+    sizes: dict[str, int | str] = field(default_factory=dict)
+    requests: list[AskRequest] = field(default_factory=list)
+    gate: threading.Event = field(default_factory=threading.Event)
+    broken: bool = False
+
+    def spawn(self, argv: Sequence[str], channel_fd: int) -> FakeChild:
+        if self.broken:
+            raise OSError(12, "Cannot allocate memory")
+        channel = SeqpacketChannel.from_fd(os.dup(channel_fd))
+        threading.Thread(target=self._run, args=(channel,), daemon=True).start()
+        return FakeChild()
+
+    def _run(self, channel: SeqpacketChannel) -> None:
+        with channel:
+            packet = channel.receive()
+            assert packet is not None
+            request = asking.decode_request(packet[0])
+            self.requests.append(request)
+            self.gate.wait()
+            for image in request.images:
+                said = self.sizes.get(image.path)
+                if said is None:
+                    return
+                answer = (
+                    Answer(image.path, said) if isinstance(said, int) else Answer(image.path, problem=said)
+                )
+                channel.send(asking.encode(answer))
