@@ -39,7 +39,6 @@ from p2vd.jobs.engine import Engine
 from p2vd.jobs.examiner_helper import ExaminerHelper
 from p2vd.jobs.form_scanner import FormScanner
 from p2vd.jobs.hooks import Hooks
-from p2vd.jobs.image_looks import ImageLooks
 from p2vd.jobs.inventory_keeper import InventoryKeeper
 from p2vd.jobs.lun_rescan import LunRescan
 from p2vd.jobs.lun_use import LunUse
@@ -241,6 +240,7 @@ def build(config: Config, doors: Doors) -> tuple[Engine, Services]:
     commands, sysfs = doors.commands, doors.root / "sys"
     host = Discovery(commands, sysfs, doors.root / "proc", doors.root, config.image_directories)
     store = Store(state / "state.db")
+    board = Board(store)
     policies = PolicyKeeper(lambda: policy_texts(config))
     trail = AuditTrail(store, state / "audit", config.audit, unit_of, doors.journal)
     volumes = Volumes(commands, host.volume_group)
@@ -248,16 +248,16 @@ def build(config: Config, doors: Doors) -> tuple[Engine, Services]:
     extender = PoolExtender(commands, volumes, host.volume_group, pools, trail.note_pool, doors.clock)
     engine: Engine
 
-    # Of what no device shows more is known: the host itself need not be looked at for that.
-    images = ImageLooks(doors.spawn, doors.worker_ids, lambda: inventory.mark_dirty(()), doors.clock)
-    scanner = FormScanner(host, images)
+    more = (doors.spawn, doors.worker_ids, policies.current, board, doors.clock)
+    scanner = FormScanner.over(host, *more, lambda: inventory.mark_dirty(()))  # no device has changed
     inventory = InventoryKeeper(scanner, lambda seen, changed: engine.inventory_changed(seen, changed))
     services = Services(
         config=config,
         store=store,
-        board=Board(store),
+        board=board,
         inventory=inventory,
-        images=images,
+        images=scanner.images,
+        exports=scanner.exports,
         contents=ContentsKeeper(doors.examiner, lambda ids: engine.contents_changed(ids)),
         host=host,
         commands=commands,

@@ -48,7 +48,14 @@ EXCEPTIONS: dict[str, set[str]] = {
 
 PURE_ROOMS = ("model", "policy", "domain", "planning")
 PURE_MODULES = (
-    *("jobs.transitions", "copying.protocol", "copying.terms", "copying.opening", "copying.asking"),
+    *(
+        "jobs.transitions",
+        "copying.protocol",
+        "copying.terms",
+        "copying.opening",
+        "copying.asking",
+        "copying.nbd_asking",
+    ),
     *("copying.layout", "copying.region", "copying.row_sums", "copying.nbd_address"),
     *("registration.signs", "registration.screen", "registration.qemu"),
     *("discovery.examining", "discovery.partitions", "discovery.ntfs", "discovery.lvm_label"),

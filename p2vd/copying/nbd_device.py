@@ -26,6 +26,25 @@ _SECTOR = 512
 T = TypeVar("T")
 
 
+def edge_digests(connection: Connection, size_bytes: int, *, tolerant: bool = False) -> tuple[bytes, ...]:
+    """Of the first and last MiB; empty where one cannot be read. Raises OSError unless `tolerant`, Lost."""
+    if not size_bytes:
+        return ()
+    buffer, found, most = Buffer(), [], min(BLOCK, connection.most)
+    for start in (0, (size_bytes - 1) // BLOCK * BLOCK):
+        length = min(BLOCK, size_bytes - start)
+        try:
+            for at in range(0, length, most):
+                connection.read(buffer.view[at : min(length, at + most)], start + at)
+        except OSError:
+            if not tolerant:
+                raise
+            found.append(b"")
+        else:
+            found.append(DigestKind.XXH3.of(buffer.view[:length]))
+    return tuple(found)
+
+
 @dataclass
 class NbdDevice:
     """An export for reading. A read that a lost connection cut is done again: it changes nothing.
@@ -80,7 +99,7 @@ class NbdDevice:
         """
         try:
             with self.connections.use() as connection:
-                self._edges = self._digests(connection, tolerant=tolerant)
+                self._edges = edge_digests(connection, self.size_bytes, tolerant=tolerant)
         except OSError as error:
             raise SourceRefused(
                 self.name,
@@ -99,28 +118,13 @@ class NbdDevice:
             what = f"the server now says {connection.size_bytes} bytes, it said {self.size_bytes}"
             raise SourceSwapped(self.name, what)
         for which, before, now in zip(
-            ("first", "last"), self._edges, self._digests(connection, tolerant=True), strict=True
+            ("first", "last"),
+            self._edges,
+            edge_digests(connection, self.size_bytes, tolerant=True),
+            strict=True,
         ):
             if b"" not in (before, now) and before != now:
                 raise SourceSwapped(self.name, f"its {which} MiB is another")
-
-    def _digests(self, connection: Connection, *, tolerant: bool) -> tuple[bytes, ...]:
-        """Of the first and last MiB; empty where one cannot be read. Raises OSError unless `tolerant`."""
-        if not self.size_bytes:
-            return ()
-        buffer, found = Buffer(), []
-        for start in (0, (self.size_bytes - 1) // BLOCK * BLOCK):
-            length = min(BLOCK, self.size_bytes - start)
-            try:
-                for at in range(0, length, self._most):
-                    connection.read(buffer.view[at : min(length, at + self._most)], start + at)
-            except OSError:
-                if not tolerant:
-                    raise
-                found.append(b"")
-            else:
-                found.append(DigestKind.XXH3.of(buffer.view[:length]))
-        return tuple(found)
 
     def _status(self, start: int, length: int) -> list[tuple[int, bool]]:
         try:

@@ -7,9 +7,11 @@ MiB of what was copied are compared too. What a server says of its size, its hol
 be proven from here: one that lies in all of its answers is believed.
 """
 
+import contextlib
 import logging
 import socket
-from collections.abc import Callable
+import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import nbd
@@ -19,18 +21,20 @@ from p2vd.copying.devices import Source
 from p2vd.copying.endpoints import Endpoint
 from p2vd.copying.errors import OpenFailed, SourceRefused
 from p2vd.copying.forms import Asked, Handed, OpenSource
-from p2vd.copying.nbd_address import NbdAddress, parse
+from p2vd.copying.nbd_address import parse
 from p2vd.copying.nbd_connection import Connection, negotiate
 from p2vd.copying.nbd_device import NbdDevice
-from p2vd.copying.nbd_errors import Lost
+from p2vd.copying.nbd_errors import ConnectionLost, Lost
 from p2vd.copying.nbd_pool import Connections
 from p2vd.copying.terms import NbdServer
+from p2vd.model.nbd import NbdAddress
 
 log = logging.getLogger(__name__)
 
 _CONNECT_WITHIN_S = 20.0
 _SECTOR = 512  # NBD does not tell a disk's logical sectors
 _AUTHORITIES = "ca-cert.pem"
+_CLIENT_KEY = "client-key.pem"
 
 
 class Dialer:
@@ -140,12 +144,47 @@ def identity(address: NbdAddress) -> str:
     return f"nbd {place} {address.export!r}"
 
 
+def require_private(server: NbdServer) -> None:
+    """See that nobody but their owner reads the keys of a daemon that is root. Raises SourceRefused."""
+    keys = [Path(server.psk_file)] if server.psk_file else []
+    keys += [Path(server.certificates) / _CLIENT_KEY] if server.certificates else []
+    for key in keys:
+        if key.exists() and stat.S_IMODE(key.stat().st_mode) & 0o077:
+            raise SourceRefused(server.uri, f"others may read the key {key}: chmod 600 {key}.")
+
+
 def handed_source(handed: Handed) -> Callable[[], Source]:
-    """Connect as far as that needs privileges; what is returned does the rest. Raises as `open_source`."""
-    server, start = handed.start.source_form.nbd, handed.start
+    """Connect as far as that needs privileges; what is returned does the rest.
+
+    Raises SourceRefused; ConnectionLost where the server does not answer, which is no refusal: it may be back
+    later.
+    """
+    server = handed.start.source_form.nbd
     if server is None:
         raise ValueError("no NBD server was named")
-    ended = handed.ended
+    require_private(server)
+    with _lost(server):
+        finish = _handed(handed, server)
+
+    def finished() -> Source:
+        with _lost(server):
+            return finish()
+
+    return finished
+
+
+@contextlib.contextmanager
+def _lost(server: NbdServer) -> Iterator[None]:
+    try:
+        yield
+    except OpenFailed as error:
+        raise ConnectionLost(server.uri, 0, 0, error.cause) from error
+    except Lost as error:
+        raise ConnectionLost(server.uri, 0, 0, str(error)) from error
+
+
+def _handed(handed: Handed, server: NbdServer) -> Callable[[], Source]:
+    start, ended = handed.start, handed.ended
     dialer = Dialer(server, ended)
     export, threads = dialer.address.export, start.queue_depth
 

@@ -57,19 +57,21 @@ class Opener:
     def answer(self, request: OpenRequest) -> tuple[OpenReply, list[int]]:
         """Return the reply and the descriptors that go with it; refusals are replies."""
         fds: list[int] = []
+        source, target, allowed = request.source, request.target, request.previous_open_count
+        silent: tuple[str, ...] = ()
         try:
-            silent = self.check_wwid(request.source)
-            self.check_identity(request.source)
-            self.check_reservation(request.source, silent)
-            allowed = request.previous_open_count
-            if request.target is not None or request.source_alone:
-                if request.target is not None:
-                    self.check_target(request.target)
-                fds.append(self.open_patiently(request.source, os.O_RDONLY, "source", allowed))
-            if request.target is not None:
-                fds.append(self.open_patiently(request.target, os.O_RDWR, "target", allowed))
-                if request.target.must_be_empty:
-                    check_empty(self.commands, self.clock, fds[1], request.target.devnode)
+            if source is not None:
+                silent = self.check_wwid(source)
+                self.check_identity(source)
+                self.check_reservation(source, silent)
+            if target is not None:
+                self.check_target(target)
+            if source is not None and (target is not None or request.source_alone):
+                fds.append(self.open_patiently(source, os.O_RDONLY, "source", allowed))
+            if target is not None:
+                fds.append(self.open_patiently(target, os.O_RDWR, "target", allowed))
+                if target.must_be_empty:
+                    check_empty(self.commands, self.clock, fds[-1], target.devnode)
         except P2vdError as error:
             close_all(fds)
             return OpenReply(ok=False, error=OpenError(error.name, str(error))), []

@@ -64,11 +64,12 @@ class TargetToOpen:
 class OpenRequest:
     """Open both, or with `target` None only read the source's WWIDs again.
 
-    `source_alone`: open the source, too, where there is no target. `previous_open_count`: how often the dm
-    devices may be open before (design: §4.2 wants 0).
+    `source` None: there is nothing to open, for the worker connects to it. `source_alone`: open the source,
+    too, where there is no target. `previous_open_count`: how often the dm devices may be open before
+    (design: §4.2 wants 0).
     """
 
-    source: SourceToOpen
+    source: SourceToOpen | None
     target: TargetToOpen | None = None
     previous_open_count: int = 0
     source_alone: bool = False
@@ -84,8 +85,8 @@ class OpenError:
 
 @dataclass(frozen=True)
 class OpenReply:
-    """The one answer. `ok` with a target: two descriptors come along, source and target; with
-    `source_alone` the source's.
+    """The one answer. `ok` with a target: two descriptors come along, source and target, or the target's
+    alone where there is no source to open; with `source_alone` the source's.
 
     `silent_paths`: paths that did not answer the INQUIRY; read them again when they are back.
     """

@@ -263,18 +263,7 @@ def _prove(services: Services, signals: Signals, attempt: _Copy, report: Report)
     names = devices_of(services.inventory.scanned_once(), job)
     source = find_source(services.inventory.fresh(names=names), job)
     target = find_target(services, job)
-    try:
-        ask_opener(
-            services.spawn,
-            request(source, None),
-            lambda _: not signals.interrupted(services.board, job.uuid),
-        )
-    except TimeoutError:
-        raise Interrupted from None
-    except OpenFailed as error:
-        if error.error_name == "DeviceAbsent":
-            raise MustWait(Hold.SOURCE_ABSENT, error.message) from error
-        raise
+    _ask_who_it_is(services, signals, job, source)
     tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(TargetInUse),
         stop=tenacity.stop_after_delay(PROBES_END_S),
@@ -294,3 +283,24 @@ def _prove(services: Services, signals: Signals, attempt: _Copy, report: Report)
         ),
     )
     services.board.advance(job.uuid, JobEvent.PROVEN)
+
+
+def _ask_who_it_is(services: Services, signals: Signals, job: Job, source: Source) -> None:
+    """See that the source still is who it was. Raises MustWait, Interrupted, OpenFailed.
+
+    Of an export its worker has just read the first and last MiB again, and nothing else names it.
+    """
+    if source.export is not None:
+        return
+    try:
+        ask_opener(
+            services.spawn,
+            request(source, None),
+            lambda _: not signals.interrupted(services.board, job.uuid),
+        )
+    except TimeoutError:
+        raise Interrupted from None
+    except OpenFailed as error:
+        if error.error_name == "DeviceAbsent":
+            raise MustWait(Hold.SOURCE_ABSENT, error.message) from error
+        raise

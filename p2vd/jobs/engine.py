@@ -133,6 +133,7 @@ class Engine:
         self._services.inventory.stop()
         self._services.contents.stop()
         self._services.images.stop()
+        self._services.exports.stop()
         self.portals.stop()
         self._windows.stop()
         self._waking.stop()
@@ -225,6 +226,7 @@ class Engine:
 
         `scsi`: first have the kernel look for LUNs there, see discovery.scsi_scan.
         """
+        self._services.exports.ask_soon()
         if not scsi:
             self._services.inventory.request(done)
             return
@@ -256,6 +258,7 @@ class Engine:
         """Read the policy files again; with errors the old ones stay in force. Returns the errors."""
         errors = self._policies.reload()
         self._board.publish(PolicyErrorsChanged())
+        self._services.exports.reconfigured()
         # Before the first scan nothing is known, and least of all which maps are the host's own.
         if self._services.inventory.scanned:
             self.inventory_changed(self._services.inventory.current())

@@ -12,6 +12,7 @@ from p2vd.jobs.board import Board
 from p2vd.jobs.contents_keeper import ContentsKeeper
 from p2vd.jobs.directory_looks import DirectoryLooks
 from p2vd.jobs.directory_watch import DirectoryWatch
+from p2vd.jobs.export_watch import ExportWatch
 from p2vd.jobs.hooks import Hooks
 from p2vd.jobs.image_looks import ImageLooks
 from p2vd.jobs.inventory_keeper import InventoryKeeper
@@ -98,6 +99,10 @@ def _no_looks() -> ImageLooks:
     return ImageLooks(spawn, (0, 0), lambda: None)
 
 
+def _no_exports() -> ExportWatch:
+    return ExportWatch(spawn, (0, 0), tuple, frozenset, lambda: None)
+
+
 @dataclass(frozen=True)
 class Services:
     """The daemon's parts, as jobs see them. `look_for_luns` has the kernel scan for LUNs in a place.
@@ -106,7 +111,8 @@ class Services:
     `extend_pool` has the pool of a job that is short extended, where its policy says so, and returns what is
     to be said of that. `free_volumes` ends the boot test and verifications of a machine, if any run, and
     waits until its volumes are free. `image_files` makes the files that disks become; `directories` shares
-    their filesystems out, and `directory_looks` looks at them for plans. `images` looks into image files.
+    their filesystems out, and `directory_looks` looks at them for plans. `images` looks into image files,
+    `exports` asks NBD servers.
     """
 
     config: Config
@@ -137,6 +143,7 @@ class Services:
     hooks: Hooks = field(default_factory=Hooks)
     looks: Looks = field(default_factory=Looks)
     images: ImageLooks = field(default_factory=_no_looks)
+    exports: ExportWatch = field(default_factory=_no_exports)
 
     def job_directory(self, job: Job) -> Path:
         """Where a job keeps its checkpoint and its receipt."""

@@ -53,13 +53,14 @@ def find_source(inventory: Inventory, job: Job) -> Source:
 
 
 def _readable(source: Source, binding: SourceBinding) -> Source:
-    """Return the image of a job, with a size. Raises IdentityChanged, Refused, TryAgain.
+    """Return the image or the export of a job, with a size. Raises IdentityChanged, Refused, TryAgain.
 
     Where nothing but reading all of it tells the size, it is that which the job knows: the copy proves it,
     and a restart of the daemon does not cost another reading.
     """
-    if binding.file_id != source.file_id:
-        raise IdentityChanged(str(source), "its file", binding.file_id, source.file_id)
+    if binding.file_id and source.file_id and binding.file_id != source.file_id:
+        what = "its file" if source.export is None else "the digest of its first and last MiB"
+        raise IdentityChanged(str(source), what, binding.file_id, source.file_id)
     if unclear := [reason.text for reason in source.reasons if reason.code in (UNREAD, SILENT)]:
         raise TryAgain(" ".join(unclear))
     others = tuple(reason for reason in source.reasons if reason.code != UNSIZED)

@@ -6,6 +6,7 @@ from p2vd.copying.opening import OpenRequest, SourceToOpen
 from p2vd.copying.protocol import Start, start_version
 from p2vd.copying.terms import Binding, SourceForm, TargetForm
 from p2vd.jobs.control import Interrupted, MustWait
+from p2vd.jobs.export_watch import server_of
 from p2vd.jobs.job_target import JobFile, JobLv, JobTarget
 from p2vd.jobs.services import Services
 from p2vd.jobs.session import OpenFailed, ask_opener
@@ -23,10 +24,14 @@ PROBES_END_S = 10.0
 def request(source: Source, target: JobTarget | None, *, fresh: bool = False) -> OpenRequest:
     """Return what the helper shall open and prove; without a target it only reads the WWIDs again.
 
+    An NBD export is not opened: the worker connects to it, and proves it.
+
     `fresh`: the job has written nothing to the target yet.
     """
     return OpenRequest(
-        source=SourceToOpen(
+        source=None
+        if source.export is not None
+        else SourceToOpen(
             devnode=source.devnode,
             # The file's own size says nothing of the disk in it, which the worker proves.
             size_bytes=source.size_bytes if source.is_plain else 0,
@@ -84,7 +89,8 @@ def start_message(
     plan, traits = job.plan, target.traits()
     # A LUN that is unmapped in pieces takes nothing of a pool.
     shared = traits.credit_chunk_bytes or (traits.thin_chunk_bytes and isinstance(target, JobLv))
-    source_form = SourceForm(source.format)
+    nbd = None if source.export is None else server_of(source.export)
+    source_form = SourceForm(source.format, nbd)
     form = target.form() if isinstance(target, JobFile) else TargetForm()
     directory = services.job_directory(job)
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)

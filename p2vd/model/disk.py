@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from p2vd.model.contents import Contents, Examination
 from p2vd.model.errors import Reason
 from p2vd.model.forms import SourceFormat
+from p2vd.model.nbd import NbdExport
 
 
 class Transport(enum.Enum):
@@ -19,6 +20,7 @@ class Transport(enum.Enum):
     LOOP = "loop"
     MD = "md"
     IMAGE = "image"
+    NBD = "nbd"
     LOCAL = "local"
 
 
@@ -84,6 +86,8 @@ class Source:
 
     `format`: how an image file holds the disk, and `size_bytes` then is the disk's, 0 while nothing tells it.
     `modified_us`: when such a file was last written; 0 of all others, whose bytes are the disk's own.
+    `export`: where it is served, if it is an NBD export. Its `id` is that place, and its `file_id` are the
+    digests of its first and last MiB, as no server tells an identity: empty where they could not be read.
     """
 
     id: str
@@ -106,16 +110,17 @@ class Source:
     examination_problem: str = ""
     format: SourceFormat = SourceFormat.RAW
     modified_us: int = 0
+    export: NbdExport | None = None
 
     @property
     def is_plain(self) -> bool:
         """Whether the bytes of a file or device of this host are the disk's."""
-        return self.format is SourceFormat.RAW
+        return self.format is SourceFormat.RAW and self.export is None
 
     @property
     def kind(self) -> str:
         """What it is, in a sentence, where it is not plain."""
-        return f"an image in the format {self.format.value}"
+        return "an NBD export" if self.export is not None else f"an image in the format {self.format.value}"
 
     @property
     def devnode(self) -> str:

@@ -48,7 +48,7 @@ class Inventory:
         return {source.id: source for source in self.sources}
 
     def source(self, id_or_name: str) -> Source:
-        """The source of that id, or of that name of this moment.
+        """The source of that id, or of that name of this moment, or URI as its policy file has it.
 
         Raises NotFound, and Refused for one path of a multipathed LUN: it names the LUN.
         """
@@ -60,6 +60,7 @@ class Inventory:
                 source.device,
                 source.devnode,
                 f"/dev/mapper/{source.name}",
+                source.export.uri if source.export else "",
             ):
                 return source
         device = id_or_name.removeprefix("/dev/")

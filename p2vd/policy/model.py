@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from p2vd.model.disk import Transport
 from p2vd.model.forms import Compression, TargetFormat, TargetKind
+from p2vd.model.nbd import NbdExport
 from p2vd.model.plan import CopyOptions, Cutover, DomainOptions, Provisioning
 from p2vd.model.size import KIB
 from p2vd.policy.toml import FileError
@@ -128,10 +129,12 @@ class Rule:
 
 @dataclass(frozen=True)
 class PolicySet:
-    """All rules in the order in which they apply. With any error there are no rules at all.
+    """All rules in the order in which they apply, and the NBD exports that are sources.
 
+    With any error there are no rules at all.
     A rule that was left out could let a later one match: so files with errors are not used in part.
     """
 
     rules: tuple[Rule, ...] = ()
     errors: tuple[FileError, ...] = ()
+    exports: tuple[NbdExport, ...] = ()

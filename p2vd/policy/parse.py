@@ -6,10 +6,12 @@ from dataclasses import replace
 
 from p2vd.model.copying import MAX_BAD_SECTORS, MAX_QUEUE_DEPTH
 from p2vd.model.hook import HookFailure
+from p2vd.model.nbd import NbdExport
 from p2vd.model.plan import CopyOptions, Cutover
 from p2vd.policy.domain import domain_options
 from p2vd.policy.match_table import match_of
 from p2vd.policy.model import FirmwareChoice, PolicySet, PolicyText, Rule
+from p2vd.policy.nbd_table import export_of
 from p2vd.policy.pool_table import pool_rule
 from p2vd.policy.target_table import refuse_contradictions, target_of
 from p2vd.policy.toml import Document, FileError, Table
@@ -19,8 +21,9 @@ MAX_PRIORITY = 1000
 
 
 def load(texts: Sequence[PolicyText]) -> PolicySet:
-    """Return the rules of all files, in the files' and the texts' order, or every error in them."""
+    """Return what all files say, in the files' and the texts' order, or every error in them."""
     rules: list[Rule] = []
+    exports: list[NbdExport] = []
     errors: list[FileError] = []
     for text in texts:
         document = Document(text.path, text.text)
@@ -32,10 +35,15 @@ def load(texts: Sequence[PolicyText]) -> PolicySet:
                 rule = _rule(table, text.path)
                 _refuse_double(rule, rules, table)
                 rules.append(rule)
+            for table in root.tables("nbd"):
+                if (export := export_of(table, exports)) is not None:
+                    exports.append(export)
             root.finish()
         errors += document.errors
     errors.sort(key=lambda error: (error.path, error.line, error.key))
-    return PolicySet(() if errors else tuple(rules), tuple(errors))
+    if errors:
+        return PolicySet(errors=tuple(errors))
+    return PolicySet(tuple(rules), exports=tuple(exports))
 
 
 def _refuse_double(rule: Rule, rules: Sequence[Rule], table: Table) -> None:

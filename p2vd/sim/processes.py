@@ -152,6 +152,8 @@ class Processes:
         return 0
 
     def _descriptors(self, request: OpenRequest) -> list[int]:
+        if request.source is None:
+            raise ValueError("the simulated host has no NBD exports")
         if request.source_alone:  # a volume that is to be read again
             volume = self._volume(request.source)
             return [self._open_device(volume, request.source.devnode, request.previous_open_count)]

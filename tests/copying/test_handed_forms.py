@@ -105,6 +105,18 @@ def test_a_unix_server_that_is_lost_is_left_to_the_next_worker(
     assert same_disk(disk, "raw", daemon.target, "qcow2")
 
 
+@pytest.mark.parametrize("tcp", [True, False], ids=["TCP", "a Unix socket"])
+def test_a_server_that_is_not_there_is_no_refusal(daemon: Daemon, tmp_path: Path, tcp: bool) -> None:
+    """It may be back later: the daemon holds the job, and does not fail it."""
+    uri = f"nbd://127.0.0.1:{free_port()}/" if tcp else f"nbd+unix:///?socket={tmp_path}/gone"
+    form = SourceForm(nbd=terms.NbdServer(uri))
+    begin(daemon, form, QCOW2, [opened(daemon.target, os.O_RDWR)])
+    code, report = daemon.end()
+    assert code == 2
+    assert report.failure is not None
+    assert report.failure.name == "ConnectionLost"
+
+
 @needs("openssl")
 def test_an_export_with_tls(daemon: Daemon, tmp_path: Path, disk: Path) -> None:
     authority, port = Authority(tmp_path, "authority"), free_port()

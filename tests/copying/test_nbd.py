@@ -10,7 +10,7 @@ import pytest
 from p2vd.copying import nbd_address
 from p2vd.copying.errors import SourceRefused
 from p2vd.copying.layout import BLOCK
-from p2vd.copying.nbd_address import NbdAddress
+from p2vd.model.nbd import NbdAddress
 from tests.copying.nbd_server import Authority, NbdServer, free_port, needs
 from tests.copying.tool import Tool
 

@@ -146,6 +146,16 @@ def test_a_lun_with_a_signature_is_no_target(lun: Loop, source: SourceToOpen) ->
     assert "ext4 at 0x438" in message
 
 
+def test_with_a_source_that_the_worker_connects_to_the_target_is_opened_alone(
+    made: FileSeen, tmp_path: Path
+) -> None:
+    wanted = OpenRequest(None, target(tmp_path, made.file_id))
+    reply, fds = Opener(NOTHING, clock=FastClock()).answer(wanted)
+    assert (reply.ok, reply.silent_paths, len(fds)) == (True, (), 1)
+    assert os.fstat(fds[0]).st_ino == (tmp_path / "target").stat().st_ino
+    close_all(fds)
+
+
 def test_an_image_is_opened_whatever_its_own_size_and_left_to_qemu_to_lock(
     source: SourceToOpen, made: FileSeen, tmp_path: Path
 ) -> None:

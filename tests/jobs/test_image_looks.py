@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from p2vd.jobs.export_watch import ExportWatch
 from p2vd.jobs.form_scanner import FormScanner
 from p2vd.jobs.image_looks import REFUSED, SILENT, UNREAD, UNSIZED, ImageLooks
 from p2vd.model.disk import Source, Transport
@@ -17,6 +18,7 @@ from tests.jobs.fake_disks import LONG_S, StoppedClock
 from tests.jobs.values import source
 
 GIB = 1 << 30
+NO_EXPORTS = ExportWatch(FakeAsker().spawn, (1, 2), tuple, frozenset, lambda: None)
 
 
 def image(name: str, form: SourceFormat = SourceFormat.QCOW2, **changes: Any) -> Source:
@@ -128,7 +130,7 @@ def test_a_size_that_only_reading_all_tells_is_read_where_it_is_wanted(desk: Des
 
 def test_an_inventory_has_them_and_stays_the_same_object(desk: Desk) -> None:
     host = Host(Inventory((source(), image("a.qcow2"))))
-    scanner = FormScanner(host, desk.looks)
+    scanner = FormScanner(host, desk.looks, NO_EXPORTS)
     desk.asker.sizes = {"/srv/images/a.qcow2": GIB}
     scanner.scan()
     desk.heard()
@@ -142,7 +144,7 @@ def test_an_inventory_has_them_and_stays_the_same_object(desk: Desk) -> None:
 
 def test_without_such_images_the_inventory_is_the_hosts_own(desk: Desk) -> None:
     host = Host(Inventory((source(),)))
-    assert FormScanner(host, desk.looks).scan() is host.inventory
+    assert FormScanner(host, desk.looks, NO_EXPORTS).scan() is host.inventory
     assert desk.asker.requests == []
 
 

@@ -1,4 +1,4 @@
-"""A job whose source is an image: found again with its size, and how it is asked for."""
+"""A job whose source is an image or an NBD export: found again, and how it is asked for."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from p2vd.copying.protocol import FORMS_VERSION
-from p2vd.jobs.control import TryAgain
+from p2vd.copying.terms import NbdServer
+from p2vd.jobs.control import MustWait, TryAgain
+from p2vd.jobs.export_watch import RECONNECT_S
 from p2vd.jobs.image_looks import REFUSED, SILENT, UNREAD, UNSIZED
 from p2vd.jobs.job_target import JobLun
 from p2vd.jobs.targets import find_source
@@ -15,7 +17,8 @@ from p2vd.model.disk import Source, Transport
 from p2vd.model.errors import IdentityChanged, Reason, Refused
 from p2vd.model.forms import SourceFormat
 from p2vd.model.inventory import Inventory
-from p2vd.model.job import Job
+from p2vd.model.job import Hold, Job
+from p2vd.model.nbd import NbdExport
 from p2vd.model.plan import LunTarget, SourceBinding
 from p2vd.model.size import GIB
 from tests.jobs.proven_machine import ProvenMachine
@@ -73,6 +76,7 @@ def test_another_size_of_its_disk_is_another_disk(job: Job) -> None:
 def test_the_helper_opens_the_file_whatever_its_own_size(form: SourceFormat, locked_by_user: bool) -> None:
     """QEMU locks what it reads, and takes a lock of ours for another's."""
     wanted = request(replace(IMAGE, format=form), None).source
+    assert wanted is not None
     assert (wanted.image, wanted.size_bytes, wanted.file_id) == (True, 0, "1@2")
     assert wanted.locked_by_user is locked_by_user
 
@@ -85,3 +89,47 @@ def test_the_worker_is_told_the_form_in_a_version_that_an_older_one_refuses(job:
     assert (start.binding.source_id, start.binding.source_size_bytes) == (PATH, GIB)
     plain = start_message(services, job, source(), target, 0)
     assert (plain.version, plain.source_form.format) == (1, SourceFormat.RAW)
+
+
+# ---- NBD exports ------------------------------------------------------------------------------
+
+EXPORT = NbdExport("nbds://rescue/sda", "/etc/p2vd/tls", sector_size=4096)
+DISK = Source(EXPORT.id, "", "", EXPORT.name, "", GIB, 4096, Transport.NBD, file_id="1-2", export=EXPORT)
+
+
+def exported(job: Job, *shown: Source) -> Source:
+    """What is found where the inventory shows these."""
+    bound = SourceBinding(EXPORT.id, "", Transport.NBD, GIB, 4096, "1-2")
+    return find_source(Inventory(shown), replace(job, plan=replace(job.plan, source=bound)))
+
+
+def test_an_export_is_found_by_its_place(job: Job) -> None:
+    assert exported(job, DISK) == DISK
+
+
+def test_one_that_does_not_answer_holds_the_job(job: Job) -> None:
+    with pytest.raises(MustWait) as raised:
+        exported(job)
+    assert raised.value.hold is Hold.SOURCE_ABSENT
+
+
+def test_one_that_was_not_asked_yet_is_waited_for(job: Job) -> None:
+    asked = replace(DISK, size_bytes=0, file_id="", reasons=(Reason(UNREAD, "It is being asked."),))
+    with pytest.raises(TryAgain, match="being asked"):
+        exported(job, asked)
+
+
+def test_another_disk_that_is_served_in_its_place_is_refused(job: Job) -> None:
+    with pytest.raises(IdentityChanged, match="first and last MiB is 1-3, expected 1-2"):
+        exported(job, replace(DISK, file_id="1-3"))
+    with pytest.raises(IdentityChanged, match="its size is 2 GiB"):
+        exported(job, replace(DISK, size_bytes=2 * GIB))
+
+
+def test_the_worker_connects_to_it_and_nobody_opens_anything(job: Job, tmp_path: Path) -> None:
+    target = JobLun(source(), LunTarget("lun", "lun", "mpatha", GIB, 512, "/dev/disk/by-id/x"))
+    assert request(DISK, target).source is None
+    start = start_message(ProvenMachine(tmp_path).services, job, DISK, target, 0)
+    assert (start.version, start.source_form.format) == (FORMS_VERSION, SourceFormat.RAW)
+    assert start.source_form.nbd == NbdServer("nbds://rescue/sda", "/etc/p2vd/tls", "", RECONNECT_S)
+    assert (start.binding.source_id, start.binding.source_sector_size) == (EXPORT.id, 4096)

@@ -150,6 +150,7 @@ def test_the_volume_is_opened_by_its_identity_for_reading_alone(lab: Lab) -> Non
     lab.verify()
     (asked,) = lab.asked
     assert (asked.target, asked.source_alone) == (None, True)
+    assert asked.source is not None
     assert asked.source.devnode == "/dev/mapper/vg_san-erp1"
     assert asked.source.dm_uuid == "LVM-vguuidlvuuid"
     (told,) = lab.told

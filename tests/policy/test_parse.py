@@ -138,7 +138,9 @@ def test_rules_keep_the_order_of_files_and_texts() -> None:
 
 
 def test_one_error_in_one_file_leaves_no_rules() -> None:
-    assert errors_of(SHORT, "nonsense = 1\n") == ["1:1: nonsense: there is no such key; allowed here: rule"]
+    assert errors_of(SHORT, "nonsense = 1\n") == [
+        "1:1: nonsense: there is no such key; allowed here: nbd, rule"
+    ]
 
 
 def test_a_name_is_taken_once() -> None:
@@ -303,6 +305,7 @@ EXAMPLES: dict[str, list[tuple[int, str]]] = {
     "50-san-thin.toml": [],
     "60-image-directory.toml": [],
     "60-local-disk.toml": [],
+    "60-nbd-rescue.toml": [],
     "70-array-auto.toml": [],
 }
 

@@ -1,0 +1,100 @@
+"""The disposable helper that asks NBD servers how large an export is, and how it begins and ends.
+
+`python -m p2vd.copying.nbd_asker --channel FD`. A plain TCP server is listened to without privileges; keys
+and Unix sockets are root's, so for these the privileges stay until the process ends, as for a copy's
+handshake.
+"""
+
+import argparse
+import logging
+import os
+import queue
+import sys
+import threading
+from collections.abc import Sequence
+
+from p2vd.copying import nbd_asking
+from p2vd.copying.nbd_asking import ExportAnswer, ExportsRequest
+from p2vd.copying.nbd_errors import Lost
+from p2vd.copying.terms import NbdServer
+from p2vd.model.errors import P2vdError
+from p2vd.system import privileges
+from p2vd.system.descriptors import SeqpacketChannel
+
+# Before the privileges go, and on the main thread; a host that reads no NBD exports need not have it.
+try:
+    from p2vd.copying.nbd_device import edge_digests
+    from p2vd.copying.nbd_forms import Dialer, require_private
+except ImportError as error:
+    _absent = f"{error}; install python3-libnbd"
+else:
+    _absent = ""
+
+_POLL_S = 0.5
+
+
+def ask(server: NbdServer) -> ExportAnswer:
+    """Return what a server says of an export; what goes wrong is an answer too."""
+    if _absent:
+        return ExportAnswer(server.uri, problem=f"{server.uri} cannot be asked: {_absent}.")
+    try:
+        require_private(server)
+        connection = Dialer(server, lambda: False)()
+    except Lost as error:
+        return ExportAnswer(server.uri, problem=f"{server.uri} does not answer: {error}.")
+    except P2vdError as error:
+        return ExportAnswer(server.uri, problem=str(error))
+    size, read_only = connection.size_bytes, connection.read_only
+    try:
+        edges = "-".join(digest.hex() for digest in edge_digests(connection, size))
+    except Lost as error:
+        return ExportAnswer(server.uri, problem=f"{server.uri} was lost while it was asked: {error}.")
+    except OSError as error:
+        return ExportAnswer(server.uri, size, unread=error.strerror or str(error), read_only=read_only)
+    finally:
+        connection.close()
+    return ExportAnswer(server.uri, size, edges, read_only=read_only)
+
+
+def answer_all(request: ExportsRequest, channel: SeqpacketChannel) -> None:
+    """Ask every server at once and tell what each says, until the daemon waits no longer.
+
+    Raises PrivilegesKept, BrokenPipeError.
+    """
+    if not request.privileged:
+        as_root = os.geteuid() == 0
+        privileges.drop(
+            request.worker_uid if as_root else os.getuid(), request.worker_gid if as_root else os.getgid()
+        )
+    answers: queue.Queue[ExportAnswer] = queue.Queue()
+    for server in request.servers:
+        # Not waited for at the end: one may hang in the resolver.
+        threading.Thread(target=lambda it=server: answers.put(ask(it)), daemon=True).start()
+    left = len(request.servers)
+    while left and not channel.peer_is_gone():
+        try:
+            answer = answers.get(timeout=_POLL_S)
+        except queue.Empty:
+            continue
+        channel.send(nbd_asking.encode(answer))
+        left -= 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Answer one request on the inherited channel."""
+    parser = argparse.ArgumentParser(prog="p2vd-nbd-asker", description=__doc__)
+    parser.add_argument("--channel", type=int, required=True)
+    logging.basicConfig(level=logging.WARNING, format="p2vd-nbd-asker %(levelname)s: %(message)s")
+    with SeqpacketChannel.from_fd(parser.parse_args(arguments).channel) as channel:
+        packet = channel.receive()
+        if packet is None:
+            return 1
+        try:
+            answer_all(nbd_asking.decode_request(packet[0]), channel)
+        except BrokenPipeError:
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,196 @@
+"""NBD exports as sources: there while their server answers, absent with the reason while it does not."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from p2vd.copying.nbd_asking import ExportAnswer
+from p2vd.jobs.export_watch import INTERVAL_S, ExportWatch
+from p2vd.jobs.form_scanner import FormScanner
+from p2vd.jobs.image_looks import UNREAD, ImageLooks
+from p2vd.model.disk import Source, Transport
+from p2vd.model.inventory import Inventory
+from p2vd.model.nbd import NbdExport
+from tests.jobs.fake_asker import FakeAsker
+from tests.jobs.fake_disks import LONG_S, StoppedClock
+from tests.jobs.fake_servers import FakeServers
+from tests.jobs.values import source
+
+GIB = 1 << 30
+A, B = NbdExport("nbd://a/"), NbdExport("nbds://b/sda", certificates="/etc/p2vd/tls", sector_size=4096)
+
+
+def answer(export: NbdExport, **said: object) -> ExportAnswer:
+    fields = {"size_bytes": GIB, "edges": "1-2", **said}
+    return ExportAnswer(export.uri, **fields)  # type: ignore[arg-type]  # the fields' own types
+
+
+class Desk:
+    """A watch over servers that say what the test says."""
+
+    def __init__(self) -> None:
+        self.servers, self.clock = FakeServers(), StoppedClock()
+        self.named: tuple[NbdExport, ...] = ()
+        self.copied: frozenset[str] = frozenset()
+        self.news = threading.Semaphore(0)
+        self.watch = ExportWatch(
+            self.servers.spawn, (1, 2), lambda: self.named, lambda: self.copied, self.changed, self.clock
+        )
+
+    def changed(self) -> None:
+        self.news.release()
+
+    def name(self, *exports: NbdExport) -> None:
+        """Have the policies name these."""
+        self.named = exports
+        self.watch.reconfigured()
+        self.heard()
+
+    def heard(self) -> None:
+        assert self.news.acquire(timeout=LONG_S)
+
+    def later(self) -> None:
+        """Some time passes, and the exports are asked again."""
+        self.clock.now_s += INTERVAL_S
+        self.watch.ask_soon()
+
+    def there(self, *answers: ExportAnswer) -> tuple[Source, ...]:
+        """The sources, once the servers have said that."""
+        self.servers.answers = {each.uri: each for each in answers}
+        self.later()
+        self.heard()
+        return self.watch.sources()
+
+
+@pytest.fixture
+def desk() -> Iterator[Desk]:
+    desk = Desk()
+    yield desk
+    desk.watch.stop()
+
+
+def test_an_export_is_a_source_once_its_server_has_answered(desk: Desk) -> None:
+    desk.servers.answers = {A.uri: answer(A), B.uri: answer(B, edges="3-4")}
+    desk.named = (B, A)
+    desk.watch.reconfigured()
+    desk.heard()  # other exports are named
+    desk.heard()  # their servers have answered
+    first, second = desk.watch.sources()
+    assert (first.id, first.name, first.transport) == ("nbd://a:10809/", "a", Transport.NBD)
+    assert (first.size_bytes, first.sector_size, first.file_id) == (GIB, 512, "1-2")
+    assert (first.reasons, first.warnings, first.export) == ((), (), A)
+    assert (second.id, second.sector_size, second.file_id) == ("nbd://b:10809/sda", 4096, "3-4")
+    assert desk.watch.problems() == ()
+    assert not first.is_plain
+    # What only root reaches is asked by a helper of its own.
+    told = {(each.servers[0].uri, each.privileged, each.worker_uid) for each in desk.servers.requests}
+    assert told == {(A.uri, False, 1), (B.uri, True, 1)}
+    assert desk.watch.sources()[0] is first
+
+
+def test_until_then_it_is_being_asked(desk: Desk) -> None:
+    gone = threading.Event()
+
+    def spawn(argv: object, fd: int) -> object:
+        gone.wait(LONG_S)
+        raise OSError(12, "Cannot allocate memory")
+
+    watch = ExportWatch(spawn, (1, 2), lambda: (A,), frozenset, desk.changed, desk.clock)  # type: ignore[arg-type]  # never returns
+    watch.reconfigured()
+    (shown,) = watch.sources()
+    assert ([reason.code for reason in shown.reasons], shown.size_bytes) == ([UNREAD], 0)
+    gone.set()
+    desk.heard()
+    desk.heard()
+    assert watch.sources() == ()
+    assert "Cannot allocate memory" in watch.problems()[0]
+    watch.stop()
+
+
+def test_one_that_does_not_answer_is_absent_and_comes_back(desk: Desk) -> None:
+    desk.name(A)
+    (before,) = desk.there(answer(A))
+    assert desk.there(ExportAnswer(A.uri, problem="nbd://a/ does not answer.")) == ()
+    assert desk.watch.problems() == ("nbd://a/ does not answer.",)
+    assert desk.there(answer(A)) == (before,)
+    assert desk.watch.problems() == ()
+
+
+def test_a_helper_that_says_nothing_of_an_export_leaves_it_absent(desk: Desk) -> None:
+    desk.name(A)
+    desk.there(answer(A))
+    assert desk.there() == ()
+    assert "the helper that asks servers ended" in desk.watch.problems()[0]
+
+
+def test_another_disk_in_its_place_is_seen(desk: Desk) -> None:
+    desk.name(A)
+    desk.there(answer(A))
+    (larger,) = desk.there(answer(A, size_bytes=2 * GIB))
+    (other,) = desk.there(answer(A, edges="5-6"))
+    assert (larger.size_bytes, other.file_id) == (2 * GIB, "5-6")
+
+
+def test_what_should_be_known_of_it_is_said(desk: Desk) -> None:
+    desk.name(A)
+    (odd,) = desk.there(answer(A, edges="", unread="Input/output error", read_only=False))
+    assert [warning.code for warning in odd.warnings] == ["edges-unread", "writable"]
+    assert "Input/output error" in odd.warnings[0].text
+    (empty,) = desk.there(answer(A, size_bytes=0))
+    assert [reason.code for reason in empty.reasons] == ["no-medium"]
+
+
+def test_one_that_is_copied_is_not_asked_meanwhile(desk: Desk) -> None:
+    """A server may take one client, and the copy itself sees what becomes of it."""
+    desk.name(A, B)
+    desk.there(answer(A), answer(B))
+    desk.copied = frozenset({A.id})
+    desk.servers.requests.clear()
+    desk.there(answer(A, size_bytes=2 * GIB), answer(B, size_bytes=2 * GIB))
+    assert desk.servers.asked == [[B.uri]]
+    desk.copied = frozenset()
+    desk.later()
+    desk.heard()
+    assert [one.size_bytes for one in desk.watch.sources()] == [2 * GIB, 2 * GIB]
+
+
+def test_one_that_is_copied_is_asked_as_long_as_it_is_not_known(desk: Desk) -> None:
+    """As after a restart of the daemon."""
+    desk.copied = frozenset({A.id})
+    desk.servers.answers = {A.uri: answer(A)}
+    desk.name(A)
+    desk.heard()
+    assert [one.size_bytes for one in desk.watch.sources()] == [GIB]
+
+
+def test_what_the_policies_name_no_longer_is_gone(desk: Desk) -> None:
+    desk.name(A)
+    desk.there(answer(A))
+    desk.name()
+    assert (desk.watch.sources(), desk.watch.problems()) == ((), ())
+    desk.name(A)  # and is asked anew when it is named again
+    desk.heard()
+    assert len(desk.watch.sources()) == 1
+
+
+def test_the_inventory_has_them_and_says_which_are_absent(desk: Desk) -> None:
+    desk.name(A, B)
+    desk.there(answer(A), ExportAnswer(B.uri, problem="nbds://b/sda does not answer."))
+    host = Host()
+    scanner = FormScanner(host, ImageLooks(FakeAsker().spawn, (1, 2), desk.changed), desk.watch)
+    seen = scanner.scan()
+    assert [one.id for one in seen.sources] == [source().id, A.id]
+    assert seen.problems == ("multipathd says nothing.", "nbds://b/sda does not answer.")
+    assert seen.unread == ()  # of the host nothing is unknown
+    assert scanner.refresh(()) is seen
+    desk.there(answer(A), answer(B))
+    assert [one.id for one in scanner.refresh(()).sources] == [source().id, A.id, B.id]
+
+
+class Host:
+    def scan(self) -> Inventory:
+        return Inventory((source(),), problems=("multipathd says nothing.",))
+
+    def refresh(self, names: object) -> Inventory:
+        raise AssertionError("no device has changed")
