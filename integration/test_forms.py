@@ -1,9 +1,9 @@
-"""Targets that are no volumes, on real storage: a whole LUN, raw and qcow2 files, full directories."""
+"""Targets that are no volumes, on real storage, and sources that are no devices: images, NBD exports."""
 
 import pytest
 
-from integration.content import fill_lun, require_same
-from integration.host import Host, Properties
+from integration.content import fill, fill_lun, require_same
+from integration.host import SOURCE, Host, Properties
 from integration.lab.san import Lun
 from integration.lab.vm import Vm
 from p2vd.model.size import MIB
@@ -130,3 +130,100 @@ def test_a_filesystem_that_is_not_mounted_is_waited_for(vm: Vm) -> None:
     done = host.wait_registered(back, 400)
     assert done["ResumedFrom"] > 0
     require_identical(vm, lun, done, "raw")
+
+
+# ---- sources that are no devices ----------------------------------------------------------------
+
+THIN = """
+[[rule]]
+name = "outside"
+match.transport = ["nbd", "image"]
+target.volume_groups = ["vg_san"]
+target.provisioning = "thin"
+target.single_host = true
+copy.verify = "both"
+copy.bandwidth = "1 MiB"
+domain.memory = "64 MiB"
+domain.vcpus = 1
+domain.type = "qemu"
+"""
+EXPORT = "nbd://127.0.0.1:10809/"
+DISK_BYTES = 24 * MIB + 512
+
+
+def raw_disk(vm: Vm, path: str, seed: int) -> None:
+    """A disk whose every MiB differs, as a file."""
+    vm.run(f"truncate -s {DISK_BYTES} {path}")
+    fill(vm, path, seed)
+
+
+def serve(vm: Vm, path: str) -> None:
+    """Serve a disk as a rescue system does, to whoever comes, until it is killed."""
+    words = f"qemu-nbd -r -t -f raw --shared=8 -b 127.0.0.1 -p 10809 {path}"
+    vm.run(f"systemd-run -q --unit=rescue --property=CollectMode=inactive-or-failed {words}")
+
+
+def usable(host: Host, source_id: str) -> Properties:
+    """Wait until p2vd has seen a source and learned how large it is."""
+
+    def seen() -> Properties | None:
+        found = (each for each in host.of(SOURCE) if each["Id"] == source_id and each["Usable"])
+        return next(found, None)
+
+    source: Properties = host.wait(seen, f"the source {source_id}")
+    return source
+
+
+def test_an_nbd_export_is_cut_comes_back_and_is_proven(vm: Vm) -> None:
+    raw_disk(vm, "/var/tmp/erp1.raw", 5)
+    serve(vm, "/var/tmp/erp1.raw")
+    vm.write("/etc/p2vd/policy.d/50-lab.toml", f'[[nbd]]\nuri = "{EXPORT}"\n{THIN}')
+    vm.run("systemctl start p2vd")
+    host = Host(vm)
+    source = usable(host, EXPORT)
+    assert (source["Transport"], source["Size"], source["Format"]) == ("nbd", DISK_BYTES, "raw")
+    job = host.wait_copied(host.migrate(EXPORT, "erp1"), 4 * MIB)
+    vm.run("systemctl kill -s KILL rescue")
+    host.wait_job(job, "the hold", lambda now: "source-absent" in now["Holds"])
+    host.wait(lambda: not [each for each in host.of(SOURCE) if each["Id"] == EXPORT], "the export to go")
+    assert "does not answer" in vm.run("p2vctl sources", check=False).stdout
+    serve(vm, "/var/tmp/erp1.raw")
+    done = host.wait_registered(job, 600)
+    assert done["ResumedFrom"] > 0
+    assert done["SourceStable"] == "proven"
+    require_same(vm, "/var/tmp/erp1.raw", done["Target"], DISK_BYTES)
+
+
+def test_a_zst_and_a_qcow2_become_volumes(vm: Vm) -> None:
+    """The daemon is restarted in the middle: both go on."""
+    vm.run("mkdir -p /srv/images")
+    raw_disk(vm, "/var/tmp/erp1.raw", 7)
+    raw_disk(vm, "/var/tmp/erp2.raw", 8)
+    vm.run(
+        "p2vd-copy /var/tmp/erp1.raw /srv/images/erp1.raw.zst --target-format raw.zst"
+        " --checkpoint /var/tmp/erp1.checkpoint"
+        " && qemu-img convert -f raw -O qcow2 -c /var/tmp/erp2.raw /srv/images/erp2.qcow2"
+        " && qemu-img create -q -f qcow2 -b /srv/images/erp2.qcow2 -F qcow2 /srv/images/on-top.qcow2"
+        " && chmod 0644 /srv/images/*",
+        timeout_s=300,
+    )
+    vm.write("/etc/p2vd/p2vd.toml", 'image_directories = ["/srv/images"]\n')
+    vm.write("/etc/p2vd/policy.d/50-lab.toml", THIN)
+    vm.run("systemctl start p2vd")
+    host = Host(vm)
+    paths = {"erp1": "/srv/images/erp1.raw.zst", "erp2": "/srv/images/erp2.qcow2"}
+    seen = {name: usable(host, path) for name, path in paths.items()}
+    assert {name: each["Format"] for name, each in seen.items()} == {"erp1": "zst", "erp2": "qcow2"}
+    assert seen["erp1"]["Size"] == DISK_BYTES
+    (refused,) = (each for each in host.of(SOURCE) if each["Id"].endswith("on-top.qcow2"))
+    assert "backing file" in refused["Reasons"][0]
+    jobs = {name: host.migrate(path, name) for name, path in paths.items()}
+    for job in jobs.values():
+        host.wait_copied(job, 2 * MIB)
+    halfway = [name for name, job in jobs.items() if host.at(job["path"])["Stage"] == "copying"]
+    assert halfway
+    vm.run("systemctl restart p2vd")
+    for name, job in jobs.items():
+        done = host.wait_registered(host.wait_back(job), 600)
+        assert name not in halfway or done["ResumedFrom"] > 0
+        require_same(vm, f"/var/tmp/{name}.raw", done["Target"], DISK_BYTES)
