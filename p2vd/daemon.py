@@ -248,7 +248,7 @@ def build(config: Config, doors: Doors) -> tuple[Engine, Services]:
     extender = PoolExtender(commands, volumes, host.volume_group, pools, trail.note_pool, doors.clock)
     engine: Engine
 
-    more = (doors.spawn, doors.worker_ids, policies.current, board, doors.clock)
+    more = (doors.spawn, doors.worker_ids, policies.current, board, doors.clock, state)
     scanner = FormScanner.over(host, *more, lambda: inventory.mark_dirty(()))  # no device has changed
     inventory = InventoryKeeper(scanner, lambda seen, changed: engine.inventory_changed(seen, changed))
     services = Services(

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from p2vd.jobs.board import Board
 from p2vd.jobs.export_watch import ExportWatch
 from p2vd.jobs.image_looks import ImageLooks
+from p2vd.jobs.image_sizes import FILE, ImageSizes
 from p2vd.jobs.inventory_keeper import Scanner
 from p2vd.model.disk import Source
 from p2vd.model.inventory import Inventory
@@ -43,11 +45,13 @@ class FormScanner:
         policies: Callable[[], PolicySet],
         board: Board,
         clock: Clock,
+        state: Path,
         on_change: Callable[[], None],
     ) -> "FormScanner":
         """Return one whose images and exports are looked at by helpers that `spawn` starts.
 
-        `on_change` is called when more is known of them: there is something new to `refresh`.
+        `state`: the directory for what is kept over restarts. `on_change` is called when more is known of
+        them: there is something new to `refresh`.
         """
 
         def copied() -> Collection[str]:
@@ -57,7 +61,7 @@ class FormScanner:
                 if job.stage in (Stage.COPYING, Stage.VERIFYING) and not job.holds
             }
 
-        images = ImageLooks(spawn, worker_ids, on_change, clock)
+        images = ImageLooks(spawn, worker_ids, on_change, clock, ImageSizes(state / FILE))
         exports = ExportWatch(spawn, worker_ids, lambda: policies().exports, copied, on_change, clock)
         return cls(host, images, exports)
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from p2vd.copying import asking
 from p2vd.copying.asking import MOST_IMAGES, Answer, AskRequest, ImageToAsk
+from p2vd.jobs.image_sizes import ImageSizes
 from p2vd.model.disk import Source
 from p2vd.model.errors import Reason
 from p2vd.model.forms import SIZE_UNKNOWN
@@ -83,7 +84,8 @@ def _unsized(file: Source) -> str:
 class ImageLooks:
     """Thread-safe. Nothing runs before the first image is shown.
 
-    `on_change` is called on a thread of its own when more is known of some of them.
+    `on_change` is called on a thread of its own when more is known of some of them; `sizes` keeps what cost a
+    whole reading.
     """
 
     def __init__(
@@ -92,11 +94,13 @@ class ImageLooks:
         worker_ids: tuple[int, int],
         on_change: Callable[[], None],
         clock: Clock | None = None,
+        sizes: ImageSizes | None = None,
     ) -> None:
         self._spawn = spawn
         self._worker_ids = worker_ids
         self._on_change = on_change
         self._clock = clock or SystemClock()
+        self._sizes = sizes or ImageSizes()
         self._lock = threading.Lock()
         self._looks: dict[str, _Look] = {}
         self._wanted: deque[str] = deque()
@@ -118,8 +122,10 @@ class ImageLooks:
                     look = known
                     if look.file != file:
                         look.file, look.shown = file, None
+                elif (size := self._sizes.get(file)) is not None:
+                    look.answer, look.measured = Answer(file.id, size), True
                 self._looks[file.id] = look
-                if known is not look or (again and self._is_due(look)):
+                if (look.answer is None and known is not look) or (again and self._is_due(look)):
                     self._wanted.append(file.id)
             self._wake()
             return tuple(self._looks[file.id].show() for file in files)
@@ -194,7 +200,14 @@ class ImageLooks:
             if look is not None:
                 log.info("%s is read to its end, to learn how large its disk is", look.file.id)
                 self._ask([look], None)
+                self._keep(look)
                 self._on_change()
+
+    def _keep(self, look: _Look) -> None:
+        with self._lock:
+            answer = look.answer
+            if answer is not None and not answer.problem and answer.size_bytes != SIZE_UNKNOWN:
+                self._sizes.put(look.file, answer.size_bytes)
 
     def _ask(self, looks: Sequence[_Look], deadline_s: float | None) -> None:
         """Have a helper look into images, and note what it says of each; None: read them, however long."""

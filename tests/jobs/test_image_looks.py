@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from p2vd.jobs.export_watch import ExportWatch
 from p2vd.jobs.form_scanner import FormScanner
 from p2vd.jobs.image_looks import REFUSED, SILENT, UNREAD, UNSIZED, ImageLooks
+from p2vd.jobs.image_sizes import ImageSizes
 from p2vd.model.disk import Source, Transport
 from p2vd.model.forms import SIZE_UNKNOWN, SourceFormat
 from p2vd.model.inventory import Inventory
@@ -126,6 +128,28 @@ def test_a_size_that_only_reading_all_tells_is_read_where_it_is_wanted(desk: Des
     desk.heard()
     assert desk.see(file) == {"a.gz": (GIB, [])}
     assert [one.images[0].read_all for one in desk.asker.requests] == [False, True]
+
+
+def test_a_size_that_cost_a_whole_reading_is_known_after_a_restart(desk: Desk, tmp_path: Path) -> None:
+    file, path = image("a.gz", SourceFormat.GZ), tmp_path / "sizes.json"
+    desk.looks = ImageLooks(desk.asker.spawn, (1, 2), desk.changed, desk.clock, ImageSizes(path))
+    desk.asker.sizes = {file.id: SIZE_UNKNOWN}
+    desk.see(file)
+    desk.heard()
+    desk.asker.sizes = {file.id: GIB}
+    desk.looks.measure([file.id])
+    desk.heard()
+    desk.asker.requests.clear()
+
+    def after_a_restart(seen: Source) -> dict[str, tuple[int, list[str]]]:
+        desk.looks = ImageLooks(desk.asker.spawn, (1, 2), desk.changed, desk.clock, ImageSizes(path))
+        return desk.see(seen)
+
+    assert after_a_restart(file) == {"a.gz": (GIB, [])}
+    assert desk.asker.requests == []
+    assert after_a_restart(replace(file, modified_us=2)) == {"a.gz": (0, [UNREAD])}
+    path.write_text("{")  # it is nothing that another reading would not tell
+    assert after_a_restart(file) == {"a.gz": (0, [UNREAD])}
 
 
 def test_an_inventory_has_them_and_stays_the_same_object(desk: Desk) -> None:
