@@ -21,7 +21,7 @@ from p2vd.model.forms import SIZE_UNKNOWN
 from p2vd.planning.contents import UNDER_EXAMINATION_CODE, under_examination
 from p2vd.system.clock import Clock, SystemClock
 from p2vd.system.descriptors import SeqpacketChannel
-from p2vd.system.process import Spawn
+from p2vd.system.process import ChildProcess, Spawn
 
 log = logging.getLogger(__name__)
 
@@ -37,13 +37,17 @@ _PROGRAM = "p2vd.copying.asker"
 
 @dataclass
 class _Look:
-    """An image, and what was found in it; `answer` None: nobody has looked. `measured`: read to its end."""
+    """An image, and what was found in it; `answer` None: nobody has looked. `measured`: read to its end.
+
+    `stuck`: the helper that got no answer of its file server.
+    """
 
     file: Source
     answer: Answer | None = None
     silent: bool = False
     measured: bool = False
     ended_s: float = 0.0
+    stuck: ChildProcess | None = None
     shown: Source | None = None
 
     @property
@@ -79,6 +83,14 @@ def _unsized(file: Source) -> str:
         f"end to learn that, one image at a time; or make one that tells: p2vd-copy --source-format "
         f"{file.format.value} --target-format raw.zst."
     )
+
+
+class _NoAnswer(Exception):
+    """A helper says nothing; it is left to itself."""
+
+    def __init__(self, child: ChildProcess) -> None:
+        super().__init__()
+        self.child = child
 
 
 class ImageLooks:
@@ -162,6 +174,8 @@ class ImageLooks:
             look.answer is not None
             and look.answer.problem != ""
             and not look.measured
+            # Another helper would only hang beside it.
+            and (look.stuck is None or look.stuck.poll() is not None)
             and self._clock.monotonic() - look.ended_s >= _AGAIN_S
         )
 
@@ -213,23 +227,24 @@ class ImageLooks:
         """Have a helper look into images, and note what it says of each; None: read them, however long."""
         images = tuple(replace(look.image, read_all=deadline_s is None) for look in looks)
         left = deque(looks)
-        problem = "the helper that looks into images ended."
+        problem, stuck = "the helper that looks into images ended.", None
         try:
             for answer in self._answers(AskRequest(images, *self._worker_ids), deadline_s):
-                look = left.popleft()
-                if answer.path != look.file.id:
+                if answer.path != left[0].file.id:
                     raise ValueError(f"it speaks of {answer.path}, which was not asked.")
-                self._note(look, answer)
-        except TimeoutError:
+                self._note(left.popleft(), answer)
+        except _NoAnswer as error:
             problem = (
                 f"no answer in {DEADLINE_S:.0f} s. Look at its file server, then rescan (p2vctl rescan)."
             )
+            stuck = error.child
         except (OSError, ValueError, IndexError) as error:
             problem = f"the helper that looks into images failed: {error}"
         if left and not self._stopped:
             look = left.popleft()
             self._note(look, Answer(look.file.id, problem=f"{look.file.id}: {problem}"), silent=True)
             with self._lock:
+                look.stuck = stuck
                 self._wanted.extend(look.file.id for look in left)
 
     def _note(self, look: _Look, answer: Answer, *, silent: bool = False) -> None:
@@ -242,7 +257,7 @@ class ImageLooks:
                 look.answer, look.silent, look.shown = answer, silent, None
 
     def _answers(self, request: AskRequest, deadline_s: float | None) -> Iterator[Answer]:
-        """Yield what a helper says until it ends, or we do. Raises TimeoutError, OSError, ValueError."""
+        """Yield what a helper says until it ends, or we do. Raises _NoAnswer, OSError, ValueError."""
         ours, theirs = SeqpacketChannel.pair()
         with ours:
             with theirs:
@@ -256,7 +271,7 @@ class ImageLooks:
                 except TimeoutError:
                     waited_s += _POLL_S
                     if deadline_s is not None and waited_s >= deadline_s:
-                        raise
+                        raise _NoAnswer(child) from None
                     continue
                 if packet is None:
                     break

@@ -1,5 +1,6 @@
 """A helper that looks into image files, as a thread, and what it is told to say."""
 
+import contextlib
 import os
 import threading
 from collections.abc import Sequence
@@ -15,8 +16,11 @@ class FakeChild:
 
     pid = 0
 
+    def __init__(self) -> None:
+        self.status: int | None = 0
+
     def poll(self) -> int | None:
-        return 0
+        return self.status
 
     def wait(self, timeout_s: float | None = None) -> int:
         return 0
@@ -30,16 +34,20 @@ class FakeAsker:
     requests: list[AskRequest] = field(default_factory=list)
     gate: threading.Event = field(default_factory=threading.Event)
     broken: bool = False
+    children: list[FakeChild] = field(default_factory=list)
+    started: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
     def spawn(self, argv: Sequence[str], channel_fd: int) -> FakeChild:
         if self.broken:
             raise OSError(12, "Cannot allocate memory")
         channel = SeqpacketChannel.from_fd(os.dup(channel_fd))
         threading.Thread(target=self._run, args=(channel,), daemon=True).start()
-        return FakeChild()
+        self.children.append(FakeChild())
+        self.started.release()
+        return self.children[-1]
 
     def _run(self, channel: SeqpacketChannel) -> None:
-        with channel:
+        with channel, contextlib.suppress(BrokenPipeError):  # nobody waited for it
             packet = channel.receive()
             assert packet is not None
             request = asking.decode_request(packet[0])

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from p2vd.jobs import image_looks
 from p2vd.jobs.export_watch import ExportWatch
 from p2vd.jobs.form_scanner import FormScanner
 from p2vd.jobs.image_looks import REFUSED, SILENT, UNREAD, UNSIZED, ImageLooks
@@ -15,7 +16,7 @@ from p2vd.jobs.image_sizes import ImageSizes
 from p2vd.model.disk import Source, Transport
 from p2vd.model.forms import SIZE_UNKNOWN, SourceFormat
 from p2vd.model.inventory import Inventory
-from tests.jobs.fake_asker import FakeAsker
+from tests.jobs.fake_asker import FakeAsker, FakeChild
 from tests.jobs.fake_disks import LONG_S, StoppedClock
 from tests.jobs.values import source
 
@@ -45,6 +46,12 @@ class Desk:
         """Size and reasons of each image, by name."""
         shown = self.looks.complete(files, again=again)
         return {one.name: (one.size_bytes, [reason.code for reason in one.reasons]) for one in shown}
+
+    def wait_for_helpers(self, count: int) -> list[FakeChild]:
+        """The helpers, once so many were started."""
+        for _ in range(count):
+            assert self.asker.started.acquire(timeout=LONG_S)
+        return self.asker.children
 
     def heard(self) -> None:
         assert self.news.acquire(timeout=LONG_S)
@@ -105,6 +112,25 @@ def test_a_helper_that_ends_at_an_image_is_followed_by_one_for_the_others(desk: 
     desk.heard()
     desk.heard()
     assert desk.see(*files) == {"a.qcow2": (GIB, []), "b.qcow2": (0, [SILENT]), "c.qcow2": (GIB, [])}
+
+
+def test_a_file_server_that_hangs_gets_no_second_helper(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_looks, "DEADLINE_S", 0.25)
+    desk.asker.gate.clear()
+    desk.asker.sizes = {"/srv/images/a.qcow2": GIB}
+    desk.see(image("a.qcow2"))
+    (helper,) = desk.wait_for_helpers(1)
+    helper.status = None  # it hangs in the kernel
+    desk.heard()
+    for _ in range(2):
+        desk.clock.now_s += 60
+        assert desk.see(image("a.qcow2"), again=True) == {"a.qcow2": (0, [SILENT])}
+    assert len(desk.asker.children) == 1
+    helper.status, desk.clock.now_s = 0, desk.clock.now_s + 60
+    desk.asker.gate.set()
+    desk.see(image("a.qcow2"), again=True)
+    desk.heard()
+    assert desk.see(image("a.qcow2")) == {"a.qcow2": (GIB, [])}
 
 
 def test_a_helper_that_cannot_be_started_is_said(desk: Desk) -> None:
