@@ -109,6 +109,12 @@ def _target(target: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     return ("Target", f"{name}, {thin}, {size}"), ("Volume", target["lv_uuid"])
 
 
+def _form(source: Mapping[str, Any]) -> str:
+    """How an image held the disk; receipts of before know raw ones only."""
+    form = source.get("format", "raw")
+    return "" if form == "raw" else f", {form}"
+
+
 def receipt(page: Mapping[str, Any]) -> str:
     """A receipt, whose checksum fits, as one reads it."""
     source, target, proof, count = page["source"], page["target"], page["proof"], page["bytes"]
@@ -120,7 +126,7 @@ def receipt(page: Mapping[str, Any]) -> str:
         (
             "Source",
             f"{source['id']} ({format_size(source['size_bytes'])}, {source['sector_size']}-byte sectors, "
-            f"{source['transport']})",
+            f"{source['transport']}{_form(source)})",
         ),
         *_target(target),
         ("Policy", f"{page['plan']['policy']} ({page['plan']['policy_file']})"),
