@@ -243,6 +243,8 @@ def _conclude(services: Services, signals: Signals, attempt: _Copy, code: int | 
         services.board.advance(uuid, JobEvent.FAIL, error)
         return
     if failure is not None and failure.name in _HELD_BY_FAILURE:
+        if attempt.source.export is not None:
+            services.exports.doubt(attempt.source.id)
         raise MustWait(_HELD_BY_FAILURE[failure.name], failure.message)
     error = JobError(failure.name, failure.message) if failure else _unreported(attempt, code)
     log.warning("job %s: %s", uuid, error.message)

@@ -39,11 +39,12 @@ _PROGRAM = "p2vd.copying.nbd_asker"
 
 @dataclass
 class _Known:
-    """What is known of an export; `answer` None: nobody was told anything yet."""
+    """What is known of an export; `answer` None: it was not asked yet. `doubted`: its copy has lost it."""
 
     export: NbdExport
     answer: ExportAnswer | None = None
     asked_s: float = 0.0
+    doubted: bool = False
     shown: Source | None = None
 
     @property
@@ -153,6 +154,13 @@ class ExportWatch:
                 self._running = True
                 threading.Thread(target=self._run, name="exports", daemon=True).start()
 
+    def doubt(self, source_id: str) -> None:
+        """Have an export asked at once that a copy has just lost: it is not to begin again before that."""
+        with self._changed:
+            if (known := self._known.get(source_id)) is not None:
+                known.doubted = True
+        self.ask_soon()
+
     def sources(self) -> tuple[Source, ...]:
         """Those that are there, in the order of their ids."""
         with self._changed:
@@ -206,7 +214,7 @@ class ExportWatch:
 
     @staticmethod
     def _is_due(known: _Known, before_s: float, copied: Collection[str]) -> bool:
-        if known.answer is None:
+        if known.answer is None or known.doubted:
             return True
         return known.asked_s <= before_s and not (known.is_there and known.export.id in copied)
 
@@ -236,7 +244,7 @@ class ExportWatch:
 
     def _note(self, known: _Known, answer: ExportAnswer) -> bool:
         with self._changed:
-            known.asked_s = self._clock.monotonic()
+            known.asked_s, known.doubted = self._clock.monotonic(), False
             if answer == known.answer:
                 return False
             if answer.problem:

@@ -18,7 +18,8 @@ from p2vd.jobs.store import Store
 from p2vd.model.copying import Progress
 from p2vd.model.disk import Source
 from p2vd.model.job import Hold, Stage
-from tests.jobs.values import machine_and_job
+from p2vd.model.nbd import NbdExport
+from tests.jobs.values import machine_and_job, source
 
 KILLED = -9
 
@@ -56,6 +57,20 @@ def test_three_workers_in_a_row_without_progress_fail_the_job(board: Board) -> N
     assert end(board, 0) is Stage.FAILED
 
 
+def test_a_copy_that_lost_its_export_is_held_and_the_export_asked(board: Board) -> None:
+    (job,) = board.jobs()
+    doubted: list[str] = []
+    exports = SimpleNamespace(doubt=doubted.append)
+    export = replace(source(), id="nbd://a:10809/", export=NbdExport("nbd://a/"))
+    attempt = _Copy(job, export, cast(JobTarget, "the target"), "table")
+    attempt.report = Report(2, job.progress, failure=Failure("ConnectionLost", "nbd://a/ was lost."))
+    services = cast(Services, SimpleNamespace(board=board, exports=exports))
+    with pytest.raises(MustWait, match="was lost") as raised:
+        _conclude(services, Hasty(), attempt, 2)
+    assert (raised.value.hold, doubted) == (Hold.SOURCE_ABSENT, ["nbd://a:10809/"])
+    assert board.job(job.uuid).stage is Stage.COPYING
+
+
 def test_one_that_made_progress_is_not_counted(board: Board) -> None:
     assert end(board, 0, 0, 100, 100, 100) is Stage.COPYING
     assert end(board, 100) is Stage.FAILED
@@ -73,7 +88,7 @@ def test_one_that_made_progress_is_not_counted(board: Board) -> None:
 def test_what_ends_by_itself_holds_the_job(board: Board, failure: str, hold: Hold) -> None:
     (job,) = board.jobs()
     services = cast(Services, SimpleNamespace(board=board))
-    attempt = _Copy(job, cast(Source, "the source"), cast(JobTarget, "the target"), "table")
+    attempt = _Copy(job, source(), cast(JobTarget, "the target"), "table")
     attempt.report = Report(2, Progress(), failure=Failure(failure, "It says why."))
     with pytest.raises(MustWait, match="It says why") as held:
         _conclude(services, Hasty(), attempt, 2)

@@ -155,6 +155,17 @@ def test_one_that_is_copied_is_not_asked_meanwhile(desk: Desk) -> None:
     assert [one.size_bytes for one in desk.watch.sources()] == [2 * GIB, 2 * GIB]
 
 
+def test_one_that_its_copy_has_lost_is_asked_at_once(desk: Desk) -> None:
+    desk.name(A)
+    desk.there(answer(A))
+    desk.copied = frozenset({A.id})
+    desk.servers.answers = {A.uri: ExportAnswer(A.uri, problem="nbd://a/ does not answer.")}
+    desk.watch.doubt(A.id)
+    desk.heard()
+    assert desk.watch.sources() == ()
+    desk.watch.doubt("nbd://other:10809/")  # one that no policy names any more
+
+
 def test_one_that_is_copied_is_asked_as_long_as_it_is_not_known(desk: Desk) -> None:
     """As after a restart of the daemon."""
     desk.copied = frozenset({A.id})
