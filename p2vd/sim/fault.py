@@ -32,6 +32,7 @@ class FaultKind(enum.Enum):
     LUN_UNMAPPED = "lun-unmapped"
     LUN_MAPPED = "lun-mapped"
     LUN_GROWS = "lun-grows"
+    EXPORT_AWAY = "export-away"
     BAD_SECTORS = "bad-sectors"
     SOURCE_CHANGED = "source-changed"
     POOL_FILLED = "pool-filled"
@@ -49,6 +50,7 @@ _PASSES = frozenset(
         FaultKind.PATH_FAILS,
         FaultKind.LUN_UNMAPPED,
         FaultKind.LUN_MAPPED,
+        FaultKind.EXPORT_AWAY,
         FaultKind.BAD_SECTORS,
         FaultKind.POOL_FILLED,
         FaultKind.LIBVIRTD_AWAY,
@@ -66,7 +68,8 @@ class Fault:
     """One thing that goes wrong.
 
     It happens `after_seconds` after the simulator's start; with an `at_percent` that is not 0, after the copy
-    of the LUN number `lun` (from 1, in the script's order) has come so far. `lasts_seconds` 0: for good.
+    of the LUN number `lun` (from 1, in the script's order), or of the export number `export` where it is
+    not 0, has come so far. `lasts_seconds` 0: for good.
     `path` 0: all paths. `size_bytes`, `percent`, `count`, `group` and `command` belong to their kinds.
     """
 
@@ -81,23 +84,26 @@ class Fault:
     count: int = 0
     group: str = ""
     command: str = ""
+    export: int = 0
 
 
-def parse_faults(root: Table, lun_count: int, pools: Collection[str]) -> Iterator[Fault]:
-    """Yield each fault of a script with so many LUNs, and with pools in the volume groups of these names."""
+def parse_faults(
+    root: Table, lun_count: int, pools: Collection[str], export_count: int = 0
+) -> Iterator[Fault]:
+    """Yield each fault of a script with so many LUNs and exports, and with pools in these volume groups."""
     for table in root.tables("faults"):
         if "what" not in table:
             known = ", ".join(f'"{each.value}"' for each in FaultKind)
             table.error("what", f"say what goes wrong, one of {known}")
             continue
-        fault = _parse_one(table, table.choice("what", FaultKind.PATH_FAILS), max(lun_count, 1))
+        fault = _parse_one(table, table.choice("what", FaultKind.PATH_FAILS), max(lun_count, 1), export_count)
         if fault.kind in _OF_POOLS and (fault.group or next(iter(pools), "")) not in pools:
             table.error("volume_group", f"there is no volume group {fault.group!r} with a pool")
         table.finish()
         yield fault
 
 
-def _parse_one(table: Table, kind: FaultKind, luns: int) -> Fault:
+def _parse_one(table: Table, kind: FaultKind, luns: int, exports: int) -> Fault:
     """Read a fault; keys of other kinds are left, for `finish` to refuse."""
     fault = Fault(
         kind,
@@ -111,7 +117,10 @@ def _parse_one(table: Table, kind: FaultKind, luns: int) -> Fault:
         count=table.integer("count", 1, 1, MAX_BAD_SECTORS) if kind is FaultKind.BAD_SECTORS else 0,
         group=table.text("volume_group") if kind in _OF_POOLS else "",
         command=table.text("command") if kind is FaultKind.COMMAND_SLOW else "",
+        export=table.integer("export", 1, 1, max(exports, 1)) if kind is FaultKind.EXPORT_AWAY else 0,
     )
+    if kind is FaultKind.EXPORT_AWAY and not exports:
+        table.error("what", "there are no [[exports]]")
     if kind in _WITH_SIZE and (fault.size_bytes <= 0 or fault.size_bytes % _SIZE_STEP_BYTES):
         table.error("size", "must be said, in steps of 4 MiB")
     if kind is FaultKind.COMMAND_SLOW and fault.command not in PROGRAMS:

@@ -28,6 +28,7 @@ _MADE_ANEW = frozenset(
         FaultKind.LUN_UNMAPPED,
         FaultKind.LUN_MAPPED,
         FaultKind.LUN_GROWS,
+        FaultKind.EXPORT_AWAY,
         FaultKind.BAD_SECTORS,
         FaultKind.SOURCE_CHANGED,
         FaultKind.LIBVIRTD_AWAY,
@@ -86,12 +87,17 @@ class Faults:
             return self._begin(fault)
 
     def _copied(self, wwid: str, percent: float) -> None:
-        """Hear how far the copy of a LUN is. On any thread."""
-        spare = self._volumes.spare
+        """Hear how far the copy of a LUN or an export is. On any thread."""
         for name, fault in list(self._at_percent.items()):
-            due = spare[fault.lun - 1] == wwid and percent >= fault.at_percent
+            due = self._disk_of(fault) == wwid and percent >= fault.at_percent
             if due and self._at_percent.pop(name, None) is not None:
                 self._later(fault.after_seconds, partial(self._happen, name, fault))
+
+    def _disk_of(self, fault: Fault) -> str:
+        """Return the id of the LUN or the export that a fault concerns."""
+        if fault.export:
+            return self._processes.exports.all[fault.export - 1].id
+        return self._volumes.spare[fault.lun - 1]
 
     def _happen(self, name: str, fault: Fault) -> None:
         self._done.add(name)
@@ -141,6 +147,10 @@ class Faults:
                 return partial(san.detach, new.wwid)
             case FaultKind.LUN_GROWS:
                 san.grow(wwid, fault.size_bytes)
+            case FaultKind.EXPORT_AWAY:
+                export = self._processes.exports.all[fault.export - 1]
+                export.away = True
+                return partial(setattr, export, "away", False)
             case FaultKind.BAD_SECTORS:
                 san.luns[wwid].bad_sectors = fault.count
                 return partial(self._heal, wwid)

@@ -11,6 +11,7 @@ from p2vd.copying.errors import TargetRefused
 from p2vd.copying.opening import OpenError, OpenReply, OpenRequest, SourceToOpen, TargetToOpen
 from p2vd.copying.protocol import Start
 from p2vd.model.errors import DeviceAbsent, DeviceInUse, P2vdError
+from p2vd.sim.exports import SimExports
 from p2vd.sim.files import SimFiles
 from p2vd.sim.mapper import DmDevice
 from p2vd.sim.script import Script
@@ -88,6 +89,7 @@ class Processes:
     """Starts them. Thread-safe. `workers`: the latest one of each job."""
 
     def __init__(self, volumes: Volumes, files: SimFiles, script: Script, clock: Clock) -> None:
+        self.exports = SimExports(script.exports)
         self._volumes = volumes
         self._files = files
         self._san = volumes.san
@@ -104,6 +106,8 @@ class Processes:
         pid = next(self._pids)
         if "p2vd.copying.opener" in argv:
             return SimChild(pid, channel_fd, self._open, threading.Event(), lambda: None)
+        if "p2vd.copying.nbd_asker" in argv:
+            return SimChild(pid, channel_fd, self.exports.ask, threading.Event(), lambda: None)
         if "p2vd.copying.verifier" in argv:
             verifier = SimVerifier(self._duties.speeds.verify_bytes_per_s, self._volumes.harm)
             return SimChild(pid, channel_fd, verifier.run, threading.Event(), lambda: None)
@@ -152,8 +156,8 @@ class Processes:
         return 0
 
     def _descriptors(self, request: OpenRequest) -> list[int]:
-        if request.source is None:
-            raise ValueError("the simulated host has no NBD exports")
+        if request.source is None:  # an NBD export: the worker connects to it
+            return [self._open_target(request.target, request.previous_open_count)] if request.target else []
         if request.source_alone:  # a volume that is to be read again
             volume = self._volume(request.source)
             return [self._open_device(volume, request.source.devnode, request.previous_open_count)]
@@ -204,6 +208,8 @@ class Processes:
         return opened
 
     def _data_percent(self, start: Start) -> int:
+        if (export := self.exports.find(start.binding.source_id)) is not None:
+            return export.kind.data_percent
         with self._san.lock:
             lun = self._san.luns.get(start.binding.source_id)
         return lun.kind.data_percent if lun else 0
@@ -220,6 +226,8 @@ class Processes:
                 self._volumes.allocate(group, lv.uuid, more_bytes)
 
     def _health(self, start: Start) -> Health:
+        if (export := self.exports.find(start.binding.source_id)) is not None:
+            return Health(there=not export.away)
         with self._san.lock:
             lun = self._san.luns.get(start.binding.source_id)
             if lun is None:

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from p2vd.model.disk import Transport
 from p2vd.model.errors import P2vdError
+from p2vd.model.nbd import parse_uri
 from p2vd.model.size import GIB, KIB, MIB, TIB
 from p2vd.policy.toml import Document, FileError, Table
 from p2vd.sim.fault import Fault, parse_faults
@@ -60,6 +61,15 @@ class Luns:
 
 
 @dataclass(frozen=True)
+class Export:
+    """An NBD export of a server of its own."""
+
+    uri: str
+    size_bytes: int = 10 * GIB
+    data_percent: int = 25
+
+
+@dataclass(frozen=True)
 class Directory:
     """A directory for files, on a filesystem of its own that is mounted there."""
 
@@ -105,6 +115,7 @@ class Script:
     denied: tuple[str, ...] = ()
     faults: tuple[Fault, ...] = ()
     directories: tuple[Directory, ...] = ()
+    exports: tuple[Export, ...] = ()
 
 
 def load(path: Path | None) -> Script:
@@ -138,9 +149,11 @@ def parse(name: str, text: str) -> Script:
         speeds=_speeds(root.table("speed")),
         denied=_denied(root.table("authority")),
         directories=tuple(_directory(table) for table in root.tables("directory")),
+        exports=tuple(_export(table) for table in root.tables("exports")),
     )
     pools = [group.name for group in script.volume_groups if group.pool]
-    faults = tuple(parse_faults(root, sum(luns.count for luns in script.luns), pools))
+    luns = sum(luns.count for luns in script.luns)
+    faults = tuple(parse_faults(root, luns, pools, len(script.exports)))
     script = replace(script, faults=faults)
     root.finish()
     disks = sum(luns.count * (luns.paths + 1) for luns in _all_luns(script))
@@ -175,6 +188,20 @@ def _luns(table: Table) -> Luns:
         table.error("model", f"a model has up to {_MODEL_LENGTH} ASCII characters")
     table.finish()
     return luns
+
+
+def _export(table: Table) -> Export:
+    export = Export(
+        uri=table.text("uri"),
+        size_bytes=_size(table, "size", Export.size_bytes, MIB, 1 << 60, 512),
+        data_percent=table.integer("data_percent", Export.data_percent, 0, 100),
+    )
+    try:
+        parse_uri(export.uri)
+    except ValueError as error:
+        table.error("uri", f"must be that of an NBD export: {error}")
+    table.finish()
+    return export
 
 
 def _directory(table: Table) -> Directory:

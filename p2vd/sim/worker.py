@@ -20,6 +20,7 @@ from p2vd.copying.errors import (
     SourceChanged,
     TooManyBadSectors,
 )
+from p2vd.copying.nbd_errors import ConnectionLost
 from p2vd.copying.orders import Orders
 from p2vd.copying.protocol import VERSION, Hello, Start, decode, encode
 from p2vd.copying.session import Session
@@ -151,6 +152,8 @@ class SimSession:
         while not (health := self.health()).ready:
             time.sleep(_LOOK_S)  # in the kernel: nothing cuts that short
         device = self.start.binding.source_id
+        if not health.there and self.start.source_form.nbd is not None:
+            raise ConnectionLost(device, offset, length, "Connection refused")
         if not health.there:
             raise ReadFailed(device, offset, length, "No such device or address", errno.ENXIO)
         middle = self._size // 2

@@ -1,5 +1,6 @@
 """The simulated host as a whole: every door that the daemon needs, over one SAN."""
 
+import json
 import logging
 import os
 from pathlib import Path
@@ -94,4 +95,7 @@ class World:
         group = self._script.volume_groups[0]
         directory.mkdir(parents=True)
         text = _POLICY.format(name=group.name, provisioning="thin" if group.pool else "thick")
+        if self._script.exports:
+            text = text.replace('["iscsi", "fc"]', '["iscsi", "fc", "nbd"]')
+            text += "".join(f"\n[[nbd]]\nuri = {json.dumps(each.uri)}\n" for each in self._script.exports)
         (directory / "50-sim.toml").write_text(text)

@@ -4,17 +4,19 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from queue import Queue
 
 import pytest
 
 from p2vd.config import Config
 from p2vd.copying.nbd_asking import ExportAnswer
 from p2vd.daemon import build, simulation
+from p2vd.jobs import export_watch
 from p2vd.jobs.engine import Engine
 from p2vd.jobs.events import Event, InventoryChanged
 from p2vd.model.disk import Transport
 from p2vd.model.errors import NotFound, PlanOutdated
-from p2vd.model.job import Caller
+from p2vd.model.job import Caller, Hold, Stage
 from p2vd.system.process import ChildProcess
 from tests.jobs.fake_disks import LONG_S
 from tests.jobs.fake_servers import FakeServers
@@ -109,3 +111,55 @@ def test_a_file_with_errors_leaves_the_exports_of_before(lab: Lab) -> None:
     assert "60-broken.toml:2: nbd.uri: http:// is no scheme of NBD" in error
     assert lab.is_there()
     assert lab.servers.asked == [[URI]]
+
+
+SCRIPT = """
+[[exports]]
+uri = "nbd://rescue/"
+size = "64 MiB"
+data_percent = 50
+
+[[volume_group]]
+name = "vg_san"
+size = "1 GiB"
+pool = { name = "pool0", size = "512 MiB" }
+
+[speed]
+copy = "32 MiB"
+verify = "1 GiB"
+
+[[faults]]
+what = "export-away"
+at_percent = 25
+lasts_seconds = 1
+"""
+
+
+def test_a_simulated_server_goes_away_and_the_copy_goes_on_when_it_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export_watch, "INTERVAL_S", 0.25)
+    script = tmp_path / "script.toml"
+    script.write_text(SCRIPT)
+    config = Config(policy_dirs=(tmp_path / "policy.d",), commit_interval_s=0.1)
+    config, doors, _ = simulation(config, script, tmp_path / "state", "")
+    engine, services = build(config, doors)
+    news: Queue[Event] = Queue()
+    engine.subscribe(news.put)
+    engine.reload()
+    engine.start()
+    try:
+        while (found := engine.inventory().by_id.get(ID)) is None or found.reasons:
+            news.get(timeout=LONG_S)
+        plan = engine.plan([ID], {"source-offline": True, "name": "erp1"}, Caller())
+        (uuid,) = engine.migrate(plan.id, {}, Caller()).jobs
+        held: set[Hold] = set()
+        while (job := engine.job(uuid)).stage is not Stage.PROVEN:
+            assert job.stage is not Stage.FAILED, job.error
+            held |= job.holds
+            news.get(timeout=LONG_S)
+        assert Hold.SOURCE_ABSENT in held
+        assert job.progress.resumed_from_bytes >= 16 << 20
+    finally:
+        engine.stop()
+        services.store.close()

@@ -73,6 +73,13 @@ deny = ["org.p2vd1.migrate"]
             '[[faults]]\nwhat = "source-changed"\nlasts_seconds = 3',
             "faults.lasts_seconds: there is no such key",
         ),
+        ('[[faults]]\nwhat = "export-away"', "faults.what: there are no [[exports]]"),
+        (
+            '[[exports]]\nuri = "nbd://a/"\n[[faults]]\nwhat = "export-away"\nexport = 2',
+            "faults.export: must be a whole number from 1 to 1",
+        ),
+        ("[[exports]]", "exports.uri: must be that of an NBD export"),
+        ('[[exports]]\nuri = "nbd:///"', "exports.uri: must be that of an NBD export: it names no host"),
         ("luns = 3", "luns: must be a list of tables: [[luns]]"),
         ("[[luns]]\ncolour = 1", "san.toml:2: luns.colour: there is no such key; allowed here: count,"),
         ("[[luns]]\ncount = 0", "san.toml:2: luns.count: must be a whole number from 1"),
