@@ -186,12 +186,9 @@ class ExportWatch:
             groups = [
                 [known for known in due if known.export.needs_privileges is keyed] for keyed in (False, True)
             ]
-            changed = False
             for group in groups:
                 for first in range(0, len(group), MOST_EXPORTS):
-                    changed |= self._ask(group[first : first + MOST_EXPORTS])
-            if changed:
-                self._on_change()
+                    self._ask(group[first : first + MOST_EXPORTS])
 
     def _await_due(self) -> list[_Known] | None:
         """Wait until exports are to be asked, and return them; None: none will be."""
@@ -218,39 +215,36 @@ class ExportWatch:
             return True
         return known.asked_s <= before_s and not (known.is_there and known.export.id in copied)
 
-    def _ask(self, group: Sequence[_Known]) -> bool:
-        """Ask servers, note what they say, and return whether that is news."""
-        if not group:
-            return False
+    def _ask(self, group: Sequence[_Known]) -> None:
+        """Ask servers, and note what each says when it does: one that hangs delays no other's news."""
         left = {known.export.uri: known for known in group}
         request = ExportsRequest(
             tuple(server_of(known.export) for known in group),
             group[0].export.needs_privileges,
             *self._worker_ids,
         )
-        news, problem = False, "the helper that asks servers ended"
+        problem = "the helper that asks servers ended"
         try:
             for answer in self._answers(request):
                 if (known := left.pop(answer.uri, None)) is not None:
-                    news |= self._note(known, answer)
+                    self._note(known, answer)
         except TimeoutError:
             problem = f"no answer in {DEADLINE_S:.0f} s"
         except (OSError, ValueError) as error:
             problem = f"the helper that asks servers failed: {error}"
         if not self._stopped:
             for uri, known in left.items():
-                news |= self._note(known, ExportAnswer(uri, problem=f"{uri}: {problem}."))
-        return news
+                self._note(known, ExportAnswer(uri, problem=f"{uri}: {problem}."))
 
-    def _note(self, known: _Known, answer: ExportAnswer) -> bool:
+    def _note(self, known: _Known, answer: ExportAnswer) -> None:
         with self._changed:
             known.asked_s, known.doubted = self._clock.monotonic(), False
             if answer == known.answer:
-                return False
+                return
             if answer.problem:
                 log.warning("NBD: %s", answer.problem)
             known.answer, known.shown = answer, None
-            return True
+        self._on_change()
 
     def _answers(self, request: ExportsRequest) -> Iterator[ExportAnswer]:
         """Yield what a helper says until it ends, or we do. Raises TimeoutError, OSError, ValueError."""

@@ -1,7 +1,7 @@
 """NBD exports as sources: there while their server answers, absent with the reason while it does not."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
@@ -50,6 +50,11 @@ class Desk:
     def heard(self) -> None:
         assert self.news.acquire(timeout=LONG_S)
 
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until it is so, by the watch's own news."""
+        while not condition():
+            self.heard()
+
     def later(self) -> None:
         """Some time passes, and the exports are asked again."""
         self.clock.now_s += INTERVAL_S
@@ -58,9 +63,20 @@ class Desk:
     def there(self, *answers: ExportAnswer) -> tuple[Source, ...]:
         """The sources, once the servers have said that."""
         self.servers.answers = {each.uri: each for each in answers}
+        asked = len(self.servers.requests)
         self.later()
         self.heard()
+        self.until(lambda: len(self.servers.requests) > asked and self.has_said(answers))
         return self.watch.sources()
+
+    def has_said(self, answers: Sequence[ExportAnswer]) -> bool:
+        """Whether the watch shows that much."""
+        sources, problems = self.watch.sources(), self.watch.problems()
+        shown = {each.export.uri: (each.size_bytes, each.file_id) for each in sources if each.export}
+        return all(
+            each.problem in problems if each.problem else shown.get(each.uri) == (each.size_bytes, each.edges)
+            for each in answers
+        )
 
 
 @pytest.fixture
@@ -74,8 +90,7 @@ def test_an_export_is_a_source_once_its_server_has_answered(desk: Desk) -> None:
     desk.servers.answers = {A.uri: answer(A), B.uri: answer(B, edges="3-4")}
     desk.named = (B, A)
     desk.watch.reconfigured()
-    desk.heard()  # other exports are named
-    desk.heard()  # their servers have answered
+    desk.until(lambda: all(not each.reasons for each in desk.watch.sources()))
     first, second = desk.watch.sources()
     assert (first.id, first.name, first.transport) == ("nbd://a:10809/", "a", Transport.NBD)
     assert (first.size_bytes, first.sector_size, first.file_id) == (GIB, 512, "1-2")
@@ -147,12 +162,13 @@ def test_one_that_is_copied_is_not_asked_meanwhile(desk: Desk) -> None:
     desk.there(answer(A), answer(B))
     desk.copied = frozenset({A.id})
     desk.servers.requests.clear()
-    desk.there(answer(A, size_bytes=2 * GIB), answer(B, size_bytes=2 * GIB))
+    desk.servers.answers = {each.uri: answer(each, size_bytes=2 * GIB) for each in (A, B)}
+    desk.later()
+    desk.until(lambda: [one.size_bytes for one in desk.watch.sources()] == [GIB, 2 * GIB])
     assert desk.servers.asked == [[B.uri]]
     desk.copied = frozenset()
     desk.later()
-    desk.heard()
-    assert [one.size_bytes for one in desk.watch.sources()] == [2 * GIB, 2 * GIB]
+    desk.until(lambda: [one.size_bytes for one in desk.watch.sources()] == [2 * GIB, 2 * GIB])
 
 
 def test_one_that_its_copy_has_lost_is_asked_at_once(desk: Desk) -> None:
