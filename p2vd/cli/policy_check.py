@@ -27,6 +27,7 @@ def check(arguments: argparse.Namespace) -> Exit:
                     "Rules": [
                         {"Name": rule.name, "File": rule.path, "Line": rule.line} for rule in policies.rules
                     ],
+                    "Exports": [export.id for export in policies.exports],
                     "Errors": [
                         {"File": error.path, "Line": error.line, "Key": error.key, "Problem": error.problem}
                         for error in errors
@@ -38,7 +39,8 @@ def check(arguments: argparse.Namespace) -> Exit:
         print("\n".join(str(error) for error in errors))
         print(f"\n{_count(len(errors), 'error')}: none of the rules would be used.")
     else:
-        print(f"{_count(len(policies.rules), 'rule')} in {_count(len(texts), 'file')}, no errors.")
+        named = f" and {_count(len(policies.exports), 'NBD export')}" if policies.exports else ""
+        print(f"{_count(len(policies.rules), 'rule')}{named} in {_count(len(texts), 'file')}, no errors.")
     return Exit.FINDINGS if errors else Exit.OK
 
 

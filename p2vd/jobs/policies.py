@@ -57,5 +57,6 @@ class PolicyKeeper:
                 log.error("policy: the policies of before stay in force (%d rules)", len(self._current.rules))
             else:
                 self._current = fresh
-                log.info("policy: %d rules in force", len(fresh.rules))
+                count = (len(fresh.rules), len(fresh.exports))
+                log.info("policy: %d rules in force, %d NBD exports named", *count)
             return self._errors

@@ -106,6 +106,8 @@ def config(tmp_path: Path) -> Path:
 def test_a_right_file_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.toml").write_text(FULL + SHORT)
     assert check(capsys, str(tmp_path / "a.toml")) == (0, "2 rules in 1 file, no errors.\n")
+    (tmp_path / "b.toml").write_text('[[nbd]]\nuri = "nbd://rescue/"\n')
+    assert check(capsys, str(tmp_path / "b.toml")) == (0, "0 rules and 1 NBD export in 1 file, no errors.\n")
 
 
 def test_errors_go_by_file_line_and_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
