@@ -72,7 +72,7 @@ def _look_for(form: SourceFormat) -> Look | str:
 
             def look(image: ImageToAsk, fd: int, ended: Ended) -> int:
                 if not image.read_all:
-                    return packed.told_size(fd, image.path, form)
+                    return packed.told_size(fd, image.path, form, ended)
                 gauge = Gauge(SystemClock())
                 return packed.packed_source(fd, form, gauge, ended, name=image.path).size_bytes
 

@@ -53,14 +53,14 @@ def packed_source(
         return image.xz() if form is SourceFormat.XZ else image.zstd()
 
 
-def told_size(fd: int, name: str, form: SourceFormat) -> int:
+def told_size(fd: int, name: str, form: SourceFormat, ended: Ended = lambda: False) -> int:
     """How large the disk in a compressed image is, by its index alone; else SIZE_UNKNOWN.
 
-    Raises SourceRefused, OpenFailed.
+    Raises SourceRefused, OpenFailed; Interrupted when `ended` says so.
     """
     with _refused(name, form):
         size = block.size_bytes(fd)
-        return _Image(fd, name, form, size, Gauge(SystemClock()), lambda: False, SIZE_UNKNOWN).told()
+        return _Image(fd, name, form, size, Gauge(SystemClock()), ended, SIZE_UNKNOWN).told()
 
 
 @contextlib.contextmanager
