@@ -28,8 +28,8 @@ def pytest_report_header() -> str:
 CORE = ("::test_thin_and_thick", "::test_killed_at", "::test_power_cut_at", "/test_write_rules.py")
 """Of each of these a test runs always."""
 
-SAMPLE = 14
-"""How many tests of the lab run at a time: with the unit tests, half an hour on two cores."""
+SAMPLE = 10
+"""So many tests of the lab run, with the unit tests in less than half an hour on two cores."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
