@@ -95,7 +95,7 @@ def test_who_reads_may_not_write_and_the_daemons_end_ends_it(vm: Vm) -> None:
     host, _ = registered(vm, "2 MiB")
     vm.run("p2vctl verify erp1 --no-wait")
     find = "pgrep -f [p]2vd.copying.verifier"  # not the shell that runs this
-    pid = host.wait(lambda: vm.run(find, check=False).stdout.strip(), "the process that reads", 60).split()[0]
+    pid = host.wait(lambda: vm.run(find, check=False).stdout.strip(), "the process that reads").split()[0]
     host.wait(lambda: vm.out(f"ps -o user= -p {pid}").strip() != "root", "that it is not root", 60)
     assert vm.out(f"grep CapEff /proc/{pid}/status").split()[1] == "0" * 16
     volume = vm.out(f"ls -l /proc/{pid}/fd | grep -o '[0-9]* -> /dev/dm-[0-9]*'").split()[0]
@@ -115,10 +115,10 @@ def test_a_volume_that_was_activated_for_it_is_at_rest_after_a_kill(vm: Vm) -> N
     vm.run(f"udevadm settle; lvchange -an {job['Target']}")
     vm.run("p2vctl verify erp1 --no-wait")
     find = "pgrep -f [p]2vd.copying.verifier"  # not the shell that runs this
-    host.wait(lambda: vm.run(find, check=False).stdout.strip(), "the process that reads", 60)
+    host.wait(lambda: vm.run(find, check=False).stdout.strip(), "the process that reads")
     assert vm.out(active).strip() == "active"
     vm.run("kill -9 $(systemctl show --value -p MainPID p2vd)")
-    host.wait(lambda: vm.out(active).strip() == "", "the volume's rest", 60)
+    host.wait(lambda: vm.out(active).strip() == "", "the volume's rest")
     told = f"{job['Target'].removeprefix('/dev/')}, which was activated to be read, is at rest again"
     assert told in vm.out("journalctl -u p2vd")
     assert host.job()["Verification"]["Error"] == "VerifyInterrupted"
