@@ -133,18 +133,20 @@ class Waves:
     def _go_on(self) -> float:
         """Begin what is due; return the seconds until there may be more."""
         waits = [_LONGEST_SLEEP_S]
-        if not self._services.inventory.scanned:
-            return 1.0 if any(wave.state in _ACTIVE for wave in self._store.waves()) else _LONGEST_SLEEP_S
-        for wave in self._store.waves():
-            if wave.state not in _ACTIVE:
-                continue
+        for wave in self._under_way():
+            if not self._services.inventory.scanned:
+                return 1.0
             left_s = (wave.at_us - self._services.clock.now_us()) / _SECOND_US
             if wave.state is WaveState.SCHEDULED and left_s > 0:
                 waits.append(left_s)
                 continue
             if self._set_running(wave.id) and self._run_wave(wave.id):
                 waits.append(_RETRY_S)
-        return max(0.05, min(waits))
+        # An idle daemon does not wake: who starts a wave does that.
+        return max(0.05, min(waits)) if self._under_way() else threading.TIMEOUT_MAX
+
+    def _under_way(self) -> list[Wave]:
+        return [wave for wave in self._store.waves() if wave.state in _ACTIVE]
 
     def _set_running(self, wave_id: str) -> bool:
         """Have a wave run that is still under way; False: it is not."""

@@ -39,6 +39,17 @@ class FakePlanner:
         return machine
 
 
+class Sleeper(SystemClock):
+    """The host's clock; `asked`: how long the waves want to sleep, in order."""
+
+    def __init__(self) -> None:
+        self.asked: list[float] = []
+
+    def sleep(self, seconds: float, until: threading.Event) -> bool:
+        self.asked.append(seconds)
+        return super().sleep(seconds, until)
+
+
 class Desk:
     """A wave of the machines a, b, c, planned."""
 
@@ -48,6 +59,7 @@ class Desk:
         self.planner = FakePlanner(self.board)
         self.begun: list[str] = []
         self.changed = threading.Event()
+        self.clock = Sleeper()
         self.store.put_wave(Wave("w", tuple(self.item(name) for name in "abc")))
         self.waves = self.make()
 
@@ -58,7 +70,7 @@ class Desk:
     def make(self) -> Waves:
         inventory = SimpleNamespace(scanned=True)
         parts: Any = SimpleNamespace(
-            store=self.store, board=self.board, inventory=inventory, clock=SystemClock()
+            store=self.store, board=self.board, inventory=inventory, clock=self.clock
         )
         waves = Waves(cast(Services, parts), cast(Planner, self.planner), self._begin)
         self.board.subscribe(waves.hear)
@@ -96,6 +108,15 @@ def test_machines_are_begun_in_order_for_who_asked(desk: Desk) -> None:
     assert desk.begun == ["a", "b", "c"]
     with pytest.raises(IllegalTransition):
         desk.waves.cancel("w", Caller())
+
+
+def test_nothing_wakes_while_no_wave_is_under_way(desk: Desk) -> None:
+    desk.waves.go()
+    desk.until(lambda: desk.clock.asked[-1:] == [threading.TIMEOUT_MAX])
+    before = len(desk.clock.asked)
+    desk.waves.start("w", 0, Caller())
+    desk.until(lambda: desk.store.wave("w").state is WaveState.DONE)
+    desk.until(lambda: desk.clock.asked[before:][-1:] == [threading.TIMEOUT_MAX])
 
 
 def test_one_without_room_waits_and_one_that_may_not_run_is_told(desk: Desk) -> None:
