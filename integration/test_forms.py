@@ -160,7 +160,7 @@ def raw_disk(vm: Vm, path: str, seed: int) -> None:
 def serve(vm: Vm, path: str) -> None:
     """Serve a disk as a rescue system does, to whoever comes, until it is killed."""
     words = f"qemu-nbd -r -t -f raw --shared=8 -b 127.0.0.1 -p 10809 {path}"
-    vm.run(f"systemd-run -q --unit=rescue --property=CollectMode=inactive-or-failed {words}")
+    vm.run(f"systemd-run -q --unit=lab-export --property=CollectMode=inactive-or-failed {words}")
 
 
 def usable(host: Host, source_id: str) -> Properties:
@@ -183,7 +183,7 @@ def test_an_nbd_export_is_cut_comes_back_and_is_proven(vm: Vm) -> None:
     source = usable(host, EXPORT)
     assert (source["Transport"], source["Size"], source["Format"]) == ("nbd", DISK_BYTES, "raw")
     job = host.wait_copied(host.migrate(EXPORT, "erp1"), 4 * MIB)
-    vm.run("systemctl kill -s KILL rescue")
+    vm.run("systemctl kill -s KILL lab-export")
     host.wait_job(job, "the hold", lambda now: "source-absent" in now["Holds"])
     host.wait(lambda: not [each for each in host.of(SOURCE) if each["Id"] == EXPORT], "the export to go")
     assert "does not answer" in vm.run("p2vctl sources", check=False).stdout
