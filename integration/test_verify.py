@@ -120,7 +120,7 @@ def test_a_volume_that_was_activated_for_it_is_at_rest_after_a_kill(vm: Vm) -> N
     vm.run("kill -9 $(systemctl show --value -p MainPID p2vd)")
     host.wait(lambda: vm.out(active).strip() == "", "the volume's rest")
     told = f"{job['Target'].removeprefix('/dev/')}, which was activated to be read, is at rest again"
-    assert told in vm.out("journalctl -u p2vd")
+    host.wait(lambda: told in vm.out("journalctl -u p2vd"), "that p2vd says so")
     assert host.job()["Verification"]["Error"] == "VerifyInterrupted"
 
 
