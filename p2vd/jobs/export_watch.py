@@ -5,7 +5,6 @@ meanwhile: the copy itself notices what becomes of it, and some servers take one
 """
 
 import logging
-import sys
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -13,17 +12,17 @@ from dataclasses import dataclass, replace
 from p2vd.copying import nbd_asking
 from p2vd.copying.nbd_asking import MOST_EXPORTS, ExportAnswer, ExportsRequest
 from p2vd.copying.terms import NbdServer
+from p2vd.jobs.disposable import NoAnswer, answers
 from p2vd.model.disk import Source, Transport
 from p2vd.model.errors import Reason
 from p2vd.model.nbd import NbdExport
 from p2vd.planning.contents import under_examination
 from p2vd.system.clock import Clock, SystemClock
-from p2vd.system.descriptors import SeqpacketChannel
 from p2vd.system.process import Spawn
 
 log = logging.getLogger(__name__)
 
-DEADLINE_S = 45.0
+SILENCE_S = 45.0
 """A server that takes longer does not answer."""
 
 INTERVAL_S = 15.0
@@ -33,7 +32,6 @@ RECONNECT_S = 30.0
 """How long a copy tries to get a lost connection again, before its job is held until the export is back."""
 
 _SOONEST_S = 2.0
-_POLL_S = 0.25
 _PROGRAM = "p2vd.copying.nbd_asker"
 
 
@@ -225,11 +223,14 @@ class ExportWatch:
         )
         problem = "the helper that asks servers ended"
         try:
-            for answer in self._answers(request):
+            said = answers(
+                self._spawn, _PROGRAM, nbd_asking.encode(request), lambda: self._stopped, SILENCE_S
+            )
+            for answer in map(nbd_asking.decode_answer, said):
                 if (known := left.pop(answer.uri, None)) is not None:
                     self._note(known, answer)
-        except TimeoutError:
-            problem = f"no answer in {DEADLINE_S:.0f} s"
+        except NoAnswer:
+            problem = f"no answer in {SILENCE_S:.0f} s"
         except (OSError, ValueError) as error:
             problem = f"the helper that asks servers failed: {error}"
         if not self._stopped:
@@ -245,25 +246,3 @@ class ExportWatch:
                 log.warning("NBD: %s", answer.problem)
             known.answer, known.shown = answer, None
         self._on_change()
-
-    def _answers(self, request: ExportsRequest) -> Iterator[ExportAnswer]:
-        """Yield what a helper says until it ends, or we do. Raises TimeoutError, OSError, ValueError."""
-        ours, theirs = SeqpacketChannel.pair()
-        with ours:
-            with theirs:
-                argv = [sys.executable, "-m", _PROGRAM, "--channel", str(theirs.fileno())]
-                child = self._spawn(argv, theirs.fileno())
-            ours.send(nbd_asking.encode(request))
-            waited_s = 0.0
-            while not self._stopped:
-                try:
-                    packet = ours.receive(_POLL_S)
-                except TimeoutError:
-                    waited_s += _POLL_S
-                    if waited_s >= DEADLINE_S:
-                        raise
-                    continue
-                if packet is None:
-                    break
-                yield nbd_asking.decode_answer(packet[0])
-        child.poll()

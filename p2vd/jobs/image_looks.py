@@ -6,32 +6,30 @@ one image at a time, and only of one that a policy matches.
 """
 
 import logging
-import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 from p2vd.copying import asking
 from p2vd.copying.asking import MOST_IMAGES, Answer, AskRequest, ImageToAsk
+from p2vd.jobs.disposable import NoAnswer, answers
 from p2vd.jobs.image_sizes import ImageSizes
 from p2vd.model.disk import Source
 from p2vd.model.errors import Reason
 from p2vd.model.forms import SIZE_UNKNOWN
 from p2vd.planning.contents import UNDER_EXAMINATION_CODE, under_examination
 from p2vd.system.clock import Clock, SystemClock
-from p2vd.system.descriptors import SeqpacketChannel
 from p2vd.system.process import ChildProcess, Spawn
 
 log = logging.getLogger(__name__)
 
-DEADLINE_S = 90.0
+SILENCE_S = 90.0
 """An image that takes longer to be looked into does not answer; QEMU's own deadline is a minute."""
 
 UNREAD, SILENT, REFUSED, UNSIZED = UNDER_EXAMINATION_CODE, "image-silent", "image-refused", "size-unknown"
 
 _AGAIN_S = 60.0
-_POLL_S = 0.25
 _PROGRAM = "p2vd.copying.asker"
 
 
@@ -83,14 +81,6 @@ def _unsized(file: Source) -> str:
         f"end to learn that, one image at a time; or make one that tells: p2vd-copy --source-format "
         f"{file.format.value} --target-format raw.zst."
     )
-
-
-class _NoAnswer(Exception):
-    """A helper says nothing; it is left to itself."""
-
-    def __init__(self, child: ChildProcess) -> None:
-        super().__init__()
-        self.child = child
 
 
 class ImageLooks:
@@ -201,7 +191,7 @@ class ImageLooks:
                 if not batch or self._stopped:
                     self._looking = False
                     return
-            self._ask(batch, DEADLINE_S)
+            self._ask(batch, SILENCE_S)
             self._on_change()
 
     def _measure_all(self) -> None:
@@ -223,20 +213,20 @@ class ImageLooks:
             if answer is not None and not answer.problem and answer.size_bytes != SIZE_UNKNOWN:
                 self._sizes.put(look.file, answer.size_bytes)
 
-    def _ask(self, looks: Sequence[_Look], deadline_s: float | None) -> None:
+    def _ask(self, looks: Sequence[_Look], silence_s: float | None) -> None:
         """Have a helper look into images, and note what it says of each; None: read them, however long."""
-        images = tuple(replace(look.image, read_all=deadline_s is None) for look in looks)
+        images = tuple(replace(look.image, read_all=silence_s is None) for look in looks)
         left = deque(looks)
         problem, stuck = "the helper that looks into images ended.", None
         try:
-            for answer in self._answers(AskRequest(images, *self._worker_ids), deadline_s):
+            request = asking.encode(AskRequest(images, *self._worker_ids))
+            said = answers(self._spawn, _PROGRAM, request, lambda: self._stopped, silence_s)
+            for answer in map(asking.decode_answer, said):
                 if answer.path != left[0].file.id:
                     raise ValueError(f"it speaks of {answer.path}, which was not asked.")
                 self._note(left.popleft(), answer)
-        except _NoAnswer as error:
-            problem = (
-                f"no answer in {DEADLINE_S:.0f} s. Look at its file server, then rescan (p2vctl rescan)."
-            )
+        except NoAnswer as error:
+            problem = f"no answer in {SILENCE_S:.0f} s. Look at its file server, then rescan (p2vctl rescan)."
             stuck = error.child
         except (OSError, ValueError, IndexError) as error:
             problem = f"the helper that looks into images failed: {error}"
@@ -255,26 +245,3 @@ class ImageLooks:
             look.measured = look.measured and not silent
             if (answer, silent) != (look.answer, look.silent):
                 look.answer, look.silent, look.shown = answer, silent, None
-
-    def _answers(self, request: AskRequest, deadline_s: float | None) -> Iterator[Answer]:
-        """Yield what a helper says until it ends, or we do. Raises _NoAnswer, OSError, ValueError."""
-        ours, theirs = SeqpacketChannel.pair()
-        with ours:
-            with theirs:
-                argv = [sys.executable, "-m", _PROGRAM, "--channel", str(theirs.fileno())]
-                child = self._spawn(argv, theirs.fileno())
-            ours.send(asking.encode(request))
-            waited_s = 0.0
-            while not self._stopped:
-                try:
-                    packet = ours.receive(_POLL_S)
-                except TimeoutError:
-                    waited_s += _POLL_S
-                    if deadline_s is not None and waited_s >= deadline_s:
-                        raise _NoAnswer(child) from None
-                    continue
-                if packet is None:
-                    break
-                waited_s = 0.0
-                yield asking.decode_answer(packet[0])
-        child.poll()

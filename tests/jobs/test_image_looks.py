@@ -115,7 +115,7 @@ def test_a_helper_that_ends_at_an_image_is_followed_by_one_for_the_others(desk: 
 
 
 def test_a_file_server_that_hangs_gets_no_second_helper(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_looks, "DEADLINE_S", 0.25)
+    monkeypatch.setattr(image_looks, "SILENCE_S", 0.25)
     desk.asker.gate.clear()
     desk.asker.sizes = {"/srv/images/a.qcow2": GIB}
     desk.see(image("a.qcow2"))

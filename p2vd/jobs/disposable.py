@@ -1,0 +1,51 @@
+"""A helper that is started for one request: it answers as often as it likes, and may be left to itself."""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from p2vd.system.descriptors import SeqpacketChannel
+from p2vd.system.process import ChildProcess, Spawn
+
+_POLL_S = 0.25
+
+
+class NoAnswer(Exception):
+    """The helper `child` says nothing; it is left to itself."""
+
+    def __init__(self, child: ChildProcess) -> None:
+        super().__init__()
+        self.child = child
+
+
+def answers(
+    spawn: Spawn,
+    program: str,
+    request: Mapping[str, Any],
+    stopped: Callable[[], bool],
+    silence_s: float | None,
+) -> Iterator[dict[str, Any]]:
+    """Start the module `program`, and yield what it answers until it ends, or we are `stopped`.
+
+    Raises NoAnswer after `silence_s` without a word (None: it may think as long as it likes), OSError, and
+    ValueError for what is no message.
+    """
+    ours, theirs = SeqpacketChannel.pair()
+    with ours:
+        with theirs:
+            child = spawn([sys.executable, "-m", program, "--channel", str(theirs.fileno())], theirs.fileno())
+        ours.send(request)
+        waited_s = 0.0
+        while not stopped():
+            try:
+                packet = ours.receive(_POLL_S)
+            except TimeoutError:
+                waited_s += _POLL_S
+                if silence_s is not None and waited_s >= silence_s:
+                    raise NoAnswer(child) from None
+                continue
+            if packet is None:
+                break
+            waited_s = 0.0
+            yield packet[0]
+    child.poll()
