@@ -2,8 +2,10 @@
 
 import os
 import shutil
+import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,21 +29,21 @@ QCOW2 = SourceForm(SourceFormat.QCOW2)
 
 
 @pytest.fixture
-def checking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def checking(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A file in which a `qemu-img check` that takes for ever tells its process id."""
-    told, programs = tmp_path / "told", tmp_path / "programs"
-    told.touch()
-    told.chmod(0o666)
-    tmp_path.chmod(0o755)  # whoever the worker is runs the program
-    programs.mkdir()
-    program = programs / "qemu-img"
-    program.write_text(
-        f'#!/bin/sh\n[ "$1" = check ] || exec {shutil.which("qemu-img")} "$@"\n'
-        f"echo $$ > {told}\nexec sleep 600\n"
-    )
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(programs), prepend=":")
-    return told
+    with tempfile.TemporaryDirectory() as name:  # not pytest's own, which root alone may enter
+        place = Path(name)
+        place.chmod(0o755)  # whoever the worker is runs the program
+        told, program = place / "told", place / "qemu-img"
+        told.touch()
+        told.chmod(0o666)
+        program.write_text(
+            f'#!/bin/sh\n[ "$1" = check ] || exec {shutil.which("qemu-img")} "$@"\n'
+            f"echo $$ > {told}\nexec sleep 600\n"
+        )
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", name, prepend=":")
+        yield told
 
 
 def process_of(told: Path) -> int:
