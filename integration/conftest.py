@@ -25,7 +25,12 @@ def pytest_report_header() -> str:
     return f"lab: {unable() or 'can run'}"
 
 
-CORE = ("::test_thin_and_thick", "::test_killed_at", "::test_power_cut_at", "/test_write_rules.py")
+CORE = (
+    "::test_thin_and_thick",
+    "::test_killed_at",
+    "::test_power_cut_at_random_moments[thick]",
+    "/test_write_rules.py",
+)
 """Of each of these a test runs always."""
 
 SAMPLE = 10
