@@ -1,8 +1,19 @@
 """What all unit tests share: they need no root, no network and nothing of the environment they run in."""
 
 import os
+from pathlib import Path
 
 import pytest
+
+_TESTS = Path(__file__).parent
+_START_PROCESSES = ("benchmark", "bus", "cli", "copying", "sim")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the rooms whose tests start daemons, workers and tools: `tests/run --unit` leaves them out."""
+    for item in items:
+        if any(item.path.is_relative_to(_TESTS / room) for room in _START_PROCESSES):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True)

@@ -158,6 +158,7 @@ def kind_of(path: Path) -> str:
     return f"{path.parent.name.rstrip('0123456789:-')}/{path.name}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTS)
 def test_every_kind_of_file_cut_and_bitten(name: str, tmp_path: Path) -> None:
     chance = random.Random(name)
