@@ -33,8 +33,8 @@ CORE = (
 )
 """Of each of these a test runs always."""
 
-SAMPLE = 10
-"""So many tests of the lab run, with the unit tests in less than half an hour on two cores."""
+SAMPLE = 8
+"""So many tests of the lab run, with the unit tests in less than 25 minutes on two cores."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
