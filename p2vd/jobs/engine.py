@@ -53,7 +53,6 @@ log = logging.getLogger(__name__)
 # A call is answered within a second.
 _DOCTOR_S = _PLAN_S = 0.9
 
-_OTHER_STOP_S = 0.1
 _DESK_STOP_S = 0.5
 
 
@@ -137,14 +136,16 @@ class Engine:
         self.portals.stop()
         self._windows.stop()
         self._waking.stop()
-        # Beside the workers, not before them: each of these may wait for a read that does not come back.
+        # Beside the workers, as long as they may take: each may wait for a read that does not come back.
         others = [self._auto.stop, self.waves.stop, self._boot_tests.stop, self._verifications.stop]
         ending = [threading.Thread(target=end, name="stop-other", daemon=True) for end in others]
         for thread in ending:
             thread.start()
-        self._crew.stop(self._services.config.stop_timeout_s)
+        timeout_s = self._services.config.stop_timeout_s
+        until = time.monotonic() + timeout_s
+        self._crew.stop(timeout_s)
         for thread in ending:
-            thread.join(_OTHER_STOP_S)
+            thread.join(max(0.0, until - time.monotonic()))
         self._desk.stop(_DESK_STOP_S)
 
     def _schedule(self) -> None:

@@ -1,6 +1,7 @@
-"""A job that is given up: what has its volume open for p2vd's own sake ends."""
+"""A job that is given up, or a daemon that stops: what has a volume open for p2vd's own sake ends."""
 
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -47,3 +48,29 @@ def test_a_boot_test_ends_with_the_job(lab: Lab, tmp_path: Path) -> None:
     engine.cancel(JOB.uuid, True, Caller())
     assert lab.result().error == "BootTestInterrupted"
     engine.stop()
+
+
+class Tidy(Patient):
+    """Takes some time to end, as the unit of a boot test does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tidied = threading.Event()
+
+    def run(self, request: BootRequest, stop: threading.Event) -> BootReport:
+        try:
+            return super().run(request, stop)
+        finally:
+            time.sleep(0.5)
+            self.tidied.set()
+
+
+def test_the_daemon_waits_for_a_boot_test_that_tidies_up(lab: Lab, tmp_path: Path) -> None:
+    """Also where it has no copies to wait for: QEMU would outlive it, and the volume stay active."""
+    tester, records = Tidy(), no_records(tmp_path, lab.services.store)
+    services = replace(lab.services, boot_tester=tester)
+    engine = Engine(services, PolicyKeeper(list), no_portals(tmp_path / "portals"), records)
+    engine.boot_test(MACHINE.uuid, {}, Caller())
+    assert tester.entered.wait(LONG_S)
+    engine.stop()
+    assert tester.tidied.is_set()
