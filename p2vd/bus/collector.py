@@ -56,9 +56,10 @@ EVERYTHING: frozenset[Topic] = frozenset(
     {(MANAGER, ""), (SOURCE, ""), (VOLUME_GROUP, ""), (MACHINE, ""), (JOB, ""), (PORTAL, ""), (PASSPORT, "")}
 )
 INVENTORY: frozenset[Topic] = frozenset({(MANAGER, ""), (SOURCE, ""), (VOLUME_GROUP, ""), (PORTAL, "")})
+WORK: frozenset[Topic] = frozenset({(MACHINE, ""), (JOB, ""), (VOLUME_GROUP, "")})
+
 # A picture of thousands would leave holes of its size in the daemon's memory.
 _AT_ONCE = 256
-WORK: frozenset[Topic] = frozenset({(MACHINE, ""), (JOB, ""), (VOLUME_GROUP, "")})
 
 
 @dataclass

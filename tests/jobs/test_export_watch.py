@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn
 
 import pytest
 
@@ -21,9 +22,10 @@ GIB = 1 << 30
 A, B = NbdExport("nbd://a/"), NbdExport("nbds://b/sda", certificates="/etc/p2vd/tls", sector_size=4096)
 
 
-def answer(export: NbdExport, **said: object) -> ExportAnswer:
-    fields = {"size_bytes": GIB, "edges": "1-2", **said}
-    return ExportAnswer(export.uri, **fields)  # type: ignore[arg-type]  # the fields' own types
+def answer(
+    export: NbdExport, size_bytes: int = GIB, edges: str = "1-2", unread: str = "", *, read_only: bool = True
+) -> ExportAnswer:
+    return ExportAnswer(export.uri, size_bytes, edges, unread, read_only)
 
 
 class Desk:
@@ -107,11 +109,11 @@ def test_an_export_is_a_source_once_its_server_has_answered(desk: Desk) -> None:
 def test_until_then_it_is_being_asked(desk: Desk) -> None:
     gone = threading.Event()
 
-    def spawn(argv: object, fd: int) -> object:
+    def spawn(argv: Sequence[str], fd: int) -> NoReturn:
         gone.wait(LONG_S)
         raise OSError(12, "Cannot allocate memory")
 
-    watch = ExportWatch(spawn, (1, 2), lambda: (A,), frozenset, desk.changed, desk.clock)  # type: ignore[arg-type]  # never returns
+    watch = ExportWatch(spawn, (1, 2), lambda: (A,), frozenset, desk.changed, desk.clock)
     watch.reconfigured()
     (shown,) = watch.sources()
     assert ([reason.code for reason in shown.reasons], shown.size_bytes) == ([UNREAD], 0)
