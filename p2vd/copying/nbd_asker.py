@@ -23,18 +23,29 @@ from p2vd.system.descriptors import SeqpacketChannel
 
 # Before the privileges go, and on the main thread; a host that reads no NBD exports need not have it.
 try:
-    from p2vd.copying.nbd_device import edge_digests
+    from p2vd.copying.nbd_device import edge_digests, edges_text
     from p2vd.copying.nbd_forms import Dialer, require_private
 except ImportError as error:
     _absent = f"{error}; install python3-libnbd"
 else:
     _absent = ""
 
+log = logging.getLogger(__name__)
+
 _POLL_S = 0.5
 
 
 def ask(server: NbdServer) -> ExportAnswer:
-    """Return what a server says of an export; what goes wrong is an answer too."""
+    """Return what a server says of an export; what goes wrong is an answer too, also a fault of ours."""
+    try:
+        return _ask(server)
+    except Exception as error:
+        # The daemon would wait for it, and take it for a server that hangs.
+        log.exception("%s cannot be asked", server.uri)
+        return ExportAnswer(server.uri, problem=f"{server.uri} cannot be asked: {error}.")
+
+
+def _ask(server: NbdServer) -> ExportAnswer:
     if _absent:
         return ExportAnswer(server.uri, problem=f"{server.uri} cannot be asked: {_absent}.")
     try:
@@ -46,7 +57,7 @@ def ask(server: NbdServer) -> ExportAnswer:
         return ExportAnswer(server.uri, problem=str(error))
     size, read_only = connection.size_bytes, connection.read_only
     try:
-        edges = "-".join(digest.hex() for digest in edge_digests(connection, size))
+        edges = edges_text(edge_digests(connection, size))
     except Lost as error:
         return ExportAnswer(server.uri, problem=f"{server.uri} was lost while it was asked: {error}.")
     except OSError as error:

@@ -2,7 +2,7 @@
 
 import errno
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -43,6 +43,11 @@ def edge_digests(connection: Connection, size_bytes: int, *, tolerant: bool = Fa
         else:
             found.append(DigestKind.XXH3.of(buffer.view[:length]))
     return tuple(found)
+
+
+def edges_text(digests: Sequence[bytes]) -> str:
+    """Return the digests of an export's first and last MiB as one word, by which it is known again."""
+    return "-".join(digest.hex() for digest in digests)
 
 
 @dataclass
@@ -107,6 +112,15 @@ class NbdDevice:
                 f"{error.strerror}.",
             ) from error
         self.connections.prove = self._prove
+
+    def expect(self, edges: str) -> None:
+        """See that what was remembered is what `edges_text` said, as far as it could be read.
+
+        Raises SourceSwapped.
+        """
+        for which, before, now in zip(("first", "last"), edges.split("-"), self._edges, strict=True):
+            if now and before and now.hex() != before:
+                raise SourceSwapped(self.name, f"its {which} MiB is another")
 
     def close(self) -> None:
         """End the conversation."""

@@ -12,6 +12,7 @@ import logging
 import socket
 import stat
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import nbd
@@ -60,7 +61,11 @@ class Dialer:
         """Connect a socket to a server without TLS. Raises Lost."""
         cause: OSError | None = None
         for family, place in self._peers:
-            peer = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+            try:  # a host may know no such family: then the next
+                peer = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+            except OSError as error:
+                cause = error
+                continue
             peer.settimeout(_CONNECT_WITHIN_S)
             try:
                 peer.connect(place)
@@ -114,8 +119,8 @@ class Dialer:
             return [(socket.AF_UNIX, address.socket)]
         try:
             found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-        except OSError as error:
-            raise OpenFailed(address.uri, error.strerror or str(error)) from error
+        except (OSError, UnicodeError) as error:  # the latter: no host can have that name
+            raise OpenFailed(address.uri, getattr(error, "strerror", "") or str(error)) from error
         return [(family, place) for family, _, _, _, place in found]
 
 
@@ -189,7 +194,7 @@ def _handed(handed: Handed, server: NbdServer) -> Callable[[], Source]:
     export, threads = dialer.address.export, start.queue_depth
 
     def device(connections: Connections, reconnect_s: float) -> Source:
-        lasting = NbdServer(server.uri, reconnect_s=reconnect_s)
+        lasting = replace(server, reconnect_s=reconnect_s)
         return _device(connections, lasting, handed.controls, handed.gauge, start.bad_sectors)
 
     if dialer.address.tls:
@@ -252,4 +257,6 @@ def _device(
         )
     device = NbdDevice(connections, server.uri, gauge, controls, server.reconnect_s)
     device.remember(tolerant=bad_sectors > 0)
+    if server.edges:
+        device.expect(server.edges)
     return device

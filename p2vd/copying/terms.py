@@ -46,13 +46,15 @@ class NbdServer:
 
     `certificates`: the directory of `ca-cert.pem`, and of `client-cert.pem` and `client-key.pem` where the
     server asks for them. `psk_file`: pre-shared keys, instead of certificates. `reconnect_s`: how long a
-    lost connection is tried again.
+    lost connection is tried again. `edges`: the digests of the first and last MiB that it must have, as
+    `edges_text` says them; empty: whatever is there.
     """
 
     uri: str
     certificates: str = ""
     psk_file: str = ""
     reconnect_s: float = 300.0
+    edges: str = ""
 
 
 @dataclass(frozen=True)

@@ -77,8 +77,8 @@ def devices_of(inventory: Inventory, job: Job) -> frozenset[str] | None:
     None where one of them was not seen: it may be anywhere.
     """
     source = inventory.by_id.get(job.plan.source.id)
-    # An image has no device: a scan finds it.
-    if source is None or not source.device:
+    # An image has no device, but a scan finds it. An export has none either, and no scan tells of it.
+    if source is None or not (source.device or source.export):
         return None
     match job.plan.target:
         case LvTarget() as target:
@@ -94,7 +94,8 @@ def devices_of(inventory: Inventory, job: Job) -> frozenset[str] | None:
             names = {lun.device, *(path.device for path in lun.paths)}
         case FileTarget():
             names = set()
-    return frozenset(names | {source.device} | {path.device for path in source.paths})
+    own = {source.device} if source.device else set()
+    return frozenset(names | own | {path.device for path in source.paths})
 
 
 def _device_name(inventory: Inventory, devnode: str) -> str:

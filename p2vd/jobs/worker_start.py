@@ -1,5 +1,7 @@
 """Before a worker runs: its two devices opened and proven, and what it is told."""
 
+from dataclasses import replace
+
 import tenacity
 
 from p2vd.copying.opening import OpenRequest, SourceToOpen
@@ -89,7 +91,8 @@ def start_message(
     plan, traits = job.plan, target.traits()
     # A LUN that is unmapped in pieces takes nothing of a pool.
     shared = traits.credit_chunk_bytes or (traits.thin_chunk_bytes and isinstance(target, JobLv))
-    nbd = None if source.export is None else server_of(source.export)
+    # What the plan saw of it, not what it was when it was asked last: that may be a while ago.
+    nbd = None if source.export is None else replace(server_of(source.export), edges=plan.source.file_id)
     source_form = SourceForm(source.format, nbd)
     form = target.form() if isinstance(target, JobFile) else TargetForm()
     directory = services.job_directory(job)

@@ -89,6 +89,9 @@ def _wwpns(globs: Sequence[str], wwpns: Sequence[str]) -> Iterator[str]:
 
 def _size(match: Match, source: Source) -> Iterator[str]:
     size = source.size_bytes
+    if not size and (match.size_min_bytes or match.size_max_bytes):
+        yield "its size is not known"
+        return
     if size < match.size_min_bytes:
         yield f"size is {format_size(size)}, less than {format_size(match.size_min_bytes)}"
     if match.size_max_bytes and size > match.size_max_bytes:

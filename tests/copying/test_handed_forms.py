@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from p2vd.copying import terms
+from p2vd.copying.digests import DigestKind
 from p2vd.copying.layout import BLOCK
+from p2vd.copying.nbd_device import edges_text
 from p2vd.copying.protocol import FORMS_VERSION, VERSION, ProgressReport, encode, start_version
 from p2vd.copying.terms import SourceForm, TargetForm, TargetTraits
 from p2vd.model.forms import SourceFormat, TargetFormat
@@ -103,6 +105,31 @@ def test_a_unix_server_that_is_lost_is_left_to_the_next_worker(
     assert (code, report.failure) == (0, None)
     assert report.progress.resumed_from_bytes > 0
     assert same_disk(disk, "raw", daemon.target, "qcow2")
+
+
+@pytest.mark.parametrize("tcp", [True, False], ids=["TCP", "a Unix socket"])
+def test_another_disk_than_the_plan_saw_is_never_copied(
+    daemon: Daemon, tmp_path: Path, disk: Path, tcp: bool
+) -> None:
+    """Also by the first worker: a tunnel may lead to another machine since the export was asked."""
+    first, last = disk.read_bytes()[:BLOCK], disk.read_bytes()[-BLOCK:]
+    seen = edges_text([DigestKind.XXH3.of(first), DigestKind.XXH3.of(last)])
+    with NbdServer(tmp_path, "-r", "file", disk, port=free_port() if tcp else 0) as server:
+        form = SourceForm(nbd=terms.NbdServer(server.uri, edges=seen))
+        os.truncate(daemon.target, SIZE)
+        with disk.open("r+b") as file:
+            file.write(b"other")
+        begin(daemon, form, TargetForm(), [opened(daemon.target, os.O_RDWR)])
+        code, report = daemon.end()
+        assert code == 3
+        assert report.failure is not None
+        assert report.failure.name == "SourceSwapped"
+        assert daemon.target.read_bytes() == bytes(SIZE)
+        disk.write_bytes(first + disk.read_bytes()[BLOCK:])
+        begin(daemon, form, TargetForm(), [opened(daemon.target, os.O_RDWR)])
+        code, report = daemon.end()
+    assert (code, report.failure) == (0, None)
+    assert daemon.target.read_bytes() == disk.read_bytes()
 
 
 @pytest.mark.parametrize("tcp", [True, False], ids=["TCP", "a Unix socket"])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from p2vd.copying import nbd_asking
+from p2vd.copying import nbd_asker, nbd_asking
 from p2vd.copying.layout import BLOCK
 from p2vd.copying.nbd_asking import ExportAnswer, ExportsRequest
 from p2vd.copying.terms import NbdServer as Server
@@ -90,6 +90,24 @@ def test_nobody_there_and_a_name_that_means_nothing(server: NbdServer) -> None:
     server.kill()
     assert "Connection refused" in only(Server(server.uri)).problem
     assert "cannot be opened" in only(Server("nbd://no-such-host.invalid/")).problem
+
+
+@pytest.mark.parametrize("uri", ["nbd://a..b/", f"nbd://{'a' * 64}/", "nbd://127.0.0.1:1/%00"])
+def test_what_cannot_be_asked_is_told_at_once(uri: str) -> None:
+    """No thread dies in silence: the daemon would take it for a server that hangs."""
+    assert only(Server(uri)).problem.startswith(uri)
+
+
+def test_a_family_of_addresses_that_the_host_does_not_know_is_passed_over(
+    server: NbdServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = int(server.uri.rstrip("/").rpartition(":")[2])
+    found = [
+        (socket.AF_INET6 + 1000, socket.SOCK_STREAM, 0, "", ("::1", port, 0, 0)),
+        (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port)),
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    assert nbd_asker.ask(Server(server.uri)).size_bytes == SIZE
 
 
 def test_one_that_hangs_keeps_no_other_from_answering(server: NbdServer) -> None:

@@ -97,10 +97,14 @@ EXPORT = NbdExport("nbds://rescue/sda", "/etc/p2vd/tls", sector_size=4096)
 DISK = Source(EXPORT.id, "", "", EXPORT.name, "", GIB, 4096, Transport.NBD, file_id="1-2", export=EXPORT)
 
 
+def of_export(job: Job) -> Job:
+    bound = SourceBinding(EXPORT.id, "", Transport.NBD, GIB, 4096, "1-2")
+    return replace(job, plan=replace(job.plan, source=bound))
+
+
 def exported(job: Job, *shown: Source) -> Source:
     """What is found where the inventory shows these."""
-    bound = SourceBinding(EXPORT.id, "", Transport.NBD, GIB, 4096, "1-2")
-    return find_source(Inventory(shown), replace(job, plan=replace(job.plan, source=bound)))
+    return find_source(Inventory(shown), of_export(job))
 
 
 def test_an_export_is_found_by_its_place(job: Job) -> None:
@@ -129,7 +133,8 @@ def test_another_disk_that_is_served_in_its_place_is_refused(job: Job) -> None:
 def test_the_worker_connects_to_it_and_nobody_opens_anything(job: Job, tmp_path: Path) -> None:
     target = JobLun(source(), LunTarget("lun", "lun", "mpatha", GIB, 512, "/dev/disk/by-id/x"))
     assert request(DISK, target).source is None
-    start = start_message(ProvenMachine(tmp_path).services, job, DISK, target, 0)
+    since = replace(DISK, file_id="3-4")  # what it was when it was asked last is not what counts
+    start = start_message(ProvenMachine(tmp_path).services, of_export(job), since, target, 0)
     assert (start.version, start.source_form.format) == (FORMS_VERSION, SourceFormat.RAW)
-    assert start.source_form.nbd == NbdServer("nbds://rescue/sda", "/etc/p2vd/tls", "", RECONNECT_S)
+    assert start.source_form.nbd == NbdServer("nbds://rescue/sda", "/etc/p2vd/tls", "", RECONNECT_S, "1-2")
     assert (start.binding.source_id, start.binding.source_sector_size) == (EXPORT.id, 4096)

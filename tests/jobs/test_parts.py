@@ -20,6 +20,7 @@ from p2vd.model.errors import IdentityChanged, NotFound, P2vdError, Reason, Refu
 from p2vd.model.inventory import Difference, Inventory, difference
 from p2vd.model.job import Hold
 from p2vd.model.lvm import PoolUse, Pv, ThinPool, Vg
+from p2vd.model.nbd import NbdExport
 from p2vd.model.rule import RuleMatch
 from p2vd.model.size import GIB, MIB
 from p2vd.policy.model import PolicyText
@@ -313,6 +314,8 @@ def test_what_a_job_stands_on_is_looked_at_by_its_devices() -> None:
     assert devices_of(replace(seen, volume_groups=()), JOB) is None
     image = replace(source(), device="", paths=(), dm_uuid="")
     assert devices_of(replace(seen, sources=(image, lun)), JOB) is None
+    export = replace(image, export=NbdExport("nbd://a/"))  # no scan tells of it
+    assert devices_of(replace(seen, sources=(export, lun)), JOB) == frozenset({"dm-9"})
 
 
 GOOD = """

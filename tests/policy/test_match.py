@@ -57,6 +57,13 @@ def test_each_criterion(match: str, failed: str | None) -> None:
     assert explanation.matches is explanation.chosen is (failed is None)
 
 
+@pytest.mark.parametrize("size", ['min = "1 GiB"', 'max = "1 GiB"'])
+def test_a_size_that_is_not_known_yet_fits_no_bound(size: str) -> None:
+    """Else an image of any size would be read to its end for a rule that then does not match."""
+    (explanation,) = explain(policies_with(f"size = {{ {size} }}"), replace(SOURCE, size_bytes=0))
+    assert explanation.failed == ("its size is not known",)
+
+
 @pytest.mark.parametrize(
     ("glob", "fits"),
     [
