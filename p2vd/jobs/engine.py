@@ -89,6 +89,8 @@ class Engine:
         self._boot_tests = BootTests(services)
         self._verifications = Verifications(services)
         self._waking = Recovery(services)
+        self._stopping = threading.Lock()
+        self._stopped = False
         self._auto = AutoStart(services, self._planner, records.audit.note_auto, self._made)
         self._board.subscribe(self._auto.hear)
         self.waves = Waves(services, self._planner, self._made)
@@ -127,8 +129,14 @@ class Engine:
     def stop(self) -> None:
         """Have every worker commit a checkpoint and end; give up on those stuck in the kernel.
 
-        Returns within the configured stop timeout and two seconds.
+        Returns within the configured stop timeout and two seconds. A second call waits for the first.
         """
+        with self._stopping:
+            if not self._stopped:
+                self._stop_all()
+            self._stopped = True
+
+    def _stop_all(self) -> None:
         self._services.inventory.stop()
         self._services.contents.stop()
         self._services.images.stop()

@@ -65,7 +65,9 @@ class Tidy(Patient):
             self.tidied.set()
 
 
-def test_the_daemon_waits_for_a_boot_test_that_tidies_up(lab: Lab, tmp_path: Path) -> None:
+def test_the_daemon_waits_for_a_boot_test_that_tidies_up(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also where it has no copies to wait for: QEMU would outlive it, and the volume stay active."""
     tester, records = Tidy(), no_records(tmp_path, lab.services.store)
     services = replace(lab.services, boot_tester=tester)
@@ -74,3 +76,5 @@ def test_the_daemon_waits_for_a_boot_test_that_tidies_up(lab: Lab, tmp_path: Pat
     assert tester.entered.wait(LONG_S)
     engine.stop()
     assert tester.tidied.is_set()
+    monkeypatch.setattr(engine, "_crew", None)
+    engine.stop()  # of one that has stopped nothing is stopped: it would cost the time once more
