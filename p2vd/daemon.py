@@ -80,7 +80,8 @@ _TIDY_S = 3600
 @dataclass(frozen=True)
 class Doors:
     """What the daemon reaches its host by, real or simulated. `root`: where /sys, /proc, /etc, /run are;
-    `files_root`: where the directories for files are.
+    `files_root`: where the directories for files are. `may_lack_hooks`: the directory of hooks was not
+    named by anybody.
     """
 
     commands: Commands
@@ -99,6 +100,7 @@ class Doors:
     files_root: Path = Path("/")
     clock: Clock = field(default_factory=SystemClock)
     journal: Journal | None = None
+    may_lack_hooks: bool = False
 
 
 def main() -> int:
@@ -229,6 +231,7 @@ def simulation(
         files=world.files,
         root=world.root,
         files_root=world.files_of_jobs.root,
+        may_lack_hooks=True,
     )
     return config, doors, world
 
@@ -248,6 +251,7 @@ def build(config: Config, doors: Doors) -> tuple[Engine, Services]:
     extender = PoolExtender(commands, volumes, host.volume_group, pools, trail.note_pool, doors.clock)
     engine: Engine
 
+    may_lack_hooks = doors.may_lack_hooks or config.hooks_dir == Config.hooks_dir
     more = (doors.spawn, doors.worker_ids, policies.current, board, doors.clock, state)
     scanner = FormScanner.over(host, *more, lambda: inventory.mark_dirty(()))  # no device has changed
     inventory = InventoryKeeper(scanner, lambda seen, changed: engine.inventory_changed(seen, changed))
@@ -277,13 +281,7 @@ def build(config: Config, doors: Doors) -> tuple[Engine, Services]:
         free_volumes=lambda uuid: engine.free_volumes(uuid),
         bandwidth=Bandwidth(config.limits.bandwidth_bytes_per_s, doors.clock),
         extend_pool=extender.want,
-        hooks=Hooks(
-            config.hooks_dir,
-            config.hook_timeout_s,
-            os.geteuid(),
-            trail.note_hook,
-            may_be_absent=config.hooks_dir in (Config.hooks_dir, state / "hooks.d"),
-        ),
+        hooks=Hooks(config.hooks_dir, config.hook_timeout_s, os.geteuid(), trail.note_hook, may_lack_hooks),
     )
     records = Records(trail, state / "jobs", services.board)
     engine = Engine(services, policies, _portals(services, doors), records)

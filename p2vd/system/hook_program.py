@@ -126,7 +126,7 @@ def run(program: Path, text: str, limit_s: float, keep_going: Callable[[], bool]
 
     `keep_going` is asked several times a second, and ends it too. What it leaves behind in its group is ended
     with it. No shell; of the environment PATH and LC_ALL; / as its directory. Raises ProgramRefused where it
-    cannot be started, ProgramStopped.
+    cannot be started or watched, ProgramStopped.
     """
     began = time.monotonic()
     try:
@@ -164,8 +164,13 @@ def _begin(program: Path, text: str) -> "_Running":
             cwd="/",
             start_new_session=True,
         )
+        unused.callback(child.wait)
         unused.callback(os.killpg, child.pid, signal.SIGKILL)
-        running = _Running(child, ours)
+        try:
+            running = _Running(child, ours)
+        except OSError as error:
+            why = f"was started, cannot be watched ({error.strerror}), and was ended"
+            raise ProgramRefused(str(program), why) from error
         unused.pop_all()
         return running
 

@@ -191,3 +191,21 @@ def test_what_is_no_program_is_refused(tmp_path: Path) -> None:
     hook.chmod(0o755)
     with pytest.raises(ProgramRefused, match="cannot be started"):
         run(hook, "", 20.0)
+
+
+def test_one_that_cannot_be_watched_is_ended_and_told_as_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program, children = tmp_path / "hook", []
+    program.write_text("#!/bin/sh\nexec sleep 600\n")
+    program.chmod(0o755)
+
+    def pidfd_open(pid: int) -> int:
+        children.append(pid)
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(os, "pidfd_open", pidfd_open)
+    with pytest.raises(ProgramRefused, match="was started, cannot be watched"):
+        run(program, "", 60)
+    (child,) = children
+    assert not Path(f"/proc/{child}").exists()
