@@ -75,13 +75,17 @@ class PoolExtender:
         with self._lock:
             state = self._states.setdefault(pool_uuid, _State())
             if not state.running and self._clock.monotonic() >= state.again_s:
-                state.running = True
-                threading.Thread(
+                thread = threading.Thread(
                     target=self._run,
                     args=(job, target, policy, state),
                     name=f"extend-{pool_uuid[:6]}",
                     daemon=True,
-                ).start()
+                )
+                state.running = True
+                try:
+                    thread.start()
+                except RuntimeError as error:
+                    state.running, state.said = False, f"p2vd could not extend it: {error}."
             return state.said
 
     def _run(self, job: Job, target: LvTarget, policy: PoolExtension, state: _State) -> None:

@@ -44,9 +44,14 @@ class WavePlanning:
             work = self._works.get(entries)
             if work is None:
                 work = self._works[entries] = futures.Future()
-                threading.Thread(
+                thread = threading.Thread(
                     target=self._work, args=(entries, work), name="wave-plan", daemon=True
-                ).start()
+                )
+                try:
+                    thread.start()
+                except RuntimeError:  # there are no threads: nobody would ever end this
+                    del self._works[entries]
+                    raise
         if not futures.wait([work], _ANSWER_S).done:
             raise StillLooking(f"the plan of {len(entries)} machines")
         with self._lock:

@@ -24,6 +24,7 @@ from p2vd.registration.errors import (
 )
 from p2vd.registration.qmp import MonitorFailed
 from p2vd.registration.signs import Signs
+from p2vd.system import block
 from p2vd.system.clock import Clock, SystemClock
 from p2vd.system.command import Commands
 
@@ -91,19 +92,17 @@ class BootTester:
             if count != "0":
                 raise VolumeInUse(machine.name, disk.devnode, count)
 
-    def _writes(self, machine: BootMachine) -> dict[str, tuple[str, str]]:
+    def _writes(self, machine: BootMachine) -> dict[str, tuple[int, ...]]:
         """Return of each disk how many writes and discards the kernel has completed; of a file, its times."""
-        counts = {}
+        counts: dict[str, tuple[int, ...]] = {}
         for disk in machine.disks:
             path = Path(disk.devnode).resolve()
             if disk.is_file:
                 status = path.stat()
-                counts[disk.devnode] = (str(status.st_mtime_ns), str(status.st_blocks))
+                counts[disk.devnode] = (status.st_mtime_ns, status.st_blocks)
                 continue
-            name = path.name
-            # Documentation/admin-guide/iostats.rst: the 5th number is of writes, the 12th of discards.
-            numbers = (self._host.sysfs / "class/block" / name / "stat").read_text().split()
-            counts[disk.devnode] = (numbers[4], numbers[11])
+            stat = self._host.sysfs / "class/block" / path.name / "stat"
+            counts[disk.devnode] = (block.completed_writes(stat.read_bytes()),)
         return counts
 
     def _watch(self, request: BootRequest, unit: BootUnit, stop: threading.Event) -> BootReport:

@@ -64,3 +64,15 @@ def test_what_keeps_it_from_being_extended_is_said_and_not_tried_at_once_again(
     assert desk.want() == told
     assert desk.want() == told
     assert desk.looks == 1
+
+
+def test_without_a_thread_it_is_said_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    desk = Desk(OSError(5, "Input/output error"))
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", none_left)
+        assert desk.want() == "p2vd could not extend it: can't start new thread."
+    desk.want()
+    assert desk.looks == 1
