@@ -7,14 +7,22 @@ from p2vd.jobs.waking import keep_awake
 from p2vd.model.job import Job, Machine
 
 
+def take_volumes(services: Services, machine: Machine) -> None:
+    """Have the machine's volumes for the machine: nobody looks at them, and nobody puts them to rest.
+
+    Call it off the bus's threads.
+    """
+    services.free_volumes(machine.uuid)
+    for job in services.board.machine_jobs(machine):
+        keep_awake(services, job)
+
+
 def make_startable(services: Services, machine: Machine) -> None:
     """Have the machine's volumes ready for its domain: free of a boot test, and active on this host.
 
     Call it before the domain is started, off the bus's threads. Raises what `active_targets` raises.
     """
-    services.free_volumes(machine.uuid)
-    for job in services.board.machine_jobs(machine):
-        keep_awake(services, job)
+    take_volumes(services, machine)
     active_targets(services, machine)
 
 

@@ -38,6 +38,7 @@ MAX_TIMEOUT_S = 3600
 _MIN_MEMORY_BYTES = 16 * MIB
 _TESTABLE = (MachineState.READY, MachineState.REGISTERED, MachineState.ACCEPTED)
 _STOP_S = 8.0
+_AGAIN_S = 5.0
 _SECTOR_BYTES = 512
 
 
@@ -96,18 +97,18 @@ class BootTests:
     def start(self, uuid: str, options: Mapping[str, object]) -> None:
         """Begin a test and return at once. Raises NotFound, IllegalTransition, InvalidArgument."""
         wish = Wish.of(options)
-        machine = self._services.board.machine(uuid)
-        if machine.state not in _TESTABLE:
-            raise IllegalTransition(f"Machine {machine.name}", machine.state.value, "a boot test")
+        machine = self._testable(uuid)
         with self._lock:
             if self._stopped or uuid in self._running:
                 raise IllegalTransition(f"Machine {machine.name}", "being tested", "another boot test")
             running = self._running[uuid] = _Running()
         try:
+            # Once more: who takes the volumes for the machine from here on, ends this one.
+            machine = self._testable(uuid)
             self._keep(uuid, BootTest(BootState.RUNNING, now_us()))
             running.thread = threading.Thread(
                 target=self._run,
-                args=(machine, wish, running.stop),
+                args=(machine, wish, running),
                 name=f"boot-test-{uuid[:8]}",
                 daemon=True,
             )
@@ -115,7 +116,17 @@ class BootTests:
         except BaseException:  # the store's disk is full, or there are no threads: another may be asked for
             with self._lock:
                 del self._running[uuid]
+            with contextlib.suppress(Exception):
+                self._services.board.change_machine(
+                    uuid, lambda stored: replace(stored, boot_test=machine.boot_test)
+                )
             raise
+
+    def _testable(self, uuid: str) -> Machine:
+        machine = self._services.board.machine(uuid)
+        if machine.state not in _TESTABLE:
+            raise IllegalTransition(f"Machine {machine.name}", machine.state.value, "a boot test")
+        return machine
 
     def end(self, uuid: str, wait_s: float = _STOP_S) -> None:
         """End a machine's test, if one runs, and wait until its volumes are free; `wait_s` 0: only end it.
@@ -139,10 +150,10 @@ class BootTests:
         for uuid in uuids:
             self.end(uuid)
 
-    def _run(self, machine: Machine, wish: Wish, stop: threading.Event) -> None:
+    def _run(self, machine: Machine, wish: Wish, running: _Running) -> None:
         outcome: BootReport | P2vdError
         try:
-            outcome = self._test(machine, wish, stop)
+            outcome = self._test(machine, wish, running.stop)
         except MustWait as error:  # no job is held by a test: it is asked for again
             outcome = BootTestCannotRun(machine.name, f"{error.why}.")
         except P2vdError as error:
@@ -151,12 +162,26 @@ class BootTests:
             log.exception("machine %s: the boot test failed", machine.name)
             fault = f"p2vd has a fault ({type(error).__name__}: {error})."
             outcome = BootTestEnded(machine.name, fault, "see journalctl -u p2vd.")
+        while not self._kept(machine, outcome, running) and not running.stop.wait(_AGAIN_S):
+            pass
+
+    def _kept(self, machine: Machine, outcome: BootReport | P2vdError, running: _Running) -> bool:
+        """Keep how a test ended; False where the store's disk is full, say: then it is not over yet."""
         with self._lock:  # before anybody hears of the end, and asks for another
             del self._running[machine.uuid]
-        if isinstance(outcome, P2vdError):
-            self._keep_failure(machine, outcome)
-        else:
-            self._keep_report(machine, outcome)
+        try:
+            if isinstance(outcome, P2vdError):
+                self._keep_failure(machine, outcome)
+            else:
+                self._keep_report(machine, outcome)
+        except Exception:
+            log.exception(
+                "machine %s: how its boot test ended cannot be stored; it is tried again", machine.name
+            )
+            with self._lock:
+                self._running[machine.uuid] = running
+            return False
+        return True
 
     def _test(self, machine: Machine, wish: Wish, stop: threading.Event) -> BootReport:
         services = self._services
@@ -176,7 +201,11 @@ class BootTests:
             return services.boot_tester.run(request, stop)
 
     def _keep_report(self, machine: Machine, report: BootReport) -> None:
-        screenshot = self._save_screen(machine, report.screen)
+        try:
+            screenshot = self._save_screen(machine, report.screen)
+        except OSError as error:
+            log.warning("machine %s: the picture of its screen cannot be kept: %s", machine.name, error)
+            screenshot = ""
         state = BootState.BOOTED if report.booted else BootState.NOT_BOOTED
         log.info("machine %s: boot test: %s: %s", machine.name, state.value, report.seen)
         self._change(

@@ -24,6 +24,14 @@ class TryAgain(P2vdError):
     template: ClassVar[str] = "{why}"
 
 
+@dataclass(eq=False)
+class StillChanging(P2vdError):
+    """A change of LVM's that p2vd, perhaps an earlier one, has begun is not over: they are never killed."""
+
+    unit: str
+    template: ClassVar[str] = "p2vd-change-{unit}.service still runs"
+
+
 class Interrupted(Exception):
     """The daemon stops, or the job was cancelled or held, in the middle of a step."""
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from p2vd.domain.libvirt_xml import libvirt_xml
 from p2vd.jobs.accept_step import remove_sources
-from p2vd.jobs.activation import make_startable
+from p2vd.jobs.activation import make_startable, take_volumes
 from p2vd.jobs.control import MustWait, TryAgain
 from p2vd.jobs.conversion import GuestConversion, leave_as_proven
 from p2vd.jobs.definition import definition_of
@@ -100,11 +100,11 @@ def _register(services: Services, uuid: str, stop: threading.Event) -> None:
 
 
 def _define(services: Services, machine: Machine, stop: threading.Event) -> None:
+    take_volumes(services, machine)
     plan = services.store.plan(machine.plan_id)
     targets = [find_target(services, job) for job in services.board.machine_jobs(machine)]
     definition = definition_of(services, machine, targets)
     if plan.domain.conversion is Conversion.VIRT_V2V:
-        services.free_volumes(machine.uuid)
         converter = Converter(services.commands)
         # Whoever takes the machine, the converter reads where its disks are as libvirt writes it.
         GuestConversion(services, machine, converter, stop).convert(libvirt_xml(definition))

@@ -5,6 +5,7 @@ the receipt as a record. The volume is opened for reading alone, by the disposab
 process without rights; nothing is read here.
 """
 
+import contextlib
 import json
 import logging
 import threading
@@ -94,8 +95,7 @@ class Verifications:
             raise IllegalTransition(f"Job {uuid}", job.stage.value, "verification")
         _lv_target(job)
         machine = board.machine(job.machine_uuid)
-        if machine.state in _UNDER_WAY:
-            raise IllegalTransition(f"Machine {machine.name}", machine.state.value, "verification")
+        _refuse_under_way(machine)
         receipt = json.loads(read_receipt(self._services.config.state_dir / "jobs", uuid))
         if ":" not in receipt["proof"]["digest"]:
             raise VerifyCannotRun(_volume(job), "its receipt has no digest to compare it with.")
@@ -114,6 +114,8 @@ class Verifications:
             return replace(stored, verification=begun)
 
         try:
+            # Once more: who takes the volumes for the machine from here on, ends this one.
+            _refuse_under_way(board.machine(machine.uuid))
             board.change(uuid, begin)
             running.thread = threading.Thread(
                 target=self._run, args=(job, receipt, running), name=f"verify-{uuid[:8]}", daemon=True
@@ -122,6 +124,8 @@ class Verifications:
         except BaseException:  # the store's disk is full, or there are no threads: another may be asked for
             with self._lock:
                 del self._running[uuid]
+            with contextlib.suppress(Exception):
+                board.change(uuid, lambda stored: replace(stored, verification=job.verification))
             raise
 
     def end(self, uuid: str, wait_s: float = _STOP_S) -> None:
@@ -305,6 +309,11 @@ class Verifications:
             if not stored:
                 self._unstored[job.uuid] = outcome
         board.publish(JobVerified(job.uuid) if stored else JobChanged(job.uuid))
+
+
+def _refuse_under_way(machine: Machine) -> None:
+    if machine.state in _UNDER_WAY:
+        raise IllegalTransition(f"Machine {machine.name}", machine.state.value, "verification")
 
 
 def _lv_target(job: Job) -> LvTarget:

@@ -11,12 +11,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from p2vd.jobs import old_worker
+from p2vd.jobs.control import StillChanging
 from p2vd.jobs.job_target import JobLv
 from p2vd.jobs.services import Services
 from p2vd.model.errors import DeviceInUse, P2vdError
 from p2vd.model.job import Job
 from p2vd.model.plan import LvTarget
 from p2vd.system.clock import boot_id
+from p2vd.system.command import CommandTimedOut
 
 log = logging.getLogger(__name__)
 
@@ -42,10 +44,16 @@ def awake(services: Services, job: Job, found: JobLv) -> Iterator[JobLv]:
         with turn:
             looks.users[job.uuid] -= 1
             if not looks.users[job.uuid]:
-                try:
-                    put_to_rest(services, job.uuid)
-                except P2vdError as error:
-                    log.warning("job %s: its LV stays active till p2vd's next start: %s", job.uuid, error)
+                _try_to_rest(services, job.uuid)
+
+
+def _try_to_rest(services: Services, uuid: str) -> None:
+    try:
+        put_to_rest(services, uuid)
+    except P2vdError as error:
+        log.warning("job %s: its LV stays active till p2vd's next start: %s", uuid, error)
+    except Exception:  # the store's disk is full: the note stays, and what was seen counts all the same
+        log.exception("job %s: its LV may stay active till p2vd's next start", uuid)
 
 
 def _wake(services: Services, job: Job, found: JobLv) -> JobLv:
@@ -66,13 +74,17 @@ def keep_awake(services: Services, job: Job) -> None:
 def put_to_rest(services: Services, uuid: str) -> None:
     """Deactivate the job's LV if p2vd has activated it for a look, in this boot, and it still is the job's.
 
-    Its turn is held. Raises DeviceInUse (LVM refuses while anybody has it open), VgRefused, LvNotOurs,
-    LvUnchanged, CommandFailed, CommandTimedOut, ChangeUnknown, and NotFound for the VG: the note stays then.
+    Its turn is held. Raises StillChanging, DeviceInUse (LVM refuses while anybody has it open), VgRefused,
+    LvNotOurs, LvUnchanged, CommandFailed, CommandTimedOut, ChangeUnknown, and NotFound for the VG: the note
+    stays then.
     """
     job = services.board.job(uuid)
     if not job.woken_boot:
         return
     if job.woken_boot == boot_id() and isinstance(job.plan.target, LvTarget):
+        # An activation outlives whoever asked for it: the LV may be active in a moment.
+        if running := [unit for unit in services.commands.running_changes() if uuid in unit]:
+            raise StillChanging(running[0])
         vg = services.host.volume_group(job.plan.target.vg_uuid)
         lv = vg.lv(job.lv_uuid)
         if lv is None or f"p2vd.job={uuid}" not in lv.tags:
@@ -118,22 +130,26 @@ class Recovery:
 
     def _is_left(self, uuid: str, last: bool) -> bool:
         """Try one; return whether to try again. `last`: what somebody has open by then is theirs."""
-        services = self._services
-        with services.looks.turn(uuid):
-            if services.looks.users[uuid]:
-                return False  # whoever looks at it puts it to rest
-            try:
-                if earlier := [unit for unit in services.commands.running_changes() if uuid in unit]:
-                    if last:  # an activation outlives its daemon
-                        log.warning("job %s: p2vd-change-%s.service still runs", uuid, earlier[0])
-                    return True
-                put_to_rest(services, uuid)
-            except DeviceInUse:
-                if last:
-                    self._leave(uuid)
+        try:
+            with self._services.looks.turn(uuid):
+                return self._try(uuid, last)
+        except Exception:  # of this one alone: the others' volumes are active, too
+            log.exception("job %s: its LV may still be active, as it was to be read", uuid)
+            return False
+
+    def _try(self, uuid: str, last: bool) -> bool:
+        if self._services.looks.users[uuid]:
+            return True  # whoever looks at it puts it to rest, or cannot
+        try:
+            put_to_rest(self._services, uuid)
+        except DeviceInUse:
+            if last:
+                self._leave(uuid)
+            return True
+        except P2vdError as error:
+            if not last and isinstance(error, (StillChanging, CommandTimedOut)):
                 return True
-            except P2vdError as error:
-                log.warning("job %s: its LV may still be active, as it was to be read: %s", uuid, error)
+            log.warning("job %s: its LV may still be active, as it was to be read: %s", uuid, error)
         return False
 
     def _leave(self, uuid: str) -> None:

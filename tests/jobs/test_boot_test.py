@@ -2,7 +2,7 @@
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from queue import Queue
@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
+from p2vd.jobs import boot_test
 from p2vd.jobs.boot_test import BootTests
 from p2vd.jobs.events import Event, MachineChanged
 from p2vd.jobs.store import Store
 from p2vd.model.boot_test import BootReport, BootRequest, BootState, BootTest, Sign
 from p2vd.model.domain import MachineType
 from p2vd.model.errors import IllegalTransition, InvalidArgument, P2vdError
-from p2vd.model.job import MachineState
+from p2vd.model.job import Machine, MachineState
 from p2vd.model.plan import DiskBus
 from p2vd.model.size import GIB
 from p2vd.registration.errors import BootTestInterrupted, VolumeInUse
@@ -188,6 +189,47 @@ def test_one_test_a_machine_at_a_time(lab: Lab) -> None:
     lab.tests.start(MACHINE.uuid, {})
     with pytest.raises(IllegalTransition, match="being tested"):
         lab.tests.start(MACHINE.uuid, {})
+
+
+def test_a_picture_that_cannot_be_kept_costs_no_result(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    lab.tester.outcomes.put(REPORT)
+    lab.tests.start(MACHINE.uuid, {})
+    test = lab.result()
+    assert (test.state, test.screenshot) == (BootState.BOOTED, "")
+
+
+def test_how_it_ended_is_stored_once_that_can_be(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until then it is not over: nobody is told that it still runs for ever."""
+    monkeypatch.setattr(boot_test, "_AGAIN_S", 0.01)
+    change, left = lab.services.store.change_machine, iter(["ok", "full", "full", "ok"])
+
+    def change_machine(uuid: str, how: Callable[[Machine], Machine]) -> Machine:
+        if next(left) == "full":
+            raise sqlite3.OperationalError("database or disk is full")
+        return change(uuid, how)
+
+    monkeypatch.setattr(lab.services.store, "change_machine", change_machine)
+    lab.tester.outcomes.put(REPORT)
+    lab.tests.start(MACHINE.uuid, {})
+    assert lab.result().state is BootState.BOOTED
+    assert next(left, "") == ""
+
+
+def test_a_machine_that_is_taken_while_a_test_begins_is_not_tested(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever takes it has seen no test to be ended."""
+    machine, told = lab.board.machine, iter([MachineState.READY, MachineState.REGISTERING])
+    monkeypatch.setattr(lab.board, "machine", lambda uuid: replace(machine(uuid), state=next(told)))
+    with pytest.raises(IllegalTransition):
+        lab.tests.start(MACHINE.uuid, {})
+    monkeypatch.undo()
+    assert lab.board.machine(MACHINE.uuid).boot_test is None
+    assert not lab.tester.requests
 
 
 def test_one_that_cannot_be_begun_may_be_asked_for_again(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

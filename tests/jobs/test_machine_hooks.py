@@ -115,3 +115,14 @@ def test_a_stop_ends_the_hook_and_the_next_start_runs_it_again(tmp_path: Path, d
     lab.boot()
     settle(lab, lab.desk.start, MachineState.REGISTERED)
     assert (list(lab.hypervisor.domains), len(desk.heard())) == ([MACHINE], 2)
+
+
+def test_a_machine_that_is_not_started_has_its_volumes_for_itself_too(tmp_path: Path) -> None:
+    """An earlier daemon's note of a volume that it had activated to be read ends: nobody puts it to rest."""
+    lab = MachineLab(tmp_path, state=MachineState.REGISTERING)
+    for job in lab.machine.jobs:
+        lab.board.change(job, lambda stored: replace(stored, woken_boot="a boot"))
+    go_on(lab.services, MACHINE, NEVER)
+    assert (lab.machine.state, lab.machine.start) == (MachineState.REGISTERED, False)
+    assert lab.ended_tests == [MACHINE]
+    assert {lab.board.job(job).woken_boot for job in lab.machine.jobs} == {""}

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import logging
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from p2vd.jobs import old_worker
+from p2vd.jobs import old_worker, verification
 from p2vd.jobs.activation import make_startable
 from p2vd.jobs.board import Board
 from p2vd.jobs.boot_test import BootTests
@@ -21,8 +22,10 @@ from p2vd.jobs.store import Store
 from p2vd.jobs.verification import Verifications
 from p2vd.jobs.waking import Recovery, awake
 from p2vd.model.boot_test import BootReport, BootRequest, Sign
+from p2vd.model.errors import IllegalTransition
 from p2vd.model.job import Job, MachineState
 from p2vd.model.verification import VerifyState
+from p2vd.records.receipts import read_receipt
 from p2vd.system.clock import boot_id
 from p2vd.system.command import Result
 from tests.jobs.machine_lab import Crash, Gate
@@ -296,3 +299,78 @@ def test_a_boot_test_has_its_note_too(lab: MortalLab) -> None:
     assert notes == [boot_id()]
     assert not lab.lv.active
     assert lab.job.woken_boot == ""
+
+
+def test_the_note_outlives_an_activation_that_is_not_over(lab: MortalLab) -> None:
+    """Of an earlier daemon, whose unit has the name: LVM has not said yet that the volume is active."""
+    left_awake(lab)
+    lab.lv = replace(lab.lv, active=False)
+    lab.commands.running = frozenset({f"{JOB.uuid}-activate"})
+    lab.commands.replace("lvchange", Result((), 1, "", "Unit p2vd-change.service was already loaded"))
+    lab.verifications.start(JOB.uuid, WHO)
+    assert lab.result().error == "CommandFailed"
+    assert lab.job.woken_boot == boot_id()
+    lab.lv = replace(lab.lv, active=True)
+    lab.commands.running = frozenset()
+    lab.commands.replace("lvchange", lab._lvchange)
+    Recovery(lab.services, 0.0).run()
+    assert not lab.lv.active
+
+
+def full(lab: MortalLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on the store has no room for the end of a note."""
+    change = lab.services.store.change_job
+
+    def change_job(uuid: str, how: Callable[[Job], Job]) -> Job:
+        before = lab.services.store.job(uuid)
+        if before.woken_boot and not how(before).woken_boot:
+            raise sqlite3.OperationalError("database or disk is full")
+        return change(uuid, how)
+
+    monkeypatch.setattr(lab.services.store, "change_job", change_job)
+
+
+def test_a_note_that_cannot_be_ended_costs_no_result(lab: MortalLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    full(lab, monkeypatch)
+    lab.verifications.start(JOB.uuid, WHO)
+    assert lab.result().state is VerifyState.UNCHANGED
+    assert not lab.lv.active
+
+
+def test_one_that_cannot_be_put_to_rest_ends_no_recovery_of_others(
+    lab: MortalLab, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    left_awake(lab)
+    full(lab, monkeypatch)
+    Recovery(lab.services, 0.0).run()
+    assert not lab.lv.active
+    assert "its LV may still be active" in caplog.text
+
+
+def test_who_looks_at_it_when_a_recovery_comes_is_waited_for(lab: MortalLab) -> None:
+    left_awake(lab)
+    recovery = Recovery(lab.services, 0.0)
+    with awake(lab.services, lab.job, lab.found()):
+        assert recovery._is_left(JOB.uuid, False)
+    assert not recovery._is_left(JOB.uuid, False)
+    assert not lab.lv.active
+
+
+@pytest.mark.parametrize("taken", [MachineState.REGISTERING, MachineState.ROLLING_BACK])
+def test_a_machine_that_is_taken_while_a_verification_begins_is_not_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: MachineState
+) -> None:
+    lab = MortalLab(tmp_path, MachineState.READY)
+    lab.lv = replace(lab.lv, active=False)
+
+    def slowly(jobs: Path, uuid: str) -> str:
+        lab.board.change_machine(MACHINE.uuid, lambda machine: replace(machine, state=taken))
+        lab.verifications.end(MACHINE.uuid)  # its volumes are free, as far as that can tell
+        return read_receipt(jobs, uuid)
+
+    monkeypatch.setattr(verification, "read_receipt", slowly)
+    with pytest.raises(IllegalTransition):
+        lab.verifications.start(JOB.uuid, WHO)
+    assert lab.job.woken_boot == ""
+    assert not lab.commands.changes
+    lab.services.store.close()
