@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from p2vd.copying import asking
 from p2vd.copying.asking import Answer, AskRequest, ImageToAsk
 from p2vd.copying.controls import Gauge, Interrupted
+from p2vd.copying.errors import OpenFailed, ReadFailed
 from p2vd.model.errors import P2vdError
 from p2vd.model.forms import PACKED, SourceFormat
 from p2vd.system import block, privileges
@@ -39,7 +40,7 @@ def answers(request: AskRequest, ended: Ended = lambda: False) -> Iterator[Answe
     )
     for image, found in zip(request.images, opened, strict=True):
         if isinstance(found, str):
-            yield Answer(image.path, problem=found)
+            yield Answer(image.path, problem=found, unread=True)
             continue
         try:
             yield _answer(image, found, looks[image.format], ended)
@@ -89,10 +90,13 @@ def _answer(image: ImageToAsk, fd: int, look: Look | str, ended: Ended) -> Answe
         return Answer(image.path, problem=f"{image.path} cannot be looked into: {look}.")
     try:
         return Answer(image.path, look(image, fd, ended))
+    except (OpenFailed, ReadFailed) as error:
+        return Answer(image.path, problem=str(error), unread=True)
     except P2vdError as error:
         return Answer(image.path, problem=str(error))
     except OSError as error:
-        return Answer(image.path, problem=f"{image.path} cannot be read: {error.strerror or error}.")
+        why = f"{image.path} cannot be read: {error.strerror or error}."
+        return Answer(image.path, problem=why, unread=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -36,11 +36,15 @@ class AskRequest:
 
 @dataclass(frozen=True)
 class Answer:
-    """What is in the image of that `path`: a disk of so many bytes, or `problem`, why none can be copied."""
+    """What is in the image of that `path`: a disk of so many bytes, or `problem`, why none can be copied.
+
+    `unread`: for the file could not be read, which may pass.
+    """
 
     path: str
     size_bytes: int = SIZE_UNKNOWN
     problem: str = ""
+    unread: bool = False
 
 
 def encode(message: AskRequest | Answer) -> dict[str, Any]:

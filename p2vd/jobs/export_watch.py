@@ -55,7 +55,7 @@ class _Known:
         if self.answer is not None and self.answer.problem:
             return None
         if self.shown is None:
-            self.shown = _source(self.export, self.answer)
+            self.shown = _source(self.export, None if self.doubted else self.answer)
         return self.shown
 
 
@@ -156,8 +156,9 @@ class ExportWatch:
         """Have an export asked at once that a copy has just lost: it is not to begin again before that."""
         with self._changed:
             if (known := self._known.get(source_id)) is not None:
-                known.doubted = True
+                known.doubted, known.shown = True, None
         self.ask_soon()
+        self._on_change()
 
     def sources(self) -> tuple[Source, ...]:
         """Those that are there, in the order of their ids."""
@@ -190,22 +191,18 @@ class ExportWatch:
 
     def _await_due(self) -> list[_Known] | None:
         """Wait until exports are to be asked, and return them; None: none will be."""
-        with self._changed:
-            while not self._stopped:
-                if not self._known:
-                    break
-                now_s = self._clock.monotonic()
-                pause_s = _SOONEST_S if self._asked_for else INTERVAL_S
+        while True:
+            copied = self._copied()  # not under our lock: theirs is held over what is stored
+            with self._changed:
+                if self._stopped or not self._known:
+                    self._running = False
+                    return None
+                before_s = self._clock.monotonic() - (_SOONEST_S if self._asked_for else INTERVAL_S)
                 self._asked_for = False
-                copied = self._copied()
-                due = [
-                    known for known in self._known.values() if self._is_due(known, now_s - pause_s, copied)
-                ]
+                due = [known for known in self._known.values() if self._is_due(known, before_s, copied)]
                 if due:
                     return due
                 self._changed.wait_for(lambda: self._asked_for or self._stopped, INTERVAL_S)
-            self._running = False
-            return None
 
     @staticmethod
     def _is_due(known: _Known, before_s: float, copied: Collection[str]) -> bool:
@@ -239,8 +236,9 @@ class ExportWatch:
 
     def _note(self, known: _Known, answer: ExportAnswer) -> None:
         with self._changed:
-            known.asked_s, known.doubted = self._clock.monotonic(), False
-            if answer == known.answer:
+            doubted, known.doubted = known.doubted, False
+            known.asked_s = self._clock.monotonic()
+            if answer == known.answer and not doubted:
                 return
             if answer.problem:
                 log.warning("NBD: %s", answer.problem)

@@ -10,6 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from pathlib import PurePath
 
 from p2vd.copying import asking
 from p2vd.copying.asking import MOST_IMAGES, Answer, AskRequest, ImageToAsk
@@ -175,8 +176,10 @@ class ImageLooks:
             threading.Thread(target=self._look_into_all, name="images", daemon=True).start()
 
     def _batch(self) -> list[_Look]:
+        """Take some of one directory: a file server that hangs takes away what lies there, and no more."""
         batch: dict[str, _Look] = {}
-        while self._wanted and len(batch) < MOST_IMAGES:
+        place = PurePath(self._wanted[0]).parent if self._wanted else None
+        while self._wanted and len(batch) < MOST_IMAGES and PurePath(self._wanted[0]).parent == place:
             path = self._wanted.popleft()
             if path in self._looks:
                 batch[path] = self._looks[path]
@@ -188,7 +191,7 @@ class ImageLooks:
         while True:
             with self._lock:
                 batch = self._batch()
-                if not batch or self._stopped:
+                if self._stopped or not (batch or self._wanted):
                     self._looking = False
                     return
             self._ask(batch, SILENCE_S)
@@ -209,9 +212,15 @@ class ImageLooks:
 
     def _keep(self, look: _Look) -> None:
         with self._lock:
-            answer = look.answer
-            if answer is not None and not answer.problem and answer.size_bytes != SIZE_UNKNOWN:
-                self._sizes.put(look.file, answer.size_bytes)
+            answer, known = look.answer, set(self._looks)
+        # Not under the lock: the disk may take its time, and others only want to know.
+        if answer is not None and not answer.problem and answer.size_bytes != SIZE_UNKNOWN:
+            self._sizes.put(look.file, answer.size_bytes, known)
+
+    def _is_over(self, looks: Sequence[_Look]) -> bool:
+        """Whether nobody wants to know any more: the files are gone, or are others by now."""
+        with self._lock:
+            return self._stopped or not any(self._looks.get(look.file.id) is look for look in looks)
 
     def _ask(self, looks: Sequence[_Look], silence_s: float | None) -> None:
         """Have a helper look into images, and note what it says of each; None: read them, however long."""
@@ -220,7 +229,7 @@ class ImageLooks:
         problem, stuck = "the helper that looks into images ended.", None
         try:
             request = asking.encode(AskRequest(images, *self._worker_ids))
-            said = answers(self._spawn, _PROGRAM, request, lambda: self._stopped, silence_s)
+            said = answers(self._spawn, _PROGRAM, request, lambda: self._is_over(looks), silence_s)
             for answer in map(asking.decode_answer, said):
                 if answer.path != left[0].file.id:
                     raise ValueError(f"it speaks of {answer.path}, which was not asked.")
@@ -230,11 +239,15 @@ class ImageLooks:
             stuck = error.child
         except (OSError, ValueError, IndexError) as error:
             problem = f"the helper that looks into images failed: {error}"
-        if left and not self._stopped:
-            look = left.popleft()
+        if not left or self._is_over(looks):
+            return
+        # Another helper would only hang, too; one that ended did so at the first that it said nothing of.
+        silent = list(left) if stuck is not None else [left.popleft()]
+        for look in silent:
+            look.stuck = stuck
             self._note(look, Answer(look.file.id, problem=f"{look.file.id}: {problem}"), silent=True)
+        if stuck is None:
             with self._lock:
-                look.stuck = stuck
                 self._wanted.extend(look.file.id for look in left)
 
     def _note(self, look: _Look, answer: Answer, *, silent: bool = False) -> None:
@@ -242,6 +255,6 @@ class ImageLooks:
             log.warning("image: %s", answer.problem)
         with self._lock:
             look.ended_s = self._clock.monotonic()
-            look.measured = look.measured and not silent
+            look.measured = look.measured and not (silent or answer.unread)
             if (answer, silent) != (look.answer, look.silent):
                 look.answer, look.silent, look.shown = answer, silent, None

@@ -5,6 +5,8 @@ Nothing depends on it: without the file, or an entry in it, an image is read aga
 
 import json
 import logging
+import threading
+from collections.abc import Collection
 from pathlib import Path
 
 from p2vd.model.disk import Source
@@ -16,22 +18,29 @@ FILE = "image-sizes.json"
 
 
 class ImageSizes:
-    """Sizes by path, each bound to the file that was read and to its contents. One thread at a time."""
+    """Sizes by path, each bound to the file that was read and to its contents. Thread-safe."""
 
     def __init__(self, path: Path | None = None) -> None:
         """`path` None: keep them in memory alone."""
         self._path = path
+        self._lock = threading.Lock()
         self._sizes: dict[str, tuple[list[str | int], int]] | None = None
 
     def get(self, file: Source) -> int | None:
         """Return the size of the disk in that file; None: it was not read yet, or is another by now."""
-        known = self._read().get(file.id)
+        with self._lock:
+            known = self._read().get(file.id)
         return known[1] if known is not None and known[0] == _key(file) else None
 
-    def put(self, file: Source, size_bytes: int) -> None:
-        """Keep what was learned; a state directory that cannot be written costs another reading, no more."""
-        sizes = self._read()
-        sizes[file.id] = (_key(file), size_bytes)
+    def put(self, file: Source, size_bytes: int, known: Collection[str]) -> None:
+        """Keep what was learned, and of what is kept only images that are `known`. One thread at a time.
+
+        A state directory that cannot be written costs another reading, no more.
+        """
+        with self._lock:
+            sizes = {path: size for path, size in self._read().items() if path in known}
+            sizes[file.id] = (_key(file), size_bytes)
+            self._sizes = sizes
         if self._path is None:
             return
         try:

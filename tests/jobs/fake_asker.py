@@ -28,9 +28,13 @@ class FakeChild:
 
 @dataclass
 class FakeAsker:
-    """Says of each image what `sizes` says, a size or a problem; it ends at one of which it says nothing."""
+    """Says of each image what `sizes` says, a size or a problem; it ends at one of which it says nothing.
 
-    sizes: dict[str, int | str] = field(default_factory=dict)
+    Before the first word it waits for the gate: where `hangs` names images, only if it was asked for one.
+    """
+
+    sizes: dict[str, int | str | Answer] = field(default_factory=dict)
+    hangs: frozenset[str] = frozenset()
     requests: list[AskRequest] = field(default_factory=list)
     gate: threading.Event = field(default_factory=threading.Event)
     broken: bool = False
@@ -52,12 +56,11 @@ class FakeAsker:
             assert packet is not None
             request = asking.decode_request(packet[0])
             self.requests.append(request)
-            self.gate.wait()
+            if not self.hangs or self.hangs & {image.path for image in request.images}:
+                self.gate.wait()
             for image in request.images:
                 said = self.sizes.get(image.path)
                 if said is None:
                     return
-                answer = (
-                    Answer(image.path, said) if isinstance(said, int) else Answer(image.path, problem=said)
-                )
-                channel.send(asking.encode(answer))
+                answer = said if isinstance(said, Answer) else Answer(image.path, problem=str(said))
+                channel.send(asking.encode(Answer(image.path, said) if isinstance(said, int) else answer))

@@ -13,7 +13,7 @@ from p2vd.jobs.image_looks import UNREAD, ImageLooks
 from p2vd.model.disk import Source, Transport
 from p2vd.model.inventory import Inventory
 from p2vd.model.nbd import NbdExport
-from tests.jobs.fake_asker import FakeAsker
+from tests.jobs.fake_asker import FakeAsker, FakeChild
 from tests.jobs.fake_disks import LONG_S, StoppedClock
 from tests.jobs.fake_servers import FakeServers
 from tests.jobs.values import source
@@ -178,10 +178,30 @@ def test_one_that_its_copy_has_lost_is_asked_at_once(desk: Desk) -> None:
     desk.there(answer(A))
     desk.copied = frozenset({A.id})
     desk.servers.answers = {A.uri: ExportAnswer(A.uri, problem="nbd://a/ does not answer.")}
+    desk.clock.now_s += INTERVAL_S
+    asked = len(desk.servers.requests)
     desk.watch.doubt(A.id)
-    desk.heard()
-    assert desk.watch.sources() == ()
+    desk.until(lambda: desk.watch.sources() == ())
+    assert len(desk.servers.requests) == asked + 1
     desk.watch.doubt("nbd://other:10809/")  # one that no policy names any more
+
+
+def test_one_that_is_doubted_is_no_source_until_it_has_answered(desk: Desk) -> None:
+    """Else a worker would be started for it, again and again, as long as its server is away."""
+    desk.name(A)
+    (before,) = desk.there(answer(A))
+    gone, spawn = threading.Event(), desk.servers.spawn
+
+    def slowly(argv: Sequence[str], fd: int) -> FakeChild:
+        gone.wait(LONG_S)
+        return spawn(argv, fd)
+
+    desk.watch._spawn = slowly
+    desk.watch.doubt(A.id)
+    (doubted,) = desk.watch.sources()
+    assert [reason.code for reason in doubted.reasons] == [UNREAD]
+    gone.set()
+    desk.until(lambda: desk.watch.sources() == (before,))
 
 
 def test_one_that_is_copied_is_asked_as_long_as_it_is_not_known(desk: Desk) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from p2vd.copying.asking import Answer
 from p2vd.jobs import image_looks
 from p2vd.jobs.export_watch import ExportWatch
 from p2vd.jobs.form_scanner import FormScanner
@@ -133,6 +134,29 @@ def test_a_file_server_that_hangs_gets_no_second_helper(desk: Desk, monkeypatch:
     assert desk.see(image("a.qcow2")) == {"a.qcow2": (GIB, [])}
 
 
+def test_a_file_server_that_hangs_takes_away_its_own_images_alone(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever opens them all before the first word is said of any would hang with that one."""
+    monkeypatch.setattr(image_looks, "SILENCE_S", 0.25)
+    there = [image("a.qcow2"), image("b.qcow2")]
+    away = [replace(image(name), id=f"/mnt/away/{name}", name=name) for name in ("c.qcow2", "d.qcow2")]
+    desk.asker.gate.clear()
+    desk.asker.hangs = frozenset({away[1].id})
+    desk.asker.sizes = {file.id: GIB for file in (*there, *away)}
+    files = (there[0], *away, there[1])
+    desk.see(*files)
+    for _ in range(3):
+        desk.heard()
+    assert desk.see(*files) == {
+        "a.qcow2": (GIB, []),
+        "b.qcow2": (GIB, []),
+        "c.qcow2": (0, [SILENT]),
+        "d.qcow2": (0, [SILENT]),
+    }
+    assert len(desk.asker.children) == 3  # and no other that would only hang beside the first
+
+
 def test_a_helper_that_cannot_be_started_is_said(desk: Desk) -> None:
     desk.asker.broken = True
     desk.see(image("a.qcow2"))
@@ -154,6 +178,51 @@ def test_a_size_that_only_reading_all_tells_is_read_where_it_is_wanted(desk: Des
     desk.heard()
     assert desk.see(file) == {"a.gz": (GIB, [])}
     assert [one.images[0].read_all for one in desk.asker.requests] == [False, True]
+
+
+@pytest.mark.parametrize("unread", [True, False])
+def test_a_read_that_fails_while_all_is_read_refuses_it_for_a_while(desk: Desk, unread: bool) -> None:
+    """A file server that was away for a moment refuses no image for good, as damage in it does."""
+    file = image("a.gz", SourceFormat.GZ)
+    desk.asker.sizes = {file.id: SIZE_UNKNOWN}
+    desk.see(file)
+    desk.heard()
+    desk.asker.sizes = {file.id: Answer(file.id, problem="It says why.", unread=unread)}
+    desk.looks.measure([file.id])
+    desk.heard()
+    assert desk.see(file) == {"a.gz": (0, [REFUSED])}
+    desk.asker.sizes = {file.id: SIZE_UNKNOWN}
+    desk.clock.now_s += 60
+    desk.see(file, again=True)
+    if unread:
+        desk.heard()
+    assert desk.see(file) == {"a.gz": (0, [UNSIZED if unread else REFUSED])}
+
+
+def test_what_is_gone_is_read_no_further(desk: Desk) -> None:
+    file, other = image("a.gz", SourceFormat.GZ), image("b.gz", SourceFormat.GZ)
+    desk.asker.sizes = {file.id: SIZE_UNKNOWN, other.id: SIZE_UNKNOWN}
+    desk.see(file, other)
+    desk.heard()
+    desk.wait_for_helpers(1)
+    desk.asker.sizes = {file.id: GIB, other.id: GIB}
+    desk.asker.gate.clear()
+    desk.asker.hangs = frozenset({file.id})
+    desk.looks.measure([file.id, other.id])
+    desk.wait_for_helpers(1)
+    desk.see(other)
+    desk.heard()
+    desk.heard()
+    assert desk.see(other) == {"b.gz": (GIB, [])}
+
+
+def test_sizes_of_images_that_are_gone_are_forgotten(tmp_path: Path) -> None:
+    sizes, files = ImageSizes(tmp_path / "sizes.json"), [image(f"{name}.gz") for name in "ab"]
+    for file in files:
+        sizes.put(file, GIB, [one.id for one in files])
+    assert [sizes.get(file) for file in files] == [GIB, GIB]
+    sizes.put(files[1], 2 * GIB, [files[1].id])
+    assert [ImageSizes(tmp_path / "sizes.json").get(file) for file in files] == [None, 2 * GIB]
 
 
 def test_a_size_that_cost_a_whole_reading_is_known_after_a_restart(desk: Desk, tmp_path: Path) -> None:
