@@ -2,17 +2,9 @@
 
 from pathlib import Path
 
-from p2vd.model.forms import SourceFormat
+from p2vd.model.forms import PACKED_BEGINNINGS, SourceFormat
 
-_BEGINNINGS = {
-    b"\x1f\x8b\x08": SourceFormat.GZ,
-    b"\x28\xb5\x2f\xfd": SourceFormat.ZST,
-    b"\xfd7zXZ\x00": SourceFormat.XZ,
-    # A skippable frame, as pzstd begins.
-    **{bytes((number, 0x2A, 0x4D, 0x18)): SourceFormat.ZST for number in range(0x50, 0x60)},
-}
-
-MOST_MAGIC = max(map(len, _BEGINNINGS))
+MOST_MAGIC = max(map(len, PACKED_BEGINNINGS))
 """So many bytes tell."""
 
 
@@ -26,4 +18,4 @@ def looks_packed(path: Path) -> SourceFormat | None:
 
 def packed_format(head: bytes) -> SourceFormat | None:
     """The compressed format that begins with these bytes; None: none."""
-    return next((form for begin, form in _BEGINNINGS.items() if head.startswith(begin)), None)
+    return next((form for begin, form in PACKED_BEGINNINGS.items() if head.startswith(begin)), None)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2vd.model.errors import OutputUnclear
-from p2vd.model.forms import IMAGE_NAMES, SourceFormat
+from p2vd.model.forms import IMAGE_NAMES, PACKED_BEGINNINGS, SourceFormat
 from p2vd.system.command import Commands
 
 _TIMEOUT_S = 15.0
@@ -26,9 +26,7 @@ _FORMATS = {
     b"vhdxfile": "vhdx",
     b"conectix": "vhd",
     b"<<< ": "vdi",
-    b"\x1f\x8b\x08": "gz",
-    b"\x28\xb5\x2f\xfd": "zst",
-    b"\xfd7zXZ\0": "xz",
+    **{begin: form.value for begin, form in PACKED_BEGINNINGS.items()},
 }
 """How image formats begin that are no disk's own bytes (their specifications, and QEMU's block/)."""
 

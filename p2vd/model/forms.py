@@ -51,6 +51,15 @@ IMAGE_NAMES = {
 PACKED = frozenset({SourceFormat.GZ, SourceFormat.ZST, SourceFormat.XZ})
 """Compressed images: of these not all tell the size of the disk."""
 
+PACKED_BEGINNINGS = {
+    b"\x1f\x8b\x08": SourceFormat.GZ,
+    b"\x28\xb5\x2f\xfd": SourceFormat.ZST,
+    b"\xfd7zXZ\x00": SourceFormat.XZ,
+    # A skippable frame, as pzstd begins.
+    **{bytes((number, 0x2A, 0x4D, 0x18)): SourceFormat.ZST for number in range(0x50, 0x60)},
+}
+"""How compressed files begin: RFC 1952, RFC 8878, and the specification of .xz."""
+
 QEMU_IMAGES = frozenset(SourceFormat) - PACKED - {SourceFormat.RAW}
 """Images of virtual machines, which QEMU's tools read, and lock."""
 

@@ -136,7 +136,7 @@ def test_an_image_of_another_form_is_listed_by_its_name_and_not_read(
     assert (raw.format.value, raw.modified_us, raw.is_plain) == ("raw", 0, True)
 
 
-@pytest.mark.parametrize("begins", [b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\0"])
+@pytest.mark.parametrize("begins", [b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\0", b"\x50\x2a\x4d\x18"])
 def test_a_compressed_image_that_says_it_is_raw_is_refused(host: Host, images: Path, begins: bytes) -> None:
     (images / "d.img").write_bytes(begins + bytes(1 << 20))
     reasons = answers_of(host, images).discovery.scan().source("d.img").reasons
