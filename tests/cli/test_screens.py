@@ -15,6 +15,7 @@ import pytest
 from p2vd.cli.main import build_parser, main
 from tests.bus.harness import Client
 from tests.sim.harness import Simulated
+from tests.sim.test_end_to_end import usable
 
 SCRIPT = """
 [[luns]]
@@ -78,16 +79,14 @@ class Terminal(io.StringIO):
 class San:
     """A daemon that has done some work, and the ids of what is there."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, luns: list[str]) -> None:
         self.address = address
-        sources = json.loads(self.typed("sources --json")[1])
-        usable = [source["Id"] for source in sources if source["Usable"] and source["Transport"] == "iscsi"]
         for name, count in (("erp1", 2), (LONG, 1)):
-            mine = " ".join(usable.pop() for _ in range(count))
+            mine = " ".join(luns.pop() for _ in range(count))
             page = json.loads(self.typed(f"plan {mine} --source-offline --name {name} --json")[1])
             assert self.typed(f"migrate {page['Id']} --wait --json")[0] == 0
         jobs = [job["Uuid"] for job in json.loads(self.typed("jobs --json")[1])]
-        self.ids = {"source": usable[0], "source2": usable[1], "job": jobs[0], "job2": jobs[2]}
+        self.ids = {"source": luns[0], "source2": luns[1], "job": jobs[0], "job2": jobs[2]}
 
     def typed(self, line: str, width: int | None = None) -> tuple[int, str]:
         """What p2vctl prints for a line that is typed in a terminal so wide; None: into a pipe."""
@@ -112,7 +111,7 @@ def san(bus_address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     client = Client(bus_address)
     with Simulated(bus_address, state, SCRIPT) as daemon:
         daemon.await_ready(client)
-        san = San(bus_address)
+        san = San(bus_address, usable(client, "iscsi"))
         record = state / "erp1.json"
         record.write_text(json.dumps(RECORD))
         status, said = san.typed(f"machine import {record}")

@@ -35,8 +35,13 @@ def looked_at(client: Client) -> list[dict[str, Any]]:
     return found
 
 
-def usable(client: Client) -> list[str]:
-    return sorted(str(each["Id"]) for each in looked_at(client) if each["Usable"])
+def usable(client: Client, *transports: str) -> list[str]:
+    """The ids of the usable sources, of these transports (none given: of all), once all were looked at."""
+    return sorted(
+        str(each["Id"])
+        for each in looked_at(client)
+        if each["Usable"] and (not transports or each["Transport"] in transports)
+    )
 
 
 def sizes_told(client: Client, source: str) -> list[int]:
