@@ -33,7 +33,7 @@ CORE = (
 )
 """Of each of these a test runs always."""
 
-SAMPLE = 8
+SAMPLE = 6
 """So many tests of the lab run, with the unit tests in less than 25 minutes on two cores."""
 
 

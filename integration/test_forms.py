@@ -6,7 +6,7 @@ from integration.content import fill, fill_lun, require_same
 from integration.host import SOURCE, Host, Properties
 from integration.lab.san import Lun
 from integration.lab.vm import Vm
-from p2vd.model.size import MIB
+from p2vd.model.size import GIB, MIB
 
 pytestmark = pytest.mark.lab
 
@@ -227,3 +227,47 @@ def test_a_zst_and_a_qcow2_become_volumes(vm: Vm) -> None:
         done = host.wait_registered(host.wait_back(job), 600)
         assert name not in halfway or done["ResumedFrom"] > 0
         require_same(vm, f"/var/tmp/{name}.raw", done["Target"], DISK_BYTES)
+
+
+# Runs in the guest: 64 places of a sparse disk of 100 GiB hold 16 MiB each, and no two MiB are alike.
+_PLACES = """
+import os, random, struct, sys
+path, other = sys.argv[1], sys.argv[2]
+noise, mib = random.Random(9).randbytes(1 << 20), 1 << 20
+disk = os.open(path, os.O_RDWR | os.O_CREAT if not other else os.O_RDONLY)
+if not other:
+    os.truncate(disk, 100 << 30)
+copy = os.open(other, os.O_RDONLY) if other else -1
+for place in range(64):
+    for part in range(16):
+        offset = place * (100 << 30) // 64 + part * mib
+        data = struct.pack("<Q", offset) + noise[8:]
+        if not other:
+            os.pwrite(disk, data, offset)
+        elif not data == os.pread(disk, mib, offset) == os.pread(copy, mib, offset):
+            sys.exit(f"they differ in the MiB at {offset}")
+os.fsync(disk)
+"""
+GUEST_DISK = "/srv/images/erp1.raw"
+
+
+@pytest.mark.campaign
+def test_a_disk_of_100_gib_takes_as_much_of_its_pool_as_it_has_data(vm: Vm) -> None:
+    """And no more: its places begin at multiples of the pool's chunks. What is not mapped reads as zero."""
+    host = Host(vm)
+    host.san.add("pv3", "3G")
+    device = host.san["pv3"].device
+    vm.run(f"vgcreate -q -y vg_big {device} && lvcreate -q -y --type thin-pool -Zy -L 2G -n pool0 vg_big")
+    vm.run(f"mkdir -p /srv/images && python3 - {GUEST_DISK} ''", stdin=_PLACES, timeout_s=600)
+    vm.write("/etc/p2vd/p2vd.toml", 'image_directories = ["/srv/images"]\n')
+    rule = THIN.replace("vg_san", "vg_big").replace('"both"', '"read-back"').replace("1 MiB", "10 GiB")
+    vm.write("/etc/p2vd/policy.d/50-lab.toml", f"{rule}pool.over_commit = 60.0\n")
+    vm.run("systemctl start p2vd")
+    usable(host, GUEST_DISK)
+    done = host.wait_registered(host.migrate(GUEST_DISK, "erp1"), 3600)
+    assert done["Bytes"] == 100 * GIB
+    size, percent = vm.out(
+        "lvs --noheadings --units b --nosuffix -o lv_size,data_percent vg_big/pool0"
+    ).split()
+    assert round(int(size) * float(percent) / 100 / MIB) == 1024
+    vm.run(f"python3 - {GUEST_DISK} {done['Target']}", stdin=_PLACES, timeout_s=1200)
