@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from p2vd.copying import opening
-from p2vd.copying.opening import OpenRequest
+from p2vd.copying.opening import OpenReply, OpenRequest
 from p2vd.copying.protocol import VERSION, Hello, Start, ToDaemon, ToWorker, decode, encode
+from p2vd.model.codec import from_dict, to_dict
 from p2vd.model.errors import P2vdError
 from p2vd.system.descriptors import SeqpacketChannel, close_all
 from p2vd.system.process import ChildProcess, Spawn
@@ -53,7 +53,7 @@ def ask_opener(spawn: Spawn, request: OpenRequest, keep_waiting: Callable[[float
     )
     theirs.close()
     try:
-        ours.send(opening.encode(request))
+        ours.send(to_dict(request))
         waited = 0.0
         while True:
             try:
@@ -66,7 +66,7 @@ def ask_opener(spawn: Spawn, request: OpenRequest, keep_waiting: Callable[[float
         if answer is None:
             raise ProtocolError("The helper that opens devices ended without an answer.")
         data, descriptors = answer
-        reply = opening.decode_reply(data)
+        reply = from_dict(OpenReply, data)
         if reply.error is not None:
             close_all(descriptors)
             raise OpenFailed(reply.error.name, reply.error.message)

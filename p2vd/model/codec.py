@@ -1,4 +1,4 @@
-"""Values of the model as JSON and back, in one way for the store, the worker and the bus."""
+"""Values of the model as JSON and back, in one way for the store, the worker, the helpers and the bus."""
 
 import json
 from typing import Any, TypeVar
