@@ -12,10 +12,10 @@ import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
-from p2vd.copying import asking
 from p2vd.copying.asking import Answer, AskRequest, ImageToAsk
 from p2vd.copying.controls import Gauge, Interrupted
 from p2vd.copying.errors import OpenFailed, ReadFailed
+from p2vd.model.codec import from_dict, to_dict
 from p2vd.model.errors import P2vdError
 from p2vd.model.forms import PACKED, SourceFormat
 from p2vd.system import block, privileges
@@ -110,8 +110,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if packet is None:
             return 1
         try:
-            for answer in answers(asking.decode_request(packet[0]), channel.peer_is_gone):
-                channel.send(asking.encode(answer))
+            for answer in answers(from_dict(AskRequest, packet[0]), channel.peer_is_gone):
+                channel.send(to_dict(answer))
         except (BrokenPipeError, Interrupted):
             return 1  # the daemon did not wait for us
     return 0

@@ -6,9 +6,7 @@ which they were named, and ends.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
-from p2vd.model.codec import from_dict, to_dict
 from p2vd.model.forms import SIZE_UNKNOWN, SourceFormat
 
 MOST_IMAGES = 32
@@ -45,19 +43,3 @@ class Answer:
     size_bytes: int = SIZE_UNKNOWN
     problem: str = ""
     unread: bool = False
-
-
-def encode(message: AskRequest | Answer) -> dict[str, Any]:
-    """Return `message` as the object that goes over the channel."""
-    data: dict[str, Any] = to_dict(message)
-    return data
-
-
-def decode_request(data: dict[str, Any]) -> AskRequest:
-    """Return the request in `data`. Raises ValueError where it does not fit."""
-    return from_dict(AskRequest, data)
-
-
-def decode_answer(data: dict[str, Any]) -> Answer:
-    """Return the answer in `data`. Raises ValueError where it does not fit."""
-    return from_dict(Answer, data)

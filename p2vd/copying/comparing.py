@@ -2,7 +2,8 @@
 
 import logging
 import threading
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from p2vd.copying.checkpoint import Checkpoint
@@ -27,6 +28,40 @@ class Piece:
     first: int
     count: int
     known: bool = False
+
+
+class _Queue:
+    """Pieces, for many threads, each surveyed for holes by one of them: the others compare meanwhile."""
+
+    def __init__(self, pieces: Iterable[Piece], survey: Callable[[Piece], Iterable[Piece]]):
+        """`survey`: makes of a piece those to compare; it may have to wait for a device."""
+        self._left = iter(pieces)
+        self._survey = survey
+        self._ready: deque[Piece] = deque()
+        self._surveying = 0
+        self._changed = threading.Condition()
+
+    def take(self) -> Piece | None:
+        """The next piece to compare; None: all are taken. Waits where only the surveys of others are left."""
+        while True:
+            with self._changed:
+                if self._ready:
+                    return self._ready.popleft()
+                piece = next(self._left, None)
+                if piece is None:
+                    if not self._surveying:
+                        return None
+                    self._changed.wait()
+                    continue
+                self._surveying += 1
+            found: list[Piece] = []
+            try:
+                found += self._survey(piece)
+            finally:
+                with self._changed:
+                    self._ready += found
+                    self._surveying -= 1
+                    self._changed.notify_all()
 
 
 @dataclass
@@ -54,7 +89,7 @@ class Comparer:
 
     def run(self, pieces: Iterable[Piece]) -> None:
         """Compare all `pieces`. Raises TargetMismatch or SourceChanged after all was read, Interrupted."""
-        remaining = self._without_holes(pieces)
+        remaining = _Queue(pieces, self._without_holes)
         threads = [
             threading.Thread(target=self._work, args=(remaining,), name=f"compare-{number}")
             for number in range(self.threads)
@@ -77,14 +112,13 @@ class Comparer:
         for number in range(self._layout.regions):
             yield Piece(number * REGION_BLOCKS, self._layout.blocks_of(number))
 
-    def _without_holes(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
-        """`pieces`, what are holes of them as known zeros, the rest as a thread takes it at a time."""
-        for piece in pieces:
-            holes = self._holes(piece)
-            for first, count in runs(bits(0, piece.count) & ~holes):
-                yield from (Piece(piece.first + at, n) for at, n in split(first, count, WORK_BLOCKS))
-            for first, count in runs(holes):
-                yield Piece(piece.first + first, count, known=True)
+    def _without_holes(self, piece: Piece) -> Iterator[Piece]:
+        """A piece, what are holes of it as known zeros, the rest as a thread takes it at a time."""
+        holes = self._holes(piece)
+        for first, count in runs(bits(0, piece.count) & ~holes):
+            yield from (Piece(piece.first + at, n) for at, n in split(first, count, WORK_BLOCKS))
+        for first, count in runs(holes):
+            yield Piece(piece.first + first, count, known=True)
 
     def _holes(self, piece: Piece) -> int:
         """The bits of a piece's blocks that are holes in every file that is to be compared."""
@@ -98,14 +132,10 @@ class Comparer:
                 mask &= layout.zero_blocks(number, extents)
         return mask >> at
 
-    def _work(self, pieces: Iterator[Piece]) -> None:
+    def _work(self, pieces: _Queue) -> None:
         buffer, other = Buffer(), Buffer()
         try:
-            while self.controls.gate():
-                with self._lock:
-                    piece = next(pieces, None)
-                if piece is None:
-                    return
+            while self.controls.gate() and (piece := pieces.take()) is not None:
                 if not self._known(piece):
                     for block in range(piece.first, piece.first + piece.count):
                         if not self.controls.gate():

@@ -13,10 +13,10 @@ import sys
 import threading
 from collections.abc import Sequence
 
-from p2vd.copying import nbd_asking
 from p2vd.copying.nbd_asking import ExportAnswer, ExportsRequest
 from p2vd.copying.nbd_errors import Lost
 from p2vd.copying.terms import NbdServer
+from p2vd.model.codec import from_dict, to_dict
 from p2vd.model.errors import P2vdError
 from p2vd.system import privileges
 from p2vd.system.descriptors import SeqpacketChannel
@@ -87,7 +87,7 @@ def answer_all(request: ExportsRequest, channel: SeqpacketChannel) -> None:
             answer = answers.get(timeout=_POLL_S)
         except queue.Empty:
             continue
-        channel.send(nbd_asking.encode(answer))
+        channel.send(to_dict(answer))
         left -= 1
 
 
@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if packet is None:
             return 1
         try:
-            answer_all(nbd_asking.decode_request(packet[0]), channel)
+            answer_all(from_dict(ExportsRequest, packet[0]), channel)
         except BrokenPipeError:
             return 1
     return 0

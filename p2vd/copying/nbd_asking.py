@@ -6,10 +6,8 @@ known.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 from p2vd.copying.terms import NbdServer
-from p2vd.model.codec import from_dict, to_dict
 
 MOST_EXPORTS = 64
 """In one request: each is asked on a thread of its own."""
@@ -38,19 +36,3 @@ class ExportAnswer:
     unread: str = ""
     read_only: bool = True
     problem: str = ""
-
-
-def encode(message: ExportsRequest | ExportAnswer) -> dict[str, Any]:
-    """Return `message` as the object that goes over the channel."""
-    data: dict[str, Any] = to_dict(message)
-    return data
-
-
-def decode_request(data: dict[str, Any]) -> ExportsRequest:
-    """Return the request in `data`. Raises ValueError where it does not fit."""
-    return from_dict(ExportsRequest, data)
-
-
-def decode_answer(data: dict[str, Any]) -> ExportAnswer:
-    """Return the answer in `data`. Raises ValueError where it does not fit."""
-    return from_dict(ExportAnswer, data)

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from p2vd.copying import opening
 from p2vd.copying.emptiness import check_empty
 from p2vd.copying.errors import DeviceReserved, OpenFailed
 from p2vd.copying.identity import check_identity
 from p2vd.copying.opening import OpenError, OpenReply, OpenRequest, SourceToOpen, TargetToOpen
+from p2vd.model.codec import from_dict, to_dict
 from p2vd.model.errors import DeviceAbsent, DeviceInUse, IdentityChanged, P2vdError
 from p2vd.model.inquiry import clean_inquiry
 from p2vd.system import block
@@ -267,10 +267,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         packet = channel.receive()
         if packet is None:
             return 1
-        request = opening.decode_request(packet[0])
+        request = from_dict(OpenRequest, packet[0])
         reply, fds = Opener(SystemCommands()).answer(request)
         try:
-            channel.send(opening.encode(reply), fds)
+            channel.send(to_dict(reply), fds)
         except BrokenPipeError:
             return 1  # the daemon did not wait for us: the exclusive opens end with this process
     return 0

@@ -5,9 +5,7 @@ longer than a deadline and then goes on without it.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
-from p2vd.model.codec import from_dict, to_dict
 from p2vd.model.disk import Transport
 
 
@@ -94,19 +92,3 @@ class OpenReply:
     ok: bool
     error: OpenError | None = None
     silent_paths: tuple[str, ...] = ()
-
-
-def encode(message: OpenRequest | OpenReply) -> dict[str, Any]:
-    """Return `message` as the object that goes over the channel."""
-    data: dict[str, Any] = to_dict(message)
-    return data
-
-
-def decode_request(data: dict[str, Any]) -> OpenRequest:
-    """Return the request in `data`. Raises ValueError where it does not fit."""
-    return from_dict(OpenRequest, data)
-
-
-def decode_reply(data: dict[str, Any]) -> OpenReply:
-    """Return the reply in `data`. Raises ValueError where it does not fit."""
-    return from_dict(OpenReply, data)

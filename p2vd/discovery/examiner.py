@@ -28,6 +28,7 @@ from p2vd.discovery.partitions import (
     table_of,
 )
 from p2vd.discovery.sampling import sample_zeros
+from p2vd.model.codec import from_dict, to_dict
 from p2vd.model.contents import BootStyle, Contents, Partition, Reservation, Signature, Table
 from p2vd.model.errors import P2vdError
 from p2vd.model.size import MIB
@@ -268,8 +269,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             channel.send(examining.READY)
             while (packet := channel.receive()) is not None:
-                request = examining.decode_request(packet[0])
-                channel.send(examining.encode(examiner.answer(request)))
+                request = from_dict(ExamineRequest, packet[0])
+                channel.send(to_dict(examiner.answer(request)))
         except BrokenPipeError:
             return 1  # the daemon did not wait for us
     return 0

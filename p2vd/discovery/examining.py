@@ -6,9 +6,7 @@ channel is closed. What it answers is believed only where it can be so.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
-from p2vd.model.codec import from_dict, to_dict
 from p2vd.model.contents import Contents
 from p2vd.model.fill import ZeroSample
 
@@ -39,22 +37,6 @@ class ExamineReply:
     contents: Contents | None = None
     problem: str = ""
     sample: ZeroSample | None = None
-
-
-def encode(message: ExamineRequest | ExamineReply) -> dict[str, Any]:
-    """Return `message` as the object that goes over the channel."""
-    data: dict[str, Any] = to_dict(message)
-    return data
-
-
-def decode_request(data: dict[str, Any]) -> ExamineRequest:
-    """Return the request in `data`. Raises ValueError where it does not fit."""
-    return from_dict(ExamineRequest, data)
-
-
-def decode_reply(data: dict[str, Any]) -> ExamineReply:
-    """Return the reply in `data`. Raises ValueError where it does not fit."""
-    return from_dict(ExamineReply, data)
 
 
 def sample_of(reply: ExamineReply, request: ExamineRequest) -> ZeroSample:

@@ -4,8 +4,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from p2vd.discovery import examining
 from p2vd.discovery.examining import ExamineReply, ExamineRequest
+from p2vd.model.codec import from_dict, to_dict
 from p2vd.system.descriptors import SeqpacketChannel
 from p2vd.system.process import Child, spawn
 
@@ -41,10 +41,10 @@ class ExaminerHelper:
             self._receive(lambda waited_s: _is_starting(waited_s) and keep_waiting(0.0))
             self._ready = True
         try:
-            self._channel.send(examining.encode(request))
+            self._channel.send(to_dict(request))
         except BrokenPipeError:
             raise EOFError from None
-        return examining.decode_reply(self._receive(keep_waiting))
+        return from_dict(ExamineReply, self._receive(keep_waiting))
 
     def _receive(self, keep_waiting: Callable[[float], bool]) -> dict[str, Any]:
         waited_s = 0.0

@@ -9,10 +9,10 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from p2vd.copying import nbd_asking
 from p2vd.copying.nbd_asking import MOST_EXPORTS, ExportAnswer, ExportsRequest
 from p2vd.copying.terms import NbdServer
 from p2vd.jobs.disposable import NoAnswer, answers
+from p2vd.model.codec import from_dict, to_dict
 from p2vd.model.disk import Source, Transport
 from p2vd.model.errors import Reason
 from p2vd.model.nbd import NbdExport
@@ -220,10 +220,8 @@ class ExportWatch:
         )
         problem = "the helper that asks servers ended"
         try:
-            said = answers(
-                self._spawn, _PROGRAM, nbd_asking.encode(request), lambda: self._stopped, SILENCE_S
-            )
-            for answer in map(nbd_asking.decode_answer, said):
+            said = answers(self._spawn, _PROGRAM, to_dict(request), lambda: self._stopped, SILENCE_S)
+            for answer in (from_dict(ExportAnswer, each) for each in said):
                 if (known := left.pop(answer.uri, None)) is not None:
                     self._note(known, answer)
         except NoAnswer:

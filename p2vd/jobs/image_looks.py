@@ -12,10 +12,10 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 
-from p2vd.copying import asking
 from p2vd.copying.asking import MOST_IMAGES, Answer, AskRequest, ImageToAsk
 from p2vd.jobs.disposable import NoAnswer, answers
 from p2vd.jobs.image_sizes import ImageSizes
+from p2vd.model.codec import from_dict, to_dict
 from p2vd.model.disk import Source
 from p2vd.model.errors import Reason
 from p2vd.model.forms import SIZE_UNKNOWN
@@ -228,9 +228,9 @@ class ImageLooks:
         left = deque(looks)
         problem, stuck = "the helper that looks into images ended.", None
         try:
-            request = asking.encode(AskRequest(images, *self._worker_ids))
+            request = to_dict(AskRequest(images, *self._worker_ids))
             said = answers(self._spawn, _PROGRAM, request, lambda: self._is_over(looks), silence_s)
-            for answer in map(asking.decode_answer, said):
+            for answer in (from_dict(Answer, each) for each in said):
                 if answer.path != left[0].file.id:
                     raise ValueError(f"it speaks of {answer.path}, which was not asked.")
                 self._note(left.popleft(), answer)

@@ -4,11 +4,11 @@ import logging
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
-from p2vd.copying import opening
-from p2vd.copying.opening import OpenRequest
+from p2vd.copying.opening import OpenReply, OpenRequest
 from p2vd.copying.protocol import VERSION, Hello, Start, ToDaemon, ToWorker, decode, encode
+from p2vd.model.codec import from_dict, to_dict
 from p2vd.model.errors import P2vdError
 from p2vd.system.descriptors import SeqpacketChannel, close_all
 from p2vd.system.process import ChildProcess, Spawn
@@ -16,6 +16,7 @@ from p2vd.system.process import ChildProcess, Spawn
 log = logging.getLogger(__name__)
 
 _POLL_S = 0.25
+_OPENER = "The helper that opens devices"
 
 
 @dataclass(eq=False)
@@ -39,13 +40,18 @@ class ProtocolError(P2vdError):
     what: str
     template: ClassVar[str] = "{what} Was p2vd upgraded while it ran? Restart p2vd.service."
 
+    @classmethod
+    def of(cls, who: str, error: ValueError) -> Self:
+        """The error for what `who` said, of which `error` tells why it is none of its messages."""
+        return cls(f"{who} said what is not understood: {error}.")
+
 
 def ask_opener(spawn: Spawn, request: OpenRequest, keep_waiting: Callable[[float], bool]) -> list[int]:
     """Have a disposable helper probe and open devices; return source and target descriptors.
 
     The helper may hang in the kernel: `keep_waiting(seconds so far)` is asked several times a second
     and ends the wait by returning False; then the helper is left to itself and TimeoutError raised.
-    Raises OpenFailed with the helper's own error.
+    Raises OpenFailed with the helper's own error, ProtocolError.
     """
     ours, theirs = SeqpacketChannel.pair()
     child = spawn(
@@ -53,27 +59,40 @@ def ask_opener(spawn: Spawn, request: OpenRequest, keep_waiting: Callable[[float
     )
     theirs.close()
     try:
-        ours.send(opening.encode(request))
-        waited = 0.0
-        while True:
-            try:
-                answer = ours.receive(_POLL_S)
-                break
-            except TimeoutError:
-                waited += _POLL_S
-                if not keep_waiting(waited):
-                    raise
-        if answer is None:
-            raise ProtocolError("The helper that opens devices ended without an answer.")
-        data, descriptors = answer
-        reply = opening.decode_reply(data)
-        if reply.error is not None:
-            close_all(descriptors)
-            raise OpenFailed(reply.error.name, reply.error.message)
-        return descriptors
+        ours.send(to_dict(request))
+        reply, descriptors = _answer(ours, keep_waiting)
     finally:
         ours.close()
         child.poll()
+    if reply.ok and reply.error is None:
+        return descriptors
+    close_all(descriptors)
+    if reply.error is None:
+        raise ProtocolError(f"{_OPENER} says neither that it did nor why not.")
+    raise OpenFailed(reply.error.name, reply.error.message)
+
+
+def _answer(channel: SeqpacketChannel, keep_waiting: Callable[[float], bool]) -> tuple[OpenReply, list[int]]:
+    """Return the helper's answer, and descriptors, now the caller's. Raises TimeoutError, ProtocolError."""
+    waited = 0.0
+    while True:
+        try:
+            packet = channel.receive(_POLL_S)
+            break
+        except TimeoutError:
+            waited += _POLL_S
+            if not keep_waiting(waited):
+                raise
+        except ValueError as error:
+            raise ProtocolError.of(_OPENER, error) from error
+    if packet is None:
+        raise ProtocolError(f"{_OPENER} ended without an answer.")
+    data, descriptors = packet
+    try:
+        return from_dict(OpenReply, data), descriptors
+    except ValueError as error:
+        close_all(descriptors)
+        raise ProtocolError.of(_OPENER, error) from error
 
 
 class WorkerSession:
@@ -114,16 +133,21 @@ class WorkerSession:
             log.debug("worker %d is gone", self.pid)
 
     def receive(self) -> ToDaemon | None:
-        """Return the next message, None after a quarter of a second without one. Raises EOFError."""
+        """Return the next message, None after a quarter of a second without one.
+
+        Raises EOFError, ProtocolError.
+        """
         try:
             packet = self._channel.receive(_POLL_S)
+            if packet is None:
+                raise EOFError
+            message = decode(packet[0])
         except TimeoutError:
             return None
         except ConnectionResetError:
             raise EOFError from None
-        if packet is None:
-            raise EOFError
-        message = decode(packet[0])
+        except ValueError as error:
+            raise ProtocolError.of("The worker", error) from error
         if isinstance(message, Hello) and message.version != VERSION:
             raise ProtocolError(f"The worker speaks version {message.version}, this daemon {VERSION}.")
         return message  # type: ignore[return-value]  # decode() serves both directions

@@ -1,6 +1,7 @@
-"""Values of the model as JSON and back, in one way for the store, the worker and the bus."""
+"""Values of the model as JSON and back, in one way for the store, the worker, the helpers and the bus."""
 
 import json
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import cattrs
@@ -58,12 +59,29 @@ def to_dict(value: Any) -> Any:
 def from_dict(cls: type[T], data: Any) -> T:
     """Return the `cls` that `data` holds; unknown keys of a newer version are passed over.
 
-    Raises ValueError that names the class and the place where `data` does not fit.
+    Raises ValueError that names the class and each place where `data` does not fit.
     """
     try:
         return _converter.structure(data, cls)
     except Exception as error:  # cattrs raises groups of whatever the constructors raised
-        raise ValueError(f"not a valid {cls.__name__}: {error!r}") from error
+        raise ValueError(f"not a valid {cls.__name__}: {'; '.join(_problems(error))}") from error
+
+
+def _problems(error: Exception, place: str = "") -> Iterator[str]:
+    """Each cause in an error of cattrs, behind its place: `images[1].path: 1 is no str`.
+
+    `cattrs.transform_error` came after 22.2, which has the places as notes: "Structuring ... @ index 1".
+    """
+    for note in getattr(error, "__notes__", ()):
+        kind, _, where = note.partition(" @ ")[2].partition(" ")
+        place += f".{where}" if kind == "attribute" else f"[{where}]"
+    if isinstance(error, cattrs.BaseValidationError):
+        for cause in error.exceptions:
+            yield from _problems(cause, place)
+    elif isinstance(error, KeyError) and place.endswith(f".{error.args[0]}"):
+        yield f"{place.removeprefix('.')} is missing"
+    else:
+        yield f"{place.removeprefix('.')}: {error}" if place else str(error)
 
 
 def to_json(value: Any) -> str:

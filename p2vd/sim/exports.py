@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from p2vd.copying import nbd_asking
-from p2vd.copying.nbd_asking import ExportAnswer
+from p2vd.copying.nbd_asking import ExportAnswer, ExportsRequest
 from p2vd.copying.terms import NbdServer
+from p2vd.model.codec import from_dict, to_dict
 from p2vd.model.nbd import NbdExport
 from p2vd.sim.script import Export
 from p2vd.system.descriptors import SeqpacketChannel
@@ -46,8 +46,8 @@ class SimExports:
         if packet is None:
             return 1
         try:
-            for server in nbd_asking.decode_request(packet[0]).servers:
-                channel.send(nbd_asking.encode(self._answer(server)))
+            for server in from_dict(ExportsRequest, packet[0]).servers:
+                channel.send(to_dict(self._answer(server)))
         except BrokenPipeError:
             return 1
         return 0

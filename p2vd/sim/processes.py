@@ -6,10 +6,10 @@ import socket
 import threading
 from collections.abc import Callable, Sequence
 
-from p2vd.copying import opening
 from p2vd.copying.errors import TargetRefused
 from p2vd.copying.opening import OpenError, OpenReply, OpenRequest, SourceToOpen, TargetToOpen
 from p2vd.copying.protocol import Start
+from p2vd.model.codec import from_dict, to_dict
 from p2vd.model.errors import DeviceAbsent, DeviceInUse, P2vdError
 from p2vd.sim.exports import SimExports
 from p2vd.sim.files import SimFiles
@@ -143,12 +143,12 @@ class Processes:
         descriptors: list[int] = []
         try:
             with self._san.lock:
-                descriptors = self._descriptors(opening.decode_request(packet[0]))
+                descriptors = self._descriptors(from_dict(OpenRequest, packet[0]))
             reply = OpenReply(ok=True)
         except P2vdError as error:
             reply = OpenReply(ok=False, error=OpenError(error.name, str(error)))
         try:
-            channel.send(opening.encode(reply), descriptors)
+            channel.send(to_dict(reply), descriptors)
         except BrokenPipeError:
             return 1
         finally:

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from p2vd.copying import asking
 from p2vd.copying.asking import Answer, AskRequest, ImageToAsk
 from p2vd.copying.layout import BLOCK
+from p2vd.model.codec import from_dict, to_dict
 from p2vd.model.forms import IMAGE_NAMES, SIZE_UNKNOWN
 from p2vd.system import block
 from p2vd.system.descriptors import SeqpacketChannel
@@ -48,10 +48,10 @@ def ask(images: Sequence[ImageToAsk]) -> list[Answer]:
         argv = [sys.executable, "-m", "p2vd.copying.asker", "--channel", str(theirs.fileno())]
         child = spawn(argv, theirs.fileno())
         theirs.close()
-        ours.send(asking.encode(AskRequest(tuple(images), NOBODY, NOBODY)))
+        ours.send(to_dict(AskRequest(tuple(images), NOBODY, NOBODY)))
         said = []
         while (packet := ours.receive(PATIENCE_S)) is not None:
-            said.append(asking.decode_answer(packet[0]))
+            said.append(from_dict(Answer, packet[0]))
     assert child.wait(PATIENCE_S) == 0
     return said
 
@@ -181,6 +181,6 @@ def test_one_who_is_not_waited_for_ends(images: Path) -> None:
     argv = [sys.executable, "-m", "p2vd.copying.asker", "--channel", str(theirs.fileno())]
     child = spawn(argv, theirs.fileno())
     theirs.close()
-    ours.send(asking.encode(AskRequest((asked(path, read_all=True),), NOBODY, NOBODY)))
+    ours.send(to_dict(AskRequest((asked(path, read_all=True),), NOBODY, NOBODY)))
     ours.close()
     assert child.wait(PATIENCE_S) == 1

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from p2vd.copying import nbd_asker, nbd_asking
+from p2vd.copying import nbd_asker
 from p2vd.copying.layout import BLOCK
 from p2vd.copying.nbd_asking import ExportAnswer, ExportsRequest
 from p2vd.copying.terms import NbdServer as Server
+from p2vd.model.codec import from_dict, to_dict
 from p2vd.system.descriptors import SeqpacketChannel
 from p2vd.system.process import Child, spawn
 from tests.copying.daemon import NOBODY, PATIENCE_S
@@ -40,13 +41,13 @@ def begin(*servers: Server, privileged: bool = False) -> tuple[SeqpacketChannel,
     argv = [sys.executable, "-m", "p2vd.copying.nbd_asker", "--channel", str(theirs.fileno())]
     child = spawn(argv, theirs.fileno())
     theirs.close()
-    ours.send(nbd_asking.encode(ExportsRequest(servers, privileged, NOBODY, NOBODY)))
+    ours.send(to_dict(ExportsRequest(servers, privileged, NOBODY, NOBODY)))
     return ours, child
 
 
 def hear(channel: SeqpacketChannel) -> ExportAnswer | None:
     packet = channel.receive(PATIENCE_S)
-    return None if packet is None else nbd_asking.decode_answer(packet[0])
+    return None if packet is None else from_dict(ExportAnswer, packet[0])
 
 
 def only(server: Server, *, privileged: bool = False) -> ExportAnswer:

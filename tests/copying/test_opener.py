@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from p2vd.copying import opening
 from p2vd.copying.opener import Opener
 from p2vd.copying.opening import OpenReply, OpenRequest, SourceToOpen, TargetToOpen
+from p2vd.model.codec import from_dict, to_dict
 from p2vd.model.errors import P2vdError
 from p2vd.system import block
 from p2vd.system.command import CommandFailed, Result
@@ -141,10 +141,10 @@ def test_over_the_channel_with_descriptors(tmp_path: Path) -> None:
     child = spawn(words, theirs.fileno())
     theirs.close()
     request = OpenRequest(SourceToOpen(str(image), MIB, 512, image=True), TargetToOpen(str(image), MIB, 512))
-    ours.send(opening.encode(request))
+    ours.send(to_dict(request))
     packet = ours.receive(60)
     assert packet is not None
-    reply = opening.decode_reply(packet[0])
+    reply = from_dict(OpenReply, packet[0])
     assert reply.error is not None
     assert (reply.error.name, packet[1]) == ("IdentityChanged", [])
     assert child.wait(60) == 0

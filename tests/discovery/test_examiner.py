@@ -11,6 +11,7 @@ import pytest
 from p2vd.discovery import examining
 from p2vd.discovery.examiner import Examiner, OpenedDisk
 from p2vd.discovery.examining import ExamineReply, ExamineRequest
+from p2vd.model.codec import from_dict, to_dict
 from p2vd.model.contents import BootStyle, Contents, Reservation, Table
 from p2vd.system.command import CommandFailed, CommandTimedOut, Result, SystemCommands
 from p2vd.system.descriptors import SeqpacketChannel
@@ -123,7 +124,7 @@ def test_only_a_disk_of_zeros_is_blank() -> None:
 
 def test_it_survives_the_way_to_the_daemon() -> None:
     reply = ExamineReply(examined("gpt-uefi"), "")
-    assert examining.decode_reply(examining.encode(reply)) == reply
+    assert from_dict(ExamineReply, to_dict(reply)) == reply
 
 
 # ---- tools that do not do as they should ----------------------------------------------------------
@@ -279,10 +280,10 @@ def test_the_helper_answers_until_the_channel_is_closed(image: Path) -> None:
         theirs.close()
         assert ours.receive(30) == (examining.READY, [])
         for path in (image, image.with_name("gone")):
-            ours.send(examining.encode(request(path)))
+            ours.send(to_dict(request(path)))
             answer = ours.receive(30)
             assert answer is not None
-            reply = examining.decode_reply(answer[0])
+            reply = from_dict(ExamineReply, answer[0])
             assert (reply.contents is None) is bool(reply.problem)
     assert child.wait(30) == 0
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from p2vd.discovery import examining
 from p2vd.discovery.examiner import Examiner, OpenedDisk
 from p2vd.discovery.examining import ExamineReply, ExamineRequest, sample_of
 from p2vd.discovery.sampling import sample_zeros
 from p2vd.jobs.examiner_helper import ExaminerHelper
+from p2vd.model.codec import from_dict, to_dict
 from p2vd.model.fill import ZeroSample
 from p2vd.system.command import SystemCommands
 
@@ -122,8 +122,8 @@ GOOD = ZeroSample(BLOCK, 16, 4, 10, 3)
 
 
 def test_request_and_sample_survive_the_channel() -> None:
-    assert examining.decode_request(examining.encode(REQUEST)) == REQUEST
-    assert sample_of(examining.decode_reply(examining.encode(ExamineReply(sample=GOOD))), REQUEST) == GOOD
+    assert from_dict(ExamineRequest, to_dict(REQUEST)) == REQUEST
+    assert sample_of(from_dict(ExamineReply, to_dict(ExamineReply(sample=GOOD))), REQUEST) == GOOD
 
 
 @pytest.mark.parametrize(
@@ -140,17 +140,17 @@ def test_request_and_sample_survive_the_channel() -> None:
     ],
 )
 def test_a_sample_that_cannot_be_is_refused_by_name(field: str, value: int) -> None:
-    said = examining.encode(ExamineReply(sample=GOOD))
+    said = to_dict(ExamineReply(sample=GOOD))
     said["sample"][field] = value
     with pytest.raises(ValueError, match=f"cannot be: {field} is {value}"):
-        sample_of(examining.decode_reply(said), REQUEST)
+        sample_of(from_dict(ExamineReply, said), REQUEST)
 
 
 @pytest.mark.parametrize("sample", [{}, [], {"block_bytes": "many"}, 5])
 def test_what_is_no_sample_at_all_is_refused(sample: object) -> None:
-    said = {**examining.encode(ExamineReply(sample=GOOD)), "sample": sample}
+    said = {**to_dict(ExamineReply(sample=GOOD)), "sample": sample}
     with pytest.raises(ValueError, match=r"ZeroSample|block_bytes"):
-        examining.decode_reply(said)
+        from_dict(ExamineReply, said)
 
 
 def test_contents_instead_of_a_sample_are_refused() -> None:

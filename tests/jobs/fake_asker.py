@@ -6,8 +6,8 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from p2vd.copying import asking
 from p2vd.copying.asking import Answer, AskRequest
+from p2vd.model.codec import from_dict, to_dict
 from p2vd.system.descriptors import SeqpacketChannel
 
 
@@ -54,7 +54,7 @@ class FakeAsker:
         with channel, contextlib.suppress(BrokenPipeError):  # nobody waited for it
             packet = channel.receive()
             assert packet is not None
-            request = asking.decode_request(packet[0])
+            request = from_dict(AskRequest, packet[0])
             self.requests.append(request)
             if not self.hangs or self.hangs & {image.path for image in request.images}:
                 self.gate.wait()
@@ -63,4 +63,4 @@ class FakeAsker:
                 if said is None:
                     return
                 answer = said if isinstance(said, Answer) else Answer(image.path, problem=str(said))
-                channel.send(asking.encode(Answer(image.path, said) if isinstance(said, int) else answer))
+                channel.send(to_dict(Answer(image.path, said) if isinstance(said, int) else answer))

@@ -6,8 +6,8 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from p2vd.copying import nbd_asking
 from p2vd.copying.nbd_asking import ExportAnswer, ExportsRequest
+from p2vd.model.codec import from_dict, to_dict
 from p2vd.system.descriptors import SeqpacketChannel
 from tests.jobs.fake_asker import FakeChild
 
@@ -31,11 +31,11 @@ class FakeServers:
         with channel, contextlib.suppress(BrokenPipeError):  # nobody waited for it
             packet = channel.receive()
             assert packet is not None
-            request = nbd_asking.decode_request(packet[0])
+            request = from_dict(ExportsRequest, packet[0])
             self.requests.append(request)
             for server in request.servers:
                 if server.uri in self.answers:
-                    channel.send(nbd_asking.encode(self.answers[server.uri]))
+                    channel.send(to_dict(self.answers[server.uri]))
 
     @property
     def asked(self) -> list[list[str]]:

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from p2vd.copying import opening
 from p2vd.copying.opening import OpenError, OpenReply, OpenRequest
 from p2vd.copying.terms import Failure
 from p2vd.copying.verification import VerifyReport, VerifyStart, decode, encode
 from p2vd.jobs.events import Event, JobVerified
 from p2vd.jobs.verification import Verifications
 from p2vd.jobs.write_count import write_count
+from p2vd.model.codec import from_dict, to_dict
 from p2vd.model.errors import IllegalTransition
 from p2vd.model.job import Caller, MachineState, Stage
 from p2vd.model.size import GIB, MIB
@@ -90,9 +90,9 @@ class Lab(ProvenMachine):
         with channel:
             packet = channel.receive(LONG_S)
             assert packet is not None
-            self.asked.append(opening.decode_request(packet[0]))
+            self.asked.append(from_dict(OpenRequest, packet[0]))
             fds = [] if self.refusal else [os.open(os.devnull, os.O_RDONLY)]
-            channel.send(opening.encode(OpenReply(self.refusal is None, self.refusal)), fds)
+            channel.send(to_dict(OpenReply(self.refusal is None, self.refusal)), fds)
             for fd in fds:
                 os.close(fd)
 

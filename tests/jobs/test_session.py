@@ -1,0 +1,89 @@
+"""What is no answer of a helper or worker ends as an error that says so, and leaves nothing open."""
+
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from p2vd.copying.opening import OpenReply, OpenRequest, SourceToOpen
+from p2vd.jobs.session import ProtocolError, WorkerSession, ask_opener
+from p2vd.model.codec import to_dict
+from p2vd.system.descriptors import SeqpacketChannel
+from tests.jobs.fake_asker import FakeChild
+
+LONG_S = 10.0
+REQUEST = OpenRequest(SourceToOpen("/dev/mapper/x", 4096, 512), source_alone=True)
+
+
+@dataclass
+class Helper:
+    """Says one thing, and hands over the end of a pipe whose other end tells whether it is still open."""
+
+    said: dict[str, Any]
+    asked: list[dict[str, Any]] = field(default_factory=list)
+
+    def spawn(self, argv: Sequence[str], channel_fd: int) -> FakeChild:
+        channel = SeqpacketChannel.from_fd(os.dup(channel_fd))
+        self._read_end, write_end = os.pipe()
+        self._thread = threading.Thread(target=self._run, args=(channel, write_end), daemon=True)
+        self._thread.start()
+        return FakeChild()
+
+    def _run(self, channel: SeqpacketChannel, write_end: int) -> None:
+        with channel:
+            packet = channel.receive(LONG_S)
+            assert packet is not None
+            self.asked.append(packet[0])
+            channel.send(self.said, [write_end])
+            os.close(write_end)
+
+    def nothing_is_open(self) -> bool:
+        """Whether all copies of the descriptor are closed."""
+        self._thread.join(LONG_S)
+        with os.fdopen(self._read_end, "rb") as pipe:
+            os.set_blocking(pipe.fileno(), False)
+            return pipe.read() == b""
+
+
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        ({"ok": "yes"}, r"not a valid OpenReply: ok: 'yes' is no bool"),
+        ({}, "ok is missing"),
+        ({"ok": True, "error": {"name": "OpenFailed"}}, r"error\.message is missing"),
+        ({"ok": False}, "neither"),
+    ],
+)
+def test_an_answer_that_does_not_fit_keeps_no_device_open(said: dict[str, Any], problem: str) -> None:
+    """A disk that stays open here would be in use for every later job, until p2vd is restarted."""
+    helper = Helper(said)
+    with pytest.raises(ProtocolError, match=problem):
+        ask_opener(helper.spawn, REQUEST, lambda _: True)
+    assert helper.asked == [to_dict(REQUEST)]
+    assert helper.nothing_is_open()
+
+
+def test_an_answer_that_fits_brings_the_device() -> None:
+    helper = Helper(to_dict(OpenReply(ok=True)))
+    (fd,) = ask_opener(helper.spawn, REQUEST, lambda _: True)
+    os.close(fd)
+    assert helper.nothing_is_open()
+
+
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        ({"type": "progres"}, "unknown message type 'progres'"),
+        ({"type": "phase", "phase": 3}, "not a valid Phase: phase: 3 is no str"),
+        ({"type": "hello", "version": 9, "pid": 1}, "speaks version 9"),
+    ],
+)
+def test_a_worker_that_says_what_is_not_understood_is_told_of(said: dict[str, Any], problem: str) -> None:
+    ours, theirs = SeqpacketChannel.pair()
+    with ours, theirs:
+        theirs.send(said)
+        with pytest.raises(ProtocolError, match=problem):
+            WorkerSession(FakeChild(), ours).receive()
