@@ -288,7 +288,7 @@ class ImageLooks:
             look.hangs = 0
             look.measured = read_all and not (silent or answer.unread)
             changed = look.note(answer, silent=silent, ended_s=self._clock.monotonic())
-            known = set(self._looks)
+            known = self._looks  # another by the next scan, and never changed
         if changed and answer.problem:
             log.warning("image: %s", answer.problem)
         # Not under the lock: the disk may take its time, and others only want to know.
