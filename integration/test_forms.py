@@ -194,6 +194,38 @@ def test_an_nbd_export_is_cut_comes_back_and_is_proven(vm: Vm) -> None:
     require_same(vm, "/var/tmp/erp1.raw", done["Target"], DISK_BYTES)
 
 
+def test_a_filesystem_that_hangs_takes_its_own_images_away_until_it_answers(vm: Vm) -> None:
+    """The one image that has to be read to its end on it; the other, elsewhere, is read meanwhile."""
+    raw_disk(vm, "/var/tmp/erp1.raw", 6)
+    vm.run(
+        "truncate -s 256M /var/tmp/old.fs && loop=$(losetup -f --show /var/tmp/old.fs)"
+        ' && dmsetup create old --table "0 $(blockdev --getsz $loop) linear $loop 0"'
+        " && mkfs.ext4 -q -m 0 /dev/mapper/old"
+        " && mkdir -p /srv/old /srv/images && mount /dev/mapper/old /srv/old"
+        " && for place in old images; do gzip -1 < /var/tmp/erp1.raw > /srv/$place/erp.gz; done"
+        " && chmod 0644 /srv/*/erp.gz && sync",
+        timeout_s=300,
+    )
+    vm.write("/etc/p2vd/p2vd.toml", 'image_directories = ["/srv/images", "/srv/old"]\n')
+    vm.run("systemctl start p2vd")
+    host = Host(vm)
+
+    def unusable(words: str) -> bool:
+        reasons = [each["Reasons"] for each in host.of(SOURCE) if each["Id"] == "/srv/old/erp.gz"]
+        return any(words in reason for each in reasons for reason in each)
+
+    host.wait(lambda: unusable("Nothing in /srv/old/erp.gz tells how large its disk is"), "the look into it")
+    # What is cached would be read all the same.
+    vm.run("echo 1 > /proc/sys/vm/drop_caches && dmsetup suspend --noflush --nolockfs old")
+    vm.write("/etc/p2vd/policy.d/50-lab.toml", THIN)
+    vm.run("p2vctl reload")
+    assert usable(host, "/srv/images/erp.gz")["Size"] == DISK_BYTES
+    host.wait(lambda: unusable("no answer in 90 s from /srv/old (ext4, /dev/mapper/old)"), "its silence", 240)
+    assert vm.out("pgrep -fc p2vd.copying.asker") == "1"
+    vm.run("dmsetup resume old")
+    host.wait(lambda: usable(host, "/srv/old/erp.gz"), "the image to be read", 240)
+
+
 def test_a_zst_and_a_qcow2_become_volumes(vm: Vm) -> None:
     """The daemon is restarted in the middle: both go on."""
     vm.run("mkdir -p /srv/images")

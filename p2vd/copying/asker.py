@@ -12,27 +12,34 @@ import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
-from p2vd.copying.asking import Answer, AskRequest, ImageToAsk
+from p2vd.copying.asking import GOES_ON, Answer, AskRequest, ImageToAsk
 from p2vd.copying.controls import Gauge, Interrupted
 from p2vd.copying.errors import OpenFailed, ReadFailed
 from p2vd.model.codec import from_dict, to_dict
 from p2vd.model.errors import P2vdError
 from p2vd.model.forms import PACKED, SourceFormat
 from p2vd.system import block, privileges
-from p2vd.system.clock import SystemClock
+from p2vd.system.clock import Clock, SystemClock
 from p2vd.system.descriptors import SeqpacketChannel
 
+_SIGN_S = 5.0
+
 Ended = Callable[[], bool]
+GoesOn = Callable[[], None]
+"""Hears that something more was read. Raises Interrupted."""
 Look = Callable[[ImageToAsk, int, Ended], int]
 """Returns the size of the disk in an image. Raises P2vdError, OSError, Interrupted."""
 
 
-def answers(request: AskRequest, ended: Ended = lambda: False) -> Iterator[Answer]:
+def answers(
+    request: AskRequest, ended: Ended = lambda: False, goes_on: GoesOn = lambda: None
+) -> Iterator[Answer]:
     """Open every image, drop the privileges, and yield what is in each.
 
-    Raises PrivilegesKept, and Interrupted when `ended` says that nobody waits any more.
+    `goes_on` hears while one is read to its end; a look is quick, or not worth waiting for. Raises
+    PrivilegesKept, and Interrupted when `ended` says that nobody waits any more.
     """
-    looks = {form: _look_for(form) for form in {image.format for image in request.images}}
+    looks = {form: _look_for(form, goes_on) for form in {image.format for image in request.images}}
     opened = [_open(image) for image in request.images]
     as_root = os.geteuid() == 0
     privileges.drop(
@@ -65,7 +72,7 @@ def _open(image: ImageToAsk) -> int | str:
     return problem
 
 
-def _look_for(form: SourceFormat) -> Look | str:
+def _look_for(form: SourceFormat, goes_on: GoesOn) -> Look | str:
     """Return what looks into images of that form, or what of it is not installed: not all of it is needed."""
     try:
         if form in PACKED:
@@ -74,8 +81,14 @@ def _look_for(form: SourceFormat) -> Look | str:
             def look(image: ImageToAsk, fd: int, ended: Ended) -> int:
                 if not image.read_all:
                     return packed.told_size(fd, image.path, form, ended)
-                gauge = Gauge(SystemClock())
-                return packed.packed_source(fd, form, gauge, ended, name=image.path).size_bytes
+
+                def ended_by_now() -> bool:
+                    goes_on()
+                    return ended()
+
+                # By reads and by blocks: each may be many of the other.
+                gauge = Gauge(SystemClock(), lambda began, ended: goes_on())
+                return packed.packed_source(fd, form, gauge, ended_by_now, name=image.path).size_bytes
 
             return look
         from p2vd.copying import image_forms
@@ -99,6 +112,25 @@ def _answer(image: ImageToAsk, fd: int, look: Look | str, ended: Ended) -> Answe
         return Answer(image.path, problem=why, unread=True)
 
 
+class _Signs:
+    """Tells the daemon every few seconds that something was read: silence is what hangs, and nothing else."""
+
+    def __init__(self, channel: SeqpacketChannel, clock: Clock) -> None:
+        self._channel, self._clock = channel, clock
+        self._said_s = clock.monotonic()
+
+    def goes_on(self) -> None:
+        """Hear of it, and tell it if that is due. Raises Interrupted."""
+        now_s = self._clock.monotonic()
+        if now_s - self._said_s < _SIGN_S:
+            return
+        self._said_s = now_s
+        try:
+            self._channel.send(GOES_ON)
+        except BrokenPipeError:
+            raise Interrupted from None
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Answer one request on the inherited channel."""
     parser = argparse.ArgumentParser(prog="p2vd-asker", description=__doc__)
@@ -110,7 +142,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if packet is None:
             return 1
         try:
-            for answer in answers(from_dict(AskRequest, packet[0]), channel.peer_is_gone):
+            signs = _Signs(channel, SystemClock())
+            request = from_dict(AskRequest, packet[0])
+            for answer in answers(request, channel.peer_is_gone, signs.goes_on):
                 channel.send(to_dict(answer))
         except (BrokenPipeError, Interrupted):
             return 1  # the daemon did not wait for us

@@ -2,15 +2,19 @@
 
 The helper is disposable: a file server can hang whoever asks it, so the daemon waits no longer than a
 deadline for the next answer and then goes on without it. It answers once for each image, in the order in
-which they were named, and ends.
+which they were named, and ends. While it reads an image to its end it says in between that it goes on.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from p2vd.model.forms import SIZE_UNKNOWN, SourceFormat
 
 MOST_IMAGES = 32
 """In one request: all are opened before the first is looked into."""
+
+GOES_ON: dict[str, Any] = {}
+"""What a helper says that has no answer yet, but has read on since it said something last."""
 
 
 @dataclass(frozen=True)
@@ -43,3 +47,8 @@ class Answer:
     size_bytes: int = SIZE_UNKNOWN
     problem: str = ""
     unread: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what no disk has, nor a file's size can be (Linux's loff_t)."""
+        if not SIZE_UNKNOWN <= self.size_bytes < 1 << 63:
+            raise ValueError(f"{self.path}: no disk has {self.size_bytes} bytes")

@@ -4,6 +4,7 @@ A plan's call waits a moment for one; a look that takes longer goes on, and is t
 again.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from dataclasses import dataclass, field
 
 from p2vd.model.contents import UNDER_EXAMINATION
 from p2vd.model.directory import TargetDirectory
+
+log = logging.getLogger(__name__)
 
 Look = Callable[[str], TargetDirectory]
 
@@ -26,6 +29,11 @@ class _State:
     seen: TargetDirectory | None = None
     at_s: float = 0.0
 
+    @property
+    def is_old(self) -> bool:
+        """Whether it was seen too long ago to be told again."""
+        return self.over.is_set() and time.monotonic() - self.at_s > _FRESH_S
+
 
 class DirectoryLooks:
     """Thread-safe. A directory has one look at a time, on a thread of its own."""
@@ -38,9 +46,17 @@ class DirectoryLooks:
         """Return the directory as it was seen a moment ago, or that it is being looked at."""
         with self._lock:
             state = self._states.get(path)
-            if state is None or (state.over.is_set() and time.monotonic() - state.at_s > _FRESH_S):
-                state = self._states[path] = _State()
-                threading.Thread(target=_run, args=(state, path, look), name="directory", daemon=True).start()
+            if state is None or state.is_old:
+                # What nobody asks for any more is forgotten: the names in a directory may be many.
+                self._states = {key: each for key, each in self._states.items() if not each.is_old}
+                state = _State()
+                try:
+                    threading.Thread(
+                        target=_run, args=(state, path, look), name="directory", daemon=True
+                    ).start()
+                except RuntimeError as error:  # there are no threads now; the next call tries again
+                    return _unseen(path, error)
+                self._states[path] = state
         state.over.wait(wait_s)
         if state.seen is not None:
             return state.seen
@@ -51,6 +67,14 @@ class DirectoryLooks:
 def _run(state: _State, path: str, look: Look) -> None:
     try:
         state.seen = look(path)
+    except Exception as error:
+        # Else nobody would ever hear what is wrong, only that it is being looked at.
+        log.exception("%s cannot be looked at", path)
+        state.seen = _unseen(path, error)
     finally:
         state.at_s = time.monotonic()
         state.over.set()
+
+
+def _unseen(path: str, error: Exception) -> TargetDirectory:
+    return TargetDirectory(path, problem=f"{path} cannot be looked at: {error}. Plan again.")

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from p2vd.system.descriptors import SeqpacketChannel
+from p2vd.system.descriptors import SeqpacketChannel, close_all
 from p2vd.system.process import ChildProcess, Spawn
 
 _POLL_S = 0.25
@@ -23,12 +23,13 @@ def answers(
     program: str,
     request: Mapping[str, Any],
     stopped: Callable[[], bool],
-    silence_s: float | None,
+    silence_s: float,
 ) -> Iterator[dict[str, Any]]:
     """Start the module `program`, and yield what it answers until it ends, or we are `stopped`.
 
-    Raises NoAnswer after `silence_s` without a word (None: it may think as long as it likes), OSError, and
-    ValueError for what is no message.
+    An empty message is no answer, but a sign that it is at work. Raises NoAnswer after `silence_s` without
+    either, also where it does not end in that time once nobody listens; OSError, and ValueError for what is
+    no message.
     """
     ours, theirs = SeqpacketChannel.pair()
     with ours:
@@ -41,11 +42,17 @@ def answers(
                 packet = ours.receive(_POLL_S)
             except TimeoutError:
                 waited_s += _POLL_S
-                if silence_s is not None and waited_s >= silence_s:
+                if waited_s >= silence_s:
                     raise NoAnswer(child) from None
                 continue
             if packet is None:
                 break
             waited_s = 0.0
-            yield packet[0]
-    child.poll()
+            message, descriptors = packet
+            close_all(descriptors)  # no helper is asked for any
+            if message:
+                yield message
+    try:
+        child.wait(silence_s)
+    except TimeoutError:
+        raise NoAnswer(child) from None

@@ -268,6 +268,7 @@ class Engine:
         errors = self._policies.reload()
         self._board.publish(PolicyErrorsChanged())
         self._services.exports.reconfigured()
+        self._services.images.reconfigured()
         # Before the first scan nothing is known, and least of all which maps are the host's own.
         if self._services.inventory.scanned:
             self.inventory_changed(self._services.inventory.current())

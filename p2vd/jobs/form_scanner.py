@@ -61,7 +61,7 @@ class FormScanner:
                 if job.stage in (Stage.COPYING, Stage.VERIFYING) and not job.holds
             }
 
-        images = ImageLooks(spawn, worker_ids, on_change, clock, ImageSizes(state / FILE))
+        images = ImageLooks(spawn, worker_ids, on_change, clock, ImageSizes(state / FILE), policies)
         exports = ExportWatch(spawn, worker_ids, lambda: policies().exports, copied, on_change, clock)
         return cls(host, images, exports)
 
@@ -73,8 +73,11 @@ class FormScanner:
     def refresh(self, names: Collection[str], /) -> Inventory:
         """Return what is there after changes of the devices `names`; none: of the host's nothing has changed.
 
-        Raises as the host's scanner does.
+        The host is scanned where images may be in sight again whose mount was away. Raises as the host's
+        scanner does.
         """
+        if self.images.lost_sight:
+            return self.scan()
         if names or self._seen is None:
             self._seen = self._host.refresh(names)
         return self._whole(self._seen, again=False)

@@ -16,6 +16,9 @@ log = logging.getLogger(__name__)
 
 FILE = "image-sizes.json"
 
+_Size = tuple[list[str | int], int]
+"""What tells the file and its contents from others, and the size of the disk in it."""
+
 
 class ImageSizes:
     """Sizes by path, each bound to the file that was read and to its contents. Thread-safe."""
@@ -24,21 +27,28 @@ class ImageSizes:
         """`path` None: keep them in memory alone."""
         self._path = path
         self._lock = threading.Lock()
-        self._sizes: dict[str, tuple[list[str | int], int]] | None = None
+        # Now: whoever asks later shall not wait for a disk.
+        self._sizes = _read(path) if path is not None else {}
 
     def get(self, file: Source) -> int | None:
         """Return the size of the disk in that file; None: it was not read yet, or is another by now."""
         with self._lock:
-            known = self._read().get(file.id)
+            known = self._sizes.get(file.id)
         return known[1] if known is not None and known[0] == _key(file) else None
 
     def put(self, file: Source, size_bytes: int, known: Collection[str]) -> None:
         """Keep what was learned, and of what is kept only images that are `known`. One thread at a time.
 
-        A state directory that cannot be written costs another reading, no more.
+        Of a directory in which none is known all is kept: its file server may be away. A state directory that
+        cannot be written costs another reading, no more.
         """
+        seen = {_directory(path) for path in known}
         with self._lock:
-            sizes = {path: size for path, size in self._read().items() if path in known}
+            sizes = {
+                path: size
+                for path, size in self._sizes.items()
+                if path in known or _directory(path) not in seen
+            }
             sizes[file.id] = (_key(file), size_bytes)
             self._sizes = sizes
         if self._path is None:
@@ -48,16 +58,20 @@ class ImageSizes:
         except OSError as error:
             log.warning("%s cannot be written (%s): images will be read again", self._path, error)
 
-    def _read(self) -> dict[str, tuple[list[str | int], int]]:
-        if self._sizes is None:
-            self._sizes = {}
-            if self._path is not None and self._path.exists():
-                try:
-                    found = json.loads(self._path.read_text(encoding="utf-8"))
-                    self._sizes = {str(path): (list(key), int(size)) for path, (key, size) in found.items()}
-                except (OSError, ValueError, TypeError, AttributeError) as error:
-                    log.warning("%s is not understood (%s): images are read again", self._path, error)
-        return self._sizes
+
+def _read(path: Path) -> dict[str, _Size]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {str(image): (list(key), int(size)) for image, (key, size) in found.items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, AttributeError, ArithmeticError) as error:
+        log.warning("%s is not understood (%s): images are read again", path, error)
+        return {}
+
+
+def _directory(path: str) -> str:
+    return path.rpartition("/")[0]
 
 
 def _key(file: Source) -> list[str | int]:

@@ -4,12 +4,9 @@ import threading
 
 from p2vd.config import QuarantineMode
 from p2vd.jobs.host_maps import maps_in_use, target_maps
-from p2vd.jobs.image_looks import UNSIZED
 from p2vd.jobs.planner import Planner
 from p2vd.jobs.services import Services
-from p2vd.model.disk import Source
 from p2vd.model.inventory import Difference, Inventory
-from p2vd.policy.match import first_match
 
 
 class SourceCare:
@@ -39,16 +36,10 @@ class SourceCare:
         care = self._planner
         matched = [source for source in sources if care.may_touch(source) or care.may_be_target(source)]
         self._services.quarantine.add_sources(matched)
-        self._services.images.measure([source.id for source in sources if self._lacks_size(source)])
         with self._lock:  # no job shall begin in between: its source is its own
             held = self._planner.held_sources()
             wanted = [source for source in matched if source.is_plain and source.id not in held]
             self._services.contents.want(wanted, held, None if changed is None else changed.sources)
-
-    def _lacks_size(self, source: Source) -> bool:
-        """Whether a policy matches an image of which only reading all of it would tell the disk's size."""
-        unsized = [reason.code for reason in source.reasons] == [UNSIZED]
-        return unsized and first_match(self._services.policies(), source) is not None
 
     def _keep_unknown(self, inventory: Inventory) -> None:
         quarantine = self._services.quarantine

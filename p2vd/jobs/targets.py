@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from p2vd.jobs.control import LvVanished, MustWait, TargetChanged, TryAgain
-from p2vd.jobs.image_looks import SILENT, UNREAD, UNSIZED
+from p2vd.jobs.image_look import SILENT, UNREAD, UNSIZED
 from p2vd.jobs.job_target import JobFile, JobLun, JobLv, JobTarget
 from p2vd.jobs.services import Services
 from p2vd.model.disk import Source

@@ -101,6 +101,9 @@ class SeqpacketChannel:
         except ValueError:
             close_all(fds)
             raise
+        except RecursionError as error:  # "[[[[...": no sender of ours makes it, and it is a wrong packet
+            close_all(fds)
+            raise ValueError("a message is nested too deep") from error
         return message, list(fds)
 
     def peer_is_gone(self) -> bool:

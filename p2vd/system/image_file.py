@@ -25,7 +25,6 @@ from p2vd.system.durable import sync_directory
 _RENAME_NOREPLACE = 1
 _AT_FDCWD = -100
 _NO_FLAG = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
-_MOUNT_POINT, _SEPARATOR = 4, "-"
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -210,16 +209,10 @@ def _mount_of(directory: Path) -> tuple[str, str]:
     a mount that this process does not see.
     """
     canonical = os.path.realpath(directory)
-    found: list[tuple[int, int, str, str]] = []
-    for line in mountinfo.read().splitlines():
-        words = line.split(" ")
-        point = mountinfo.unescape(words[_MOUNT_POINT])
-        if canonical == point or canonical.startswith(point.rstrip("/") + "/"):
-            found.append((len(point), len(found), point, words[words.index(_SEPARATOR) + 1]))
-    # The longest; of those at one place the latest, which is mounted over the others.
-    for _, _, point, kind in sorted(found, reverse=True):
-        if point == "/" or Path(point).stat().st_dev != Path(point).parent.stat().st_dev:
-            return point, kind
+    for mount in mountinfo.above(canonical, mountinfo.read()):
+        point = Path(mount.point)
+        if mount.point == "/" or point.stat().st_dev != point.parent.stat().st_dev:
+            return mount.point, mount.kind
     return "/", ""
 
 

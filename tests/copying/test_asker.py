@@ -7,16 +7,20 @@ import random
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import zstandard
 
+from p2vd.copying import asker, asking
 from p2vd.copying.asking import Answer, AskRequest, ImageToAsk
+from p2vd.copying.controls import Interrupted
 from p2vd.copying.layout import BLOCK
 from p2vd.model.codec import from_dict, to_dict
 from p2vd.model.forms import IMAGE_NAMES, SIZE_UNKNOWN
 from p2vd.system import block
+from p2vd.system.clock import SystemClock
 from p2vd.system.descriptors import SeqpacketChannel
 from p2vd.system.process import spawn
 from tests.copying.daemon import NOBODY, PATIENCE_S
@@ -184,3 +188,53 @@ def test_one_who_is_not_waited_for_ends(images: Path) -> None:
     ours.send(to_dict(AskRequest((asked(path, read_all=True),), NOBODY, NOBODY)))
     ours.close()
     assert child.wait(PATIENCE_S) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "contents"),
+    [
+        ("disk.gz", gzip.compress(DISK, 1)),
+        ("empty-members.gz", gzip.compress(b"") * 60_000),  # it is read for long, and holds nothing
+        ("padded.gz", gzip.compress(b"x") + bytes(2 * BLOCK)),
+        ("disk.zst", zstandard.ZstdCompressor(write_content_size=False).compress(bytes(3 * BLOCK))),
+    ],
+    ids=["gz", "empty members", "padding", "zst"],
+)
+def test_a_reading_says_that_it_goes_on_however_little_comes_of_it(
+    tmp_path: Path, name: str, contents: bytes
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(contents)
+    image, heard = asked(path, read_all=True), []
+    look = asker._look_for(image.format, lambda: heard.append(name))
+    assert callable(look)
+    with path.open("rb") as file:
+        look(replace(image, read_all=False), file.fileno(), lambda: False)
+        assert heard == []  # a look is quick
+        look(image, file.fileno(), lambda: False)
+    assert len(heard) > 3
+
+
+def test_the_daemon_hears_that_every_few_seconds_and_a_reading_ends_when_it_is_gone() -> None:
+    ours, theirs = SeqpacketChannel.pair()
+    clock = Clock()
+    signs = asker._Signs(theirs, clock)
+    for clock.now_s in (1.0, 4.9, 5.0, 6.0, 9.9, 10.0):
+        signs.goes_on()
+    for _ in range(2):
+        assert ours.receive(0) == (asking.GOES_ON, [])
+    with pytest.raises(TimeoutError):
+        ours.receive(0)
+    ours.close()
+    clock.now_s = 20.0
+    with theirs, pytest.raises(Interrupted):
+        signs.goes_on()
+
+
+class Clock(SystemClock):
+    """One that a test sets."""
+
+    now_s = 0.0
+
+    def monotonic(self) -> float:
+        return self.now_s

@@ -2,6 +2,9 @@
 
 import threading
 
+import pytest
+
+from p2vd.jobs import directory_looks
 from p2vd.jobs.directory_looks import DirectoryLooks
 from p2vd.model.directory import TargetDirectory
 
@@ -33,3 +36,30 @@ def test_a_directory_that_answers_late_is_being_looked_at_until_then() -> None:
     answer.set()
     assert looks.look("/srv", look, 60).free_bytes == 1
     assert asked == ["/srv"]
+
+
+def test_a_look_that_fails_is_said_and_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(directory_looks, "_FRESH_S", 0.0)
+    found: list[TargetDirectory | Exception] = [KeyError("seen"), TargetDirectory("/srv", free_bytes=1)]
+
+    def look(path: str) -> TargetDirectory:
+        answer = found.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    looks = DirectoryLooks()
+    failed = looks.look("/srv", look, 60)
+    assert (failed.problem, failed.under_way) == ("/srv cannot be looked at: 'seen'. Plan again.", False)
+    assert looks.look("/srv", look, 60).free_bytes == 1
+
+
+def test_without_a_thread_it_is_said_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    looks = DirectoryLooks()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", none_left)
+        assert "can't start new thread" in looks.look("/srv", TargetDirectory, 0).problem
+    assert looks.look("/srv", TargetDirectory, 60) == TargetDirectory("/srv")

@@ -165,6 +165,19 @@ def test_of_a_stale_inventory_nothing_follows_until_it_is_current_again(lab: Lab
     assert lab.plan().disks[0].source.id == WWID
 
 
+def test_who_reads_images_hears_of_a_reload_also_on_a_stale_inventory(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reading of what no rule matches any more ends, whatever is known of the host."""
+    heard: list[int] = []
+    images, keeper = lab.services.images, lab.services.policies
+    monkeypatch.setattr(images, "reconfigured", lambda: heard.append(len(keeper().rules)))
+    lab.host.inventory = replace(lab.host.inventory, unread=("LVM's system ID is not known.",))
+    lab.start()
+    lab.engine.reload()
+    assert heard[-1] == 1
+
+
 def test_a_source_that_no_policy_matches_is_never_touched(tmp_path: Path) -> None:
     lab = Lab(tmp_path, "other")
     lab.start()

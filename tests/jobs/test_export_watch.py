@@ -9,7 +9,8 @@ import pytest
 from p2vd.copying.nbd_asking import ExportAnswer
 from p2vd.jobs.export_watch import INTERVAL_S, ExportWatch
 from p2vd.jobs.form_scanner import FormScanner
-from p2vd.jobs.image_looks import UNREAD, ImageLooks
+from p2vd.jobs.image_look import UNREAD
+from p2vd.jobs.image_looks import ImageLooks
 from p2vd.model.disk import Source, Transport
 from p2vd.model.inventory import Inventory
 from p2vd.model.nbd import NbdExport

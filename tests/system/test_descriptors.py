@@ -75,7 +75,7 @@ def test_what_a_peer_sent_before_it_left_our_messages_unread_arrives() -> None:
     assert ours.receive(1) is None
 
 
-@pytest.mark.parametrize("packet", [b"{", b"[]", b'"x"', b"\xff\xfe", b"{}" + bytes(300)])
+@pytest.mark.parametrize("packet", [b"{", b"[]", b'"x"', b"\xff\xfe", b"{}" + bytes(300), b"[" * 99_999])
 def test_garbage_is_an_error_and_its_descriptors_are_closed(packet: bytes) -> None:
     ours, theirs = SeqpacketChannel.pair()
     with tempfile.TemporaryFile() as file, raw(ours) as sender:
