@@ -96,7 +96,9 @@ def test_without_its_checkpoint_the_whole_is_compared(vm: Vm) -> None:
 def test_a_volume_that_somebody_has_open_is_not_verified(vm: Vm) -> None:
     _, job = registered(vm)
     hold = f"StandardInput=file:{job['Target']}"
-    vm.run(["systemd-run", "--quiet", "--unit=holds", f"--property={hold}", "sleep", "infinity"])
+    # Type=exec: it has begun, and so has the volume open, when this returns.
+    begun = ["systemd-run", "--quiet", "--unit=holds", "--property=Type=exec", f"--property={hold}"]
+    vm.run([*begun, "sleep", "infinity"])
     status, busy = verify(vm)
     vm.run("systemctl stop holds")
     assert (status, busy["Error"]) == (1, "VolumeBusy"), busy
