@@ -43,7 +43,8 @@ class Trace:
         self._vm = vm
         what = f"strace -f -qq -s 4096 -e trace=execve,openat -o {TRACE} -p {daemon}"
         vm.run(f"systemd-run -q --unit=trace {what}")
-        vm.run(f"until grep -q 'TracerPid:.*[1-9]' /proc/{daemon}/status; do sleep 0.2; done")
+        untraced = f"grep -L 'TracerPid:.*[1-9]' /proc/{daemon}/task/*/status"
+        vm.run(f'while [ -n "$({untraced})" ]; do sleep 0.2; done')
 
     def end(self) -> tuple[list[str], list[str]]:
         """Return the lines of what its own threads opened, and those of the commands."""
