@@ -92,7 +92,7 @@ def test_a_limit_halves_the_rate_of_a_running_copy(vm: Vm) -> None:
     """Twice in one copy: of the job itself, then of all together. Ratios of one run, not rates."""
     # Limits that a slow machine reaches, of a disk that is not over by them before it was measured.
     host = Host(vm)
-    host.san.add("large", "192M")
+    host.san.add("large", "256M")
     host.policy(bandwidth="1 MiB")
     vm.run("systemctl start p2vd")
     digest = fill_lun(host.san, "large", 32)
