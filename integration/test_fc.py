@@ -50,11 +50,14 @@ def wait_total(host: Host, name: str, total: int) -> Properties:
     return host.wait_source(wwid(name), f"{total} paths", lambda now: now["PathsTotal"] == total)
 
 
-def group(host: Host, name: str) -> Properties:
-    """Return a volume group once p2vd sees it."""
-    found: Properties = host.wait(
-        lambda: next((group for group in host.of(GROUP) if group["Name"] == name), None), f"the group {name}"
-    )
+def group(host: Host, name: str, says: str = "") -> Properties:
+    """Return a volume group once p2vd sees it, and says that of it."""
+
+    def seen() -> Properties | None:
+        found = next((group for group in host.of(GROUP) if group["Name"] == name), None)
+        return found if found and says in " ".join(found["Reasons"]) else None
+
+    found: Properties = host.wait(seen, f"the group {name}: {says or 'seen'}")
     return found
 
 
@@ -232,17 +235,16 @@ def test_volume_groups_say_what_is_under_them_and_why_not(vm: Vm) -> None:
     # A clone of the LUN: LVM's own report says that all is well.
     vm.run(f"dd if={fabric.device('pv3')} of={fabric.device('clone')} bs=1M oflag=direct && udevadm settle")
     host.rescan()
-    twice = group(host, "vg_out")
+    twice = group(host, "vg_out", "there twice")
     assert {(pv["Source"], pv["Duplicate"]) for pv in twice["Devices"]} == {
         (wwid("pv3"), False),
         (wwid("clone"), True),
     }
-    assert "there twice" in " ".join(twice["Reasons"])
     vm.run(f"wipefs -q -a {fabric.device('clone')}")
     # Exported.
     vm.run("vgchange -q -an vg_out && vgexport -q vg_out")
     host.rescan()
-    assert "exported" in " ".join(group(host, "vg_out")["Reasons"])
+    group(host, "vg_out", "exported")
 
 
 def test_a_part_of_the_host_that_does_not_answer_leaves_the_rest_as_it_was(vm: Vm) -> None:
