@@ -212,8 +212,13 @@ def test_iscsi_a_lun_grows_vanishes_and_its_number_is_given_to_another(vm: Vm) -
 
     array.grow("second", 40)
     own.rescan(A)
-    (grown,) = own.rescan(B)["Grown"]
-    assert "40 MiB" in grown
+
+    def grown() -> bool:
+        (said,) = own.rescan(B)["Grown"]
+        assert "40 MiB" in said
+        return "keeps the old size" not in said  # multipathd refuses while it awaits the event of a change
+
+    host.wait(grown, "the grown map")
     host.wait_source(first, "the new size", lambda now: now["Size"] == 40 * MIB and now["Reasons"] == [])
 
     array.unmap(3)
