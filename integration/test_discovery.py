@@ -150,7 +150,7 @@ def test_iscsi_a_portal_is_removed_only_when_nobody_uses_its_disks(vm: Vm) -> No
     vm.run("umount /mnt/x && udevadm settle")
     for portal in (A, B):
         remove(host, portal)
-        host.wait(lambda portal=portal: portal not in own.all(), f"{portal} gone")  # type: ignore[misc]
+        host.wait(lambda portal=portal: gone(own, portal), f"{portal} gone")  # type: ignore[misc]
     assert sessions(vm) == []
     assert records(vm) == ""
     host.wait(lambda: source(host, wwid) is None, "the disk gone")
@@ -162,6 +162,14 @@ def remove(host: Host, portal: str) -> None:
     """Ask for it; what refuses it within a second comes back as an error, later as the portal's Error."""
     with contextlib.suppress(GuestError):
         host.call(ROOT, MANAGER, "RemovePortal", "sa{sv}", portal, {})
+
+
+def gone(own: Portals, portal: str) -> bool:
+    """Whether a portal is gone; removed again where udev or LVM had a look at its disk just then."""
+    now = own.all().get(portal)
+    if now is not None and now["State"] == "connected" and " is open " in now["Error"][1]:
+        remove(own.host, portal)
+    return now is None
 
 
 def test_iscsi_a_portal_is_logged_in_again_after_a_restart_and_a_power_cut(power_vm: Vm) -> None:
