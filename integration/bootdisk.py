@@ -48,7 +48,8 @@ $B mount -t proc p /proc; $B mount -t sysfs s /sys; $B mount -t devtmpfs d /dev
 for m in /m/*; do [ -e $m ] && $B insmod $m; done
 {work}
 echo "{marker} firmware=$F" > /dev/console
-$B sleep {awake_s}
+# Whoever has seen it ends the machine.
+$B sleep 3600
 $B poweroff -f
 """
 
@@ -67,12 +68,11 @@ def make(
     *,
     modules: Sequence[Path] = (),
     work: str = "",
-    awake_s: float = 1.0,
 ) -> None:
-    """Write the disk. Its init loads `modules` in that order, does `work`, prints the marker, and ends."""
+    """Write the disk. Its init loads `modules` in that order, does `work`, prints the marker, and waits."""
     with tempfile.TemporaryDirectory() as name:
         parts = Path(name)
-        _initrd(parts, modules, _INIT.format(work=work, marker=MARKER, awake_s=awake_s))
+        _initrd(parts, modules, _INIT.format(work=work, marker=MARKER))
         (parts / "grub.cfg").write_text(_GRUB_CONFIG)
         _grub(parts, "x86_64-efi", "BOOTX64.EFI")
         _grub(parts, "i386-pc", "core.img", "biosdisk")

@@ -12,7 +12,7 @@ from typing import Any, Self
 from gi.repository import GLib
 
 from integration.lab.san import San
-from integration.lab.shell import GuestError
+from integration.lab.shell import PATIENCE_S, GuestError
 from integration.lab.vm import Vm
 from p2vd.bus.names import BUS_NAME, OBJECT_MANAGER, PROPERTIES, ROOT
 from p2vd.cli.client import Client, CliError
@@ -23,8 +23,6 @@ MANAGER, JOB, MACHINE, SOURCE = (f"org.p2vd1.{name}" for name in ("Manager", "Jo
 # does not tell everything.
 BREATH_S = 0.3
 POLL_S = 3.0
-# How long anything may take that is waited for: on a busy machine an emulated guest has a fifth of its speed.
-PATIENCE_S = 600.0
 ENDED = ("proven", "failed", "cancelled")
 
 Properties = dict[str, Any]
@@ -142,12 +140,20 @@ class Host:
 
     def source(self, source_id: str) -> Properties:
         """Return a source once p2vd sees it and has looked at it, if it does."""
+        return self.wait_source(source_id, "seen", lambda _: True)
 
-        def seen() -> Properties | None:
+    def wait_source(self, source_id: str, what: str, until: Callable[[Properties], bool]) -> Properties:
+        """Wait until p2vd sees a source, does not look at it just now, and shows it to be so.
+
+        What a plan has read of a disk is on the bus a moment after the plan's answer.
+        """
+
+        def probe() -> Properties | None:
             found = next((source for source in self.of(SOURCE) if source["Id"] == source_id), None)
-            return found if found and found["Contents"]["State"] != "under-way" else None
+            looked_at = found and found["Contents"]["State"] != "under-way"
+            return found if found and looked_at and until(found) else None
 
-        source: Properties = self.wait(seen, f"source {source_id}")
+        source: Properties = self.wait(probe, f"source {source_id}: {what}")
         return source
 
     def job(self) -> Properties:
@@ -173,7 +179,7 @@ class Host:
 
     def call_until_looked_at(self, method: str, signature: str, *arguments: object) -> list[Any]:
         """Call a method of the manager, again while it is refused because p2vd still looks at the disk."""
-        deadline = time.monotonic() + 240
+        deadline = time.monotonic() + PATIENCE_S
         while True:
             try:
                 return self.call(ROOT, MANAGER, method, signature, *arguments)
@@ -237,6 +243,14 @@ class Host:
         """Call a verb of a job; options are strings."""
         self.call(job["path"], JOB, method, "a{sv}", options)
 
+    def full_speed(self, job: Properties) -> None:
+        """Take a job's limit away, until it ends or p2vd is restarted.
+
+        A copy that must not be over when something is done to it has a limit by which it cannot be, on a
+        machine of any speed; this lets it end when that is done.
+        """
+        self.call(job["path"], JOB, "SetBandwidth", "ta{sv}", 0, {})
+
     # ---- waiting -----------------------------------------------------------------------------
 
     def wait(self, probe: Callable[[], Any], what: str, timeout_s: float = PATIENCE_S) -> Any:
@@ -274,6 +288,12 @@ class Host:
         """Wait until a job is in `stage`."""
         return self.wait_job(job, f"stage {stage}", lambda now: now["Stage"] == stage, timeout_s)
 
+    def wait_held(self, job: Properties, hold: str, says: str) -> Properties:
+        """Wait until a job is held and says why: its words may come a moment after the hold."""
+        return self.wait_job(
+            job, f"the hold {hold}", lambda now: hold in now["Holds"] and says in now["Stalled"]
+        )
+
     def wait_copied(self, job: Properties, size_bytes: int) -> Properties:
         """Wait until so much of a job's copy is committed."""
         return self.wait_job(
@@ -292,7 +312,7 @@ class Host:
 
     def wait_back(self, job: Properties) -> Properties:
         """Return the job once p2vd answers again, after a boot."""
-        found: Properties = self.wait(lambda: self.at(job["path"]), "p2vd after the boot", 600)
+        found: Properties = self.wait(lambda: self.at(job["path"]), "p2vd after the boot")
         return found
 
     def forget(self, name: str, job: Properties) -> None:

@@ -83,14 +83,14 @@ SICK = f"""0 {BAD_AT} linear {{dev}} 0
 {BAD_AT + 8} {BAD_MORE - BAD_AT - 8} linear {{dev}} {BAD_AT + 8}
 {BAD_MORE} 3 error
 {BAD_MORE + 3} {SECTORS - BAD_MORE - 3} linear {{dev}} {BAD_MORE + 3}"""
-# One MiB at 16 MiB answers after seven seconds.
+# One MiB at 16 MiB answers after twenty seconds: one of five is told.
 SLOW = f"""0 32768 linear {{dev}} 0
-32768 2048 delay {{dev}} 32768 7000
+32768 2048 delay {{dev}} 32768 20000
 34816 {SECTORS - 34816} linear {{dev}} 34816"""
 
 
-def make_lv(vm: Vm, kind: str, name: str = "target") -> str:
-    how = f"--type thin -V {DISK_BYTES}b --thinpool pool0" if kind == "thin" else f"-L {DISK_BYTES}b"
+def make_lv(vm: Vm, kind: str, name: str = "target", size_bytes: int = DISK_BYTES) -> str:
+    how = f"--type thin -V {size_bytes}b --thinpool pool0" if kind == "thin" else f"-L {size_bytes}b"
     vm.run(f"lvcreate -q -y -Wy {how} -n {name} vg_san")
     return f"/dev/vg_san/{name}"
 
@@ -122,8 +122,8 @@ def test_medium_errors_of_a_scsi_disk(vm: Vm) -> None:
     vm.run("modprobe scsi_debug dev_size_mb=32 delay=0")
     name = vm.out("udevadm settle; ls /sys/bus/pseudo/drivers/scsi_debug/adapter0/host*/target*/*/block")
     # multipathd takes it, as it takes every SCSI disk of this host.
-    upper = vm.out(f"sleep 3; ls /sys/block/{name}/holders")
-    disk = f"/dev/{upper or name}"
+    upper = vm.out(f"until ls /sys/block/{name}/holders | grep '^dm-'; do sleep 0.3; done; udevadm settle")
+    disk = f"/dev/{upper.split()[0]}"
     fill(vm, disk, 4)
     vm.run("cd /sys/bus/pseudo/drivers/scsi_debug && echo 2 > opts && echo 1 > every_nth")
     target = make_lv(vm, "thick")
@@ -142,18 +142,19 @@ def test_an_io_that_takes_long_is_told_with_its_offset(vm: Vm) -> None:
     table(vm, "slow", SLOW, create=True)
     ended = copy(vm, "/dev/mapper/slow", make_lv(vm, "thick"), "--verify", "none")
     assert ended.code == 0
+    # On a busy machine others may take as long.
     stalled = [line for line in ended.lines if line["type"] == "stalled"]
-    assert stalled
-    assert (stalled[0]["operation"], stalled[0]["offset"]) == ("read", 16 * MIB)
+    assert ("read", 16 * MIB) in [(line["operation"], line["offset"]) for line in stalled]
 
 
 @pytest.mark.parametrize("kind", ["thin", "thick"])
 def test_after_failed_writes_and_flushes_nothing_that_was_lost_is_committed(vm: Vm, kind: str) -> None:
     """The target fails at some moment of the copy, is mended, and fails again; the last run ends it."""
-    lun = San.of(vm)["boot1"]
+    # A minute at its limit: none of the moments comes too late.
+    lun = San.of(vm).add("large", "128M")
     fill(vm, lun.backing, 6)
     size = lun.size_bytes
-    under = make_lv(vm, kind)
+    under = make_lv(vm, kind, size_bytes=size)
     whole = f"0 {size // SECTOR} linear {under} 0"
     fails = f"0 {size // SECTOR} flakey {under} 0 0 60 1 error_writes"
     vm.run("dmsetup create target", stdin=whole)
@@ -188,8 +189,8 @@ def test_writes_that_a_device_drops_in_silence_are_found_by_reading_back(vm: Vm)
         vm,
         DISK,
         "/dev/mapper/target",
-        "--bandwidth",
-        "2M",
+        # A minute at its limit, most of which is left at the first commit. One thread: from the beginning on.
+        *("--bandwidth", "512K", "--queue-depth", "1"),
         "--force",
         meanwhile=f"""told '"committed_bytes": [1-9]'
         echo '{drops}' | {{ {reload("target")}; }}""",
@@ -247,7 +248,7 @@ def test_a_pool_that_runs_full_is_waited_for(vm: Vm) -> None:
         DISK,
         "/dev/vg_san/target",
         "--target-is-zero",
-        meanwhile="""told '"type": "held"'; sleep 1; lvextend -q -y -L +64M vg_san/small > /dev/null""",
+        meanwhile="""told '"type": "held"'; lvextend -q -y -L +64M vg_san/small > /dev/null""",
     )
     assert (ended.code, ended.failure) == (0, "")
     held = [line for line in ended.lines if line["type"] == "held"]

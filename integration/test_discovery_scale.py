@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from integration.host import SOURCE, Host
+from integration.host import SOURCE, Host, Properties
 from integration.lab.vm import Vm
 
 pytestmark = pytest.mark.lab
@@ -43,7 +43,8 @@ class Trace:
         self._vm = vm
         what = f"strace -f -qq -s 4096 -e trace=execve,openat -o {TRACE} -p {daemon}"
         vm.run(f"systemd-run -q --unit=trace {what}")
-        vm.run(f"until grep -q 'TracerPid:.*[1-9]' /proc/{daemon}/status; do sleep 0.2; done")
+        untraced = f"grep -L 'TracerPid:.*[1-9]' /proc/{daemon}/task/*/status"
+        vm.run(f'while [ -n "$({untraced})" ]; do sleep 0.2; done')
 
     def end(self) -> tuple[list[str], list[str]]:
         """Return the lines of what its own threads opened, and those of the commands."""
@@ -59,11 +60,21 @@ def devices_in(lines: list[str]) -> set[str]:
     return {name for line in lines for name in re.findall(r"\b(?:sd[a-z]+|dm-\d+)\b", line)}
 
 
+def seen(host: Host) -> dict[str, Properties]:
+    """Return the scsi_debug LUNs that p2vd sees with a path that is ready, by id."""
+    return {
+        source["Id"]: source
+        for source in host.of(SOURCE)
+        if "scsi_debug" in source["Id"] and source["PathsReady"] == 1
+    }
+
+
 @pytest.mark.campaign
 def test_256_real_luns_are_what_multipath_says_and_one_that_changes_costs_no_look_at_another(vm: Vm) -> None:
     maps = bring_up(vm)
     host = Host.ready(vm)
-    sources = {source["Id"]: source for source in host.of(SOURCE) if "scsi_debug" in source["Id"]}
+    # p2vd says that it runs after twenty seconds, also where its first look at the host takes longer.
+    sources = host.wait(lambda: len(now := seen(host)) == TARGETS * LUNS and now, "all LUNs", SLOWLY_S)
     # By the name that multipath takes: the T10 one, where sysfs has an NAA name for the same LUN.
     assert {wwid: source["Name"] for wwid, source in sources.items()} == {
         wwid: name for wwid, (name, _) in maps.items()
@@ -78,6 +89,7 @@ def test_256_real_luns_are_what_multipath_says_and_one_that_changes_costs_no_loo
         vm.out(f"cd /sys/block && ls -d {' '.join(f'{one}/slaves/*' for one in others)}").split()
     )
     assert len(others) == 2 * (TARGETS * LUNS - 1)
+    host.rescan()  # whatever p2vd was about to look at, it has looked at
     trace = Trace(vm, host.daemon())
     vm.run(f"echo offline > /sys/block/{path}/device/state")
     host.wait(

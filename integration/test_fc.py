@@ -40,6 +40,27 @@ def paths(host: Host, name: str) -> list[Properties]:
     return sorted(found, key=lambda path: str(path["HbaWwpn"]))
 
 
+def wait_ready(host: Host, name: str, ready: int) -> Properties:
+    """Return a LUN's source once so many of its paths are ready: multipathd asks each when it comes."""
+    return host.wait_source(wwid(name), f"{ready} paths ready", lambda now: now["PathsReady"] == ready)
+
+
+def wait_total(host: Host, name: str, total: int) -> Properties:
+    """Return a LUN's source once it has so many paths."""
+    return host.wait_source(wwid(name), f"{total} paths", lambda now: now["PathsTotal"] == total)
+
+
+def group(host: Host, name: str, says: str = "") -> Properties:
+    """Return a volume group once p2vd sees it, and says that of it."""
+
+    def seen() -> Properties | None:
+        found = next((group for group in host.of(GROUP) if group["Name"] == name), None)
+        return found if found and says in " ".join(found["Reasons"]) else None
+
+    found: Properties = host.wait(seen, f"the group {name}: {says or 'seen'}")
+    return found
+
+
 def scan(host: Host, place: str) -> None:
     """Have the kernel look for LUNs in a place; returns when p2vd has looked too."""
     host.call(ROOT, MANAGER, "Rescan", "a{sv}", {"scsi": place})
@@ -60,7 +81,7 @@ def test_a_lun_over_two_fabrics_from_its_ports_to_the_volume(vm: Vm) -> None:
     vm.write("/etc/p2vd/policy.d/50-lab.toml", rule)
     vm.run("systemctl start p2vd")
     host = Host(vm)
-    source = host.source(wwid("fc1"))
+    source = wait_ready(host, "fc1", 2)
     assert (source["Transport"], source["PathsReady"], source["MatchedPolicy"]) == ("fc", 2, "fc")
     assert [(p["HbaWwpn"], p["TargetWwpn"], p["PortState"]) for p in paths(host, "fc1")] == [
         (hba_wwpn(number), array_wwpn(number), "Online") for number in FABRICS
@@ -76,7 +97,7 @@ def test_a_lun_over_two_fabrics_from_its_ports_to_the_volume(vm: Vm) -> None:
     listed = vm.out("p2vctl fabric")
     assert array_wwpn(1) in listed
     job = host.migrate(wwid("fc1"), "fromfc")
-    done = host.wait_registered(job, 400)
+    done = host.wait_registered(job)
     require_same(vm, fabric.device("fc1"), done["Target"], done["Bytes"])
     assert vm.out(f"sha256sum < {fabric.device('fc1')}") == digest
 
@@ -84,18 +105,25 @@ def test_a_lun_over_two_fabrics_from_its_ports_to_the_volume(vm: Vm) -> None:
 def test_a_link_goes_down_and_comes_back(vm: Vm) -> None:
     fabric = Fabric.up(vm, "fc1:24M")
     host = Host.ready(vm)
-    assert host.source(wwid("fc1"))["PathsReady"] == 2
+    wait_ready(host, "fc1", 2)
     fabric.link(0, "down")
-    host.wait(lambda: host.source(wwid("fc1"))["PathsReady"] == 1, "one path faulty")
-    first, second = paths(host, "fc1")
-    assert (first["State"], second["State"], second["PortState"]) == ("faulty", "ready", "Online")
-    assert first["PortState"] != "Online"
+    wait_ready(host, "fc1", 1)
+
+    def down() -> bool:
+        first, second = paths(host, "fc1")
+        ready = (second["State"], second["PortState"]) == ("ready", "Online")
+        return ready and first["State"] == "faulty" and first["PortState"] != "Online"
+
+    host.wait(down, "the first path faulty and its port not online, the second as it was")
     host.rescan()
     hbas = {hba["Wwpn"]: hba for hba in answer(host, ROOT, MANAGER, "GetFabric")}
     assert hbas[hba_wwpn(0)]["State"] != "Online"
     fabric.link(0, "up")
-    host.wait(lambda: host.source(wwid("fc1"))["PathsReady"] == 2, "both paths again")
-    assert [path["PortState"] for path in paths(host, "fc1")] == ["Online", "Online"]
+    wait_ready(host, "fc1", 2)
+    host.wait(
+        lambda: [path["PortState"] for path in paths(host, "fc1")] == ["Online", "Online"],
+        "both ports online",
+    )
 
 
 def test_luns_come_grow_and_change_where_the_scan_is_asked_for(vm: Vm) -> None:
@@ -107,7 +135,7 @@ def test_luns_come_grow_and_change_where_the_scan_is_asked_for(vm: Vm) -> None:
     assert wwid("fc2") not in {source["Id"] for source in host.of(SOURCE)}
     # Through one port of the array: one path, and nothing anywhere else.
     scan(host, array_wwpn(0))
-    assert host.source(wwid("fc2"))["PathsTotal"] == 1
+    wait_total(host, "fc2", 1)
     (path,) = paths(host, "fc2")
     assert path["TargetWwpn"] == array_wwpn(0)
     (port,) = [
@@ -117,13 +145,15 @@ def test_luns_come_grow_and_change_where_the_scan_is_asked_for(vm: Vm) -> None:
         if p["Wwpn"] == array_wwpn(1) and p["Target"]
     ]
     scan(host, f"{port['Target']}:1")
-    host.wait(lambda: host.source(wwid("fc2"))["PathsTotal"] == 2, "the other path")
+    wait_total(host, "fc2", 2)
     # The array makes it larger: the paths say so once they are asked; the map is the administrator's.
     vm.run("lab-disks fc-grow fc2 20M")
     scan(host, array_wwpn(0))
     scan(host, array_wwpn(1))
     host.wait(lambda: {p["Size"] for p in paths(host, "fc2")} == {20 * MIB}, "the new size on both paths")
-    assert "differ in size" in " ".join(host.source(wwid("fc2"))["Reasons"])
+    host.wait_source(
+        wwid("fc2"), "the map's old size", lambda now: "differ in size" in " ".join(now["Reasons"])
+    )
     # By its alias: multipathd 0.9.4 knows no WWID here, and refuses while it awaits the event of a change.
     resize = f"multipathd resize map {host.source(wwid('fc2'))['Name']} | grep -q ok"
     host.wait(lambda: vm.run(resize, check=False).returncode == 0, "multipathd's resize")
@@ -159,11 +189,12 @@ def test_every_kind_of_source_has_a_record_and_is_copied(vm: Vm) -> None:
     host = Host(vm)
     wwn = vm.out(f"cat /sys/block/{node.removeprefix('/dev/')}/wwid")
     assert host.source(wwn)["Transport"] == "nvme"
-    md = host.source(f"md-{uuid}")
-    assert (md["Transport"], md["Device"], md["Model"], md["Usable"]) == ("md", "/dev/md0", "raid1", True)
+    md = host.wait_source(f"md-{uuid}", "usable", lambda now: bool(now["Usable"]))
+    assert (md["Transport"], md["Device"], md["Model"]) == ("md", "/dev/md0", "raid1")
     assert "member of the running array" in refused(host, "virtio-LAB-DISK512")
-    assert host.source("/srv/images/a.img")["Usable"]
-    assert "qcow2" in refused(host, "/srv/images/b.img")
+    host.wait_source("/srv/images/a.img", "usable", lambda now: bool(now["Usable"]))
+    host.source("/srv/images/b.img")
+    host.wait(lambda: "qcow2" in refused(host, "/srv/images/b.img"), "a refusal that names its format")
     jobs = [
         host.migrate(name, f"m{number}") for number, name in enumerate(("/srv/images/a.img", md["Id"], wwn))
     ]
@@ -190,7 +221,7 @@ def test_volume_groups_say_what_is_under_them_and_why_not(vm: Vm) -> None:
     )
     vm.run("lvchange -q -y --metadataprofile early vg_san/pool0")
     host = Host.ready(vm)
-    groups = {group["Name"]: group for group in host.of(GROUP)}
+    groups = {name: group(host, name) for name in ("vg_out", "vg_san", "vg_san4k")}
     (pv,) = groups["vg_out"]["Devices"]
     assert (pv["Source"], pv["Missing"], pv["Duplicate"]) == (wwid("pv3"), False, False)
     assert groups["vg_out"]["FreeExtents"] == int(vm.out("vgs --noheadings -o vg_free_count vg_out"))
@@ -204,18 +235,16 @@ def test_volume_groups_say_what_is_under_them_and_why_not(vm: Vm) -> None:
     # A clone of the LUN: LVM's own report says that all is well.
     vm.run(f"dd if={fabric.device('pv3')} of={fabric.device('clone')} bs=1M oflag=direct && udevadm settle")
     host.rescan()
-    (group,) = [group for group in host.of(GROUP) if group["Name"] == "vg_out"]
-    assert {(pv["Source"], pv["Duplicate"]) for pv in group["Devices"]} == {
+    twice = group(host, "vg_out", "there twice")
+    assert {(pv["Source"], pv["Duplicate"]) for pv in twice["Devices"]} == {
         (wwid("pv3"), False),
         (wwid("clone"), True),
     }
-    assert "there twice" in " ".join(group["Reasons"])
     vm.run(f"wipefs -q -a {fabric.device('clone')}")
     # Exported.
     vm.run("vgchange -q -an vg_out && vgexport -q vg_out")
     host.rescan()
-    (group,) = [group for group in host.of(GROUP) if group["Name"] == "vg_out"]
-    assert "exported" in " ".join(group["Reasons"])
+    group(host, "vg_out", "exported")
 
 
 def test_a_part_of_the_host_that_does_not_answer_leaves_the_rest_as_it_was(vm: Vm) -> None:

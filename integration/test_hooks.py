@@ -24,6 +24,8 @@ def test_hooks_hold_a_migration_run_again_after_a_kill_and_are_told_of_each_step
     put(vm, "before-copy", "echo the array is busy >&2; exit 5")
     for step in ("after-proven", "before-register", "after-register"):
         put(vm, step, f"cat >> {TOLD}")
+    # Longer than the hook that is killed is waited for.
+    vm.write("/etc/p2vd/p2vd.toml", "hook_timeout_s = 1800\n")
     host = Host.ready(vm)
     digest = fill_lun(host.san, "boot1", 41)
     job = host.migrate(host.san["boot1"].wwid, "hooked")
@@ -37,7 +39,7 @@ def test_hooks_hold_a_migration_run_again_after_a_kill_and_are_told_of_each_step
 
     # The second time it is the daemon that dies in the middle of it.
     vm.run(f"chown root {HOOKS}/before-copy/10-lab")
-    put(vm, "before-copy", f"cat >> {TOLD}; [ $(wc -l < {TOLD}) -gt 1 ] || exec sleep 1000")
+    put(vm, "before-copy", f"cat >> {TOLD}; [ $(wc -l < {TOLD}) -gt 1 ] || exec sleep 1800")
     host.verb(job, "Resume")
     host.wait(lambda: vm.out(f"cat {TOLD} 2>/dev/null; true"), "the hook")
     vm.run("systemctl kill --kill-whom=all -s KILL p2vd")

@@ -155,7 +155,8 @@ def test_it_names_each_disk_once_as_p2vd_does(vm: Vm) -> None:
 
 
 def test_it_is_imported_as_it_was_collected(vm: Vm) -> None:
-    vm.run("systemctl start p2vd")
+    host = Host.ready(vm)
+    host.source(San.of(vm)["boot1"].wwid)
     vm.run("p2vctl machine collect --name erp1 --output /root/erp1.json")
     assert "of them seen by p2vd" in vm.out("p2vctl machine import /root/erp1.json")
     kept = parse_passport(vm.out("p2vctl machine show erp1 --json"))

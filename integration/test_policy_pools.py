@@ -32,11 +32,14 @@ def test_three_copies_share_a_pool_that_is_too_small_until_it_is_extended(vm: Vm
         fill_lun(host.san, name, 60 + number)
     vm.run("systemctl start p2vd")
     jobs = [host.migrate(lun.wwid, name) for name, lun in luns.items()]
-    held = host.wait(
-        lambda: next((now for job in jobs if "pool" in (now := host.at(job["path"]))["Holds"]), None),
-        "a copy that is held for the pool",
-    )
-    assert "lvextend -L +SIZE vg_san/small" in held["Stalled"]
+
+    def held() -> bool:
+        seen = [host.at(job["path"]) for job in jobs]
+        return any(
+            "pool" in now["Holds"] and "lvextend -L +SIZE vg_san/small" in now["Stalled"] for now in seen
+        )
+
+    host.wait(held, "a copy that is held for the pool, and says what helps")
     assert data_percent(vm) <= 96
     vm.run("lvextend -q -y -L +128M vg_san/small")
     for job, lun in zip(jobs, luns.values(), strict=True):
@@ -51,21 +54,26 @@ def test_who_else_writes_to_a_pool_is_seen_before_it_is_full_and_the_policy_exte
         "lvcreate -q -y --type thin-pool -Zy -L 64M -n small vg_san; "
         "lvcreate -q -y -Wy --type thin -V 64M --thinpool small -n other vg_san"
     )
-    host.policy(bandwidth="1 MiB", more=SMALL)
+    # So slow that it takes little of the pool while the other one fills it, however long that takes.
+    host.policy(bandwidth="256 KiB", more=SMALL)
     lun, next_lun = host.san.add("d1", "32M"), host.san.add("d2", "32M")
     fill_lun(host.san, "d1", 70)
     fill_lun(host.san, "d2", 71)
     vm.run("systemctl start p2vd")
     job = host.migrate(lun.wwid, "victim")
-    host.wait_copied(job, 4 * MIB)
+    host.wait_copied(job, MIB)
     vm.run("dd if=/dev/urandom of=/dev/vg_san/other bs=1M count=52 oflag=direct")
-    held = host.wait_job(job, "the hold pool", lambda now: "pool" in now["Holds"])
-    assert "lvextend" in held["Stalled"]
+    host.wait_held(job, "pool", "lvextend")
     assert data_percent(vm) <= 96
-    (group,) = (one for one in json.loads(vm.out("p2vctl vgs --json")) if one["Name"] == "vg_san")
-    (pool,) = (one for one in group["ThinPools"] if one["Name"] == "small")
-    assert pool["TakenByOthers"] >= 32 * MIB
+
+    def taken() -> bool:
+        (group,) = (one for one in json.loads(vm.out("p2vctl vgs --json")) if one["Name"] == "vg_san")
+        (pool,) = (one for one in group["ThinPools"] if one["Name"] == "small")
+        return int(pool["TakenByOthers"]) >= 32 * MIB
+
+    host.wait(taken, "what the other one took")
     vm.run("lvextend -q -y -L +16M vg_san/small")
+    host.full_speed(job)
     done = host.wait_stage(job, "proven")
     require_same(vm, lun.backing, done["Target"], lun.size_bytes)
     # From here the policy extends the pool: half of each disk is zeros, so of 80 MiB 68 are taken, and 16
@@ -131,8 +139,5 @@ def test_metadata_near_full_is_refused_by_name_and_auto_picks_up_a_lun_that_is_m
     )
     host.wait_stage(job, "proven")
     vm.run("systemctl restart p2vd")
-    told = host.wait(
-        lambda: (now := host.source(late.wwid))["Auto"] and now["Auto"], "what is said of the source"
-    )
-    assert "not started by itself again" in told
+    host.wait_source(late.wwid, "said of it", lambda now: "not started by itself again" in str(now["Auto"]))
     assert len(host.of(JOB)) == 1

@@ -63,5 +63,9 @@ def test_a_wave_of_three_of_which_one_is_refused(vm: Vm) -> None:
         require_same(vm, sources[job["SourceId"]], job["Target"], job["Bytes"])
     report = json.loads(vm.out("p2vctl report --since 1h --json"))
     assert {(job["Machine"], job["Outcome"]) for job in report["Jobs"]} == {("w1", "done"), ("w2", "done")}
-    (wave,) = json.loads(vm.out("p2vctl waves --json"))
-    assert wave["State"] == "done"
+
+    def done() -> bool:
+        (wave,) = json.loads(vm.out("p2vctl waves --json"))
+        return str(wave["State"]) == "done"
+
+    host.wait(done, "the wave done, too")

@@ -35,7 +35,7 @@ class Fabric:
     def up(cls, vm: Vm, *luns: str) -> "Fabric":
         """Bring it up with LUNs (`NAME:SIZE`), both paths of each ready."""
         install(vm)
-        vm.run([_TOOL, "fc", *luns], timeout_s=180)
+        vm.run([_TOOL, "fc", *luns])
         return cls(vm)
 
     def device(self, name: str) -> str:

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from integration.lab import image as images
 
+PATIENCE_S = 600.0
+"""How long anything may take that is waited for: on a busy machine an emulated guest is five times slower."""
+
 
 @dataclass(frozen=True)
 class Completed:
@@ -36,7 +39,12 @@ class Shell:
         return self.directory / "bus"
 
     def run(
-        self, command: str | Sequence[str], *, timeout_s: float = 300.0, check: bool = True, stdin: str = ""
+        self,
+        command: str | Sequence[str],
+        *,
+        timeout_s: float = PATIENCE_S,
+        check: bool = True,
+        stdin: str = "",
     ) -> Completed:
         """Run a shell command, or an argument list, as root. Raises GuestError (exit status, timeout)."""
         line = command if isinstance(command, str) else shlex.join(command)
@@ -54,7 +62,7 @@ class Shell:
             raise GuestError(f"{self.name}: exit {result.returncode}: {line}\n{said}")
         return result
 
-    def out(self, command: str | Sequence[str], *, timeout_s: float = 300.0) -> str:
+    def out(self, command: str | Sequence[str], *, timeout_s: float = PATIENCE_S) -> str:
         """Run a command that must succeed; its output without the last newline."""
         return self.run(command, timeout_s=timeout_s).stdout.rstrip("\n")
 
