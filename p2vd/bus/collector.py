@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import islice
+from itertools import chain, islice
 
 from p2vd.bus import views, views_work
 from p2vd.bus.names import (
@@ -58,6 +58,7 @@ EVERYTHING: frozenset[Topic] = frozenset(
 INVENTORY: frozenset[Topic] = frozenset({(MANAGER, ""), (SOURCE, ""), (VOLUME_GROUP, ""), (PORTAL, "")})
 WORK: frozenset[Topic] = frozenset({(MACHINE, ""), (JOB, ""), (VOLUME_GROUP, "")})
 
+_MANAGER: Topic = (MANAGER, "")
 # A picture of thousands would leave holes of its size in the daemon's memory.
 _AT_ONCE = 256
 
@@ -169,6 +170,8 @@ class Collector:
         picture = Picture()
         for interface, object_id in sorted(topics):
             _READERS[interface](self, picture, object_id)
+        if (manager := picture.objects.pop(ROOT, None)) is not None:
+            picture.objects[ROOT] = manager  # published last, as in `_run`
         return picture
 
     def _run(self) -> None:
@@ -177,7 +180,9 @@ class Collector:
                 self._wanted.wait_for(lambda: self._dirty or self._stopped)
                 if self._stopped:
                     return
-                topics = set(islice(self._dirty, _AT_ONCE))
+                # The manager last: who hears that a scan is over finds on the bus what it saw.
+                others = (topic for topic in self._dirty if topic[0] != MANAGER)
+                topics = set(islice(chain(others, self._dirty & {_MANAGER}), _AT_ONCE))
                 self._dirty -= topics
                 last_of_many = self._burst and not self._dirty
                 self._burst = bool(self._dirty)

@@ -4,8 +4,8 @@ import threading
 from collections.abc import Iterator
 from queue import Queue
 
-from p2vd.bus.collector import Collector, Picture
-from p2vd.bus.names import SOURCE
+from p2vd.bus.collector import EVERYTHING, Collector, Picture
+from p2vd.bus.names import MANAGER, ROOT, SOURCE
 from tests.bus.fake_engine import FakeEngine
 
 PATIENCE_S = 60
@@ -57,4 +57,16 @@ def test_a_picture_that_cannot_be_published_does_not_end_the_news() -> None:
         loop.collector.want([(SOURCE, name)])
         loop.turn()
     assert len(loop.pictures) == 3
+    loop.collector.stop()
+
+
+def test_the_manager_comes_last_of_all_that_is_new() -> None:
+    """Who hears that no scan runs any more reads what the last one saw."""
+    loop = Loop()
+    assert list(loop.collector.picture(EVERYTHING).objects)[-1] == ROOT
+    loop.collector.start()
+    loop.collector.want([(MANAGER, ""), *((SOURCE, f"gone{number}") for number in range(300))])
+    for _ in range(2):
+        loop.turn()
+    assert [ROOT in picture.objects for picture in loop.pictures[1:]] == [False, True]
     loop.collector.stop()
