@@ -211,8 +211,8 @@ def _renew_credit(services: Services, attempt: _Copy, session: WorkerSession) ->
     # What is left may be less than the next write takes, which the worker then asks for.
     enough = max(job.progress.allocated_bytes + 1, attempt.credit_wanted)
     if credit.short and credit.total_bytes < enough:
+        services.board.set_activity(job.uuid, Activity.IDLE, why)  # first: no hold is without its words
         services.board.hold(job.uuid, Hold.POOL)
-        services.board.set_activity(job.uuid, Activity.IDLE, why)
     elif Hold.POOL in job.holds:
         services.board.release(job.uuid, Hold.POOL)
         services.board.set_activity(job.uuid, Activity.RUNNING)
