@@ -10,22 +10,21 @@ be proven from here: one that lies in all of its answers is believed.
 import contextlib
 import logging
 import socket
-import stat
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import nbd
 
 from p2vd.copying.controls import Controls, Gauge
 from p2vd.copying.devices import Source
 from p2vd.copying.endpoints import Endpoint
-from p2vd.copying.errors import OpenFailed, SourceRefused
+from p2vd.copying.errors import OpenFailed
 from p2vd.copying.forms import Asked, Handed, OpenSource
 from p2vd.copying.nbd_address import parse
 from p2vd.copying.nbd_connection import Connection, negotiate
 from p2vd.copying.nbd_device import NbdDevice
 from p2vd.copying.nbd_errors import ConnectionLost, Lost
+from p2vd.copying.nbd_keys import require_private, require_usable
 from p2vd.copying.nbd_pool import Connections
 from p2vd.copying.terms import NbdServer
 from p2vd.model.nbd import NbdAddress
@@ -34,8 +33,6 @@ log = logging.getLogger(__name__)
 
 _CONNECT_WITHIN_S = 20.0
 _SECTOR = 512  # NBD does not tell a disk's logical sectors
-_AUTHORITIES = "ca-cert.pem"
-_CLIENT_KEY = "client-key.pem"
 
 
 class Dialer:
@@ -48,7 +45,7 @@ class Dialer:
         self.address = parse(server.uri)
         self._server = server
         self._ended = ended
-        self._check_keys()
+        require_usable(server, self.address)
         self._peers = [] if self.address.tls else self._resolve()
 
     def __call__(self) -> Connection:
@@ -93,26 +90,6 @@ class Dialer:
         # By name, not through a socket of ours: the certificate must be for that name.
         return negotiate(handle, lambda: handle.aio_connect_tcp(address.host, str(address.port)), self._ended)
 
-    def _check_keys(self) -> None:
-        server, address = self._server, self.address
-        if not address.tls:
-            if server.certificates or server.psk_file:
-                raise SourceRefused(server.uri, "keys were given and it is not encrypted: write nbds://.")
-            return
-        if server.certificates and server.psk_file:
-            raise SourceRefused(server.uri, "certificates and a PSK file were given: use one of them.")
-        if address.socket and not server.psk_file:
-            raise SourceRefused(
-                server.uri, "a Unix socket has no name for a certificate to be for: use --tls-psk-file."
-            )
-        if server.certificates and not (Path(server.certificates) / _AUTHORITIES).is_file():
-            raise SourceRefused(
-                server.uri,
-                f"there is no {_AUTHORITIES} in {server.certificates}, by which to know the server.",
-            )
-        if server.psk_file and not Path(server.psk_file).is_file():
-            raise SourceRefused(server.uri, f"there is no PSK file {server.psk_file}.")
-
     def _resolve(self) -> list[tuple[int, str | tuple[object, ...]]]:
         address = self.address
         if address.socket:
@@ -147,15 +124,6 @@ def identity(address: NbdAddress) -> str:
     """What names an export, with or without TLS."""
     place = address.socket or f"{address.host}:{address.port}"
     return f"nbd {place} {address.export!r}"
-
-
-def require_private(server: NbdServer) -> None:
-    """See that nobody but their owner reads the keys of a daemon that is root. Raises SourceRefused."""
-    keys = [Path(server.psk_file)] if server.psk_file else []
-    keys += [Path(server.certificates) / _CLIENT_KEY] if server.certificates else []
-    for key in keys:
-        if key.exists() and stat.S_IMODE(key.stat().st_mode) & 0o077:
-            raise SourceRefused(server.uri, f"others may read the key {key}: chmod 600 {key}.")
 
 
 def handed_source(handed: Handed) -> Callable[[], Source]:

@@ -104,14 +104,13 @@ class NbdExport:
         return self.address.tls or self.address.socket != ""
 
 
-def export_problems(export: NbdExport) -> tuple[str, ...]:
-    """Return what of it contradicts itself; `address` can be read."""
-    address = export.address
+def key_problems(address: NbdAddress, certificates: str, psk_file: str) -> tuple[str, ...]:
+    """Return what contradicts itself in the keys of an export, for whoever names them; reads no file."""
     problems = []
-    if not address.tls and (export.certificates or export.psk_file):
+    if not address.tls and (certificates or psk_file):
         problems.append("keys are given and it is not encrypted: write nbds://")
-    if export.certificates and export.psk_file:
+    if certificates and psk_file:
         problems.append("certificates and a PSK file are given: use one of them")
-    if address.tls and address.socket and not export.psk_file:
-        problems.append("a Unix socket has no name for a certificate to be for: use tls_psk_file")
+    if address.tls and address.socket and not psk_file:
+        problems.append("a Unix socket has no name for a certificate to be for: use a PSK file")
     return tuple(problems)

@@ -214,7 +214,7 @@ def test_tls_by_a_pre_shared_key(tmp_path: Path, disk: Path) -> None:
         (["nbd://localhost/", "--tls-psk-file", "keys"], "write nbds://"),
         (["nbds://localhost/", "--tls-psk-file", "absent"], "there is no PSK file absent"),
         (["nbds://localhost/", "--tls-certificates", "absent"], "no ca-cert.pem in absent"),
-        (["nbds+unix:///?socket=s", "--tls-certificates", "absent"], "use --tls-psk-file"),
+        (["nbds+unix:///?socket=s", "--tls-certificates", "absent"], "use a PSK file"),
         (["nbd://localhost/", "--source-format", "qcow2"], "an NBD export is raw"),
         (["disk", "--reconnect", "3"], "are for NBD exports"),
     ],
