@@ -24,7 +24,7 @@ from p2vd.system.descriptors import SeqpacketChannel
 # Before the privileges go, and on the main thread; a host that reads no NBD exports need not have it.
 try:
     from p2vd.copying.nbd_device import edge_digests, edges_text
-    from p2vd.copying.nbd_forms import Dialer
+    from p2vd.copying.nbd_dialer import Dialer
     from p2vd.copying.nbd_keys import require_private
 except ImportError as error:
     _absent = f"{error}; install python3-libnbd"
