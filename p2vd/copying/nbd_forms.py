@@ -40,14 +40,8 @@ def open_source(asked: Asked) -> OpenSource:
     dialer = Dialer(server, asked.ended)
     connections = _connected(dialer, asked.threads, dialer.address)
     device = _device(connections, server, asked.controls, asked.gauge, asked.bad_sectors)
-    endpoint = Endpoint(-1, identity(dialer.address), device.size_bytes, _SECTOR)
+    endpoint = Endpoint(-1, dialer.address.id, device.size_bytes, _SECTOR)
     return OpenSource(endpoint, device, device.close)
-
-
-def identity(address: NbdAddress) -> str:
-    """What names an export, with or without TLS."""
-    place = address.socket or f"{address.host}:{address.port}"
-    return f"nbd {place} {address.export!r}"
 
 
 def handed_source(handed: Handed) -> Callable[[], Source]:

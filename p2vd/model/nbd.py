@@ -29,6 +29,18 @@ class NbdAddress:
     tls: bool = False
     username: str = ""
 
+    @property
+    def id(self) -> str:
+        """What names it to the daemon and in checkpoints: host and port, or socket, and name of the export.
+
+        The same with TLS and without.
+        """
+        export = quote(self.export)
+        if self.socket:
+            return f"nbd+unix:///{export}?socket={quote(self.socket)}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"nbd://{host}:{self.port}/{export}"
+
 
 def parse_uri(uri: str) -> NbdAddress:
     """Return what `uri` names. Raises ValueError."""
@@ -84,13 +96,8 @@ class NbdExport:
 
     @property
     def id(self) -> str:
-        """What names it: host, port and export, the same with TLS and without."""
-        address = self.address
-        export = quote(address.export)
-        if address.socket:
-            return f"nbd+unix:///{export}?socket={quote(address.socket)}"
-        host = f"[{address.host}]" if ":" in address.host else address.host
-        return f"nbd://{host}:{address.port}/{export}"
+        """What names it, as `NbdAddress.id` says it."""
+        return self.address.id
 
     @property
     def name(self) -> str:
