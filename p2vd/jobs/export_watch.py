@@ -269,6 +269,8 @@ class ExportWatch:
             uris = [question.known.export.uri for question in left]
             said = [ExportAnswer(uri, problem=f"{uri}: {problem}.") for uri in uris]
             news = self._take(zip(left, said, strict=True))
+            for question in left:
+                question.known.alone = crashed
         if news:
             self._on_change()
 

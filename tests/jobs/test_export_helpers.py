@@ -162,6 +162,13 @@ def test_a_server_at_which_the_helper_ends_takes_no_other_along(desk: Desk) -> N
     desk.watch.reconfigured()
     desk.until(lambda: sizes(desk) == {C.uri: GIB})
     assert "the helper that asks servers ended" in desk.watch.problems()[0]
+    # From now on it is asked apart, until it answers.
+    desk.servers.requests.clear()
+    desk.servers.answers = {C.uri: answer(C, 2 * GIB)}
+    desk.later()
+    desk.until(lambda: sizes(desk) == {C.uri: 2 * GIB})
+    desk.servers.until_asked(A.uri, 1, LONG_S)
+    assert sorted(desk.servers.asked) == [[A.uri], [C.uri]]
 
 
 def test_a_thousand_silent_servers_keep_no_other_from_being_heard(desk: Desk) -> None:
