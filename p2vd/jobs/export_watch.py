@@ -192,14 +192,18 @@ class ExportWatch:
         while True:
             copied = self._copied()  # not under our lock: theirs is held over what is stored
             with self._changed:
+                if self._known and not self._stopped:
+                    self._look_again = False
+                    if self._hand_out(copied):
+                        self._changed.wait_for(lambda: self._stopped, _PASS_S)
+                    else:
+                        self._changed.wait_for(
+                            lambda: self._look_again or self._stopped, self._wait_s(copied)
+                        )
+                # Looked at before anything is asked again: once we are stopped, what is stored is closed.
                 if self._stopped or not self._known:
                     self._running = False
                     return
-                self._look_again = False
-                if self._hand_out(copied):
-                    self._changed.wait_for(lambda: self._stopped, _PASS_S)
-                else:
-                    self._changed.wait_for(lambda: self._look_again or self._stopped, self._wait_s(copied))
 
     def _serve(self, helper: ExportHelper) -> None:
         """Run a helper until it has nothing left to ask."""

@@ -8,7 +8,7 @@ import pytest
 from p2vd.copying.nbd_asking import ExportAnswer
 from p2vd.jobs import export_watch
 from p2vd.jobs.export_helper import MOST_HELPERS
-from p2vd.jobs.export_watch import SILENCE_S
+from p2vd.jobs.export_watch import SILENCE_S, ExportWatch
 from p2vd.jobs.image_looks import UNREAD
 from p2vd.model.nbd import NbdExport
 from tests.jobs.export_desk import GIB, A, B, Desk, answer
@@ -187,6 +187,26 @@ def test_a_thousand_silent_servers_keep_no_other_from_being_heard(desk: Desk) ->
     desk.servers.answers[A.uri] = answer(A, 2 * GIB)
     desk.later()
     desk.until(lambda: sizes(desk)[A.uri] == 2 * GIB)
+
+
+def test_nobody_is_asked_what_is_copied_once_it_is_stopped(desk: Desk) -> None:
+    """The store is closed by then."""
+    calls: list[None] = []
+
+    def copied() -> frozenset[str]:
+        calls.append(None)
+        return frozenset()
+
+    watch = ExportWatch(desk.servers.spawn, (1, 2), lambda: (A,), copied, desk.changed, desk.clock)
+    desk.servers.answers = {A.uri: answer(A)}
+    watch.reconfigured()
+    desk.until(lambda: [each.size_bytes for each in watch.sources()] == [GIB])
+    before = len(calls)
+    watch.stop()
+    for thread in threading.enumerate():
+        if thread.name == "exports":
+            thread.join(LONG_S)
+    assert len(calls) == before
 
 
 def test_nothing_runs_once_no_export_is_named(desk: Desk) -> None:
