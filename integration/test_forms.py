@@ -169,6 +169,23 @@ def serve(vm: Vm, path: str) -> None:
     vm.run(f"systemd-run -q --unit=lab-export --property=CollectMode=inactive-or-failed {words}")
 
 
+def drop(vm: Vm, port: int) -> None:
+    """Drop every SYN to a port from now on, as a firewall does, until its unit is stopped.
+
+    Its queue has one place, which it takes itself (or who tries just now), and nobody is let out of it.
+    """
+    script = (
+        "import signal, socket; "
+        f"server = socket.create_server(('127.0.0.1', {port}), backlog=0); "
+        "peer = socket.socket(); peer.setblocking(False); peer.connect_ex(server.getsockname()); "
+        "signal.pause()"
+    )
+    vm.run(
+        f"systemd-run -q --unit=lab-drop-{port} --property=CollectMode=inactive-or-failed"
+        f' /usr/bin/python3 -c "{script}"'
+    )
+
+
 def usable(host: Host, source_id: str) -> Properties:
     """Wait until p2vd has seen a source and learned how large it is."""
 
@@ -231,6 +248,36 @@ def test_a_filesystem_that_hangs_takes_its_own_images_away_until_it_answers(vm: 
     assert vm.out("pgrep -fc p2vd.copying.asker") == "1"
     vm.run("dmsetup resume old")
     host.wait(lambda: usable(host, "/srv/old/erp.gz"), "the image to be read", 240)
+
+
+def test_a_stop_is_heard_by_a_worker_whose_server_drops_every_packet(vm: Vm) -> None:
+    """Another such server is named from the beginning, and keeps p2vd from nothing."""
+    raw_disk(vm, "/var/tmp/erp1.raw", 6)
+    serve(vm, "/var/tmp/erp1.raw")
+    drop(vm, 10810)
+    named = f'[[nbd]]\nuri = "{EXPORT}"\n[[nbd]]\nuri = "nbd://127.0.0.1:10810/"\n'
+    vm.write("/etc/p2vd/policy.d/50-lab.toml", f"{named}{THIN}")
+    vm.run("systemctl start p2vd")
+    host = Host(vm)
+    usable(host, EXPORT)
+    job = host.wait_copied(host.migrate(EXPORT, "erp1"), 4 * MIB)
+    worker = host.worker()
+    vm.run("systemctl stop lab-export")
+    drop(vm, 10809)
+    dialled = "ss -Htnp state syn-sent dst 127.0.0.1:10809"
+    host.wait(lambda: f"pid={worker}," in vm.out(dialled), "the worker to dial", 25)
+    began, ended = (
+        float(moment) for moment in vm.out("date +%s.%N; systemctl stop p2vd; date +%s.%N").split()
+    )
+    assert ended - began < 10
+    assert host.worker() == 0  # else it would hold the target, and the next one would have to wait for it
+    vm.run("systemctl stop lab-drop-10809; systemctl start p2vd")
+    host.wait_job(host.wait_back(job), "the hold", lambda now: "source-absent" in now["Holds"])
+    serve(vm, "/var/tmp/erp1.raw")
+    done = host.wait_registered(job, 600)
+    assert done["ResumedFrom"] > 0
+    require_same(vm, "/var/tmp/erp1.raw", done["Target"], DISK_BYTES)
+    assert "10810" in vm.run("p2vctl sources", check=False).stdout
 
 
 def test_a_zst_and_a_qcow2_become_volumes(vm: Vm) -> None:

@@ -17,7 +17,7 @@ from p2vd.copying.endpoints import Endpoint, file_id
 from p2vd.copying.errors import OpenFailed, SourceRefused
 from p2vd.copying.forms import Asked, Handed, OpenSource
 from p2vd.copying.nbd_device import NbdDevice
-from p2vd.copying.nbd_forms import over
+from p2vd.copying.nbd_dialer import over
 from p2vd.copying.opened import name_of
 from p2vd.copying.qemu import ImageServer
 from p2vd.model.forms import SourceFormat

@@ -6,9 +6,9 @@ handshake.
 """
 
 import argparse
+import contextlib
 import logging
 import os
-import queue
 import sys
 import threading
 from collections.abc import Sequence
@@ -24,15 +24,14 @@ from p2vd.system.descriptors import SeqpacketChannel
 # Before the privileges go, and on the main thread; a host that reads no NBD exports need not have it.
 try:
     from p2vd.copying.nbd_device import edge_digests, edges_text
-    from p2vd.copying.nbd_forms import Dialer, require_private
+    from p2vd.copying.nbd_dialer import Dialer
+    from p2vd.copying.nbd_keys import require_private
 except ImportError as error:
     _absent = f"{error}; install python3-libnbd"
 else:
     _absent = ""
 
 log = logging.getLogger(__name__)
-
-_POLL_S = 0.5
 
 
 def ask(server: NbdServer) -> ExportAnswer:
@@ -67,32 +66,38 @@ def _ask(server: NbdServer) -> ExportAnswer:
     return ExportAnswer(server.uri, size, edges, read_only=read_only)
 
 
-def answer_all(request: ExportsRequest, channel: SeqpacketChannel) -> None:
-    """Ask every server at once and tell what each says, until the daemon waits no longer.
+def answer_all(first: ExportsRequest, channel: SeqpacketChannel) -> None:
+    """Ask every server at once, of this request and of those that follow, and tell what each says.
 
-    Raises PrivilegesKept, BrokenPipeError.
+    Until nobody waits any more. Raises PrivilegesKept, ValueError for a request that is none, or that wants
+    other privileges.
     """
-    if not request.privileged:
+    if not first.privileged:
         as_root = os.geteuid() == 0
         privileges.drop(
-            request.worker_uid if as_root else os.getuid(), request.worker_gid if as_root else os.getgid()
+            first.worker_uid if as_root else os.getuid(), first.worker_gid if as_root else os.getgid()
         )
-    answers: queue.Queue[ExportAnswer] = queue.Queue()
-    for server in request.servers:
-        # Not waited for at the end: one may hang in the resolver.
-        threading.Thread(target=lambda it=server: answers.put(ask(it)), daemon=True).start()
-    left = len(request.servers)
-    while left and not channel.peer_is_gone():
-        try:
-            answer = answers.get(timeout=_POLL_S)
-        except queue.Empty:
-            continue
-        channel.send(to_dict(answer))
-        left -= 1
+    telling = threading.Lock()
+
+    def tell(server: NbdServer) -> None:
+        answer = to_dict(ask(server))
+        # Else nobody waits: the process is about to end.
+        with telling, contextlib.suppress(BrokenPipeError, TimeoutError):
+            channel.send(answer)
+
+    request: ExportsRequest | None = first
+    while request is not None:
+        if request.privileged is not first.privileged:
+            raise ValueError("a request that wants other privileges than the first")
+        for server in request.servers:
+            # Not waited for at the end: one may hang in a read of a key.
+            threading.Thread(target=tell, args=(server,), daemon=True).start()
+        packet = channel.receive()
+        request = None if packet is None else from_dict(ExportsRequest, packet[0])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Answer one request on the inherited channel."""
+    """Answer requests on the inherited channel, until it is closed."""
     parser = argparse.ArgumentParser(prog="p2vd-nbd-asker", description=__doc__)
     parser.add_argument("--channel", type=int, required=True)
     logging.basicConfig(level=logging.WARNING, format="p2vd-nbd-asker %(levelname)s: %(message)s")
@@ -100,10 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         packet = channel.receive()
         if packet is None:
             return 1
-        try:
-            answer_all(from_dict(ExportsRequest, packet[0]), channel)
-        except BrokenPipeError:
-            return 1
+        answer_all(from_dict(ExportsRequest, packet[0]), channel)
     return 0
 
 

@@ -29,6 +29,7 @@ _KEEPALIVE = (
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
     (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 40_000),
 )
+_UNREACHED = "could not connect to remote host"
 _GONE = {errno.ENOTCONN, errno.ESHUTDOWN, errno.ECONNRESET, errno.EPIPE}
 
 
@@ -124,6 +125,8 @@ def negotiate(handle: "nbd.NBD", start: Callable[[], None], ended: Callable[[], 
 def cause_of(error: "nbd.Error") -> str:
     """What libnbd says, without the names of its own functions."""
     said = str(error.string)
+    if _UNREACHED in said and error.errnum:
+        return os.strerror(error.errnum)
     while ": " in said and said.split(": ", 1)[0].startswith(("nbd_", "gnutls_", "connect_", "poll")):
         said = said.split(": ", 1)[1]
     return said.rstrip(".")

@@ -10,125 +10,26 @@ be proven from here: one that lies in all of its answers is believed.
 import contextlib
 import logging
 import socket
-import stat
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
-
-import nbd
 
 from p2vd.copying.controls import Controls, Gauge
 from p2vd.copying.devices import Source
 from p2vd.copying.endpoints import Endpoint
-from p2vd.copying.errors import OpenFailed, SourceRefused
+from p2vd.copying.errors import OpenFailed
 from p2vd.copying.forms import Asked, Handed, OpenSource
-from p2vd.copying.nbd_address import parse
-from p2vd.copying.nbd_connection import Connection, negotiate
+from p2vd.copying.nbd_connection import Connection
 from p2vd.copying.nbd_device import NbdDevice
+from p2vd.copying.nbd_dialer import Dialer, over
 from p2vd.copying.nbd_errors import ConnectionLost, Lost
+from p2vd.copying.nbd_keys import require_private
 from p2vd.copying.nbd_pool import Connections
 from p2vd.copying.terms import NbdServer
 from p2vd.model.nbd import NbdAddress
 
 log = logging.getLogger(__name__)
 
-_CONNECT_WITHIN_S = 20.0
 _SECTOR = 512  # NBD does not tell a disk's logical sectors
-_AUTHORITIES = "ca-cert.pem"
-_CLIENT_KEY = "client-key.pem"
-
-
-class Dialer:
-    """Makes connections to one export. A host's name is resolved once, here.
-
-    Raises SourceRefused where the URI or the keys make no sense, OpenFailed where there is no such host.
-    """
-
-    def __init__(self, server: NbdServer, ended: Callable[[], bool]):
-        self.address = parse(server.uri)
-        self._server = server
-        self._ended = ended
-        self._check_keys()
-        self._peers = [] if self.address.tls else self._resolve()
-
-    def __call__(self) -> Connection:
-        """Connect. Raises Lost, Interrupted."""
-        if self.address.tls:
-            return self._with_tls()
-        return over(self.dial(), self.address.export, self._ended)
-
-    def dial(self) -> socket.socket:
-        """Connect a socket to a server without TLS. Raises Lost."""
-        cause: OSError | None = None
-        for family, place in self._peers:
-            try:  # a host may know no such family: then the next
-                peer = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-            except OSError as error:
-                cause = error
-                continue
-            peer.settimeout(_CONNECT_WITHIN_S)
-            try:
-                peer.connect(place)
-            except OSError as error:
-                peer.close()
-                cause = error
-            else:
-                return peer
-        raise Lost((cause and cause.strerror) or str(cause)) from cause
-
-    def _with_tls(self) -> Connection:
-        address, server, handle = self.address, self._server, nbd.NBD()
-        handle.set_export_name(address.export)
-        handle.set_tls(nbd.TLS_REQUIRE)
-        if address.username:
-            handle.set_tls_username(address.username)
-        if server.psk_file:
-            handle.set_tls_psk_file(server.psk_file)
-        else:
-            handle.set_tls_verify_peer(True)
-            if server.certificates:
-                handle.set_tls_certificates(server.certificates)
-        if address.socket:
-            return negotiate(handle, lambda: handle.aio_connect_unix(address.socket), self._ended)
-        # By name, not through a socket of ours: the certificate must be for that name.
-        return negotiate(handle, lambda: handle.aio_connect_tcp(address.host, str(address.port)), self._ended)
-
-    def _check_keys(self) -> None:
-        server, address = self._server, self.address
-        if not address.tls:
-            if server.certificates or server.psk_file:
-                raise SourceRefused(server.uri, "keys were given and it is not encrypted: write nbds://.")
-            return
-        if server.certificates and server.psk_file:
-            raise SourceRefused(server.uri, "certificates and a PSK file were given: use one of them.")
-        if address.socket and not server.psk_file:
-            raise SourceRefused(
-                server.uri, "a Unix socket has no name for a certificate to be for: use --tls-psk-file."
-            )
-        if server.certificates and not (Path(server.certificates) / _AUTHORITIES).is_file():
-            raise SourceRefused(
-                server.uri,
-                f"there is no {_AUTHORITIES} in {server.certificates}, by which to know the server.",
-            )
-        if server.psk_file and not Path(server.psk_file).is_file():
-            raise SourceRefused(server.uri, f"there is no PSK file {server.psk_file}.")
-
-    def _resolve(self) -> list[tuple[int, str | tuple[object, ...]]]:
-        address = self.address
-        if address.socket:
-            return [(socket.AF_UNIX, address.socket)]
-        try:
-            found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:  # the latter: no host can have that name
-            raise OpenFailed(address.uri, getattr(error, "strerror", "") or str(error)) from error
-        return [(family, place) for family, _, _, _, place in found]
-
-
-def over(peer: socket.socket, export: str, ended: Callable[[], bool]) -> Connection:
-    """Speak NBD over a connected socket, which libnbd closes. Raises Lost, Interrupted."""
-    handle = nbd.NBD()
-    handle.set_export_name(export)
-    return negotiate(handle, lambda: handle.aio_connect_socket(peer.detach()), ended)
 
 
 def open_source(asked: Asked) -> OpenSource:
@@ -139,23 +40,8 @@ def open_source(asked: Asked) -> OpenSource:
     dialer = Dialer(server, asked.ended)
     connections = _connected(dialer, asked.threads, dialer.address)
     device = _device(connections, server, asked.controls, asked.gauge, asked.bad_sectors)
-    endpoint = Endpoint(-1, identity(dialer.address), device.size_bytes, _SECTOR)
+    endpoint = Endpoint(-1, dialer.address.id, device.size_bytes, _SECTOR)
     return OpenSource(endpoint, device, device.close)
-
-
-def identity(address: NbdAddress) -> str:
-    """What names an export, with or without TLS."""
-    place = address.socket or f"{address.host}:{address.port}"
-    return f"nbd {place} {address.export!r}"
-
-
-def require_private(server: NbdServer) -> None:
-    """See that nobody but their owner reads the keys of a daemon that is root. Raises SourceRefused."""
-    keys = [Path(server.psk_file)] if server.psk_file else []
-    keys += [Path(server.certificates) / _CLIENT_KEY] if server.certificates else []
-    for key in keys:
-        if key.exists() and stat.S_IMODE(key.stat().st_mode) & 0o077:
-            raise SourceRefused(server.uri, f"others may read the key {key}: chmod 600 {key}.")
 
 
 def handed_source(handed: Handed) -> Callable[[], Source]:

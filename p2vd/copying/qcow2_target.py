@@ -40,7 +40,7 @@ from p2vd.copying.image_forms import has_direct_io
 from p2vd.copying.layout import SUB_BLOCK
 from p2vd.copying.nbd_connection import Connection
 from p2vd.copying.nbd_device import NbdTarget
-from p2vd.copying.nbd_forms import over
+from p2vd.copying.nbd_dialer import over
 from p2vd.copying.opened import name_of
 from p2vd.copying.store import open_checkpoint
 from p2vd.copying.terms import Binding, TargetForm

@@ -1,5 +1,6 @@
 """A helper that is started for one request: it answers as often as it likes, and may be left to itself."""
 
+import contextlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -18,6 +19,16 @@ class NoAnswer(Exception):
         self.child = child
 
 
+@contextlib.contextmanager
+def started(spawn: Spawn, program: str) -> Iterator[tuple[SeqpacketChannel, ChildProcess]]:
+    """Start the module `program`, and lend the channel to it, which is closed at the end. Raises OSError."""
+    ours, theirs = SeqpacketChannel.pair()
+    with ours:
+        with theirs:
+            child = spawn([sys.executable, "-m", program, "--channel", str(theirs.fileno())], theirs.fileno())
+        yield ours, child
+
+
 def answers(
     spawn: Spawn,
     program: str,
@@ -31,10 +42,7 @@ def answers(
     either, also where it does not end in that time once nobody listens; OSError, and ValueError for what is
     no message.
     """
-    ours, theirs = SeqpacketChannel.pair()
-    with ours:
-        with theirs:
-            child = spawn([sys.executable, "-m", program, "--channel", str(theirs.fileno())], theirs.fileno())
+    with started(spawn, program) as (ours, child):
         ours.send(request)
         waited_s = 0.0
         while not stopped():

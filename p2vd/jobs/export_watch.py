@@ -1,24 +1,25 @@
 """NBD exports as sources: their servers are asked in the background, and one that does not answer is absent.
 
-By disposable helpers: a server that hangs keeps nobody waiting. An export that a job copies is not asked
-meanwhile: the copy itself notices what becomes of it, and some servers take one client only.
+By disposable helpers, each server with a deadline of its own: one that hangs keeps nobody waiting, and delays
+no other's news. An export that a job copies is not asked meanwhile: the copy itself notices what becomes of
+it, and some servers take one client only.
 """
 
+import contextlib
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Sequence
 
-from p2vd.copying.nbd_asking import MOST_EXPORTS, ExportAnswer, ExportsRequest
-from p2vd.copying.terms import NbdServer
-from p2vd.jobs.disposable import NoAnswer, answers
+from p2vd.copying.nbd_asking import ExportAnswer, ExportsRequest
+from p2vd.jobs.disposable import started
+from p2vd.jobs.export_helper import MOST_HELPERS, ExportHelper
+from p2vd.jobs.export_known import KnownExport, Question, server_of
 from p2vd.model.codec import from_dict, to_dict
-from p2vd.model.disk import Source, Transport
-from p2vd.model.errors import Reason
+from p2vd.model.disk import Source
 from p2vd.model.nbd import NbdExport
-from p2vd.planning.contents import under_examination
 from p2vd.system.clock import Clock, SystemClock
-from p2vd.system.process import Spawn
+from p2vd.system.descriptors import close_all
+from p2vd.system.process import ChildProcess, Spawn
 
 log = logging.getLogger(__name__)
 
@@ -28,76 +29,11 @@ SILENCE_S = 45.0
 INTERVAL_S = 15.0
 """How often each is asked."""
 
-RECONNECT_S = 30.0
-"""How long a copy tries to get a lost connection again, before its job is held until the export is back."""
-
 _SOONEST_S = 2.0
+_PASS_S = 0.5  # while some find no helper; each time one more is started
+_POLL_S = 0.25
+_END_WITHIN_S = 5.0
 _PROGRAM = "p2vd.copying.nbd_asker"
-
-
-@dataclass
-class _Known:
-    """What is known of an export; `answer` None: it was not asked yet. `doubted`: its copy has lost it."""
-
-    export: NbdExport
-    answer: ExportAnswer | None = None
-    asked_s: float = 0.0
-    doubted: bool = False
-    shown: Source | None = None
-
-    @property
-    def is_there(self) -> bool:
-        """Whether its server answered when it was asked last."""
-        return self.answer is not None and not self.answer.problem
-
-    def show(self) -> Source | None:
-        """The source; None: it is absent. The same object while nothing changes."""
-        if self.answer is not None and self.answer.problem:
-            return None
-        if self.shown is None:
-            self.shown = _source(self.export, None if self.doubted else self.answer)
-        return self.shown
-
-
-def server_of(export: NbdExport) -> NbdServer:
-    """Return an export as copies connect to it."""
-    return NbdServer(export.uri, export.certificates, export.psk_file, RECONNECT_S)
-
-
-def _source(export: NbdExport, answer: ExportAnswer | None) -> Source:
-    source = Source(
-        id=export.id,
-        wwid="",
-        device="",
-        name=export.name,
-        dm_uuid="",
-        size_bytes=answer.size_bytes if answer else 0,
-        sector_size=export.sector_size,
-        transport=Transport.NBD,
-        file_id=answer.edges if answer else "",
-        export=export,
-    )
-    if answer is None:
-        return replace(source, reasons=(under_examination(source),))
-    if answer.size_bytes == 0:
-        reason = Reason("no-medium", f"{export.id} has no size: there is no medium behind it.")
-        return replace(source, reasons=(reason,))
-    return replace(source, warnings=tuple(_warnings(export, answer)))
-
-
-def _warnings(export: NbdExport, answer: ExportAnswer) -> Iterator[Reason]:
-    if not answer.edges:
-        yield Reason(
-            "edges-unread",
-            f"The first or last MiB of {export.id} cannot be read ({answer.unread}): it is damaged, or the "
-            "server lies about its size. It cannot be told from another disk of its size in its place.",
-        )
-    if not answer.read_only:
-        yield Reason(
-            "writable",
-            f"The server of {export.id} lets clients write: whoever else connects to it could. Start it "
-            "read-only (nbdkit -r, qemu-nbd -r).",
-        )
 
 
 class ExportWatch:
@@ -123,8 +59,9 @@ class ExportWatch:
         self._on_change = on_change
         self._clock = clock or SystemClock()
         self._changed = threading.Condition()
-        self._known: dict[str, _Known] = {}
-        self._asked_for = False
+        self._known: dict[str, KnownExport] = {}
+        self._helpers: list[ExportHelper] = []
+        self._look_again = False
         self._running = False
         self._stopped = False
 
@@ -135,7 +72,7 @@ class ExportWatch:
             for export in self._named():
                 known = before.get(export.id)
                 same = known is not None and known.export == export
-                self._known[export.id] = known if known is not None and same else _Known(export)
+                self._known[export.id] = known if known is not None and same else KnownExport(export)
             other = before.keys() != self._known.keys() or any(
                 self._known[key] is not known for key, known in before.items()
             )
@@ -146,17 +83,16 @@ class ExportWatch:
     def ask_soon(self) -> None:
         """Have all of them asked, but those that were just now."""
         with self._changed:
-            self._asked_for = True
-            self._changed.notify_all()
-            if self._known and not (self._running or self._stopped):
-                self._running = True
-                threading.Thread(target=self._run, name="exports", daemon=True).start()
+            before_s = self._clock.monotonic() - _SOONEST_S
+            for known in self._known.values():
+                known.wanted = known.wanted or known.asked_s <= before_s
+            self._wake()
 
     def doubt(self, source_id: str) -> None:
         """Have an export asked at once that a copy has just lost: it is not to begin again before that."""
         with self._changed:
             if (known := self._known.get(source_id)) is not None:
-                known.doubted, known.shown = True, None
+                known.doubt()
         self.ask_soon()
         self._on_change()
 
@@ -169,8 +105,8 @@ class ExportWatch:
     def problems(self) -> tuple[str, ...]:
         """Why the others are not."""
         with self._changed:
-            answers = [self._known[key].answer for key in sorted(self._known)]
-        return tuple(answer.problem for answer in answers if answer is not None and answer.problem)
+            problems = [self._known[key].problem for key in sorted(self._known)]
+        return tuple(problem for problem in problems if problem)
 
     def stop(self) -> None:
         """End; waits for nothing."""
@@ -178,67 +114,174 @@ class ExportWatch:
             self._stopped = True
             self._changed.notify_all()
 
-    # ---- on a thread of its own -------------------------------------------------------------------
+    # ---- under the lock ---------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        self._look_again = True
+        self._changed.notify_all()
+        if self._known and not (self._running or self._stopped):
+            self._running = True
+            threading.Thread(target=self._run, name="exports", daemon=True).start()
+
+    def _is_due(self, known: KnownExport, now_s: float, copied: Collection[str]) -> bool:
+        if known.is_busy:
+            return False
+        if known.answer is None or known.is_doubted:
+            return True
+        if known.is_there and known.export.id in copied:
+            return False
+        return known.wanted or now_s - known.asked_s >= INTERVAL_S
+
+    def _hand_out(self, copied: Collection[str]) -> bool:
+        """Give those that are due to helpers; return whether some find none."""
+        now_s = self._clock.monotonic()
+        due = [known for known in self._known.values() if self._is_due(known, now_s, copied)]
+        # Where helpers are short, those whose silence is known come last.
+        due.sort(key=lambda known: (not known.is_doubted, known.problem != ""))
+        may_start = {False, True}
+        short = False
+        for known in due:
+            keyed = known.export.needs_privileges
+            able = (helper for helper in self._helpers if helper.takes(known.export, now_s))
+            helper = None if known.alone else next(able, None)
+            if helper is None and keyed in may_start:
+                may_start.remove(keyed)
+                helper = self._start(keyed, now_s)
+            if helper is None:
+                short = True
+                continue
+            helper.add(known.ask(now_s))
+            helper.ending = helper.ending or known.alone
+        return short
+
+    def _start(self, privileged: bool, now_s: float) -> ExportHelper | None:
+        if sum(helper.privileged is privileged for helper in self._helpers) >= MOST_HELPERS:
+            return None
+        helper = ExportHelper(privileged, now_s)
+        self._helpers.append(helper)
+        threading.Thread(target=self._serve, args=(helper,), name="export-helper", daemon=True).start()
+        return helper
+
+    def _wait_s(self, copied: Collection[str]) -> float:
+        """How long until the next is due."""
+        now_s = self._clock.monotonic()
+        later = [
+            known.asked_s + INTERVAL_S - now_s
+            for known in self._known.values()
+            if not (known.is_busy or (known.is_there and known.export.id in copied))
+        ]
+        return min(max(min(later, default=INTERVAL_S), _POLL_S), INTERVAL_S)
+
+    def _take(self, heard: Iterable[tuple[Question, ExportAnswer]]) -> bool:
+        """Note answers; return whether there is news."""
+        news = False
+        for question, answer in heard:
+            known = question.known
+            changed = known.hear(question, answer)
+            if self._known.get(known.export.id) is not known:
+                continue  # the policies name it otherwise by now
+            if changed and answer.problem:
+                log.warning("NBD: %s", answer.problem)
+            if known.is_doubted or known.wanted:
+                self._wake()
+            news = news or changed
+        return news
+
+    # ---- on threads of their own ------------------------------------------------------------------
 
     def _run(self) -> None:
-        while (due := self._await_due()) is not None:
-            groups = [
-                [known for known in due if known.export.needs_privileges is keyed] for keyed in (False, True)
-            ]
-            for group in groups:
-                for first in range(0, len(group), MOST_EXPORTS):
-                    self._ask(group[first : first + MOST_EXPORTS])
-
-    def _await_due(self) -> list[_Known] | None:
-        """Wait until exports are to be asked, and return them; None: none will be."""
         while True:
             copied = self._copied()  # not under our lock: theirs is held over what is stored
             with self._changed:
+                if self._known and not self._stopped:
+                    self._look_again = False
+                    if self._hand_out(copied):
+                        self._changed.wait_for(lambda: self._stopped, _PASS_S)
+                    else:
+                        self._changed.wait_for(
+                            lambda: self._look_again or self._stopped, self._wait_s(copied)
+                        )
+                # Looked at before anything is asked again: once we are stopped, what is stored is closed.
                 if self._stopped or not self._known:
                     self._running = False
-                    return None
-                before_s = self._clock.monotonic() - (_SOONEST_S if self._asked_for else INTERVAL_S)
-                self._asked_for = False
-                due = [known for known in self._known.values() if self._is_due(known, before_s, copied)]
-                if due:
-                    return due
-                self._changed.wait_for(lambda: self._asked_for or self._stopped, INTERVAL_S)
+                    return
 
-    @staticmethod
-    def _is_due(known: _Known, before_s: float, copied: Collection[str]) -> bool:
-        if known.answer is None or known.doubted:
-            return True
-        return known.asked_s <= before_s and not (known.is_there and known.export.id in copied)
-
-    def _ask(self, group: Sequence[_Known]) -> None:
-        """Ask servers, and note what each says when it does: one that hangs delays no other's news."""
-        left = {known.export.uri: known for known in group}
-        request = ExportsRequest(
-            tuple(server_of(known.export) for known in group),
-            group[0].export.needs_privileges,
-            *self._worker_ids,
-        )
+    def _serve(self, helper: ExportHelper) -> None:
+        """Run a helper until it has nothing left to ask."""
+        child: ChildProcess | None = None
         problem = "the helper that asks servers ended"
         try:
-            said = answers(self._spawn, _PROGRAM, to_dict(request), lambda: self._stopped, SILENCE_S)
-            for answer in (from_dict(ExportAnswer, each) for each in said):
-                if (known := left.pop(answer.uri, None)) is not None:
-                    self._note(known, answer)
-        except NoAnswer:
-            problem = f"no answer in {SILENCE_S:.0f} s"
+            with started(self._spawn, _PROGRAM) as (channel, child):
+                while (fresh := self._next(helper)) is not None:
+                    if fresh:
+                        channel.send(to_dict(self._request(helper, fresh)))
+                    with contextlib.suppress(TimeoutError):
+                        packet = channel.receive(_POLL_S)
+                        if packet is None:
+                            break
+                        message, descriptors = packet
+                        close_all(descriptors)  # no helper is asked for any
+                        self._hear(helper, from_dict(ExportAnswer, message))
         except (OSError, ValueError) as error:
             problem = f"the helper that asks servers failed: {error}"
-        if not self._stopped:
-            for uri, known in left.items():
-                self._note(known, ExportAnswer(uri, problem=f"{uri}: {problem}."))
+        self._close(helper, problem, crashed=child is not None)
+        if child is not None:
+            try:
+                child.wait(_END_WITHIN_S)
+            except TimeoutError:
+                log.warning("the helper that asks servers, process %d, does not end", child.pid)
+                with self._changed:
+                    for known in helper.silent:
+                        known.stuck = child
 
-    def _note(self, known: _Known, answer: ExportAnswer) -> None:
+    def _request(self, helper: ExportHelper, questions: Sequence[Question]) -> ExportsRequest:
+        servers = tuple(server_of(question.known.export) for question in questions)
+        return ExportsRequest(servers, helper.privileged, *self._worker_ids)
+
+    def _next(self, helper: ExportHelper) -> Sequence[Question] | None:
+        """Return what the helper is to be told; None: nobody wants to know more of it."""
         with self._changed:
-            doubted, known.doubted = known.doubted, False
-            known.asked_s = self._clock.monotonic()
-            if answer == known.answer and not doubted:
+            late = helper.give_up(self._clock.monotonic() - SILENCE_S)
+            news = self._take((question, self._silence(question)) for question in late)
+            asked = [question.known for question in helper.left.values()]
+            wanted = any(self._known.get(known.export.id) is known for known in asked)
+            helper.ending = helper.ending or self._stopped or not wanted
+            fresh = helper.untold() if wanted and not self._stopped else None
+        if news:
+            self._on_change()
+        return fresh
+
+    def _hear(self, helper: ExportHelper, answer: ExportAnswer) -> None:
+        with self._changed:
+            question = helper.left.pop(answer.uri, None)
+            # None: it comes too late.
+            news = question is not None and self._take([(question, answer)])
+        if news:
+            self._on_change()
+
+    def _close(self, helper: ExportHelper, problem: str, *, crashed: bool) -> None:
+        """Note what a helper that is over has left."""
+        with self._changed:
+            helper.ending = True
+            self._helpers.remove(helper)
+            left = tuple(helper.left.values())
+            helper.left.clear()
+            if self._stopped:
                 return
-            if answer.problem:
-                log.warning("NBD: %s", answer.problem)
-            known.answer, known.shown = answer, None
-        self._on_change()
+            if crashed and len(left) > 1:  # one server ended it: none of the others is absent for that
+                for question in left:
+                    question.known.forget_question()
+                self._wake()
+                return
+            uris = [question.known.export.uri for question in left]
+            said = [ExportAnswer(uri, problem=f"{uri}: {problem}.") for uri in uris]
+            news = self._take(zip(left, said, strict=True))
+            for question in left:
+                question.known.alone = crashed
+        if news:
+            self._on_change()
+
+    @staticmethod
+    def _silence(question: Question) -> ExportAnswer:
+        uri = question.known.export.uri
+        return ExportAnswer(uri, problem=f"{uri}: no answer in {SILENCE_S:.0f} s.")

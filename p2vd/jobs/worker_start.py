@@ -8,7 +8,7 @@ from p2vd.copying.opening import OpenRequest, SourceToOpen
 from p2vd.copying.protocol import Start, start_version
 from p2vd.copying.terms import Binding, SourceForm, TargetForm
 from p2vd.jobs.control import Interrupted, MustWait
-from p2vd.jobs.export_watch import server_of
+from p2vd.jobs.export_known import server_of
 from p2vd.jobs.job_target import JobFile, JobLv, JobTarget
 from p2vd.jobs.services import Services
 from p2vd.jobs.session import OpenFailed, ask_opener

@@ -29,6 +29,18 @@ class NbdAddress:
     tls: bool = False
     username: str = ""
 
+    @property
+    def id(self) -> str:
+        """What names it to the daemon and in checkpoints: host and port, or socket, and name of the export.
+
+        The same with TLS and without.
+        """
+        export = quote(self.export)
+        if self.socket:
+            return f"nbd+unix:///{export}?socket={quote(self.socket)}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"nbd://{host}:{self.port}/{export}"
+
 
 def parse_uri(uri: str) -> NbdAddress:
     """Return what `uri` names. Raises ValueError."""
@@ -84,13 +96,8 @@ class NbdExport:
 
     @property
     def id(self) -> str:
-        """What names it: host, port and export, the same with TLS and without."""
-        address = self.address
-        export = quote(address.export)
-        if address.socket:
-            return f"nbd+unix:///{export}?socket={quote(address.socket)}"
-        host = f"[{address.host}]" if ":" in address.host else address.host
-        return f"nbd://{host}:{address.port}/{export}"
+        """What names it, as `NbdAddress.id` says it."""
+        return self.address.id
 
     @property
     def name(self) -> str:
@@ -104,14 +111,13 @@ class NbdExport:
         return self.address.tls or self.address.socket != ""
 
 
-def export_problems(export: NbdExport) -> tuple[str, ...]:
-    """Return what of it contradicts itself; `address` can be read."""
-    address = export.address
+def key_problems(address: NbdAddress, certificates: str, psk_file: str) -> tuple[str, ...]:
+    """Return what contradicts itself in the keys of an export, for whoever names them; reads no file."""
     problems = []
-    if not address.tls and (export.certificates or export.psk_file):
+    if not address.tls and (certificates or psk_file):
         problems.append("keys are given and it is not encrypted: write nbds://")
-    if export.certificates and export.psk_file:
+    if certificates and psk_file:
         problems.append("certificates and a PSK file are given: use one of them")
-    if address.tls and address.socket and not export.psk_file:
-        problems.append("a Unix socket has no name for a certificate to be for: use tls_psk_file")
+    if address.tls and address.socket and not psk_file:
+        problems.append("a Unix socket has no name for a certificate to be for: use a PSK file")
     return tuple(problems)

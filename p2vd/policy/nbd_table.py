@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from p2vd.model.nbd import NbdExport, export_problems
+from p2vd.model.nbd import NbdExport, key_problems
 from p2vd.policy.toml import Table
 
 _SECTOR_SIZES = (512, 4096)
@@ -30,7 +30,7 @@ def export_of(table: Table, others: Sequence[NbdExport]) -> NbdExport | None:
     except ValueError as error:
         table.error("uri", f"{error}")
         return None
-    for problem in export_problems(export):
+    for problem in key_problems(export.address, export.certificates, export.psk_file):
         table.error("uri", problem)
     if any(other.id == identity for other in others):
         table.error("uri", f"{identity} is named twice; name each export once")

@@ -42,12 +42,10 @@ class SimExports:
 
     def ask(self, channel: SeqpacketChannel) -> int:
         """Answer the daemon as copying.nbd_asker does; return the exit code."""
-        packet = channel.receive()
-        if packet is None:
-            return 1
         try:
-            for server in from_dict(ExportsRequest, packet[0]).servers:
-                channel.send(to_dict(self._answer(server)))
+            while (packet := channel.receive()) is not None:
+                for server in from_dict(ExportsRequest, packet[0]).servers:
+                    channel.send(to_dict(self._answer(server)))
         except BrokenPipeError:
             return 1
         return 0

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from p2vd.copying import nbd_address
+from p2vd.copying.checkpoint import Checkpoint
 from p2vd.copying.errors import SourceRefused
 from p2vd.copying.layout import BLOCK
-from p2vd.model.nbd import NbdAddress
+from p2vd.model.nbd import NbdAddress, NbdExport
 from tests.copying.nbd_server import Authority, NbdServer, free_port, needs
 from tests.copying.tool import Tool
 
@@ -47,6 +48,11 @@ def test_a_server_that_dies_and_comes_back_is_gone_on_with(server: NbdServer, to
     assert (code, report["failure"]) == (0, None)
     assert "the connection is lost" in tool.said
     assert tool.target.read_bytes() == disk.read_bytes()
+
+
+def test_a_copy_and_the_daemon_name_an_export_alike(server: NbdServer, tool: Tool) -> None:
+    assert tool.run("--verify", "none")[0] == 0
+    assert Checkpoint.read(tool.checkpoint).header.binding.source_id == NbdExport(server.uri).id
 
 
 def test_connections_that_are_cut_again_and_again(tmp_path: Path, disk: Path) -> None:
@@ -214,7 +220,7 @@ def test_tls_by_a_pre_shared_key(tmp_path: Path, disk: Path) -> None:
         (["nbd://localhost/", "--tls-psk-file", "keys"], "write nbds://"),
         (["nbds://localhost/", "--tls-psk-file", "absent"], "there is no PSK file absent"),
         (["nbds://localhost/", "--tls-certificates", "absent"], "no ca-cert.pem in absent"),
-        (["nbds+unix:///?socket=s", "--tls-certificates", "absent"], "use --tls-psk-file"),
+        (["nbds+unix:///?socket=s", "--tls-certificates", "absent"], "use a PSK file"),
         (["nbd://localhost/", "--source-format", "qcow2"], "an NBD export is raw"),
         (["disk", "--reconnect", "3"], "are for NBD exports"),
     ],

@@ -57,7 +57,6 @@ def only(server: Server, *, privileged: bool = False) -> ExportAnswer:
         answer = hear(channel)
         assert answer is not None
         assert answer.uri == server.uri
-        assert hear(channel) is None
     assert child.wait(PATIENCE_S) == 0
     return answer
 
@@ -120,6 +119,27 @@ def test_one_that_hangs_keeps_no_other_from_answering(server: NbdServer) -> None
         assert answer is not None
         assert answer.size_bytes == SIZE
         assert child.wait(PATIENCE_S) == 0  # it ends when nobody waits for it any more
+
+
+def test_it_may_be_asked_more_while_one_hangs(server: NbdServer) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        channel, child = begin(Server(f"nbd://127.0.0.1:{silent.getsockname()[1]}/"))
+        with channel:
+            for uri in (server.uri, f"{server.uri}?no=query", server.uri):
+                channel.send(to_dict(ExportsRequest((Server(uri),), False, NOBODY, NOBODY)))
+                answer = hear(channel)
+                assert answer is not None
+                assert (answer.uri, answer.problem == "") == (uri, "?" not in uri)
+        assert child.wait(PATIENCE_S) == 0
+
+
+def test_it_is_never_asked_for_what_needs_privileges_that_it_gave_up(server: NbdServer) -> None:
+    channel, child = begin(Server(server.uri))
+    with channel:
+        assert hear(channel) is not None
+        channel.send(to_dict(ExportsRequest((Server(server.uri),), True, NOBODY, NOBODY)))
+        assert hear(channel) is None
+    assert child.wait(PATIENCE_S) == 1
 
 
 @needs("openssl")

@@ -8,7 +8,7 @@ import pytest
 from p2vd.copying.protocol import FORMS_VERSION
 from p2vd.copying.terms import NbdServer
 from p2vd.jobs.control import MustWait, TryAgain
-from p2vd.jobs.export_watch import RECONNECT_S
+from p2vd.jobs.export_known import RECONNECT_S
 from p2vd.jobs.image_look import REFUSED, SILENT, UNREAD, UNSIZED
 from p2vd.jobs.job_target import JobLun
 from p2vd.jobs.targets import find_source

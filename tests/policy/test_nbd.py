@@ -46,7 +46,7 @@ def test_what_names_it_is_its_place(uri: str, identity: str, name: str, privileg
         ('uri = "http://h/"', 2, "nbd.uri", "http:// is no scheme of NBD"),
         ('uri = "nbds://me:secret@h/"', 2, "nbd.uri", "keys belong in a PSK file"),
         ('uri = "nbd://h/"\ntls_psk_file = "/etc/p2vd/psk"', 2, "nbd.uri", "write nbds://"),
-        ('uri = "nbds+unix:///?socket=/s"', 2, "nbd.uri", "use tls_psk_file"),
+        ('uri = "nbds+unix:///?socket=/s"', 2, "nbd.uri", "use a PSK file"),
         (
             'uri = "nbds://h/"\ntls_psk_file = "/p"\ntls_certificates = "/c"',
             *(2, "nbd.uri", "use one of them"),
