@@ -189,6 +189,17 @@ def test_a_pool_is_filled_by_others_and_extended(tmp_path: Path) -> None:
         world.faults.begin(Fault(FaultKind.POOL_EXTENDED, size_bytes=320 * GIB))
 
 
+def test_a_path_of_several_faults_is_back_after_the_last(tmp_path: Path) -> None:
+    world = World(parse("x", SMALL), tmp_path)
+    (wwid,) = world.volumes.spare
+    first = world.faults.begin(Fault(FaultKind.PATH_FAILS, path=1))
+    both = world.faults.begin(Fault(FaultKind.PATH_FAILS))
+    first()
+    assert [path.ready for path in world.san.luns[wwid].paths] == [False, False]
+    both()
+    assert [path.ready for path in world.san.luns[wwid].paths] == [True, True]
+
+
 def test_a_lun_that_comes_back_is_the_same_by_other_devices(tmp_path: Path) -> None:
     world = World(parse("x", SMALL), tmp_path)
     (wwid,) = world.volumes.spare
