@@ -38,6 +38,8 @@ class FakeAsker:
     requests: list[AskRequest] = field(default_factory=list)
     gate: threading.Event = field(default_factory=threading.Event)
     broken: bool = False
+    status: int | None = 0
+    """Of the helpers that are started, as soon as they are; None: they run."""
     children: list[FakeChild] = field(default_factory=list)
     started: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
@@ -45,8 +47,9 @@ class FakeAsker:
         if self.broken:
             raise OSError(12, "Cannot allocate memory")
         channel = SeqpacketChannel.from_fd(os.dup(channel_fd))
-        threading.Thread(target=self._run, args=(channel,), daemon=True).start()
         self.children.append(FakeChild())
+        self.children[-1].status = self.status
+        threading.Thread(target=self._run, args=(channel,), daemon=True).start()
         self.started.release()
         return self.children[-1]
 

@@ -25,7 +25,7 @@ from tests.jobs.values import source
 
 A, B = "10.98.3.1:3260", "10.98.4.1:3260"
 OTHER = "iqn.2026-01.org.example.lab:other"
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 class Desk:

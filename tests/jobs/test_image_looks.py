@@ -119,15 +119,17 @@ def test_a_file_server_that_hangs_gets_no_second_helper(desk: Desk, monkeypatch:
     monkeypatch.setattr(image_looks, "SILENCE_S", 0.25)
     desk.asker.gate.clear()
     desk.asker.sizes = {"/srv/images/a.qcow2": GIB}
+    desk.asker.status = None  # it hangs in the kernel
     desk.see(image("a.qcow2"))
     (helper,) = desk.wait_for_helpers(1)
-    helper.status = None  # it hangs in the kernel
     desk.heard()
     for _ in range(2):
         desk.clock.now_s += 60
         assert desk.see(image("a.qcow2"), again=True) == {"a.qcow2": (0, [SILENT])}
     assert len(desk.asker.children) == 1
-    helper.status, desk.clock.now_s = 0, desk.clock.now_s + 60
+    monkeypatch.setattr(image_looks, "SILENCE_S", LONG_S)
+    helper.status = desk.asker.status = 0
+    desk.clock.now_s += 60
     desk.asker.gate.set()
     desk.see(image("a.qcow2"), again=True)
     desk.heard()
@@ -138,7 +140,7 @@ def test_a_file_server_that_hangs_takes_away_its_own_images_alone(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever opens them all before the first word is said of any would hang with that one."""
-    monkeypatch.setattr(image_looks, "SILENCE_S", 0.25)
+    monkeypatch.setattr(image_looks, "SILENCE_S", 1.5)  # in which the others have to answer
     there = [image("a.qcow2"), image("b.qcow2")]
     away = [replace(image(name), id=f"/mnt/away/{name}", name=name) for name in ("c.qcow2", "d.qcow2")]
     desk.asker.gate.clear()
