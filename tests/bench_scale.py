@@ -104,7 +104,7 @@ def changes(daemon: Simulated, client: Client, wwids: list[str], rounds: int) ->
         client.until(partial(client.changes, path))
         taken.append((time.monotonic() - sent - _QUIET_S) * 1000)
         cpu.append((cpu_s(daemon.pid) - before) * 1000)
-        client.signals.clear()
+        client.forget()
         time.sleep(1)
     yield Figure(
         f"one change, median of {rounds} (and {_QUIET_S:g} s of coalescing)",
@@ -138,7 +138,7 @@ def ping(client: Client, until: float) -> Iterator[float]:
 def storm(daemon: Simulated, client: Client) -> Iterator[Figure]:
     """A portal fails: a path of every LUN, and a storm of uevents; a client keeps asking meanwhile."""
     calm = list(ping(client, time.monotonic() + 3))
-    client.signals.clear()
+    client.forget()
     scans = daemon.tell("looks")
     daemon.tell("fail_a_path_each")
     daemon.tell("storm", _STORM)

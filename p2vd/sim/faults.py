@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -67,6 +68,7 @@ class Faults:
         self._changed = threading.Condition()
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
+        self._failed: Counter[str] = Counter()
         names = {f"{number} {fault}": fault for number, fault in enumerate(faults, 1)}
         self._done = set(json.loads(done.read_text())) if done.exists() else set()
         self._at_percent = {name: each for name, each in names.items() if each.at_percent}
@@ -184,12 +186,15 @@ class Faults:
         failed = names[number - 1 : number] if number else names
         for name in failed:
             self._san.set_path(name, ready=False)
+        self._failed.update(failed)
 
         def back() -> None:
             with self._san.lock:
+                self._failed.subtract(failed)
                 there = self._san.luns[wwid].path_names if wwid in self._san.luns else ()
                 for name in set(failed) & set(there):
-                    self._san.set_path(name, ready=True)
+                    if not self._failed[name]:  # else another fault of it is not over
+                        self._san.set_path(name, ready=True)
 
         return back
 

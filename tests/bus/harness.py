@@ -15,7 +15,8 @@ from gi.repository import GLib
 
 from p2vd.bus.names import BUS_NAME, MANAGER, OBJECT_MANAGER, PROPERTIES, ROOT
 
-PATIENCE_S = 60
+# Of a machine ten times slower, and busy with other tests.
+PATIENCE_S = 180
 
 _CONFIGURATION = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
@@ -136,7 +137,8 @@ class Client:
         return result
 
     def heard(self, member: str, path: str | None = None) -> list[list[Any]]:
-        """Arguments of the signals of that name, in order."""
+        """Arguments of the signals of that name, in order; all that were sent before the latest answer."""
+        self._take_in()
         return [
             arguments
             for where, _, name, arguments in self.signals
@@ -146,6 +148,17 @@ class Client:
     def changes(self, path: str) -> list[dict[str, Any]]:
         """What PropertiesChanged said of one object."""
         return [arguments[1] for arguments in self.heard("PropertiesChanged", path)]
+
+    def forget(self) -> None:
+        """Forget the signals that were sent before the latest answer."""
+        self._take_in()
+        self.signals.clear()
+
+    def _take_in(self) -> None:
+        """Hear what a call that waited for its answer has put by."""
+        context = GLib.MainContext.default()
+        while context.iteration(False):
+            pass
 
     def close(self) -> None:
         self.connection.close()

@@ -1,5 +1,6 @@
 """The whole API over a private bus, driven as a client drives it."""
 
+import time
 from typing import Any
 
 import dbus
@@ -133,7 +134,7 @@ def test_a_caller_sees_what_its_call_did(client: Client) -> None:
 
 def test_only_what_changed_is_announced(client: Client, face: Face) -> None:
     migrate(client)
-    client.signals.clear()
+    client.forget()
     face.tell("stage", values.JOB_UUID, "copying")
     client.until(lambda: client.changes(JOB_PATH))
     assert client.changes(JOB_PATH) == [{"Stage": "copying"}]
@@ -299,16 +300,17 @@ def test_a_flood_of_calls_is_refused_not_queued(client: Client, face: Face) -> N
 
 
 def test_a_storm_of_progress_is_told_a_few_times(client: Client, face: Face) -> None:
-    """At most two signals of counters a second: a storm far shorter than that makes at most three."""
+    """At most two signals of counters a second, however long the storm takes on this machine."""
     migrate(client)
-    client.signals.clear()
+    began = time.monotonic()
+    client.forget()
     for step in range(1, 201):
         face.tell("progress", values.JOB_UUID, {"bytes_copied": step << 20, "rate_bytes_per_s": 1000})
     last = 200 << 20
     assert client.get(JOB_PATH, JOB, "BytesCopied") <= last
     client.until(lambda: any(change.get("BytesCopied") == last for change in client.changes(JOB_PATH)))
     told = [change for change in client.changes(JOB_PATH) if "BytesCopied" in change]
-    assert len(told) <= 20
+    assert len(told) <= 2 * (time.monotonic() - began) + 1
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from p2vd.cli.boot_test import told
 from p2vd.cli.main import main
 from tests.bus import values
-from tests.bus.harness import Face
+from tests.bus.harness import PATIENCE_S, Face
 
 Run = Callable[..., tuple[int, str, str]]
 BOOTED = {
@@ -28,8 +29,10 @@ def p2vctl(bus_address: str, face: Face, capsys: pytest.CaptureFixture[str]) -> 
 
     def run(*arguments: str, ends: dict[str, str] | None = None) -> tuple[int, str, str]:
         def end() -> None:
+            deadline = time.monotonic() + PATIENCE_S
             while not any(asked[0] == "boot_test" for asked in face.tell("what_was_asked")):
-                pass
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
             face.tell("end_boot_test", values.MACHINE_UUID, ends)
 
         steering = threading.Thread(target=end, daemon=True)
@@ -37,7 +40,7 @@ def p2vctl(bus_address: str, face: Face, capsys: pytest.CaptureFixture[str]) -> 
             steering.start()
         status = main(["--bus", bus_address, *arguments])
         if ends is not None:
-            steering.join(10)
+            steering.join()
         captured = capsys.readouterr()
         return status, captured.out, captured.err
 

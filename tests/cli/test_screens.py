@@ -15,7 +15,7 @@ import pytest
 from p2vd.cli.main import build_parser, main
 from tests.bus.harness import Client
 from tests.sim.harness import Simulated
-from tests.sim.test_end_to_end import usable
+from tests.sim.test_end_to_end import looked_at, usable
 
 SCRIPT = """
 [[luns]]
@@ -116,7 +116,8 @@ def san(bus_address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         record.write_text(json.dumps(RECORD))
         status, said = san.typed(f"machine import {record}")
         assert status == 0, said
-        san.typed("portals add 192.0.2.99 --no-wait")
+        san.typed("portals add 192.0.2.99")  # which settles without success: from now on nothing changes
+        looked_at(client)
         yield san
     client.close()
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from p2vd.copying.layout import BLOCK
-from p2vd.copying.protocol import VERSION, Hello, ProgressReport, Start, ToWorker, decode, encode
+from p2vd.copying.protocol import VERSION, Hello, Pause, ProgressReport, Start, ToWorker, decode, encode
 from p2vd.copying.terms import Binding, Report, TargetTraits
 from p2vd.system.descriptors import SeqpacketChannel
 from p2vd.system.process import Child, spawn
@@ -104,3 +104,16 @@ class Daemon:
 
     def equal(self) -> bool:
         return self.source.read_bytes() + bytes(4 * BLOCK) == self.target.read_bytes()
+
+
+def paused(daemon: Daemon) -> None:
+    """Pause a copy that runs, and wait until nothing moves any more and all of it is committed."""
+    daemon.until(ProgressReport)
+    daemon.tell(Pause())
+    seen: list[int] = []
+    safe = False
+    while not safe or len(seen) < 8 or len(set(seen[-4:])) > 1:
+        now = daemon.progress().progress
+        seen.append(now.bytes_copied)
+        safe = now.committed_bytes == now.bytes_copied + now.bytes_zero
+        assert now.committed_bytes < SIZE, "it goes on"

@@ -11,7 +11,7 @@ from typing import Self
 
 import pytest
 
-_PATIENCE_S = 30.0
+_PATIENCE_S = 60.0
 _KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
 
 

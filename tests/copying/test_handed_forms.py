@@ -11,7 +11,7 @@ from p2vd.copying import terms
 from p2vd.copying.digests import DigestKind
 from p2vd.copying.layout import BLOCK
 from p2vd.copying.nbd_device import edges_text
-from p2vd.copying.protocol import FORMS_VERSION, VERSION, ProgressReport, encode, start_version
+from p2vd.copying.protocol import FORMS_VERSION, VERSION, Bandwidth, ProgressReport, encode, start_version
 from p2vd.copying.terms import SourceForm, TargetForm, TargetTraits
 from p2vd.model.forms import SourceFormat, TargetFormat
 from tests.copying.daemon import Daemon
@@ -75,10 +75,11 @@ def test_a_tcp_server_that_comes_back_is_connected_to_without_privileges(
     with NbdServer(tmp_path, "-r", "file", disk, port=free_port()) as server:
         form = SourceForm(nbd=terms.NbdServer(server.uri))
         fds = [opened(daemon.target, os.O_RDWR)]
-        begin(daemon, form, TargetForm(), fds, bandwidth_bytes_per_s=8 * BLOCK)
+        begin(daemon, form, TargetForm(), fds, bandwidth_bytes_per_s=BLOCK)
         daemon.until(ProgressReport)
         server.kill()
         server.start()
+        daemon.tell(Bandwidth(0))
         code, report = daemon.end()
     assert (code, report.failure) == (0, None)
     assert daemon.target.read_bytes() == disk.read_bytes()
@@ -90,8 +91,8 @@ def test_a_unix_server_that_is_lost_is_left_to_the_next_worker(
     with NbdServer(tmp_path, "-r", "file", disk) as server:
         form = SourceForm(nbd=terms.NbdServer(server.uri))
         fds = [opened(daemon.target, os.O_RDWR)]
-        begin(daemon, form, QCOW2, fds, bandwidth_bytes_per_s=8 * BLOCK)
-        while not daemon.progress().committed:
+        begin(daemon, form, QCOW2, fds, bandwidth_bytes_per_s=BLOCK)
+        while not daemon.progress().progress.committed_bytes:
             pass
         server.kill()
         code, report = daemon.end()

@@ -14,7 +14,7 @@ from p2vd.copying.ledger import Batch, Ledger, Tally, Work, commit_cycle
 from p2vd.copying.ordered_pipeline import Line, Packed
 from p2vd.copying.shared import SharedLedger
 
-LONG_S = 10.0
+LONG_S = 60.0
 T = TypeVar("T")
 LAYOUT = Layout(300 * BLOCK - 700, 310 * BLOCK)
 STEPS = ("claim", "claim", "finish", "finish", "part", "lost", "commit", "fail flush", "disturbed")

@@ -18,7 +18,7 @@ from tests.copying.tool import Tool
 pytestmark = needs("nbdkit")
 
 SIZE = 16 * BLOCK + 512
-SLOWLY = ("--bandwidth", "10 MiB")
+SLOWLY = ("--bandwidth", "4 MiB")  # for four seconds: a commit is told after one
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_connections_that_are_cut_again_and_again(tmp_path: Path, disk: Path) ->
     """Whoever is connected when the server ends is cut; it is started again each time."""
     with NbdServer(tmp_path, "-r", "file", disk) as server:
         tool = Tool(server.uri, tmp_path / "target")
-        tool.start(*SLOWLY)
+        tool.start("--bandwidth", "2 MiB")
         for _ in range(3):
             tool.until_committed()
             server.kill()

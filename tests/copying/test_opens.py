@@ -91,10 +91,10 @@ def test_an_export_is_connected_to_again_without_opening_anything(daemon: Daemon
     with NbdServer(tmp_path, "-r", "file", daemon.source, port=free_port()) as server:
         form = SourceForm(nbd=NbdPlace(f"nbd://localhost:{server.port}/"))
         daemon.spawn("strace", "-f", "-qq", "-s", "4096", "-o", str(trace), "-e", f"trace={TRACED}", "--")
-        start = replace(daemon.start, version=FORMS_VERSION, source_form=form, bandwidth_bytes_per_s=4 << 20)
+        start = replace(daemon.start, version=FORMS_VERSION, source_form=form, bandwidth_bytes_per_s=1 << 20)
         with daemon.target.open("r+b") as target:
             daemon.channel.send(encode(start), [target.fileno()])
-        while not daemon.progress().committed:
+        while not daemon.progress().progress.committed_bytes:
             pass
         server.kill()
         server.start()

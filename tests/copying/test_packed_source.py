@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import json
 import lzma
 import os
 import random
@@ -306,13 +307,13 @@ def test_killed_half_way_it_goes_on(files: Files, form: str) -> None:
     data = disk(10 * BLOCK)
     pack = {"gz": lambda: gzip.compress(data, 1), "zst": lambda: ZSTD(data), "xz": lambda: XZ(data)}
     files.source.write_bytes(pack[form]())
-    words = files.words("--json", "--bandwidth", "6M", "--source-format", form)
+    words = files.words("--json", "--bandwidth", "2M", "--source-format", form)
     victim = subprocess.Popen(
         [sys.executable, "-m", "p2vd.copying.worker", *words], stdout=subprocess.PIPE, text=True
     )
     assert victim.stdout is not None
-    for _ in range(4):
-        victim.stdout.readline()
+    while not json.loads(victim.stdout.readline()).get("committed_bytes"):
+        pass
     victim.kill()
     victim.communicate()
     code, report = files.run("--source-format", form)

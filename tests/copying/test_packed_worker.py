@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from p2vd.copying.layout import BLOCK
-from p2vd.copying.protocol import FORMS_VERSION, Bandwidth, Pause, ProgressReport, Resume, Stop
+from p2vd.copying.protocol import FORMS_VERSION, Bandwidth, Resume, Stop
 from p2vd.copying.terms import SourceForm, TargetForm
 from p2vd.model.copying import Verify
 from p2vd.model.forms import SourceFormat, TargetFormat
-from tests.copying.daemon import SIZE, Daemon
+from tests.copying.daemon import SIZE, Daemon, paused
 from tests.copying.test_opens import OPENS, TRACED, calls_after_the_drop, why_not
 
 TOOLS = {TargetFormat.RAW_ZST: "zstd", TargetFormat.RAW_GZ: "gzip"}
@@ -51,7 +51,7 @@ def test_a_whole_copy_and_its_report_again(daemon: Daemon, form: TargetFormat) -
 @pytest.mark.parametrize("how", ["stop", "gone", "kill"])
 def test_it_goes_on_from_its_checkpoint(daemon: Daemon, how: str) -> None:
     prepare(daemon, TargetFormat.RAW_ZST)
-    daemon.begin(bandwidth_bytes_per_s=4 * BLOCK)
+    daemon.begin(bandwidth_bytes_per_s=BLOCK)
     message = daemon.progress()
     while not message.progress.committed_bytes:
         message = daemon.progress()
@@ -138,14 +138,8 @@ def test_once_its_privileges_are_gone_it_opens_nothing(
 
 def test_pause_and_resume(daemon: Daemon) -> None:
     prepare(daemon, TargetFormat.RAW_ZST)
-    daemon.begin(bandwidth_bytes_per_s=4 * BLOCK)
-    daemon.until(ProgressReport)
-    daemon.tell(Pause())
-    seen: list[int] = []
-    while len(seen) < 8 or len(set(seen[-4:])) > 1:  # until nothing moves any more
-        message = daemon.progress()
-        seen.append(message.progress.bytes_copied)
-    assert message.progress.committed_bytes == message.progress.bytes_copied + message.progress.bytes_zero
+    daemon.begin(bandwidth_bytes_per_s=BLOCK)
+    paused(daemon)
     daemon.tell(Bandwidth(0))
     daemon.tell(Resume())
     assert daemon.end()[0] == 0

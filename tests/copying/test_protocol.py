@@ -210,7 +210,7 @@ def test_a_daemon_that_stops_reading_loses_messages_and_nothing_else(daemon: Dae
     "packet", [b"\xff", b"[]", b'{"type": "credit"}', b'{"type": "bandwidth", "bytes_per_s": "x"}']
 )
 def test_garbage_in_the_middle_stops_at_a_checkpoint(daemon: Daemon, packet: bytes) -> None:
-    daemon.begin(bandwidth_bytes_per_s=4 * BLOCK)
+    daemon.begin(bandwidth_bytes_per_s=BLOCK)
     daemon.until(ProgressReport)
     say(daemon, packet)
     assert daemon.end()[0] == 5

@@ -101,7 +101,7 @@ def test_clusters_that_qemu_has_not_are_refused(files: Files, size: str) -> None
 
 
 def test_the_server_ends_with_the_copy(tool: Tool) -> None:
-    tool.start("--bandwidth", "8 MiB")
+    tool.start("--bandwidth", "2 MiB")
     tool.until_committed()
     pid = server_of(tool)
     tool.kill()
@@ -110,7 +110,7 @@ def test_the_server_ends_with_the_copy(tool: Tool) -> None:
 
 
 def test_a_killed_server_ends_the_copy_and_what_it_leaked_is_freed(tool: Tool, tmp_path: Path) -> None:
-    tool.start("--bandwidth", "8 MiB")
+    tool.start("--bandwidth", "2 MiB")
     committed = tool.until_committed()
     os.kill(server_of(tool), signal.SIGKILL)
     code, report = tool.end()

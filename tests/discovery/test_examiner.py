@@ -278,14 +278,14 @@ def test_the_helper_answers_until_the_channel_is_closed(image: Path) -> None:
             theirs.fileno(),
         )
         theirs.close()
-        assert ours.receive(30) == (examining.READY, [])
+        assert ours.receive(60) == (examining.READY, [])
         for path in (image, image.with_name("gone")):
             ours.send(to_dict(request(path)))
-            answer = ours.receive(30)
+            answer = ours.receive(60)
             assert answer is not None
             reply = from_dict(ExamineReply, answer[0])
             assert (reply.contents is None) is bool(reply.problem)
-    assert child.wait(30) == 0
+    assert child.wait(60) == 0
 
 
 def test_reads_beyond_the_end_are_short(image: Path) -> None:

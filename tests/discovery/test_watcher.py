@@ -10,7 +10,7 @@ from p2vd.discovery.watcher import Watcher
 from p2vd.sim.events import Uevent
 
 # The tests end by events; this only keeps a broken watcher from hanging them.
-_LONG = 20.0
+_LONG = 60.0
 
 
 class Pipe:

@@ -8,7 +8,7 @@ from p2vd.discovery.examining import ExamineReply, ExamineRequest
 from p2vd.jobs.contents_keeper import DEADLINE_S
 from p2vd.model.contents import BootStyle, Contents, Table
 
-LONG_S = 20.0  # only keeps a broken keeper from hanging a test
+LONG_S = 60.0  # only keeps a broken keeper from hanging a test
 BIOS = Contents(Table.MBR, BootStyle.BIOS, 512)
 
 

@@ -28,7 +28,7 @@ from tests.fakes import FakeCommands
 from tests.jobs.values import disk_plan, lv_target, scsi_path, source
 
 MACHINE = "22222222-2222-4222-8222-222222222222"
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 class Crash(BaseException):

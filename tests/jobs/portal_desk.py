@@ -25,7 +25,7 @@ from tests.jobs.values import source
 
 A, B = "10.98.3.1:3260", "10.98.4.1:3260"
 OTHER = "iqn.2026-01.org.example.lab:other"
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 class Desk:
@@ -67,10 +67,16 @@ class Desk:
             self._changed.notify_all()
 
     def until(self, what: Callable[[dict[str, PortalView]], bool]) -> dict[str, PortalView]:
+        """The portals at the moment when it is so: what is tried again is soon otherwise."""
+        seen: list[dict[str, PortalView]] = []
+
+        def so() -> bool:
+            seen.append(self.views())
+            return what(seen[-1])
+
         with self._changed:
-            good = self._changed.wait_for(lambda: what(self.views()), PATIENCE_S)
-            assert good, self.views()
-        return self.views()
+            assert self._changed.wait_for(so, PATIENCE_S), seen[-1]
+        return seen[-1]
 
     def views(self) -> dict[str, PortalView]:
         return {view.record.id: view for view in self.portals.views()}

@@ -24,7 +24,7 @@ from p2vd.registration.errors import BootTestInterrupted, VolumeInUse
 from tests.jobs.proven_machine import JOB, MACHINE, ProvenMachine
 from tests.jobs.values import plan
 
-LONG_S = 10.0
+LONG_S = 60.0
 REPORT = BootReport(True, Sign.SERIAL, "The guest lives.", "login:", b"\x89PNG", "kvm")
 
 

@@ -15,7 +15,7 @@ from p2vd.model.inventory import Inventory
 from p2vd.model.job import Job, Machine, Stage
 from tests.jobs.values import machine_and_job
 
-LONG_S = 30.0
+LONG_S = 60.0
 
 
 class LastLook:

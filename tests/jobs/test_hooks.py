@@ -110,7 +110,7 @@ class Disk:
     def run(self) -> None:
         """Let the job's thread do what there is to do, until the job is held."""
         self.runner.start()
-        assert self.runner.join(20.0)
+        assert self.runner.join(60.0)
 
 
 @pytest.fixture
@@ -211,7 +211,7 @@ def test_a_cancel_ends_the_hook_that_runs(disk: Disk, desk: Desk) -> None:
     while not desk.told.exists():
         thread.join(0.05)
     disk.board.advance(disk.uuid, JobEvent.CANCEL)
-    thread.join(20.0)
+    thread.join(60.0)
     assert not thread.is_alive()
     assert (disk.job.stage, disk.job.holds, disk.provisioned) == (Stage.CANCELLING, frozenset(), 0)
 

@@ -98,7 +98,7 @@ def test_a_file_server_that_hangs_takes_away_its_own_images_alone(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever opens them all before the first word is said of any would hang with that one."""
-    monkeypatch.setattr(image_looks, "SILENCE_S", 0.75)
+    monkeypatch.setattr(image_looks, "SILENCE_S", 1.5)  # in which the others have to answer
     there = [image("a.qcow2"), image("b.qcow2")]
     away = [on_filer("c.qcow2"), on_filer("d.qcow2")]
     desk.asker.gate.clear()

@@ -107,7 +107,7 @@ def test_a_stop_ends_the_hook_and_the_next_start_runs_it_again(tmp_path: Path, d
     while not desk.told.exists():
         thread.join(0.05)
     stop.set()
-    thread.join(20.0)
+    thread.join(60.0)
     assert len(caught) == 1
     assert lab.machine.state is MachineState.REGISTERING
     lab.store.close()

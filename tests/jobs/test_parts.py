@@ -110,7 +110,7 @@ def test_a_pool_that_is_slow_to_tell_keeps_nobody_from_what_is_known() -> None:
     def slow(_: tuple[str, ...]) -> str:
         asking = threading.Thread(target=lambda: told.append(watch.use(VG.uuid, POOL.name)), daemon=True)
         asking.start()
-        asking.join(10.0)
+        asking.join(60.0)
         return table
 
     table = "0 2097152 thin-pool 254:1 254:2 128 0 1 skip_block_zeroing"
@@ -147,7 +147,7 @@ class Scanner:
 
     def scan(self) -> Inventory:
         self.entered.set()
-        self.begin.wait(10)
+        self.begin.wait(60)
         self.scans += 1
         if self.raises:
             raise self.raises
@@ -165,8 +165,8 @@ def test_fresh_waits_for_a_scan_that_began_after_the_call() -> None:
     seen: list[Inventory] = []
     keeper = InventoryKeeper(scanner, lambda inventory, _: seen.append(inventory))
     keeper.start()
-    first = keeper.fresh(10)
-    second = keeper.fresh(10)
+    first = keeper.fresh(60)
+    second = keeper.fresh(60)
     assert int(second.problems[0]) > int(first.problems[0])
     assert seen[-1] == keeper.current() == second
     keeper.stop()
@@ -176,19 +176,19 @@ def test_a_failed_scan_is_told_to_who_asked_and_keeps_the_old_inventory() -> Non
     scanner = Scanner()
     keeper = InventoryKeeper(scanner, lambda *_: None)
     keeper.start()
-    before = keeper.fresh(10)
+    before = keeper.fresh(60)
     scanner.raises = NotFound("LVM", "report")
     with pytest.raises(ScanFailed, match="no LVM 'report'"):
-        keeper.fresh(10)
+        keeper.fresh(60)
     stale = keeper.current()
     assert replace(stale, stale_since_us=0, stale_cause="") == before
     assert stale.stale_since_us > 0
     assert "no LVM 'report'" in stale.stale_cause
     with pytest.raises(ScanFailed):
-        keeper.fresh(10)
+        keeper.fresh(60)
     assert keeper.current().stale_since_us == stale.stale_since_us
     scanner.raises = None
-    assert keeper.fresh(10).stale_since_us == 0
+    assert keeper.fresh(60).stale_since_us == 0
     keeper.stop()
 
 
@@ -199,16 +199,16 @@ def test_a_part_that_cannot_be_read_leaves_the_last_whole_inventory_in_force() -
     scanner.unread = ("LVM said nothing.",)
     keeper.start()
     with pytest.raises(ScanFailed, match="LVM said nothing"):
-        keeper.fresh(10)
+        keeper.fresh(60)
     # Before the first whole one a part is what there is; nothing may be done with it.
     assert keeper.current().problems
     assert keeper.current().stale_since_us
     assert not keeper.scanned
     scanner.unread = ()
-    whole = keeper.fresh(10)
+    whole = keeper.fresh(60)
     scanner.unread = ("LVM said nothing.",)
     with pytest.raises(ScanFailed):
-        keeper.fresh(10)
+        keeper.fresh(60)
     assert keeper.current().problems == whole.problems
     assert told[-1] == keeper.current()
     keeper.stop()
@@ -235,10 +235,10 @@ def test_neither_a_host_that_cannot_be_read_nor_a_failing_listener_ends_the_look
     keeper = InventoryKeeper(scanner, refuse)
     keeper.start()
     with pytest.raises(ScanFailed, match="read-only file system"):
-        keeper.fresh(10)
+        keeper.fresh(60)
     scanner.raises = OSError(5, "Input/output error", "/proc/1/mountinfo")
     with pytest.raises(ScanFailed, match="Input/output error"):
-        keeper.fresh(10)
+        keeper.fresh(60)
     assert scanner.scans >= 2
     keeper.stop()
 
@@ -249,7 +249,7 @@ def looking(scanner: Scanner) -> tuple[InventoryKeeper, list[Difference]]:
     scanner.begin.clear()
     keeper = InventoryKeeper(scanner, lambda _, difference: told.append(difference))
     keeper.start()
-    assert scanner.entered.wait(10)
+    assert scanner.entered.wait(60)
     return keeper, told
 
 
@@ -261,7 +261,7 @@ def test_changes_of_devices_cost_one_refresh_and_no_scan() -> None:
     done = threading.Event()
     keeper.request(lambda _: done.set(), {"sdc"})
     scanner.begin.set()
-    assert done.wait(10)
+    assert done.wait(60)
     assert (scanner.scans, scanner.refreshed) == (1, [{"sda", "sdb", "sdc", "dm-0"}])
     assert told == [Difference(), Difference(frozenset({source().id}))]
     keeper.stop()
@@ -271,13 +271,13 @@ def test_what_could_not_be_looked_at_is_looked_at_with_the_next_change() -> None
     scanner = Scanner()
     keeper, told = looking(scanner)
     scanner.begin.set()
-    keeper.fresh(10)
+    keeper.fresh(60)
     scanner.fails_refresh = True
     with pytest.raises(ScanFailed):
-        keeper.fresh(10, {"sda"})
+        keeper.fresh(60, {"sda"})
     assert keeper.current().stale_since_us
     scanner.fails_refresh = False
-    assert keeper.fresh(10, {"sdb"}).stale_since_us == 0
+    assert keeper.fresh(60, {"sdb"}).stale_since_us == 0
     assert scanner.refreshed == [{"sda"}, {"sda", "sdb"}]
     assert told[-2:] == [Difference(), Difference(frozenset({source().id}))]
     keeper.stop()
@@ -299,7 +299,7 @@ def test_after_lost_events_everything_is_looked_at() -> None:
     done = threading.Event()
     keeper.request(lambda _: done.set(), {"sdb"})
     scanner.begin.set()
-    assert done.wait(10)
+    assert done.wait(60)
     assert (scanner.scans, scanner.refreshed) == (2, [])
     keeper.stop()
 

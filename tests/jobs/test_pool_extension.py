@@ -15,7 +15,7 @@ from p2vd.system.clock import SystemClock
 from tests.fakes import FakeCommands
 from tests.jobs.values import machine_and_job
 
-LONG_S = 10.0
+LONG_S = 60.0
 _, PLAIN = machine_and_job()
 POLICY = PoolExtension(step_bytes=GIB, max_bytes=8 * GIB)
 JOB = replace(PLAIN, plan=replace(PLAIN.plan, copy=replace(PLAIN.plan.copy, pool_extension=POLICY)))

@@ -87,5 +87,5 @@ def test_what_was_wanted_before_the_last_look_does_not_repeat_the_step(tmp_path:
     runner = Ending(board, job.uuid)
     runner.signals.nudge()
     runner.start()
-    assert runner.join(30.0)
+    assert runner.join(60.0)
     assert runner.did == ["step", "end", "retire"]

@@ -28,7 +28,7 @@ from p2vd.system.clock import boot_id
 from p2vd.system.descriptors import SeqpacketChannel
 from tests.jobs.proven_machine import JOB, MACHINE, ProvenMachine
 
-LONG_S = 10.0
+LONG_S = 60.0
 WHO = Caller(7)
 EQUAL = VerifyReport(GIB, equal=True, against="digests")
 OTHER = VerifyReport(GIB, against="digests", differing=((3 * MIB, MIB),), differing_bytes=MIB)

@@ -1,6 +1,7 @@
 """What a wave does with each machine: begun once, over crashes too; without room it waits."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ from p2vd.model.errors import IllegalTransition, InvalidArgument, P2vdError, Pla
 from p2vd.model.job import Caller, Machine
 from p2vd.model.wave import Fate, Wave, WaveEntry, WaveItem, WaveState
 from p2vd.system.clock import SystemClock
+from tests.jobs.fake_disks import LONG_S
 
 FULL = Refused("Machine b", (Reason("vg-too-small", "It is full."),))
 
@@ -81,12 +83,11 @@ class Desk:
         self.changed.set()
 
     def until(self, so: Callable[[], bool]) -> None:
-        for _ in range(200):
-            if so():
-                return
+        deadline = time.monotonic() + LONG_S
+        while not so():
+            assert time.monotonic() < deadline, self.store.wave("w")
             self.changed.wait(0.05)
             self.changed.clear()
-        raise AssertionError(self.store.wave("w"))
 
     def fates(self) -> str:
         return " ".join(item.fate.value for item in self.store.wave("w").items)

@@ -17,7 +17,7 @@ from p2vd.model.job import Hold, Stage
 from p2vd.model.window import Window
 from tests.jobs.values import machine_and_job
 
-LONG_S = 30.0
+LONG_S = 60.0
 NIGHTS = (Window(tuple(range(7)), 22 * 60, 5 * 60, "Europe/Berlin"),)
 NOON, NIGHT, MORNING = "2026-11-27T12:00+01:00", "2026-11-27T22:00+01:00", "2026-11-28T05:00+01:00"
 

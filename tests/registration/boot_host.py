@@ -17,6 +17,7 @@ from tests.fakes import FakeCommands
 
 UUID = "22222222-2222-4222-8222-222222222222"
 UNIT = f"p2vd-boot-test-{UUID}"
+PATIENCE_S = 60.0
 STAT = "100 0 800 5 {writes} 0 0 0 0 5 5 {discards} 0 0 0 0 0\n"
 PPM = b"P6\n2 1\n255\n\xff\0\0\0\0\xff"
 
@@ -67,7 +68,7 @@ class FakeQemu:
                 stats = [{"device": "disk0", "stats": {"rd_bytes": 5 * MIB}}]
                 self._tell({"return": stats if command == "query-blockstats" else {}})
                 if command == "cont":
-                    self._ready.wait(5)
+                    self._ready.wait(PATIENCE_S)
                     self._guest(self)
 
     def _tell(self, message: object) -> None:
@@ -85,6 +86,10 @@ class FakeQemu:
         for one in (*self._listeners.values(), *self.ports.values(), self.monitor):
             if one is not None:
                 close(one)
+
+    def join(self) -> None:
+        """Wait until nobody writes to its directory any more."""
+        self._threads[0].join(PATIENCE_S)
 
 
 def close(one: socket.socket) -> None:
@@ -153,6 +158,7 @@ class BootHost:
         running = [qemu for qemu in self.qemus if qemu.directory.exists()]
         for qemu in running:
             qemu.end()
+            qemu.join()
             for path in qemu.directory.iterdir():
                 path.unlink()
             qemu.directory.rmdir()

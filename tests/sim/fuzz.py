@@ -12,6 +12,7 @@ from gi.repository import Gio, GLib
 
 from p2vd.bus.introspection import Method, interfaces
 from p2vd.bus.names import BUS_NAME, INTERFACES, JOB, MACHINE, MANAGER, PROPERTIES, ROOT
+from tests.bus.harness import PATIENCE_S
 
 STANDARD = "org.freedesktop.DBus.Error."
 STANDARD_NAMES = frozenset(
@@ -292,7 +293,7 @@ class Sender:
                 call.body,
                 None,
                 Gio.DBusCallFlags.NONE,
-                30_000,
+                PATIENCE_S * 1000,
                 descriptors if call.descriptors else None,
                 None,
             )
@@ -310,7 +311,7 @@ class RawBus:
     def __init__(self, address: str) -> None:
         path = next(part[len("unix:path=") :] for part in address.split(",") if part.startswith("unix:path="))
         self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(10)
+        self.socket.settimeout(PATIENCE_S)
         self.socket.connect(path)
         self.socket.sendall(b"\0AUTH EXTERNAL " + str(os.getuid()).encode().hex().encode() + b"\r\n")
         assert self.socket.recv(200).startswith(b"OK")

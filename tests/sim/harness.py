@@ -45,7 +45,7 @@ class Simulated:
 
     def await_ready(self, client: Client) -> None:
         """Wait until it is on the bus. Fails with its log where it ends before."""
-        deadline = time.monotonic() + 6 * PATIENCE_S
+        deadline = time.monotonic() + 2 * PATIENCE_S
         while not client.connection.name_has_owner(BUS_NAME):
             assert self._process.poll() is None, self.log.read_text()
             assert time.monotonic() < deadline, self.log.read_text()

@@ -33,7 +33,7 @@ static gboolean late(gpointer what) {
 }
 
 static void await_state(P2vdMachine *machine, const char *state) {
-  guint timer = g_timeout_add_seconds(30, late, (gpointer)state);
+  guint timer = g_timeout_add_seconds(180, late, (gpointer)state);
   while (g_strcmp0(p2vd_machine_get_state(machine), state) != 0)
     g_main_context_iteration(NULL, TRUE);
   g_source_remove(timer);

@@ -12,7 +12,7 @@ from p2vd.bus.names import BUS_NAME, ERROR_PREFIX, ERRORS, JOB, MACHINE, MANAGER
 from tests.bus.harness import Client
 from tests.sim.conftest import SCRIPT, Start
 from tests.sim.fuzz import STANDARD_NAMES, Fuzzer, RawBus, Sender, blob, mutated
-from tests.sim.test_end_to_end import NONE, await_, migrate, usable
+from tests.sim.test_end_to_end import NONE, await_, looked_at, migrate, usable
 
 # The daemon's word for what it did not foresee.
 _FAULT = "p2vd has a fault"
@@ -48,6 +48,7 @@ def prepare(start: Start, client: Client) -> tuple[dict[str, list[str]], list[st
     client.until(lambda: job not in client.objects())
     client.manager("Rescan", "a{sv}", NONE)
     client.until(lambda: not client.get(ROOT, MANAGER, "Scanning"))
+    looked_at(client)  # also what jobs have let go
     targets = {
         str(path): [str(name) for name in own if name.startswith("org.p2vd1")]
         for path, own in sorted(client.objects().items())

@@ -8,7 +8,7 @@ from pathlib import Path
 import dbus
 
 from p2vd.bus.names import JOB, MACHINE
-from tests.bus.harness import Client
+from tests.bus.harness import PATIENCE_S, Client
 from tests.sim.conftest import Start
 from tests.sim.test_end_to_end import NONE, await_, ctl, migrate, usable
 
@@ -59,9 +59,9 @@ def test_a_hook_that_a_power_cut_met_runs_again(start: Start, client: Client, tm
     hook = put(tmp_path, "before-copy", f"echo $$ > {pid}; echo begun >> {told}; exec sleep 1000")
     daemon = start()
     _, job = migrate(client)
-    for _ in range(600):  # nothing on the bus tells of it
-        if told.exists() and told.read_text() == "begun\n":
-            break
+    deadline = time.monotonic() + PATIENCE_S
+    while not told.exists() or told.read_text() != "begun\n":  # nothing on the bus tells of it
+        assert time.monotonic() < deadline
         time.sleep(0.05)
     daemon.power_cut()
     os.kill(int(pid.read_text()), signal.SIGKILL)  # a power cut would have

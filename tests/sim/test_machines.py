@@ -9,7 +9,7 @@ from p2vd.bus.names import JOB, MACHINE, SOURCE, object_path
 from tests.bus.harness import Client
 from tests.sim.conftest import SCRIPT, Start
 from tests.sim.harness import Simulated
-from tests.sim.test_end_to_end import NONE, await_, ctl, of, usable, uuid_of
+from tests.sim.test_end_to_end import NONE, await_, ctl, limit, of, usable, uuid_of
 
 SIX = SCRIPT.replace("count = 3", "count = 6")
 SLOW_SIX = SIX.replace("400 MiB", "40 MiB")
@@ -48,17 +48,19 @@ def test_of_six_disks_one_fails_and_nothing_is_defined_until_it_is_retried(
     start: Start, client: Client, bus_address: str
 ) -> None:
     daemon = start(SLOW_SIX)
+    limit(client, 8)
     machine, jobs, sources = migrate(client, 6)
     victim = jobs[2]
     client.until(lambda: client.get(victim, JOB, "BytesCommitted"))
     daemon.tell("grow", sources[2], 200 * MIB)
     daemon.tell("kill", uuid_of(client, victim))
     await_(client, victim, JOB, "Stage", "failed")
+    limit(client, 0)
     for job in jobs:
         await_(client, job, JOB, "Stage", *(["failed"] if job == victim else ["proven"]))
     assert client.get(machine, MACHINE, "State") == "copying"
-    name, text = error(client, machine)
-    assert name == "IdentityChanged"
+    client.until(lambda: error(client, machine)[0] == "IdentityChanged")
+    _, text = error(client, machine)
     assert text.startswith(f"Disk 3 of 6 ({sources[2]}) failed:")
     assert daemon.tell("domains") == []
     assert "Disk 3 of 6" in ctl(bus_address, "show", "erp1")
@@ -75,6 +77,7 @@ def test_of_six_disks_one_fails_and_nothing_is_defined_until_it_is_retried(
 
 def test_a_machine_of_two_disks_outlives_a_restart_of_the_daemon(start: Start, client: Client) -> None:
     daemon = start(SLOW_SIX)
+    limit(client, 4)
     machine, jobs, _ = migrate(client, 2)
     client.until(lambda: all(client.get(job, JOB, "BytesCommitted") for job in jobs))
     assert daemon.stop() == 0

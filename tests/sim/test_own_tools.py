@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.bus.harness import PATIENCE_S, Client
 from tests.sim.conftest import Start
+from tests.sim.test_end_to_end import usable
 
 README = Path(__file__).parents[2] / "README.md"
 SECTION = README.read_text().partition("## From your own tools\n")[2].partition("\n## ")[0]
@@ -30,7 +32,9 @@ TYPED = [
 def run(address: str, *argv: str) -> subprocess.CompletedProcess[str]:
     # The system bus of whoever runs it is the private one: the words stay as they are printed.
     environment = {**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": address, "LC_ALL": "C.UTF-8"}
-    return subprocess.run(argv, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(
+        argv, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE_S
+    )
 
 
 def test_the_three_tools_are_there() -> None:
@@ -53,8 +57,9 @@ def test_it_works_as_printed(start: Start, bus_address: str, line: str, printed:
         assert done.returncode == 0
 
 
-def test_the_program_migrates_a_disk(start: Start, bus_address: str) -> None:
+def test_the_program_migrates_a_disk(start: Start, client: Client, bus_address: str) -> None:
     daemon = start()
+    assert usable(client)
     done = run(bus_address, sys.executable, "-c", PROGRAM)
     assert done.stderr == ""
     steps, domain = done.stdout.splitlines()[:-1], done.stdout.splitlines()[-1]
@@ -62,8 +67,9 @@ def test_the_program_migrates_a_disk(start: Start, bus_address: str) -> None:
     assert daemon.tell("domains") == [domain]
 
 
-def test_the_program_says_an_error_by_its_name(start: Start, bus_address: str) -> None:
+def test_the_program_says_an_error_by_its_name(start: Start, client: Client, bus_address: str) -> None:
     start()
+    assert usable(client)
     broken = PROGRAM.replace('"source-offline": True, ', "")
     assert broken != PROGRAM
     done = run(bus_address, sys.executable, "-c", broken)

@@ -7,7 +7,7 @@ import dbus
 from p2vd.bus.names import JOB, MACHINE, MANAGER, ROOT
 from tests.bus.harness import Client
 from tests.sim.conftest import SCRIPT, Start
-from tests.sim.test_end_to_end import NONE, await_, ctl, migrate
+from tests.sim.test_end_to_end import NONE, await_, ctl, limit, migrate, usable
 
 MIB = 1 << 20
 # A step of a simulated disk is what it does in a twentieth of a second, which is its latency.
@@ -27,6 +27,7 @@ def test_a_total_is_set_while_a_copy_runs_and_its_worker_obeys(
     start: Start, client: Client, bus_address: str
 ) -> None:
     start(SLOW)
+    limit(client, 4)
     machine, job = migrate(client)
     client.until(lambda: client.get(job, JOB, "BytesCommitted"))
     client.manager("SetBandwidth", "ta{sv}", dbus.UInt64(2 * MIB), NONE)
@@ -44,6 +45,7 @@ def test_a_source_that_answers_late_slows_its_copy_down_and_that_is_told(
     directory.mkdir(parents=True)
     (directory / "50-late.toml").write_text(LATE)
     start(SLOW)
+    limit(client, 4)
     _, job = migrate(client)
     client.until(lambda: client.get(job, JOB, "BackOff"))
     assert "(copy.max_latency = 5 ms)" in client.get(job, JOB, "BackOff")
@@ -55,6 +57,5 @@ def test_what_was_never_measured_is_said_to_be_unknown(
     start: Start, client: Client, bus_address: str
 ) -> None:
     start(SLOW)
-    source = next(own["org.p2vd1.Source"] for own in client.objects().values() if "org.p2vd1.Source" in own)
-    page = ctl(bus_address, "plan", str(source["Id"]), "--source-offline")
+    page = ctl(bus_address, "plan", usable(client)[0], "--source-offline")
     assert "Not known: no copy from this array or to this place has been measured yet." in page

@@ -4,10 +4,11 @@ import json
 
 import dbus
 
-from p2vd.bus.names import MANAGER, PASSPORT, ROOT, SOURCE, object_path
+from p2vd.bus.names import MANAGER, PASSPORT, ROOT, object_path
 from tests.bus.harness import Client
 from tests.bus.test_portals import descriptor
 from tests.sim.conftest import Start
+from tests.sim.test_end_to_end import usable
 
 NONE = dbus.Dictionary({}, signature="sv")
 PATH = object_path(PASSPORT, "erp1")
@@ -28,8 +29,7 @@ def test_a_record_is_remembered_until_it_is_removed(start: Start, client: Client
 
 def test_a_guess_names_simulated_disks(start: Start, client: Client) -> None:
     start()
-    sources = [own[SOURCE] for own in client.objects().values() if SOURCE in own]
-    luns = [source["Id"] for source in sources if source["Transport"] == "iscsi"][:2]
+    luns = usable(client, "iscsi")[:2]
     assert len(luns) == 2
     record, notes = client.call(
         ROOT, MANAGER, "GuessMachine", "asa{sv}", luns, dbus.Dictionary({"name": "erp1"}, signature="sv")

@@ -12,7 +12,7 @@ from tests.bus.harness import Client
 from tests.bus.test_portals import descriptor
 from tests.sim.conftest import Start
 from tests.sim.harness import Simulated
-from tests.sim.test_end_to_end import NONE, await_, ctl, migrate, of, usable
+from tests.sim.test_end_to_end import NONE, await_, ctl, limit, migrate, of, usable
 
 SCRIPT = """
 [[luns]]
@@ -61,12 +61,14 @@ def test_a_pool_that_others_fill_holds_the_copy_before_it_is_full_and_goes_on_af
     start: Start, client: Client, tmp_path: Path, bus_address: str
 ) -> None:
     daemon = started(start, tmp_path, POLICY)
+    limit(client, 4)
     machine, job = migrate(client)
     client.until(lambda: client.get(job, JOB, "BytesCommitted"))
     daemon.tell("fill_pool", "vg_san", 160 * MIB)
+    limit(client, 0)
     client.until(lambda: holds(client, job) == ["pool"])
-    why = str(client.get(job, JOB, "Stalled"))
-    assert "its reserve of 5 %. Extend it: lvextend -L +SIZE vg_san/pool0." in why
+    why = "its reserve of 5 %. Extend it: lvextend -L +SIZE vg_san/pool0."
+    client.until(lambda: why in str(client.get(job, JOB, "Stalled")))
     client.until(lambda: pool(client)["TakenByOthers"] >= 100 * MIB)
     assert "BY OTHERS" in ctl(bus_address, "vgs")
     daemon.tell("extend_pool", "vg_san", GIB)

@@ -29,9 +29,9 @@ def test_a_portal_is_connected_rescanned_and_removed(start: Start, client: Clien
     daemon.tell("attach", 2, 1 << 27)
     client.until(lambda: client.get(PATH, PORTAL, "Luns") == luns + 1)
     client.call(PATH, PORTAL, "Rescan", "a{sv}", NONE)
+    client.until(lambda: client.get(PATH, PORTAL, "LastRescan").get("Time", 0) > 0)
     client.until(lambda: not client.get(PATH, PORTAL, "Rescanning"))
     assert client.get(PATH, PORTAL, "Error") == ("", "")
-    assert client.get(PATH, PORTAL, "LastRescan")["Time"] > 0
     client.call(ROOT, MANAGER, "RemovePortal", "sa{sv}", ID, NONE)
     client.until(lambda: PATH not in client.objects())
 

@@ -11,7 +11,7 @@ import pytest
 from p2vd.bus.names import JOB, MACHINE
 from tests.bus.harness import Client
 from tests.sim.conftest import SCRIPT, Start
-from tests.sim.test_end_to_end import await_, ctl, migrate, of, uuid_of
+from tests.sim.test_end_to_end import await_, ctl, limit, migrate, of, uuid_of
 
 
 def entries(address: str, *options: str) -> list[dict[str, Any]]:
@@ -50,6 +50,7 @@ def test_a_daemon_killed_in_a_copy_leaves_a_whole_audit(
     start: Start, client: Client, bus_address: str
 ) -> None:
     daemon = start(SCRIPT.replace("400 MiB", "40 MiB"))
+    limit(client, 2)
     machine, job = migrate(client)
     await_(client, job, JOB, "Stage", "copying")
     os.kill(daemon.pid, signal.SIGKILL)
@@ -68,6 +69,7 @@ def test_a_full_disk_stops_what_changes_and_nothing_else(
 ) -> None:
     start(SCRIPT.replace("400 MiB", "40 MiB"))
     machine, job = migrate(client)
+    client.until(lambda: client.get(job, JOB, "BytesCommitted"))  # for a while there is nothing to record
     audit = tmp_path / "state/audit"
     audit.rename(tmp_path / "away")
     audit.write_text("in the way")

@@ -10,7 +10,7 @@ from p2vd.bus.names import JOB, MACHINE
 from p2vd.model.size import GIB, MIB
 from tests.bus.harness import Client
 from tests.sim.conftest import Start
-from tests.sim.test_end_to_end import await_, ctl, migrate, usable
+from tests.sim.test_end_to_end import await_, ctl, limit, migrate, usable
 
 SCRIPT = """
 [[luns]]
@@ -54,6 +54,7 @@ def test_a_plan_tells_the_worst_and_a_sample_what_is_expected_beside_other_jobs(
     assert fill["ExpectedLeastPercent"] < fill["ExpectedPercent"] < fill["ExpectedMostPercent"]
     assert fill["WorstCaseUsed"] == GIB
 
+    limit(client, 4)
     machine, job = migrate(client, second, "erp2")
     client.until(lambda: client.get(job, JOB, "BytesCommitted"))
     page = ctl(bus_address, "plan", first, "--source-offline", "--name", "erp1", "--sample")

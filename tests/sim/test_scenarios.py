@@ -16,7 +16,7 @@ from p2vd.sim.world import World
 from tests.bus.harness import PATIENCE_S, Client
 from tests.sim.conftest import Start
 from tests.sim.harness import Simulated
-from tests.sim.test_end_to_end import NONE, await_, looked_at, migrate
+from tests.sim.test_end_to_end import NONE, await_, limit, looked_at, migrate
 
 GIB = 1 << 30
 
@@ -37,13 +37,33 @@ def begun(start: Start, client: Client, scenario: str) -> tuple[Simulated, list[
     daemon = start(quick(scenario))
     luns = daemon.tell("spare")
     looked_at(client)
-    client.signals.clear()
-    return daemon, luns, [migrate(client, lun, f"m{number}") for number, lun in enumerate(luns, 1)]
+    client.forget()
+    limit(client, 1)  # nothing goes wrong before all are on their way
+    moves = [migrate(client, lun, f"m{number}") for number, lun in enumerate(luns, 1)]
+    limit(client, 0)
+    return daemon, luns, moves
 
 
 def told(client: Client, path: str, name: str) -> list[Any]:
     """What signals said of a property, in order."""
     return [change[name] for change in client.changes(path) if name in change]
+
+
+def activity_at(client: Client, job: str, source: str, paths_ready: int) -> str:
+    """What a job did, by what signals had said until they told that a source has so many paths."""
+    activity = ""
+    for where, _, member, arguments in client.signals:
+        if member == "InterfacesAdded" and arguments[0] == job:
+            activity = str(arguments[1][JOB]["Activity"])
+        elif member == "PropertiesChanged" and where == job:
+            activity = str(arguments[1].get("Activity", activity))
+        elif (
+            member == "PropertiesChanged"
+            and where == source
+            and arguments[1].get("PathsReady") == paths_ready
+        ):
+            break
+    return activity
 
 
 def until_told(client: Client, path: str, name: str, is_it: Callable[[Any], bool]) -> None:
@@ -64,7 +84,7 @@ def test_path_failure(start: Start, client: Client) -> None:
     (_, job), (_, held), _ = moves
     source = object_path(SOURCE, first)
     until_told(client, source, "PathsReady", lambda ready: ready == 1)
-    assert client.get(job, JOB, "Activity") == "running"
+    assert activity_at(client, job, source, paths_ready=1) == "running"
     portal = client.manager("AddPortal", "sa{sv}", "192.0.2.1", NONE)
     until_told(client, held, "Holds", lambda holds: list(holds) == ["source-absent"])
     client.until(lambda: [object_path(SOURCE, second), [SOURCE]] in client.heard("InterfacesRemoved"))
@@ -72,6 +92,7 @@ def test_path_failure(start: Start, client: Client) -> None:
     assert "read of" in next(text for text in told(client, job, "Stalled") if text)
     for machine, _ in moves:
         await_(client, machine, MACHINE, "State", "registered")
+    until_told(client, source, "PathsReady", lambda ready: ready == 2)
     assert {0, 1, 2} == {int(ready) for ready in told(client, source, "PathsReady")}
     client.until(lambda: client.get(portal, "org.p2vd1.Portal", "State") == "connected")
 
@@ -187,6 +208,17 @@ def test_a_pool_is_filled_by_others_and_extended(tmp_path: Path) -> None:
     assert again.volumes.groups["vg_san"].free_bytes < 32 * GIB
     with pytest.raises(ValueError, match="no room"):
         world.faults.begin(Fault(FaultKind.POOL_EXTENDED, size_bytes=320 * GIB))
+
+
+def test_a_path_of_several_faults_is_back_after_the_last(tmp_path: Path) -> None:
+    world = World(parse("x", SMALL), tmp_path)
+    (wwid,) = world.volumes.spare
+    first = world.faults.begin(Fault(FaultKind.PATH_FAILS, path=1))
+    both = world.faults.begin(Fault(FaultKind.PATH_FAILS))
+    first()
+    assert [path.ready for path in world.san.luns[wwid].paths] == [False, False]
+    both()
+    assert [path.ready for path in world.san.luns[wwid].paths] == [True, True]
 
 
 def test_a_lun_that_comes_back_is_the_same_by_other_devices(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from p2vd.bus.names import JOB, MACHINE, SOURCE
 from tests.bus.harness import Client
 from tests.sim.conftest import Start
-from tests.sim.test_end_to_end import await_, ctl, looked_at, migrate, of, uuid_of
+from tests.sim.test_end_to_end import await_, ctl, limit, looked_at, migrate, of, uuid_of
 
 SCRIPT = """
 [[luns]]
@@ -113,10 +113,12 @@ def test_an_empty_lun_that_a_policy_describes_is_no_source(
 def test_a_lun_that_is_given_up_is_not_taken_for_empty(start: Start, client: Client, policy: Path) -> None:
     policy.write_text(LUN)
     daemon = start(SLOW)
+    limit(client, 2)
     machine, job = migrate(client, full(client))
     client.until(lambda: client.get(job, JOB, "BytesCommitted"))
     first = str(client.get(job, JOB, "Target"))
     removed(client, machine)
+    limit(client, 0)
     assert "is released with what was copied to it" in daemon.log.read_text()
     machine, job = migrate(client, full(client))
     assert str(client.get(job, JOB, "Target")) != first
@@ -134,6 +136,7 @@ def test_a_disk_becomes_a_file(
     assert "/srv/images/erp1.raw, raw, 96 MiB" in ctl(
         bus_address, "plan", full(client), "--source-offline", "--name", "erp1"
     )
+    limit(client, 2)
     machine, job = migrate(client, full(client))
     client.until(lambda: client.get(job, JOB, "BytesCommitted"))
     temporary = image(tmp_path, f".erp1.raw.p2vd-{uuid_of(client, job)}")
@@ -160,6 +163,7 @@ def refusal_of_name(client: Client, source: str, name: str) -> str:
 def test_a_cancelled_file_is_removed(start: Start, client: Client, policy: Path, tmp_path: Path) -> None:
     policy.write_text(FILE)
     start(SLOW)
+    limit(client, 2)
     machine, job = migrate(client, full(client))
     client.until(lambda: client.get(job, JOB, "BytesCommitted"))
     image(tmp_path, "keep").write_text("another's")
@@ -175,7 +179,8 @@ def test_a_directory_that_gets_full_holds_the_copy_until_there_is_room(
     daemon.tell("fill", "/srv/images", (1 << 30) - (55 << 20))  # 4 MiB beyond the reserve of 5 %
     machine, job = migrate(client, full(client))
     client.until(lambda: "pool" in list(client.get(job, JOB, "Holds")))
-    assert "The filesystem of /srv/images lets copies take" in str(client.get(job, JOB, "Stalled"))
+    why = "The filesystem of /srv/images lets copies take"
+    client.until(lambda: why in str(client.get(job, JOB, "Stalled")))
     daemon.tell("fill", "/srv/images", 0)
     await_(client, machine, MACHINE, "State", "registered")
 

@@ -21,7 +21,7 @@ import pytest
 from p2vd.bus.names import BUS_NAME, JOB, MACHINE, SOURCE, encode_label
 from p2vd.cli.main import main as p2vctl
 from p2vd.cli.render import SHORT_ID
-from tests.bus.harness import Client
+from tests.bus.harness import PATIENCE_S, Client
 from tests.sim.test_end_to_end import looked_at, of
 
 PAGE = Path("units/week.md")
@@ -192,12 +192,12 @@ class Week:
     def power_cut(self) -> None:
         """Wait for the one that the simulator's script has."""
         assert self._daemon is not None
-        assert self._daemon.wait(30) == -9
+        assert self._daemon.wait(PATIENCE_S) == -9
 
     def stop(self) -> None:
         if self._daemon is not None:
             self._daemon.terminate()
-            self._daemon.wait(30)
+            self._daemon.wait(PATIENCE_S)
         self._log.close()
 
     # ---- looks -------------------------------------------------------------------------------
@@ -299,7 +299,7 @@ def test_a_week(week: Week, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     week.await_state("db1", "registered")
     week.say("Somebody else fills the thin pool. The copy is held before the pool is full:")
     week.migrate(archive, "archive1")
-    week.until(lambda: list(week.job("archive1")["Holds"]) == ["pool"])
+    week.until(lambda: list(week.job("archive1")["Holds"]) == ["pool"] and week.job("archive1")["Stalled"])
     week.ctl("jobs", only="pool")
     week.say("The administrator extends it, and the copy goes on by itself:")
     week.shows("lvextend -L 8G vg_san/pool0", "")

@@ -23,7 +23,7 @@ from p2vd.bus.names import (
 from tests.bus.harness import PATIENCE_S, Client
 from tests.sim.conftest import SCRIPT, Start
 from tests.sim.harness import Simulated
-from tests.sim.test_end_to_end import of, usable
+from tests.sim.test_end_to_end import limit, of, usable
 from tests.sim.xml_clients import DbusPythonClient, GdbusClient, RemoteError, XmlClient
 
 MIB = 1 << 20
@@ -59,6 +59,7 @@ def test_a_whole_migration(start: Start, client: Client, made: XmlClient) -> Non
     assert made.properties(object_path(SOURCE, source), SOURCE)["Size"] == 96 * MIB
     (paths,) = made.call(object_path(SOURCE, source), SOURCE, "GetPaths", NOTHING)
     assert len(paths) == 2
+    limit(client, 2)
     plan_id, page = plan(made, source)
     assert page["VolumeGroup"] == "vg_san"
     (machine,) = made.call(ROOT, MANAGER, "Migrate", plan_id, NOTHING)
@@ -73,6 +74,7 @@ def test_a_whole_migration(start: Start, client: Client, made: XmlClient) -> Non
     is_job("Activity", "idle")
     assert made.properties(job, JOB)["Holds"] == ["user"]
     made.call(job, JOB, "Resume", NOTHING)
+    limit(client, 0)
     until(lambda: made.properties(machine, MACHINE)["State"] == "registered")
     (receipt,) = made.call(job, JOB, "GetReceipt", NOTHING)
     assert source in receipt
@@ -88,7 +90,7 @@ def test_a_whole_migration(start: Start, client: Client, made: XmlClient) -> Non
 
 @dataclass
 class Desk:
-    """A daemon with a machine whose copy takes an hour, for an error to be provoked at."""
+    """A daemon with a machine whose copy takes its time, for an error to be provoked at."""
 
     made: XmlClient
     client: Client
@@ -103,6 +105,9 @@ class Desk:
 
     def finished(self) -> str:
         """A machine that is registered; its job's path."""
+        self.client.until(
+            lambda: self.free in usable(self.client)
+        )  # it may have grown, and is looked at anew
         plan_id, _ = plan(self.made, self.free, "erp2")
         (machine,) = self.made.call(ROOT, MANAGER, "Migrate", plan_id, NOTHING)
         until(lambda: self.made.properties(machine, MACHINE)["State"] == "registered")
@@ -206,10 +211,12 @@ PROVOKED: Mapping[str, Callable[[Desk], None]] = {
 def desk(start: Start, client: Client, made: XmlClient, tmp_path: Path) -> Desk:
     daemon = start(SCRIPT + '[authority]\ndeny = ["org.p2vd1.remove-target"]\n')
     first, second, _ = usable(client)
+    limit(client, 1)  # until the job has a limit of its own
     plan_id, _ = plan(made, first)
     (machine,) = made.call(ROOT, MANAGER, "Migrate", plan_id, NOTHING)
     (job,) = made.properties(machine, MACHINE)["Jobs"]
     made.call(job, JOB, "SetBandwidth", 1 * MIB, NOTHING)
+    limit(client, 0)
     return Desk(made, client, daemon, tmp_path / "state", machine, job, second)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from p2vd.system.command import CommandFailed, CommandTimedOut
 from p2vd.system.sandbox import GivenUp, Limits, User, run, start
+from tests.system.test_command import runs
 
 NOBODY = 65534
 PYTHON = sys.executable
@@ -84,9 +85,8 @@ def test_it_ends_with_the_process_that_started_it() -> None:
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     done = subprocess.run([PYTHON, "-c", text], stdout=subprocess.PIPE, text=True, check=False)
-    child = Path(f"/proc/{int(done.stdout)}/stat")
-    until = time.monotonic() + 30
-    # It may stay as a zombie where nobody reaps orphans.
-    while child.exists() and child.read_text().rsplit(")", 1)[1].split()[0] != "Z":
+    child = int(done.stdout)
+    until = time.monotonic() + 60
+    while runs(child):  # it may stay as a zombie where nobody reaps orphans
         assert time.monotonic() < until
         time.sleep(0.01)
