@@ -142,7 +142,7 @@ def test_killed_half_way_and_resumed_it_is_the_same_disk(
     make_disk(disk, campaign_seed)
     with SOURCES[source](disk) as words:
         tool = Tool(words[0], tmp_path / "target", *words[1:], *form.words)
-        tool.start("--bandwidth", "8 MiB")
+        tool.start("--bandwidth", "4 MiB")
         committed = tool.until_committed()
         tool.kill()
         assert 0 < committed < SIZE
