@@ -33,7 +33,7 @@ def answers(request: AskRequest, ended: Ended = lambda: False) -> Iterator[Answe
     Raises PrivilegesKept, and Interrupted when `ended` says that nobody waits any more.
     """
     looks = {form: _look_for(form) for form in {image.format for image in request.images}}
-    opened = [_open(image) for image in request.images]
+    opened = [open_image(image) for image in request.images]
     as_root = os.geteuid() == 0
     privileges.drop(
         request.worker_uid if as_root else os.getuid(), request.worker_gid if as_root else os.getgid()
@@ -48,7 +48,7 @@ def answers(request: AskRequest, ended: Ended = lambda: False) -> Iterator[Answe
             os.close(found)
 
 
-def _open(image: ImageToAsk) -> int | str:
+def open_image(image: ImageToAsk) -> int | str:
     """Return the image's descriptor, or why there is none."""
     try:
         # O_NONBLOCK: what was put in the place of a file may wait for a peer.
