@@ -42,7 +42,7 @@ class SourceCare:
         self._services.images.measure([source.id for source in sources if self._lacks_size(source)])
         with self._lock:  # no job shall begin in between: its source is its own
             held = self._planner.held_sources()
-            wanted = [source for source in matched if source.is_plain and source.id not in held]
+            wanted = [source for source in matched if source.id not in held]
             self._services.contents.want(wanted, held, None if changed is None else changed.sources)
 
     def _lacks_size(self, source: Source) -> bool:
