@@ -1,11 +1,12 @@
 """A disk that has no device here, for tools that want one to open: as much of it in memory as they read.
 
 blkid and partx open a file in memory, as large as the disk and at first all hole. What they read of it is
-learned from libblkid's own account (`LIBBLKID_DEBUG`, libblkid(3): each buffer that its probes ask for, as
-`off=OFFSET len=BYTES`). Where that was still a hole, their answer is thrown away: the place is fetched, and
-they run again, until all that they have read is the disk's. So no superblock's place is written down here,
-and none can be forgotten: an NTFS's records lie GiBs from its start, what RAID leaves lies at a disk's end.
-A libblkid that gives no account is an error, not a disk with nothing on it.
+learned from libblkid's own account (`LIBBLKID_DEBUG`, blkid(8)): read_buffer() in its probe.c, by which all
+probes read, says `read: off=OFFSET len=BYTES` before it does (in util-linux 2.38 to 2.41). Where that was a
+hole still, their answer is thrown away: the place is fetched, and they run again, until all that they have
+read is the disk's. So no superblock's place is written down here, and none can be forgotten: an NTFS's
+records lie GiBs from its start, what RAID leaves lies at a disk's end. A libblkid that gives no account is
+an error, not a disk with nothing on it.
 """
 
 import errno
@@ -31,9 +32,8 @@ _BRIDGED_PAGES = 16
 _MOST_ROUNDS = 40
 _TRACE_BYTES = 4 * MIB
 _LIMITS = Limits(memory_bytes=512 * MIB, processor_s=20, file_bytes=_TRACE_BYTES)
-# Which of the two masks has the lines depends on libblkid's version; each is a line of its own.
-_TRACE = {"LIBBLKID_DEBUG": "lowprobe,buffer"}
-_TRACED = re.compile(r"off=(\d+),? len=(\d+)")
+_TRACE = {"LIBBLKID_DEBUG": "lowprobe"}
+_TRACED = re.compile(r"\bread: off=(\d+) len=(\d+)")
 _TRACE_LINE = re.compile(r"^\d+: libblkid:.*\n?", re.MULTILINE)
 
 ReadAt = Callable[[int, int], bytes]
