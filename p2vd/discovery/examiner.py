@@ -178,8 +178,10 @@ class Examiner:
         mbr = read_mbr(head[:512])
         signature, table_name = self._probe(disk, 0, disk.size_bytes)
         partitions = self._partitions(disk) if table_name else ()
-        if self.sector_size and table_name == PROTECTIVE and partitions:
-            table_name = GPT  # blkid cannot be told the sectors, and partx was
+        if self.sector_size and table_name in (GPT, PROTECTIVE):
+            # blkid takes a file's sectors for 512 bytes; partx was told, and finds the GPT that fits.
+            fits = table_name == PROTECTIVE and bool(partitions)
+            table_name, partitions = (GPT, partitions) if fits else (PROTECTIVE, ())
         table = table_of(table_name, mbr, head, disk.sector_size)
         return replace(
             nothing,

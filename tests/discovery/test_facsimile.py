@@ -92,6 +92,14 @@ def test_sectors_that_nobody_told_make_a_gpt_look_damaged(made: list[Facsimile])
     assert look(made[0]).table is Table.GPT_DAMAGED
 
 
+def test_a_gpt_for_other_sectors_than_was_told_is_named(made: list[Facsimile]) -> None:
+    for name, told in (("gpt-uefi", 4096), ("gpt-4k", 0)):
+        disk, _ = recorded(name)
+        made.append(Facsimile(disk.size_bytes, told or 512, disk.sparse_read))
+        found = look(made[-1], told)
+        assert (found.table, found.partitions) == (Table.GPT_OTHER_SECTORS, ())
+
+
 @needs("mkfs.vfat")
 def test_what_lies_far_from_the_edges_is_fetched_before_it_is_believed(
     far_label: Path, made: list[Facsimile]
