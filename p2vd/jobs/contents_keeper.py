@@ -146,6 +146,17 @@ class ContentsKeeper:
             entry.unclaimed = entry.looks == looks
             return not entry.unclaimed
 
+    def retry(self) -> None:
+        """Look again at what gave no answer the last time, or could not be read."""
+        with self._changed:
+            for entry in self._entries.values():
+                lacks = entry.examination in (Examination.SILENT, Examination.FAILED)
+                if lacks and not entry.released and entry.running is None:
+                    entry.examination = Examination.UNDER_WAY
+                    self._lane(entry.source).queue.append(entry.source.id)
+                    self._version += 1
+            self._wake()
+
     def release(self, source_id: str) -> None:
         """Let go of a source that a job is to have; what is known of it stays known."""
         self.samples.release(source_id)

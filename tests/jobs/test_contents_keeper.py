@@ -8,17 +8,12 @@ from typing import Any
 
 import pytest
 
-from p2vd.discovery import examining
 from p2vd.discovery.examining import ExamineReply, ExamineRequest
 from p2vd.jobs.contents_keeper import FRESH_S, ContentsKeeper
-from p2vd.jobs.disk_helper import request_of
 from p2vd.jobs.examiner_helper import ExaminerHelper
 from p2vd.model.contents import BootStyle, Contents, Examination, Table
 from p2vd.model.disk import PathState, ScsiPath, Source, Transport
-from p2vd.model.forms import SourceFormat
 from p2vd.model.inventory import Inventory
-from p2vd.model.nbd import NbdExport
-from p2vd.model.size import GIB
 from tests.jobs.fake_disks import BIOS, LONG_S, Disks, FakeHelper, StoppedClock
 
 UEFI = Contents(Table.GPT, BootStyle.UEFI, 512)
@@ -278,6 +273,21 @@ def test_when_that_has_ended_it_is_looked_at_again(kept: Kept) -> None:
     assert kept.now(source()).contents == BIOS
 
 
+def test_a_rescan_looks_again_at_what_gave_no_answer_and_at_nothing_else(kept: Kept) -> None:
+    lost = ExamineReply(problem="it was lost.", examination=Examination.SILENT)
+    kept.disks.answers |= {"/dev/mapper/mpatha": lost, "/dev/mapper/mpathb": ExamineReply(problem="EIO")}
+    names = ("a", "b", "c")
+    kept.keeper.want([source(name) for name in names], ())
+    for name in names:
+        kept.until(source(name), Examination.SILENT, Examination.FAILED, Examination.DONE)
+    kept.keeper.release(source("b").id)
+    kept.disks.answers.clear()
+    kept.keeper.retry()
+    assert kept.until(source("a"), Examination.DONE).contents == BIOS
+    assert kept.now(source("b")).examination is Examination.FAILED
+    assert sorted(kept.disks.asked) == [f"/dev/mapper/mpath{name}" for name in ("a", "a", "b", "c")]
+
+
 def test_stop_ends_what_is_under_way(kept: Kept) -> None:
     kept.disks.gate.clear()
     kept.keeper.want([source()], ())
@@ -310,60 +320,6 @@ def test_only_scsi_paths_are_asked_for_reservations(kept: Kept) -> None:
     keeper.stop()
     assert [request.scsi_paths for request in requests] == [("sda",), ()]
     assert requests[0] == ExamineRequest("/dev/mapper/mpatha", 1 << 30, 512, "mpath-3a", ("sda",))
-
-
-# ---- disks that no device shows -------------------------------------------------------------------
-
-
-def export(name: str = "x") -> Source:
-    served = NbdExport(f"nbd://{name}/")
-    return Source(served.id, "", "", name, "", GIB, 512, Transport.NBD, file_id="1-2", export=served)
-
-
-def packed(modified_us: int = 1) -> Source:
-    path = "/srv/erp1.gz"
-    seen = Source(
-        path, "", "", "erp1.gz", "", GIB, 512, Transport.IMAGE, file_id="1@2", modified_us=modified_us
-    )
-    return replace(seen, format=SourceFormat.GZ)
-
-
-def test_the_helper_is_told_where_such_a_disk_is() -> None:
-    asked = request_of(export())
-    assert (asked.export, asked.file_id, asked.is_plain) == (export().export, "1-2", False)
-    asked = request_of(packed())
-    assert (asked.devnode, asked.format, asked.file_id) == ("/srv/erp1.gz", SourceFormat.GZ, "1@2")
-    assert request_of(source()).is_plain
-    assert examining.decode_request(examining.encode(request_of(export()))) == request_of(export())
-
-
-def test_of_one_that_cannot_be_looked_at_it_is_kept_why(kept: Kept) -> None:
-    reply = ExamineReply(problem="It can only be read from its start.", examination=Examination.NO)
-    kept.disks.answers[packed().id] = examining.decode_reply(examining.encode(reply))
-    kept.keeper.refresh(packed(), LONG_S)
-    seen = kept.now(packed())
-    assert (seen.examination, seen.contents) == (Examination.NO, None)
-    assert seen.examination_problem == "It can only be read from its start."
-
-
-def test_an_image_that_was_written_to_is_looked_at_again(kept: Kept) -> None:
-    kept.keeper.want([packed()], ())
-    kept.until(packed(), Examination.DONE)
-    kept.disks.answers[packed().id] = ExamineReply(UEFI)
-    kept.keeper.want([packed(2)], ())
-    assert kept.until(packed(2), Examination.DONE).contents == UEFI
-    assert kept.now(packed()).contents is None
-
-
-def test_servers_that_keep_their_looks_waiting_delay_no_disk(kept: Kept) -> None:
-    kept.disks.gate.clear()
-    silent = [export(f"server{number}") for number in range(9)]
-    kept.keeper.want(silent, ())
-    assert kept.disks.began.acquire(timeout=LONG_S)
-    assert not kept.keeper.refresh(source(), 0.0)
-    while "/dev/mapper/mpatha" not in kept.disks.asked:
-        assert kept.disks.began.acquire(timeout=LONG_S)
-    assert kept.now(silent[-1]).examination is Examination.UNDER_WAY
 
 
 # ---- the real helper ------------------------------------------------------------------------------
