@@ -1,4 +1,4 @@
-"""What the daemon knows of disks that no device shows: looked at beside all others, and said why where not."""
+"""What the daemon knows of disks that no device shows: looked at beside all others, or said why not."""
 
 from collections.abc import Iterator
 from dataclasses import replace

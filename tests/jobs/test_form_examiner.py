@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,16 @@ import pytest
 from p2vd.copying import nbd_asker
 from p2vd.copying.terms import NbdServer as Server
 from p2vd.discovery.examining import ExamineReply, ExamineRequest
+from p2vd.jobs.contents_keeper import ContentsKeeper
 from p2vd.jobs.form_helper import FormHelper
 from p2vd.model.contents import Examination
+from p2vd.model.disk import Source, Transport
 from p2vd.model.forms import IMAGE_NAMES
+from p2vd.model.inventory import Inventory
 from p2vd.model.nbd import NbdExport
 from p2vd.model.size import GIB, MIB
+from p2vd.planning.contents import HIBERNATED as HIBERNATED_CODE
+from p2vd.planning.contents import contents_reasons
 from p2vd.system import block
 from tests.copying.daemon import NOBODY
 from tests.copying.nbd_server import Authority, NbdServer, command, free_port, needs
@@ -88,6 +94,17 @@ def test_a_hibernated_windows_on_an_export(helper: FormHelper, disk: Path, tmp_p
         assert reply == ExamineReply(HIBERNATED)
         assert any(found.hibernated for _, found in HIBERNATED.places())
         assert looked(helper, of_export(server.uri)) == reply
+
+
+def test_planning_refuses_it_with_what_the_daemon_knows(disk: Path, tmp_path: Path) -> None:
+    with NbdServer(tmp_path, "-r", "file", disk, port=free_port()) as server:
+        export = NbdExport(server.uri)
+        seen = Source(export.id, "", "", export.name, "", SIZE, 512, Transport.NBD, export=export)
+        keeper = ContentsKeeper(partial(FormHelper, (NOBODY, NOBODY)), lambda _: None)
+        assert keeper.refresh(seen, LONG_S)
+        (known,) = keeper.attach(Inventory((seen,))).sources
+        keeper.stop()
+    assert [reason.code for reason in contents_reasons(known, None)] == [HIBERNATED_CODE]
 
 
 @needs("openssl")
