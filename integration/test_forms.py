@@ -5,6 +5,7 @@ import pytest
 from integration.content import fill, fill_lun, require_same
 from integration.host import SOURCE, Host, Properties
 from integration.lab.san import Lun
+from integration.lab.shell import GuestError
 from integration.lab.vm import Vm
 from p2vd.model.size import GIB, MIB
 
@@ -278,6 +279,35 @@ def test_a_stop_is_heard_by_a_worker_whose_server_drops_every_packet(vm: Vm) -> 
     assert done["ResumedFrom"] > 0
     require_same(vm, "/var/tmp/erp1.raw", done["Target"], DISK_BYTES)
     assert "10810" in vm.run("p2vctl sources", check=False).stdout
+
+
+# A disk made to boot by UEFI, whose swap holds the memory of a machine that sleeps (mm/swap: "S1SUSPEND").
+SLEEPS = """
+set -e
+truncate -s 24M $1 && sgdisk -n1:1M:+4M -t1:ef00 -n2:0:0 -t2:8200 $1 > /dev/null
+truncate -s 8M $1.swap && mkswap -q $1.swap
+dd if=$1.swap of=$1 bs=1M seek=5 conv=notrunc status=none
+printf 'S1SUSPEND\\0' | dd of=$1 bs=1 seek=$((5 * 1048576 + 4086)) conv=notrunc status=none
+"""
+
+
+def test_a_machine_that_sleeps_behind_a_server_is_refused_until_it_was_shut_down(vm: Vm) -> None:
+    """What is on an export is looked at for each plan, though its first and last MiB stay as they were."""
+    disk = "/var/tmp/erp1.raw"
+    vm.run(f"sh -s {disk}", stdin=SLEEPS)
+    serve(vm, disk)
+    vm.write("/etc/p2vd/policy.d/50-lab.toml", f'[[nbd]]\nuri = "{EXPORT}"\n{THIN}')
+    vm.run("systemctl start p2vd")
+    host = Host(vm)
+    host.source(EXPORT)
+    with pytest.raises(GuestError, match=r"is hibernated .swsuspend on partition 2"):
+        host.plan_page(EXPORT, "erp1")
+    # Not by another file: the server has this one open.
+    vm.run(f"dd if={disk}.swap of={disk} bs=1M seek=5 conv=notrunc status=none")
+    page = host.plan_page(EXPORT, "erp1")
+    assert page["Firmware"] == "uefi"
+    found = host.source(EXPORT)["Contents"]
+    assert [part["Holds"] for part in found["Partitions"]] == ["", "swap"]
 
 
 def test_a_zst_and_a_qcow2_become_volumes(vm: Vm) -> None:

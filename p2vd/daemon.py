@@ -36,7 +36,7 @@ from p2vd.jobs.board import Board
 from p2vd.jobs.contents_keeper import ContentsKeeper
 from p2vd.jobs.disk_helper import Helper
 from p2vd.jobs.engine import Engine
-from p2vd.jobs.examiner_helper import ExaminerHelper
+from p2vd.jobs.form_helper import FormHelper
 from p2vd.jobs.form_scanner import FormScanner
 from p2vd.jobs.hooks import Hooks
 from p2vd.jobs.inventory_keeper import InventoryKeeper
@@ -170,7 +170,7 @@ def real_doors(config: Config) -> Doors:
         commands=commands,
         events=block_events,
         spawn=spawn,
-        examiner=ExaminerHelper,
+        examiner=partial(FormHelper, (user.pw_uid, user.pw_gid)),
         libvirt=_libvirt,
         worker_ids=(user.pw_uid, user.pw_gid),
         connect=dbus.SystemBus,

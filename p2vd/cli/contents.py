@@ -45,7 +45,8 @@ def contents(value: Mapping[str, Any]) -> str:
     """Return the Contents of a source: a line, and its partitions."""
     state, problem = value["State"], value["Problem"]
     if "Table" not in value:
-        return "\n".join(filter(None, (f"Contents: {_STATES.get(state, state)}", problem)))
+        said = "known only after its copy" if state == "no" and problem else _STATES.get(state, state)
+        return "\n".join(filter(None, (f"Contents: {said}", problem)))
     facts = [
         _TABLES.get(value["Table"], value["Table"]),
         _BOOT.get(value["Boot"], value["Boot"]),

@@ -40,7 +40,7 @@ def answers(
     PrivilegesKept, and Interrupted when `ended` says that nobody waits any more.
     """
     looks = {form: _look_for(form, goes_on) for form in {image.format for image in request.images}}
-    opened = [_open(image) for image in request.images]
+    opened = [open_image(image) for image in request.images]
     as_root = os.geteuid() == 0
     privileges.drop(
         request.worker_uid if as_root else os.getuid(), request.worker_gid if as_root else os.getgid()
@@ -55,7 +55,7 @@ def answers(
             os.close(found)
 
 
-def _open(image: ImageToAsk) -> int | str:
+def open_image(image: ImageToAsk) -> int | str:
     """Return the image's descriptor, or why there is none."""
     try:
         # O_NONBLOCK: what was put in the place of a file may wait for a peer.

@@ -120,6 +120,10 @@ class StreamSource(Device):
         self.restarts = 0
         """How often it was gone back."""
 
+    def lead(self, offset: int) -> int:
+        """How many bytes before that one have to be unpacked to read it, at most."""
+        return offset - self._points.before(offset)[0]
+
     def read(self, buffer: Buffer, offset: int, length: int, at: int = 0) -> None:
         """Fill `length` bytes of the buffer. Raises ReadFailed, ImageDamaged, Interrupted."""
         while length:

@@ -20,7 +20,9 @@ from p2vd.discovery.examining import ExamineReply, ExamineRequest
 from p2vd.discovery.lvm_label import read_volume_group
 from p2vd.discovery.ntfs import NtfsUnclear, read_ntfs
 from p2vd.discovery.partitions import (
+    GPT,
     PARTX_COLUMNS,
+    PROTECTIVE,
     boot_style,
     parse_partitions,
     parse_probe,
@@ -33,7 +35,7 @@ from p2vd.model.contents import BootStyle, Contents, Partition, Reservation, Sig
 from p2vd.model.errors import P2vdError
 from p2vd.model.size import MIB
 from p2vd.system import block
-from p2vd.system.command import CommandFailed, Commands, CommandTimedOut, SystemCommands
+from p2vd.system.command import CommandFailed, CommandTimedOut, Result, SystemCommands
 from p2vd.system.descriptors import SeqpacketChannel
 
 # util-linux's tools end at once on a well disk; the daemon's deadline for all of it is longer.
@@ -75,6 +77,14 @@ class Disk(Protocol):
         ...
 
 
+class Tools(Protocol):
+    """What runs the tools that look at a disk: system.command's Commands, or discovery.facsimile's."""
+
+    def query(self, argv: Sequence[str], *, timeout_s: float = 30.0, ok: Sequence[int] = (0,)) -> Result:
+        """Run a command that changes nothing. Raises CommandFailed, CommandTimedOut."""
+        ...
+
+
 class OpenedDisk:
     """A block device or an image, open for reading. Raises OSError."""
 
@@ -103,9 +113,13 @@ class OpenedDisk:
 
 @dataclass
 class Examiner:
-    """Looks at one disk after another."""
+    """Looks at one disk after another.
 
-    commands: Commands
+    `sector_size`: the disks' logical one in bytes, where what the tools open does not tell it; else 0.
+    """
+
+    commands: Tools
+    sector_size: int = 0
     _problems: list[str] = field(default_factory=list)
 
     def answer(self, request: ExamineRequest) -> ExamineReply:
@@ -164,8 +178,12 @@ class Examiner:
         tail = disk.read(max(0, disk.size_bytes - MIB), MIB)
         mbr = read_mbr(head[:512])
         signature, table_name = self._probe(disk, 0, disk.size_bytes)
-        table = table_of(table_name, mbr, head, disk.sector_size)
         partitions = self._partitions(disk) if table_name else ()
+        if self.sector_size and table_name in (GPT, PROTECTIVE):
+            # blkid takes a file's sectors for 512 bytes; partx was told, and finds the GPT that fits.
+            fits = table_name == PROTECTIVE and bool(partitions)
+            table_name, partitions = (GPT, partitions) if fits else (PROTECTIVE, ())
+        table = table_of(table_name, mbr, head, disk.sector_size)
         return replace(
             nothing,
             table=table,
@@ -179,7 +197,8 @@ class Examiner:
         )
 
     def _partitions(self, disk: Disk) -> tuple[tuple[Partition, int], ...]:
-        argv = ["partx", "--pairs", "--bytes", "-o", PARTX_COLUMNS, disk.path]
+        sectors = ["--sector-size", str(self.sector_size)] if self.sector_size else []
+        argv = ["partx", "--pairs", "--bytes", *sectors, "-o", PARTX_COLUMNS, disk.path]
         # 1: no table that it can read. blkid saw one, so that is said.
         answer = self.commands.query(argv, timeout_s=_TOOL_TIMEOUT_S, ok=(0, 1))
         if answer.returncode:

@@ -7,8 +7,10 @@ channel is closed. What it answers is believed only where it can be so.
 
 from dataclasses import dataclass
 
-from p2vd.model.contents import Contents
+from p2vd.model.contents import Contents, Examination
 from p2vd.model.fill import ZeroSample
+from p2vd.model.forms import SourceFormat
+from p2vd.model.nbd import NbdExport
 
 READY = {"ready": True}
 """What the helper says first, once it has started."""
@@ -19,6 +21,8 @@ class ExamineRequest:
     """A source as discovery saw it. `scsi_paths` (`sda`) are asked for reservations; an image has none.
 
     `sample_blocks`: so many blocks of `block_bytes` are read in random places instead, to look for zeros.
+    `format`: how the image file `devnode`, which is `file_id`, holds the disk. `export`: where it is served;
+    `file_id` then are the digests of its first and last MiB.
     """
 
     devnode: str
@@ -28,15 +32,28 @@ class ExamineRequest:
     scsi_paths: tuple[str, ...] = ()
     sample_blocks: int = 0
     block_bytes: int = 0
+    format: SourceFormat = SourceFormat.RAW
+    file_id: str = ""
+    export: NbdExport | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the bytes of a file or device of this host are the disk's."""
+        return self.format is SourceFormat.RAW and self.export is None
 
 
 @dataclass(frozen=True)
 class ExamineReply:
-    """The contents, or the sample that was asked for, or why they could not be read."""
+    """The contents, or the sample that was asked for, or why they could not be read.
+
+    `examination`: what it means that there are none: `failed`, `silent`, or `no`, for a disk of which nothing
+    can be known before its copy.
+    """
 
     contents: Contents | None = None
     problem: str = ""
     sample: ZeroSample | None = None
+    examination: Examination = Examination.FAILED
 
 
 def sample_of(reply: ExamineReply, request: ExamineRequest) -> ZeroSample:

@@ -10,6 +10,8 @@ from p2vd.model.errors import P2vdError
 from p2vd.model.inquiry import clean_inquiry
 
 PARTX_COLUMNS = "NR,START,SIZE,NAME,TYPE,FLAGS"
+GPT, PROTECTIVE = "gpt", "PMBR"
+"""libblkid's names of a GPT, and of a protective MBR without one that it accepts."""
 
 _GPT_MAGIC = b"EFI PART"
 _SECTOR_SIZES = (512, 4096)
@@ -107,13 +109,13 @@ def read_mbr(sector: bytes) -> Mbr:
 
 def table_of(name: str, mbr: Mbr, head: bytes, sector_size: int) -> Table:
     """Return the kind of table: `name` is libblkid's; `head` the first bytes of the disk."""
-    if name == "gpt":
+    if name == GPT:
         others = any(kind != _PROTECTIVE for kind in mbr.types)
         return Table.HYBRID if others and _PROTECTIVE in mbr.types else Table.GPT
     if name == "dos":
         return Table.MBR
-    if name == "PMBR":
-        # A protective MBR without a GPT that libblkid accepts: where does a header lie?
+    if name == PROTECTIVE:
+        # Where does a header lie?
         places = {size for size in _SECTOR_SIZES if head[size : size + 8] == _GPT_MAGIC}
         if sector_size in places:
             return Table.GPT_DAMAGED

@@ -25,7 +25,8 @@ DEADLINE_S = 60.0
 FRESH_S = 60.0
 """So long a look that a plan could not wait for is kept for its next try."""
 
-_WORKERS = 2
+_DISKS_AT_ONCE = 2
+_FORMS_AT_ONCE = 4  # a server that is silent keeps no disk waiting
 _NEWS_INTERVAL_S = 1.0
 
 
@@ -68,6 +69,15 @@ class _Entry:
         return self.shown
 
 
+@dataclass
+class _Lane:
+    """Sources that wait for each other alone. `threads`: how many of them look, `most` at once."""
+
+    most: int
+    queue: deque[str] = field(default_factory=deque)
+    threads: int = 0
+
+
 class ContentsKeeper:
     """Thread-safe. `on_change` is called, at most about once a second, with the ids of what was looked at."""
 
@@ -84,8 +94,7 @@ class ContentsKeeper:
         """Reads of them what a plan wants to know besides; lets go of what this lets go of."""
         self._changed = threading.Condition()
         self._entries: dict[str, _Entry] = {}
-        self._queue: deque[str] = deque()
-        self._threads = 0
+        self._disks, self._forms = _Lane(_DISKS_AT_ONCE), _Lane(_FORMS_AT_ONCE)
         self._stopped = False
         self._version = 0
         self._attached: tuple[Inventory, int, Inventory] | None = None
@@ -129,12 +138,24 @@ class ContentsKeeper:
                 entry.source, entry.examination = source, Examination.UNDER_WAY
                 self._version += 1
             if entry.running is None:
-                self._queue = deque([source.id, *(one for one in self._queue if one != source.id)])
+                lane = self._lane(source)
+                lane.queue = deque([source.id, *(one for one in lane.queue if one != source.id)])
             self._wake()
             looks = entry.looks
             self._changed.wait_for(lambda: entry.looks > looks or self._stopped, timeout_s)
             entry.unclaimed = entry.looks == looks
             return not entry.unclaimed
+
+    def retry(self) -> None:
+        """Look again at what gave no answer the last time, or could not be read."""
+        with self._changed:
+            for entry in self._entries.values():
+                lacks = entry.examination in (Examination.SILENT, Examination.FAILED)
+                if lacks and not entry.released and entry.running is None:
+                    entry.examination = Examination.UNDER_WAY
+                    self._lane(entry.source).queue.append(entry.source.id)
+                    self._version += 1
+            self._wake()
 
     def release(self, source_id: str) -> None:
         """Let go of a source that a job is to have; what is known of it stays known."""
@@ -166,7 +187,8 @@ class ContentsKeeper:
         self.samples.stop()
         with self._changed:
             self._stopped = True
-            self._queue.clear()
+            for lane in (self._disks, self._forms):
+                lane.queue.clear()
             for entry in self._entries.values():
                 if entry.running is not None:
                     entry.running.kill()
@@ -177,7 +199,7 @@ class ContentsKeeper:
     def _begin(self, source: Source) -> _Entry:
         self._forget(source.id)
         entry = self._entries[source.id] = _Entry(source)
-        self._queue.append(source.id)
+        self._lane(source).queue.append(source.id)
         self._version += 1
         return entry
 
@@ -190,15 +212,19 @@ class ContentsKeeper:
             if entry.running is not None:
                 entry.running.kill()
 
+    def _lane(self, source: Source) -> _Lane:
+        return self._disks if source.is_plain else self._forms
+
     def _wake(self) -> None:
         # One too many ends at once: those that run may be busy for long.
-        for _ in range(0 if self._stopped else min(_WORKERS - self._threads, len(self._queue))):
-            self._threads += 1
-            threading.Thread(target=self._run, name="contents", daemon=True).start()
+        for lane in (self._disks, self._forms):
+            for _ in range(0 if self._stopped else min(lane.most - lane.threads, len(lane.queue))):
+                lane.threads += 1
+                threading.Thread(target=self._run, args=(lane,), name="contents", daemon=True).start()
 
-    def _next(self) -> _Entry | None:
-        while self._queue and not self._stopped:
-            entry = self._entries.get(self._queue.popleft())
+    def _next(self, lane: _Lane) -> _Entry | None:
+        while lane.queue and not self._stopped:
+            entry = self._entries.get(lane.queue.popleft())
             if entry is not None and not entry.released and entry.running is None:
                 return entry
         return None
@@ -211,13 +237,13 @@ class ContentsKeeper:
 
     # ---- on a thread of its own -------------------------------------------------------------------
 
-    def _run(self) -> None:
+    def _run(self, lane: _Lane) -> None:
         helper: Helper | None = None
         while True:
             with self._changed:
-                entry = self._next()
+                entry = self._next(lane)
                 if entry is None:
-                    self._threads -= 1
+                    lane.threads -= 1
                     break
             helper = self._examine(entry, helper)
             self._tell()
@@ -257,7 +283,7 @@ class ContentsKeeper:
             self._end(entry, Examination.FAILED, problem=problem)
             return None
         if reply.contents is None:
-            self._end(entry, Examination.FAILED, problem=reply.problem)
+            self._end(entry, reply.examination, problem=reply.problem)
         else:
             self._end(entry, Examination.DONE, reply.contents)
         return helper

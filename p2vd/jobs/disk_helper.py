@@ -30,7 +30,10 @@ class Helper(Protocol):
 
 def key_of(source: Source) -> tuple[str | int, ...]:
     """What of a source makes it another disk, or the same one to be looked at again."""
-    return (source.id, source.size_bytes, source.sector_size, source.devnode, source.dm_uuid, source.file_id)
+    return (
+        *(source.id, source.size_bytes, source.sector_size, source.devnode, source.dm_uuid),
+        *(source.file_id, source.modified_us),
+    )
 
 
 def request_of(source: Source) -> ExamineRequest:
@@ -41,4 +44,7 @@ def request_of(source: Source) -> ExamineRequest:
         sector_size=source.sector_size,
         dm_uuid=source.dm_uuid,
         scsi_paths=tuple(path.device for path in source.paths if path.device.startswith("sd")),
+        format=source.format,
+        file_id="" if source.is_plain else source.file_id,
+        export=source.export,
     )

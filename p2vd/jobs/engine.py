@@ -236,6 +236,7 @@ class Engine:
         `scsi`: first have the kernel look for LUNs there, see discovery.scsi_scan.
         """
         self._services.exports.ask_soon()
+        self._services.contents.retry()
         if not scsi:
             self._services.inventory.request(done)
             return

@@ -17,10 +17,10 @@ _START_S = 120.0
 class ExaminerHelper:
     """One process, which answers one request after the other. Used by one thread, but for `kill`."""
 
-    def __init__(self) -> None:
-        """Start it. Raises OSError."""
+    def __init__(self, program: str = "p2vd.discovery.examiner", *words: str) -> None:
+        """Start it: a module, and options of it. Raises OSError."""
         self._channel, theirs = SeqpacketChannel.pair()
-        argv = [sys.executable, "-m", "p2vd.discovery.examiner", "--channel", str(theirs.fileno())]
+        argv = [sys.executable, "-m", program, *words, "--channel", str(theirs.fileno())]
         try:
             self._child: Child = spawn(argv, theirs.fileno())
         except OSError:

@@ -187,8 +187,7 @@ class Planner:
     def _look_again(self, source_ids: Sequence[str], machine_name: str, max_age_s: float) -> None:
         """Have the sources' contents read anew unless they just were. Raises Refused while that lasts.
 
-        Not where the inventory is stale: then it is not known who uses a source, and no plan is made. Nor of
-        what is not plain: nothing but its copy reads it.
+        Not where the inventory is stale: then it is not known who uses a source, and no plan is made.
         """
         inventory = self._services.inventory.current()
         held = self.held_sources()
@@ -200,8 +199,7 @@ class Planner:
             except (NotFound, Refused):
                 continue  # the plan says why
             machine_name = machine_name or default_machine_name(source)
-            known = not inventory.stale_since_us and source.is_plain
-            touchable = known and self.may_touch(source, machine_name)
+            touchable = not inventory.stale_since_us and self.may_touch(source, machine_name)
             if source.id in held or not touchable:
                 continue
             # A look that is not waited for goes on, and is there when the caller asks again.

@@ -38,7 +38,7 @@ class SourceCare:
         self._services.quarantine.add_sources(matched)
         with self._lock:  # no job shall begin in between: its source is its own
             held = self._planner.held_sources()
-            wanted = [source for source in matched if source.is_plain and source.id not in held]
+            wanted = [source for source in matched if source.id not in held]
             self._services.contents.want(wanted, held, None if changed is None else changed.sources)
 
     def _keep_unknown(self, inventory: Inventory) -> None:

@@ -37,8 +37,9 @@ class BootStyle(enum.Enum):
 class Examination(enum.Enum):
     """How much is known of a source's contents.
 
-    `no`: nobody looked, for no policy matches it, it is in use, or a job has it. `silent`: the disk
-    gave no answer in time. `failed`: it could not be read.
+    `no`: nobody looked, for no policy matches it, it is in use, or a job has it; or nothing can be known
+    before its copy, and the source says why. `silent`: the disk gave no answer in time. `failed`: it could
+    not be read.
     """
 
     NO = "no"

@@ -54,12 +54,13 @@ def contents_reasons(source: Source, rule: Rule | None) -> tuple[Reason, ...]:
 def contents_warnings(source: Source, rule: Rule | None) -> tuple[Reason, ...]:
     """Return what of its contents should be known before it is migrated."""
     warnings = []
-    if not source.is_plain:
+    if not source.is_plain and source.examination is Examination.NO and source.contents is None:
+        why = source.examination_problem or "nobody has looked."
         warnings.append(
             Reason(
                 "not-examined",
-                f"What is on {source} is not looked at: {source.kind} is read by its copy alone. Whether it "
-                'boots, and by what, is not known: firmware = "auto" is that of the record, or BIOS.',
+                f"What is on {source} is known only after its copy: {why} Whether it boots, is encrypted or "
+                'was shut down has to be seen otherwise; firmware = "auto" is that of the record, or BIOS.',
             )
         )
     if source.examination is Examination.FAILED:
@@ -130,9 +131,17 @@ def _unknown(source: Source) -> Iterator[Reason]:
     if source.examination is Examination.SILENT:
         yield Reason(
             "no-answer",
-            f"{source} does not answer reads: {source.examination_problem} Look at its paths "
-            "(multipath -ll) and the kernel's log (dmesg), then plan again.",
+            f"{source} does not answer reads: {source.examination_problem} {_where_to_look(source)}, "
+            "then plan again.",
         )
+
+
+def _where_to_look(source: Source) -> str:
+    if source.export is not None:
+        return "Look at its server and at the network to it"
+    if not source.device:
+        return "Look at its file server and the kernel's log (dmesg)"
+    return "Look at its paths (multipath -ll) and the kernel's log (dmesg)"
 
 
 def _reserved(source: Source) -> Iterator[Reason]:
@@ -169,11 +178,13 @@ def _table(source: Source, contents: Contents) -> Iterator[Reason]:
         )
     elif contents.table is Table.GPT_OTHER_SECTORS:
         other = 512 if source.sector_size == 4096 else 4096
+        remedy = f"Have the array show it with {other}-byte sectors"
+        if source.export is not None:
+            remedy = f"Write sector_size = {other} in its [[nbd]] table"
         yield Reason(
             "gpt-other-sectors",
             f"The GPT of {source} was written on a disk with sectors of {other} bytes, and the LUN shows "
-            f"{source.sector_size}: no system finds its partitions this way. Have the array show it with "
-            f"{other}-byte sectors.",
+            f"{source.sector_size}: no system finds its partitions this way. {remedy}.",
         )
     elif contents.table is Table.GPT_DAMAGED:
         yield Reason(

@@ -60,7 +60,8 @@ def _notes(sources: Sequence[Source], styles: frozenset[BootStyle], passport: Pa
     for source in sources:
         contents = source.contents
         if contents is None:
-            yield f"What is on {source} is not known ({source.examination.value})."
+            why = f": {source.examination_problem}" if source.examination_problem else "."
+            yield f"What is on {source} is not known ({source.examination.value}){why}"
         elif contents.table in (Table.GPT_OTHER_SECTORS, Table.GPT_DAMAGED):
             yield f"The partition table of {source} could not be read ({contents.table.value})."
         elif source.examination is not Examination.DONE:

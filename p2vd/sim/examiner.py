@@ -1,25 +1,33 @@
-"""What a look at a simulated disk finds: a machine that boots by BIOS."""
+"""What a look at a simulated disk, or export, finds: a machine that boots by BIOS."""
 
 from collections.abc import Callable
 
 from p2vd.discovery.examining import ExamineReply, ExamineRequest
-from p2vd.model.contents import BootStyle, Contents, Partition, Signature, Table
+from p2vd.model.contents import BootStyle, Contents, Examination, Partition, Signature, Table
 from p2vd.model.fill import ZeroSample
 from p2vd.model.size import MIB
+from p2vd.sim.exports import SimExports
 from p2vd.sim.volumes import Volumes
 
 
 class SimExaminer:
-    """A helper as jobs.contents_keeper wants it, over the simulated SAN; it answers at once."""
+    """A helper as jobs.contents_keeper wants it, over the simulated SAN and servers; it answers at once."""
 
     alive = False
 
-    def __init__(self, volumes: Volumes) -> None:
+    def __init__(self, volumes: Volumes, exports: SimExports) -> None:
         self._volumes = volumes
         self._san = volumes.san
+        self._exports = exports
 
     def examine(self, request: ExamineRequest, keep_waiting: Callable[[float], bool]) -> ExamineReply:
-        """Return what is on a simulated LUN."""
+        """Return what is on a simulated LUN or export."""
+        if request.export is not None:
+            export = self._exports.find(request.export.id)
+            if export is None or export.away:
+                problem = f"{request.export.uri} was lost: Connection refused."
+                return ExamineReply(problem=problem, examination=Examination.SILENT)
+            return ExamineReply(_machine(export.kind.size_bytes, request.sector_size))
         lun = self._san.lun_of(request.devnode)
         if lun is None:
             return ExamineReply(problem=f"{request.devnode} cannot be opened: No such device or address")
@@ -31,11 +39,15 @@ class SimExaminer:
             return ExamineReply(sample=ZeroSample(request.block_bytes, blocks, 0, sampled, with_data))
         if empty:
             return ExamineReply(Contents(Table.NONE, BootStyle.NONE, lun.kind.sector_size, blank=True))
-        root = Partition(1, MIB, lun.size_bytes - MIB, "0x83", signature=Signature("ext4", label="root"))
-        return ExamineReply(Contents(Table.MBR, BootStyle.BIOS, lun.kind.sector_size, partitions=(root,)))
+        return ExamineReply(_machine(lun.size_bytes, lun.kind.sector_size))
 
     def close(self) -> None:
         """Nothing is open."""
 
     def kill(self) -> None:
         """Nothing runs."""
+
+
+def _machine(size_bytes: int, sector_size: int) -> Contents:
+    root = Partition(1, MIB, size_bytes - MIB, "0x83", signature=Signature("ext4", label="root"))
+    return Contents(Table.MBR, BootStyle.BIOS, sector_size, partitions=(root,))

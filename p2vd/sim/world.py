@@ -70,7 +70,7 @@ class World:
 
     def examiner(self) -> SimExaminer:
         """Return what looks at simulated disks."""
-        return SimExaminer(self.volumes)
+        return SimExaminer(self.volumes, self.processes.exports)
 
     def libvirt(self, uri: str) -> SimLibvirt:
         """Return the simulated libvirt."""

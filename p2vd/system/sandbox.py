@@ -11,8 +11,9 @@ import resource
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from p2vd.system.command import CommandFailed, CommandTimedOut, Result
 from p2vd.system.process import Child
@@ -90,8 +91,12 @@ def run(
     ok: Sequence[int] = (0,),
     user: User | None = None,
     ended: Callable[[], bool] = lambda: False,
+    environment: Mapping[str, str] = MappingProxyType({}),
+    kept_bytes: int = _KEPT_BYTES,
 ) -> Result:
     """Run a child to its end. Raises CommandFailed, and CommandTimedOut after it was killed.
+
+    `environment`: more variables for it. `kept_bytes`: so much of the end of its standard error is returned.
 
     `ended` is asked several times a second; a child whose answer is no longer wanted is killed: GivenUp.
     """
@@ -99,7 +104,7 @@ def run(
     # A file, for which the limits hold, not a pipe: of a hostile image a line may be said for each entry.
     said = os.memfd_create("p2vd-stderr")
     try:
-        process = _popen(words, fds, limits, user, subprocess.PIPE, said)
+        process = _popen(words, fds, limits, user, subprocess.PIPE, said, environment)
         until = time.monotonic() + timeout_s
         while True:
             try:
@@ -114,7 +119,9 @@ def run(
                 if given_up:
                     raise GivenUp(words[0]) from error
                 raise CommandTimedOut(words, timeout_s) from error
-        answer = Result(words, process.returncode, stdout.decode("utf-8", "replace"), _end_of(said))
+        answer = Result(
+            words, process.returncode, stdout.decode("utf-8", "replace"), _end_of(said, kept_bytes)
+        )
     finally:
         os.close(said)
     if answer.returncode not in ok:
@@ -122,13 +129,19 @@ def run(
     return answer
 
 
-def _end_of(descriptor: int) -> str:
+def _end_of(descriptor: int, most: int = _KEPT_BYTES) -> str:
     size = os.fstat(descriptor).st_size
-    return os.pread(descriptor, _KEPT_BYTES, max(0, size - _KEPT_BYTES)).decode("utf-8", "replace")
+    return os.pread(descriptor, most, max(0, size - most)).decode("utf-8", "replace")
 
 
 def _popen(
-    argv: Sequence[str], fds: Sequence[int], limits: Limits, user: User | None, stdout: int, stderr: int
+    argv: Sequence[str],
+    fds: Sequence[int],
+    limits: Limits,
+    user: User | None,
+    stdout: int,
+    stderr: int,
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> "subprocess.Popen[bytes]":
     try:
         return subprocess.Popen(
@@ -138,7 +151,7 @@ def _popen(
             stderr=stderr,
             pass_fds=tuple(fds),
             start_new_session=True,
-            env={"LC_ALL": "C", "PATH": os.environ.get("PATH", os.defpath)},
+            env={"LC_ALL": "C", "PATH": os.environ.get("PATH", os.defpath), **environment},
             preexec_fn=_confine(limits, os.getpid()),
             user=None if user is None else user.uid,
             group=None if user is None else user.gid,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from p2vd.cli.contents import contents
 from p2vd.cli.main import main
 from tests.bus import values
 from tests.bus.harness import Face
@@ -279,6 +280,11 @@ def test_show_tells_what_is_on_a_source(p2vctl: Run) -> None:
 
 def test_show_tells_what_nobody_looked_at(p2vctl: Run) -> None:
     assert "Contents: not looked at" in p2vctl("show", values.BUSY_WWID)[1]
+
+
+def test_and_of_what_nobody_can_look_at_why() -> None:
+    said = contents({"State": "no", "Problem": "It can only be read from its start."})
+    assert said == "Contents: known only after its copy\nIt can only be read from its start."
 
 
 def test_sources_count_warnings(p2vctl: Run) -> None:

@@ -14,6 +14,8 @@ from tests.fakes import FakeCommands
 
 FIXTURES = Path(__file__).parent.parent / "fixtures/contents"
 NAMES = sorted(path.stem for path in FIXTURES.glob("*.json"))
+WHOLE = sorted({*NAMES} - {"bitlocker", "gpt-uefi", "luks", "mbr-grub"})
+"""Those of which all was recorded that blkid finds; of the others, superblocks of partitions were not."""
 
 
 class RecordedDisk:
@@ -36,6 +38,23 @@ class RecordedDisk:
             if start <= offset and offset + length <= start + size:
                 return data[offset - start : offset - start + length]
         raise AssertionError(f"{length} bytes at {offset} were not recorded")
+
+    def sparse_read(self, offset: int, length: int) -> bytes:
+        """As `read`, and zeros where nothing was recorded."""
+        found = bytearray(length)
+        for (start, _), data in self.known.items():
+            first, end = max(offset, start), min(offset + length, start + len(data))
+            if first < end:
+                found[first - offset : end - offset] = data[first - start : end - start]
+        return bytes(found)
+
+    def write_to(self, path: Path) -> None:
+        """Make a sparse image of what was recorded."""
+        with path.open("wb") as file:
+            file.truncate(self.size_bytes)
+            for (offset, _), data in self.known.items():
+                file.seek(offset)
+                file.write(data)
 
 
 def recording(name: str) -> dict[str, Any]:

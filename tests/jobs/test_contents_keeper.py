@@ -273,6 +273,21 @@ def test_when_that_has_ended_it_is_looked_at_again(kept: Kept) -> None:
     assert kept.now(source()).contents == BIOS
 
 
+def test_a_rescan_looks_again_at_what_gave_no_answer_and_at_nothing_else(kept: Kept) -> None:
+    lost = ExamineReply(problem="it was lost.", examination=Examination.SILENT)
+    kept.disks.answers |= {"/dev/mapper/mpatha": lost, "/dev/mapper/mpathb": ExamineReply(problem="EIO")}
+    names = ("a", "b", "c")
+    kept.keeper.want([source(name) for name in names], ())
+    for name in names:
+        kept.until(source(name), Examination.SILENT, Examination.FAILED, Examination.DONE)
+    kept.keeper.release(source("b").id)
+    kept.disks.answers.clear()
+    kept.keeper.retry()
+    assert kept.until(source("a"), Examination.DONE).contents == BIOS
+    assert kept.now(source("b")).examination is Examination.FAILED
+    assert sorted(kept.disks.asked) == [f"/dev/mapper/mpath{name}" for name in ("a", "a", "b", "c")]
+
+
 def test_stop_ends_what_is_under_way(kept: Kept) -> None:
     kept.disks.gate.clear()
     kept.keeper.want([source()], ())

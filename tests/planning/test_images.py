@@ -5,15 +5,17 @@ from typing import Any
 
 import pytest
 
+from p2vd.model.contents import BootStyle, Contents, Examination, Signature, Table
 from p2vd.model.disk import Source, Transport
-from p2vd.model.errors import PlanOutdated
+from p2vd.model.errors import PlanOutdated, Refused
 from p2vd.model.forms import SourceFormat
-from p2vd.model.plan import Plan
+from p2vd.model.plan import Firmware, Plan
 from p2vd.planning.plan import PlanRequest, make_plan, recheck
 from tests.planning.builders import THIN, make_inventory, make_policies, make_source
 
 POLICIES = make_policies(THIN.replace('wwid = "*"', 'transport = "image"') + "[rule.copy]\nbad_sectors = 9\n")
 PATH = "/srv/images/erp1"
+BIOS = Contents(Table.MBR, BootStyle.BIOS, 512)
 
 
 def image(form: SourceFormat, **changes: Any) -> Source:
@@ -37,9 +39,33 @@ def test_the_plan_is_bound_to_the_form_and_says_it() -> None:
     assert not [part for part in raw.digest_parts if "format" in part[0]]
 
 
-def test_what_is_on_the_disk_is_said_to_be_unknown() -> None:
-    assert [each for each in plan(image(SourceFormat.ZST)).warnings if "is not looked at" in each]
-    assert not [each for each in plan(image(SourceFormat.RAW)).warnings if "is not looked at" in each]
+def test_what_is_on_a_disk_that_cannot_be_looked_at_is_said_to_be_unknown() -> None:
+    never = image(SourceFormat.GZ, examination_problem="It can only be read from its start.")
+    (said,) = [each for each in plan(never).warnings if "known only after its copy" in each]
+    assert "It can only be read from its start." in said
+    for known in (
+        image(SourceFormat.RAW),
+        image(SourceFormat.GZ, examination=Examination.DONE, contents=BIOS),
+    ):
+        assert not [each for each in plan(known).warnings if "known only after its copy" in each]
+
+
+@pytest.mark.parametrize("form", [SourceFormat.QCOW2, SourceFormat.ZST])
+def test_what_is_on_the_disk_counts_as_on_a_lun(form: SourceFormat) -> None:
+    sleeps = replace(BIOS, signature=Signature("swsuspend", hibernated=True))
+    with pytest.raises(Refused, match="is hibernated"):
+        plan(image(form, examination=Examination.DONE, contents=sleeps))
+    uefi = replace(BIOS, table=Table.GPT, boot=BootStyle.UEFI)
+    assert plan(image(form, examination=Examination.DONE, contents=uefi)).domain.firmware is Firmware.UEFI
+
+
+def test_an_image_whose_file_server_hangs_is_refused_with_what_to_look_at() -> None:
+    with pytest.raises(Refused, match=r"no answer in 60 s\. Look at its file server"):
+        plan(
+            image(
+                SourceFormat.QCOW2, examination=Examination.SILENT, examination_problem="no answer in 60 s."
+            )
+        )
 
 
 @pytest.mark.parametrize(("form", "allowed"), [(SourceFormat.XZ, 0), (SourceFormat.VMDK, 9)])

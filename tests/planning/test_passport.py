@@ -74,13 +74,15 @@ def test_what_is_on_the_disks_tells_the_system(types: list[str], system: str) ->
 
 def test_what_is_not_known_is_said() -> None:
     unread = make_source(examination=Examination.SILENT)
+    never = replace(unread, examination=Examination.NO, examination_problem="It has no index.")
     other = examined(Table.GPT_OTHER_SECTORS, BootStyle.NONE, wwid="36001405ffff")
     again = replace(examined(wwid="36001405eeee"), examination=Examination.UNDER_WAY)
-    guess = guess_passport("x", [unread, other, again])
+    guess = guess_passport("x", [unread, other, again, never])
     assert guess.passport.disks[0] == PassportDisk(
         "mpatha", 10 * GIB, WWID, "d2f5c1d3", "LIO-ORG i0", "iscsi", boots=False
     )
     notes = " ".join(guess.notes)
     assert f"What is on {WWID} (mpatha) is not known (silent)." in notes
+    assert f"What is on {WWID} (mpatha) is not known (no): It has no index." in notes
     assert "could not be read (gpt-other-sectors)" in notes
     assert "36001405eeee (mpatha) is being looked at again" in notes

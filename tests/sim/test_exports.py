@@ -18,7 +18,7 @@ from p2vd.model.disk import Transport
 from p2vd.model.errors import NotFound, PlanOutdated
 from p2vd.model.job import Caller, Hold, Stage
 from p2vd.system.process import ChildProcess
-from tests.jobs.fake_disks import LONG_S
+from tests.jobs.fake_disks import LONG_S, Disks
 from tests.jobs.fake_servers import FakeServers
 
 URI, ID = "nbd://rescue/", "nbd://rescue:10809/"
@@ -31,11 +31,14 @@ class Lab:
     def __init__(self, directory: Path) -> None:
         self.policies = directory / "policy.d"
         self.servers = FakeServers({URI: ExportAnswer(URI, GIB, "1-2")})
+        self.disks = Disks()
+        self.disks.gate.set()
         self.news = threading.Semaphore(0)
         config = replace(Config(), policy_dirs=(self.policies,))
         config, doors, _ = simulation(config, None, directory / "state", "")
         self._spawn = doors.spawn
-        self.engine, self.services = build(config, replace(doors, spawn=self.spawn))
+        doors = replace(doors, spawn=self.spawn, examiner=self.disks.start)
+        self.engine, self.services = build(config, doors)
         self.engine.subscribe(self.hear)
         self.engine.reload()
         self.services.inventory.start()
@@ -82,7 +85,7 @@ def test_an_export_that_a_policy_file_names_is_planned_as_a_disk(lab: Lab) -> No
     (disk,) = plan.disks
     assert (disk.source.id, disk.source.transport, disk.source.file_id) == (ID, Transport.NBD, "1-2")
     assert disk.policy == "rescue"
-    assert [each for each in plan.warnings if "an NBD export is read by its copy alone" in each]
+    assert not [each for each in plan.warnings if "known only after its copy" in each]
     # Another disk that is served in its place is another plan.
     lab.servers.answers = {URI: ExportAnswer(URI, GIB, "1-3")}
     lab.name()
