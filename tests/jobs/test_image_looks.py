@@ -15,6 +15,7 @@ from p2vd.jobs.form_scanner import FormScanner
 from p2vd.jobs.image_look import REFUSED, SILENT, UNREAD
 from p2vd.model.inventory import Inventory
 from tests.jobs.fake_asker import FakeAsker
+from tests.jobs.fake_disks import LONG_S
 from tests.jobs.image_desk import GIB, WHOLE, Desk, image, on_filer
 from tests.jobs.values import source
 
