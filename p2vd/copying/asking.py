@@ -13,6 +13,9 @@ from p2vd.model.forms import SIZE_UNKNOWN, SourceFormat
 MOST_IMAGES = 32
 """In one request: all are opened before the first is looked into."""
 
+MOST_BYTES = 1 << 63
+"""No disk has as many, nor can a file's size be (Linux's loff_t)."""
+
 GOES_ON: dict[str, Any] = {}
 """What a helper says that has no answer yet, but has read on since it said something last."""
 
@@ -49,6 +52,5 @@ class Answer:
     unread: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what no disk has, nor a file's size can be (Linux's loff_t)."""
-        if not SIZE_UNKNOWN <= self.size_bytes < 1 << 63:
+        if not SIZE_UNKNOWN <= self.size_bytes < MOST_BYTES:
             raise ValueError(f"{self.path}: no disk has {self.size_bytes} bytes")

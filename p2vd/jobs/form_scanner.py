@@ -67,7 +67,9 @@ class FormScanner:
 
     def scan(self) -> Inventory:
         """Return what is there now. Raises as the host's scanner does."""
+        back = self.images.back
         self._seen = self._host.scan()
+        self.images.scanned(back)  # and not of those that came back while it may have passed them already
         return self._whole(self._seen, again=True)
 
     def refresh(self, names: Collection[str], /) -> Inventory:

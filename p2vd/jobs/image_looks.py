@@ -9,7 +9,7 @@ only as long as a policy matches it.
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from p2vd.copying.asking import MOST_IMAGES, Answer, AskRequest
@@ -84,8 +84,7 @@ class ImageLooks:
         self._hanging: dict[Mount, _Hanging] = {}
         self._running: set[str] = set()
         self._stopped = False
-        self.lost_sight = False
-        """Whether images have gone out of sight whose mount has given an answer since: a scan would tell."""
+        self._back: set[str] = set()
 
     def complete(self, files: Sequence[Source], *, again: bool = False) -> tuple[Source, ...]:
         """Return image files with what disks are in them; forget all others.
@@ -103,10 +102,25 @@ class ImageLooks:
                     self._looks[file.id] = known
                 else:
                     self._looks[file.id] = self._new(file)
-            if again:
-                self.lost_sight = False
             self._wake()
             return tuple(self._looks[file.id].show() for file in files)
+
+    @property
+    def back(self) -> frozenset[str]:
+        """Images whose mount was silent and has answered since, of which no scan has told since."""
+        with self._changed:
+            return frozenset(self._back)
+
+    def scanned(self, back: Collection[str]) -> None:
+        """A scan is over that began when these were `back`: if it did not see them, they are gone."""
+        with self._changed:
+            self._back.difference_update(back)
+
+    @property
+    def lost_sight(self) -> bool:
+        """Whether images that are back have gone out of sight: a scan would tell of them."""
+        with self._changed:
+            return not self._back <= self._looks.keys()
 
     def reconfigured(self) -> None:
         """Take the policies that are in force now: what none matches any more is read no further."""
@@ -197,7 +211,7 @@ class ImageLooks:
             log.warning("image: %s is looked at again", mount)
             del self._hanging[mount]
             back = True
-            self.lost_sight |= any(path not in self._looks for path in hanging.paths)
+            self._back |= hanging.paths
             for look in self._looks.values():
                 look.due |= look.mount == mount
         return back

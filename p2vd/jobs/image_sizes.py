@@ -9,6 +9,7 @@ import threading
 from collections.abc import Collection
 from pathlib import Path
 
+from p2vd.copying.asking import MOST_BYTES
 from p2vd.model.disk import Source
 from p2vd.system import durable
 
@@ -62,12 +63,18 @@ class ImageSizes:
 def _read(path: Path) -> dict[str, _Size]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        return {str(image): (list(key), int(size)) for image, (key, size) in found.items()}
+        return {str(image): (list(key), _bytes(size)) for image, (key, size) in found.items()}
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, TypeError, AttributeError, ArithmeticError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         log.warning("%s is not understood (%s): images are read again", path, error)
         return {}
+
+
+def _bytes(size: float) -> int:
+    if not 0 <= int(size) < MOST_BYTES:
+        raise ValueError(f"no disk has {int(size)} bytes")
+    return int(size)
 
 
 def _directory(path: str) -> str:

@@ -3,7 +3,7 @@
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +220,33 @@ def test_a_host_is_scanned_for_images_that_went_out_of_sight_with_their_mount(
     assert host.looks == ["scan"]
 
 
+def test_a_mount_that_answers_while_a_scan_passes_it_by_is_scanned_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_looks, "SILENCE_S", 0.75)
+    monkeypatch.setattr(image_looks, "_RETURN_POLL_S", 0.05)
+    file = on_filer("a.qcow2")
+    host = Host(Inventory((source(), file)))
+    scanner = FormScanner(host, desk.looks, NO_EXPORTS)
+    desk.asker.stuck, desk.asker.sizes = True, {file.id: GIB}
+    desk.asker.gate.clear()
+    scanner.scan()
+    desk.heard()
+
+    def answers() -> None:
+        desk.asker.gate.set()
+        desk.clock.now_s += 60
+        desk.heard()  # its helper has ended
+
+    host.inventory, host.meanwhile = Inventory((source(),)), answers
+    assert [one.id for one in scanner.scan().sources] == [source().id]
+    host.inventory, host.meanwhile = Inventory((source(), file)), lambda: None
+    host.looks.clear()
+    assert [one.id for one in scanner.refresh(()).sources] == [source().id, file.id]
+    scanner.refresh(())
+    assert host.looks == ["scan"]
+
+
 def test_without_such_images_the_inventory_is_the_hosts_own(desk: Desk) -> None:
     host = Host(Inventory((source(),)))
     assert FormScanner(host, desk.looks, NO_EXPORTS).scan() is host.inventory
@@ -232,9 +259,11 @@ class Host:
     def __init__(self, inventory: Inventory) -> None:
         self.inventory = inventory
         self.looks: list[str] = []
+        self.meanwhile: Callable[[], None] = lambda: None
 
     def scan(self) -> Inventory:
         self.looks.append("scan")
+        self.meanwhile()
         return self.inventory
 
     def refresh(self, names: object) -> Inventory:

@@ -173,9 +173,19 @@ def test_sizes_of_images_whose_directory_is_away_are_not(tmp_path: Path) -> None
     assert ImageSizes(tmp_path / "sizes.json").get(AWAY) is None
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"a": 1}', '{"a": [[], 1e999]}', '{"a": [[], "x"]}'])
+@pytest.mark.parametrize(
+    "text",
+    ["{", "[]", '{"a": 1}', '{"a": [[], 1e999]}', '{"a": [[], "x"]}', "[" * 50_000],
+    ids=["no JSON", "list", "number", "endless", "text", "deep"],
+)
 def test_sizes_that_are_not_understood_cost_another_reading(tmp_path: Path, text: str) -> None:
     (tmp_path / "sizes.json").write_text(text)
+    assert ImageSizes(tmp_path / "sizes.json").get(FILE) is None
+
+
+@pytest.mark.parametrize("size", [-1, 1 << 63])
+def test_a_size_that_no_disk_has_costs_another_reading(tmp_path: Path, size: int) -> None:
+    ImageSizes(tmp_path / "sizes.json").put(FILE, size, [FILE.id])
     assert ImageSizes(tmp_path / "sizes.json").get(FILE) is None
 
 
