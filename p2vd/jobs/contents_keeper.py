@@ -286,6 +286,9 @@ class ContentsKeeper:
             self._end(entry, reply.examination, problem=reply.problem)
         else:
             self._end(entry, Examination.DONE, reply.contents)
+        if entry.released:  # and so the helper may have been killed, after its answer
+            helper.close()
+            return None
         return helper
 
     def _end(

@@ -239,6 +239,30 @@ def test_a_helper_that_fails_is_replaced(kept: Kept, error: Exception) -> None:
     assert kept.disks.helpers[0].closed
 
 
+def test_a_helper_killed_after_its_answer_looks_at_no_other_disk(kept: Kept) -> None:
+    """Of the other disk it would be said that it cannot be read, and a plan would go on without."""
+    held, go_on = threading.Event(), threading.Event()
+
+    class Late(FakeHelper):
+        def examine(self, request: ExamineRequest, keep_waiting: Callable[[float], bool]) -> ExamineReply:
+            if self.killed.is_set():
+                raise EOFError
+            if request.devnode == "/dev/mapper/mpathc":  # the other thread is busy: the first goes on with b
+                held.set()
+                assert go_on.wait(LONG_S)
+            reply = super().examine(request, keep_waiting)
+            if request.devnode == "/dev/mapper/mpatha":
+                keeper.want([source("b"), source("c")], ())
+            return reply
+
+    keeper = kept.keeper = ContentsKeeper(lambda: Late(kept.disks), lambda _: kept.told.release(), kept.clock)
+    keeper.want([source("c")], ())
+    assert held.wait(LONG_S)
+    keeper.want([source("a"), source("c")], ())
+    assert kept.until(source("b"), Examination.DONE, Examination.FAILED).contents == BIOS
+    go_on.set()
+
+
 def test_a_helper_that_cannot_be_started(kept: Kept) -> None:
     kept.disks.broken = True
     kept.keeper.want([source()], ())
