@@ -49,6 +49,17 @@ class InOrderOnly(P2vdError):
 
 
 @dataclass(eq=False)
+class UnpacksTooLong(P2vdError):
+    """A compressed image whose places could be reached, but not in the time that a look has."""
+
+    what: str
+    template: ClassVar[str] = (
+        "to unpack what lies before each place takes too long here ({what}). Packed anew by p2vd-copy "
+        "(--target-format raw.zst) it can be looked at."
+    )
+
+
+@dataclass(eq=False)
 class OtherDisk(P2vdError):
     """It is not the disk that discovery saw."""
 
@@ -193,17 +204,27 @@ def _all_of(source: "StreamSource") -> Callable[[int, int], bytes]:
 
 
 def _near_points(source: "StreamSource") -> Callable[[int, int], bytes]:
-    """Return what reads at places that lie near one where unpacking can begin. It raises InOrderOnly."""
-    read, left_bytes, until = _reads(source), MOST_UNPACKED_BYTES, time.monotonic() + MOST_UNPACKING_S
+    """Return what reads at places that lie near one where unpacking can begin.
 
-    def near(offset: int, length: int) -> bytes:
-        nonlocal left_bytes
+    It raises InOrderOnly where one does not, and UnpacksTooLong.
+    """
+    read, until = _reads(source), time.monotonic() + MOST_UNPACKING_S
+
+    def expect_near(offset: int) -> None:
         lead = source.lead(offset)
         if lead > MOST_LEAD_BYTES:
             raise InOrderOnly(f"{lead // MIB} MiB have to be unpacked to get to one place")
-        left_bytes -= lead + length
-        if left_bytes < 0 or time.monotonic() >= until:
-            raise InOrderOnly("to unpack what lies before each place takes too long")
-        return read(offset, length)
+        if source.unpacked_bytes + lead > MOST_UNPACKED_BYTES:
+            raise UnpacksTooLong(f"more than {MOST_UNPACKED_BYTES // MIB} MiB")
+        if time.monotonic() >= until:
+            raise UnpacksTooLong(f"more than {MOST_UNPACKING_S:.0f} s")
+
+    def near(offset: int, length: int) -> bytes:
+        data = bytearray()
+        while len(data) < length:
+            at = offset + len(data)
+            expect_near(at)
+            data += read(at, min(length - len(data), BLOCK - at % BLOCK))
+        return bytes(data)
 
     return near

@@ -119,10 +119,18 @@ class StreamSource(Device):
         self._next = 0
         self.restarts = 0
         """How often it was gone back."""
+        self.unpacked_bytes = 0
+        """How much was unpacked, what is thrown away as well."""
 
     def lead(self, offset: int) -> int:
-        """How many bytes before that one have to be unpacked to read it, at most."""
-        return offset - self._points.before(offset)[0]
+        """How many bytes before that one have to be unpacked to read it: none where its block is kept."""
+        number = offset // BLOCK
+        with self._lock:
+            if number in self._edges or number in self._window:
+                return 0
+            of_image, _ = self._points.before(number * BLOCK)
+            goes_on = self._decoder is not None and self._goes_on_to(number, of_image)
+            return offset - (self._next * BLOCK if goes_on else of_image)
 
     def read(self, buffer: Buffer, offset: int, length: int, at: int = 0) -> None:
         """Fill `length` bytes of the buffer. Raises ReadFailed, ImageDamaged, Interrupted."""
@@ -147,11 +155,12 @@ class StreamSource(Device):
             return kept
         of_image, of_file = self._points.before(number * BLOCK)
         decoder, self._decoder = self._decoder, None  # one that was interrupted has lost what it had read
-        if decoder is None or number < self._next or of_image > self._next * BLOCK:
+        if decoder is None or not self._goes_on_to(number, of_image):
             self.restarts += decoder is not None and number < self._next
             decoder = self._start(of_image, of_file)
             self._next = -(-of_image // BLOCK)
             lead = self._next * BLOCK - of_image
+            self.unpacked_bytes += lead
             if decoder.read_into(memoryview(bytearray(lead))) != lead:
                 raise Damaged(of_file, "it ends earlier than it did before")
         while True:
@@ -162,8 +171,13 @@ class StreamSource(Device):
                 self._decoder = decoder
                 return contents
 
+    def _goes_on_to(self, number: int, of_image: int) -> bool:
+        """Whether a decoder that is at the next block is nearer to another one than the point before that."""
+        return of_image <= self._next * BLOCK <= number * BLOCK
+
     def _following(self, decoder: Decoder) -> bytes:
         length = min(BLOCK, self.size_bytes - self._next * BLOCK)
+        self.unpacked_bytes += length
         contents = bytearray(length)
         if decoder.read_into(memoryview(contents)) != length:
             raise Damaged(os.fstat(self.fd).st_size, "it holds less than it should")
