@@ -24,17 +24,15 @@ class FormHelper:
         self._start = start
         self._lock = threading.Lock()
         self._killed = False
-        self._disks: ExaminerHelper | None = None
-        self._form: ExaminerHelper | None = None
+        self._helpers: dict[bool, ExaminerHelper] = {}  # one for disks (True), one for another form (False)
 
     def examine(self, request: ExamineRequest, keep_waiting: Callable[[float], bool]) -> ExamineReply:
         """Return what is on a disk. Raises as ExaminerHelper, and EOFError where none can be started."""
         if request.is_plain:
-            self._disks = self._disks or self._started()
-            return self._disks.examine(request, keep_waiting)
-        self._form = self._started(_PROGRAM, "--user", self._user)
-        reply = self._form.examine(request, keep_waiting)
-        self._form.close()
+            return (self._helpers.get(True) or self._started(plain=True)).examine(request, keep_waiting)
+        helper = self._started(plain=False)
+        reply = helper.examine(request, keep_waiting)
+        helper.close()
         return reply
 
     @property
@@ -51,18 +49,22 @@ class FormHelper:
         """End them now, as far as the kernel lets them; what is started later ends at once."""
         with self._lock:
             self._killed = True
-            for helper in self._all():
-                helper.kill()
+        for helper in self._all():
+            helper.kill()
 
     def _all(self) -> list[Helper]:
-        return [helper for helper in (self._disks, self._form) if helper is not None]
-
-    def _started(self, *words: str) -> ExaminerHelper:
         with self._lock:
-            try:
-                helper = self._start(*words)
-            except OSError as error:
-                raise EOFError(f"The helper cannot be started: {error}.") from None
-            if self._killed:
-                helper.kill()
-            return helper
+            return list(self._helpers.values())
+
+    def _started(self, *, plain: bool) -> ExaminerHelper:
+        words = () if plain else (_PROGRAM, "--user", self._user)
+        try:
+            helper = self._start(*words)  # without the lock: whoever kills does not wait for that
+        except OSError as error:
+            raise EOFError(f"The helper cannot be started: {error}.") from None
+        with self._lock:
+            self._helpers[plain] = helper
+            killed = self._killed
+        if killed:
+            helper.kill()
+        return helper

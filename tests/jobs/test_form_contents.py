@@ -1,5 +1,6 @@
 """What the daemon knows of disks that no device shows: looked at beside all others, or said why not."""
 
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -7,13 +8,14 @@ import pytest
 
 from p2vd.discovery.examining import ExamineReply, ExamineRequest
 from p2vd.jobs.disk_helper import request_of
+from p2vd.jobs.form_helper import FormHelper
 from p2vd.model.codec import from_dict, to_dict
 from p2vd.model.contents import Examination
 from p2vd.model.disk import Source, Transport
 from p2vd.model.forms import SourceFormat
 from p2vd.model.nbd import NbdExport
 from p2vd.model.size import GIB
-from tests.jobs.fake_disks import LONG_S
+from tests.jobs.fake_disks import LONG_S, Disks, FakeHelper
 from tests.jobs.test_contents_keeper import UEFI, Kept, source
 
 
@@ -74,3 +76,22 @@ def test_servers_that_keep_their_looks_waiting_delay_no_disk(kept: Kept) -> None
     while "/dev/mapper/mpatha" not in kept.disks.asked:
         assert kept.disks.began.acquire(timeout=LONG_S)
     assert kept.now(silent[-1]).examination is Examination.UNDER_WAY
+
+
+@pytest.mark.parametrize("one", [source(), export()], ids=["disk", "export"])
+def test_who_kills_it_while_it_starts_waits_for_nothing_and_is_heard(one: Source) -> None:
+    """It is done with the keeper locked, for which whoever asks the daemon anything waits."""
+    started: list[FakeHelper] = []
+
+    def start(*_: str) -> FakeHelper:
+        killing = threading.Thread(target=helper.kill, daemon=True)
+        killing.start()
+        killing.join(10.0)
+        assert not killing.is_alive()
+        started.append(FakeHelper(Disks()))
+        return started[-1]
+
+    helper = FormHelper((1, 1), start)  # type: ignore[arg-type]
+    with pytest.raises(EOFError):
+        helper.examine(request_of(one), lambda _: True)
+    assert started[0].killed.is_set()
