@@ -6,7 +6,7 @@ from typing import Any
 
 from p2vd.discovery.examining import ExamineReply, ExamineRequest
 from p2vd.model.codec import from_dict, to_dict
-from p2vd.system.descriptors import SeqpacketChannel
+from p2vd.system.descriptors import SeqpacketChannel, close_all
 from p2vd.system.process import Child, spawn
 
 _POLL_S = 0.25
@@ -58,7 +58,9 @@ class ExaminerHelper:
                 continue
             if answer is None:
                 raise EOFError
-            return answer[0]
+            message, descriptors = answer
+            close_all(descriptors)  # it is asked for none
+            return message
 
     @property
     def alive(self) -> bool:

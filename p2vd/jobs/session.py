@@ -141,7 +141,9 @@ class WorkerSession:
             packet = self._channel.receive(_POLL_S)
             if packet is None:
                 raise EOFError
-            message = decode(packet[0])
+            data, descriptors = packet
+            close_all(descriptors)  # it is asked for none
+            message = decode(data)
         except TimeoutError:
             return None
         except ConnectionResetError:

@@ -48,7 +48,9 @@ def read_again(
                 continue
             if packet is None:
                 break
-            match message := decode(packet[0]):
+            data, descriptors_sent = packet
+            close_all(descriptors_sent)  # it is asked for none
+            match message := decode(data):
                 case VerifyProgress():
                     read = message.bytes_read
                     on_progress(read, "")

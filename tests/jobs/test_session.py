@@ -1,15 +1,23 @@
 """What is no answer of a helper or worker ends as an error that says so, and leaves nothing open."""
 
+import contextlib
 import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
+from p2vd.copying import verification
 from p2vd.copying.opening import OpenReply, OpenRequest, SourceToOpen
+from p2vd.copying.protocol import Phase, encode
+from p2vd.copying.verification import VERSION, VerifyProgress, VerifyStart
+from p2vd.discovery.examining import READY, ExamineRequest
+from p2vd.jobs import examiner_helper
 from p2vd.jobs.session import ProtocolError, WorkerSession, ask_opener
+from p2vd.jobs.verify_errors import VerifyFailed
+from p2vd.jobs.verify_worker import read_again
 from p2vd.model.codec import to_dict
 from p2vd.system.descriptors import SeqpacketChannel
 from tests.jobs.fake_asker import FakeChild
@@ -87,3 +95,52 @@ def test_a_worker_that_says_what_is_not_understood_is_told_of(said: dict[str, An
         theirs.send(said)
         with pytest.raises(ProtocolError, match=problem):
             WorkerSession(FakeChild(), ours).receive()
+
+
+class SentAlong:
+    """The end of a pipe to send along; its other end tells whether a copy of it is open."""
+
+    def __enter__(self) -> Self:
+        self._read_end, self.fd = os.pipe()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        os.close(self._read_end)
+
+    def expect_closed(self) -> None:
+        os.close(self.fd)
+        os.set_blocking(self._read_end, False)
+        assert os.read(self._read_end, 1) == b""
+
+
+@pytest.mark.parametrize("said", [encode(Phase("copying")), {"type": "progres"}])
+def test_what_a_worker_sends_along_is_not_kept_open(said: dict[str, Any]) -> None:
+    ours, theirs = SeqpacketChannel.pair()
+    with ours, theirs, SentAlong() as along:
+        theirs.send(said, [along.fd])
+        with contextlib.suppress(ProtocolError):
+            WorkerSession(FakeChild(), ours).receive()
+        along.expect_closed()
+
+
+def test_what_one_that_looks_at_disks_sends_along_is_not_kept_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    def spawn(_: Sequence[str], channel_fd: int) -> FakeChild:
+        with SeqpacketChannel.from_fd(os.dup(channel_fd)) as channel:
+            channel.send(READY, [along.fd])
+        return FakeChild()
+
+    monkeypatch.setattr(examiner_helper, "spawn", spawn)
+    with SentAlong() as along:
+        helper = examiner_helper.ExaminerHelper()
+        with pytest.raises(EOFError):
+            helper.examine(ExamineRequest("/dev/null", 0, 512), lambda _: True)
+        helper.close()
+        along.expect_closed()
+
+
+def test_what_one_that_reads_a_volume_again_sends_along_is_not_kept_open() -> None:
+    helper = Helper(verification.encode(VerifyProgress(1)))
+    start = VerifyStart(VERSION, "job", 1, 4096, 4096, "xxh3:0", "")
+    with pytest.raises(VerifyFailed, match="without a report"):
+        read_again(helper.spawn, "vg/lv", start, [], threading.Event(), lambda *_: None)
+    assert helper.nothing_is_open()
