@@ -4,9 +4,10 @@ In a process that can be done without: what strangers wrote is read there once t
 image that can only be read from its start is not opened: to read the end of its disk is to read all of it.
 """
 
+import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -14,6 +15,7 @@ from p2vd.copying.asking import ImageToAsk
 from p2vd.copying.controls import Gauge
 from p2vd.copying.errors import SourceRefused
 from p2vd.copying.layout import BLOCK
+from p2vd.copying.nbd_errors import Lost
 from p2vd.copying.terms import NbdServer
 from p2vd.model.errors import P2vdError
 from p2vd.model.forms import PACKED, SIZE_UNKNOWN
@@ -115,7 +117,7 @@ def export(server: NbdServer, *, privileged: bool, edges: str, ended: Ended) -> 
 def image(wanted: ImageToAsk, size_bytes: int, ended: Ended) -> Callable[[], LookedAt]:
     """Open an image file, in which is a disk of so many bytes; what is returned reads it, without privileges.
 
-    Raises ImageUnread; what is returned InOrderOnly, OtherDisk, SourceRefused, OpenFailed, OSError, Lost,
+    Raises ImageUnread; what is returned InOrderOnly, OtherDisk, SourceRefused, OpenFailed, OSError,
     Interrupted, ImportError (no libnbd, no zstandard).
     """
     from p2vd.copying.asker import open_image
@@ -139,13 +141,31 @@ def _served(fd: int, wanted: ImageToAsk, ended: Ended) -> LookedAt:
     image_forms.disk_size(fd, wanted.path, wanted.format, ended=ended, thorough=False)
     node = qemu.node(wanted.format, fd, direct=image_forms.has_direct_io(fd, os.O_RDONLY))
     server = qemu.serve(node, fd, writable=False, connections=1, user=None, refuse=refuse)
-    connection = over(server.peers.pop(), "", ended)
+
+    @contextlib.contextmanager
+    def refused_if_lost() -> Iterator[None]:
+        try:
+            yield
+        except Lost as error:
+            raise server.refusal(error, refuse) from error
+
+    try:
+        with refused_if_lost():
+            connection = over(server.peers.pop(), "", ended)
+    except BaseException:
+        server.end()
+        raise
+    read_served = _reader(connection)
+
+    def read(offset: int, length: int) -> bytes:
+        with refused_if_lost():
+            return read_served(offset, length)
 
     def close() -> None:
         connection.close()
         server.end()
 
-    return LookedAt(connection.size_bytes, _reader(connection), close)
+    return LookedAt(connection.size_bytes, read, close)
 
 
 def _reader(connection: "Connection") -> Callable[[int, int], bytes]:

@@ -118,10 +118,14 @@ class ImageServer:
         try:
             connections = Connections(connect, len(self.peers))
         except Lost as error:
-            raise refuse(f"QEMU does not serve it: {reason(self.child.said()) or error}.") from error
+            raise self.refusal(error, refuse) from error
         while self.peers:
             self.peers.pop().close()
         return connections
+
+    def refusal(self, error: Lost, refuse: Refuse) -> CopyError:
+        """What `refuse` makes of a connection that was lost: it is no server's of somebody else."""
+        return refuse(f"QEMU does not serve it: {reason(self.child.said()) or error}.")
 
     def expect_alive(self) -> None:
         """Raises ProcessLookupError where it ended."""

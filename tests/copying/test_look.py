@@ -1,18 +1,23 @@
 """Disks in images, open for a look at a few places: what that may cost, and what ends it."""
 
 import lzma
+import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from p2vd.copying import look
+from p2vd.copying import look, qemu
+from p2vd.copying.errors import SourceRefused
 from p2vd.copying.look import InOrderOnly, LookedAt, UnpacksTooLong
+from p2vd.copying.nbd_errors import Lost
 from p2vd.copying.streams import StreamSource
 from p2vd.discovery.examining import ExamineRequest
 from p2vd.jobs import form_examiner
 from p2vd.model.contents import Examination
 from p2vd.model.forms import SourceFormat
 from p2vd.model.size import KIB, MIB
+from tests.copying.nbd_server import command, needs
 from tests.copying.test_asker import asked
 from tests.copying.test_packed_source import Opened
 
@@ -75,3 +80,60 @@ def test_one_place_that_is_too_far_from_where_unpacking_can_begin(tmp_path: Path
     path.write_bytes(lzma.compress(bytes(SIZE), preset=0))
     with pytest.raises(InOrderOnly, match="119 MiB have to be unpacked"):
         opened(path).read(SIZE - 4096, 4096)
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Path:
+    """A disk of 120 MiB for which a server of our own is started."""
+    raw, path = tmp_path / "disk.raw", tmp_path / "disk.qcow2"
+    with raw.open("wb") as file:
+        file.truncate(SIZE)
+        file.seek(PART)
+        file.write(random.Random(1).randbytes(MIB))
+    command("qemu-img", "convert", "-f", "raw", raw, path, "-O", "qcow2")
+    return path
+
+
+Servers = list[qemu.ImageServer]
+
+
+@pytest.fixture
+def servers(monkeypatch: pytest.MonkeyPatch) -> Servers:
+    """Those that were started."""
+    started: Servers = []
+    serve: Callable[..., qemu.ImageServer] = qemu.serve
+
+    def noted(*args: object, **options: object) -> qemu.ImageServer:
+        started.append(serve(*args, **options))
+        return started[-1]
+
+    monkeypatch.setattr(qemu, "serve", noted)
+    return started
+
+
+@needs("qemu-nbd", "qemu-img")
+def test_a_server_of_our_own_that_ends_while_it_is_read_is_no_silent_one(
+    served: Path, servers: Servers
+) -> None:
+    disk = opened(served)
+    assert disk.read(0, 4096) == bytes(4096)
+    servers[0].child.kill()
+    servers[0].child.wait(60.0)
+    with pytest.raises(SourceRefused, match="QEMU does not serve it: "):
+        disk.read(PART, 4096)
+    disk.close()
+
+
+@needs("qemu-nbd", "qemu-img")
+def test_one_that_does_not_speak_ends(
+    served: Path, servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from p2vd.copying import nbd_dialer
+
+    def over(*_: object) -> None:
+        raise Lost("it said something else")
+
+    monkeypatch.setattr(nbd_dialer, "over", over)
+    with pytest.raises(SourceRefused, match="QEMU does not serve it: it said something else"):
+        opened(served)
+    assert servers[0].child.poll() is not None
