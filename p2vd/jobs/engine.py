@@ -235,14 +235,19 @@ class Engine:
 
         `scsi`: first have the kernel look for LUNs there, see discovery.scsi_scan.
         """
+        problem: P2vdError | None = None
+
+        def scanned(error: P2vdError | None) -> None:
+            self._care.rescanned(error)
+            done(problem or error)
+
         self._services.exports.ask_soon()
-        self._services.contents.retry()
         if not scsi:
-            self._services.inventory.request(done)
+            self._services.inventory.request(scanned)
             return
 
         def look() -> None:
-            problem: P2vdError | None = None
+            nonlocal problem
             try:
                 self._services.look_for_luns(scsi)
             except (InvalidArgument, NotFound) as error:
@@ -250,7 +255,7 @@ class Engine:
                 return
             except P2vdError as error:
                 problem = error
-            self._services.inventory.request(lambda error: done(problem or error))
+            self._services.inventory.request(scanned)
 
         # The kernel takes its time with devices that do not answer.
         threading.Thread(target=look, name="scsi-scan", daemon=True).start()

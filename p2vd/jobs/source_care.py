@@ -6,6 +6,7 @@ from p2vd.config import QuarantineMode
 from p2vd.jobs.host_maps import maps_in_use, target_maps
 from p2vd.jobs.planner import Planner
 from p2vd.jobs.services import Services
+from p2vd.model.errors import P2vdError
 from p2vd.model.inventory import Difference, Inventory
 
 
@@ -17,6 +18,7 @@ class SourceCare:
         self._planner = planner
         self._lock = lock
         self._overlooked = False
+        self._look_again = False
 
     def inventory_changed(self, inventory: Inventory, changed: Difference | None) -> None:
         """Put every source that a policy matches, or describes as a target, into quarantine, and look at it.
@@ -29,6 +31,21 @@ class SourceCare:
         else:
             self._act_on(inventory, None if self._overlooked else changed)
             self._overlooked = False
+            self._retry_if_wanted()
+
+    def rescanned(self, error: P2vdError | None) -> None:
+        """Somebody had the host scanned: look again at what gave no answer, by what that scan saw.
+
+        Where it failed, once the next one did not: until then it is not known who uses what.
+        """
+        self._look_again = True
+        if error is None:
+            self._retry_if_wanted()
+
+    def _retry_if_wanted(self) -> None:
+        if self._look_again:
+            self._look_again = False
+            self._services.contents.retry()
 
     def _act_on(self, inventory: Inventory, changed: Difference | None) -> None:
         self._keep_unknown(inventory)
