@@ -177,21 +177,35 @@ def _table(source: Source, contents: Contents) -> Iterator[Reason]:
             "changes one makes them disagree.",
         )
     elif contents.table is Table.GPT_OTHER_SECTORS:
-        other = 512 if source.sector_size == 4096 else 4096
-        remedy = f"Have the array show it with {other}-byte sectors"
-        if source.export is not None:
-            remedy = f"Write sector_size = {other} in its [[nbd]] table"
-        yield Reason(
-            "gpt-other-sectors",
-            f"The GPT of {source} was written on a disk with sectors of {other} bytes, and the LUN shows "
-            f"{source.sector_size}: no system finds its partitions this way. {remedy}.",
-        )
+        yield _other_sectors(source)
     elif contents.table is Table.GPT_DAMAGED:
         yield Reason(
             "gpt-damaged",
             f"The GPT of {source} is damaged or was made on a larger disk. Compare its size with the "
             "physical disk's, and look at it with sgdisk --verify.",
         )
+
+
+def _other_sectors(source: Source) -> Reason:
+    """Return the warning of a GPT whose sectors are not those by which the disk is shown here."""
+    other = 512 if source.sector_size == 4096 else 4096
+    if source.export is not None:
+        shows = f"its [[nbd]] table says {source.sector_size}"
+        remedy = f"Write sector_size = {other} there"
+    elif not source.device:
+        shows = f"an image does not tell its disk's: it is taken for one with {source.sector_size}"
+        remedy = (
+            "Serve it as an NBD export (qemu-nbd --read-only, or nbdkit), with "
+            f"sector_size = {other} in its [[nbd]] table, and migrate that"
+        )
+    else:
+        shows = f"the LUN shows {source.sector_size}"
+        remedy = f"Have the array show it with {other}-byte sectors"
+    return Reason(
+        "gpt-other-sectors",
+        f"The GPT of {source} was written on a disk with sectors of {other} bytes, and {shows}: no system "
+        f"finds its partitions this way. {remedy}.",
+    )
 
 
 def _keys(source: Source, contents: Contents) -> Iterator[Reason]:

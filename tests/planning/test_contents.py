@@ -16,6 +16,8 @@ from p2vd.model.contents import (
 )
 from p2vd.model.disk import Source
 from p2vd.model.errors import PlanOutdated, Refused
+from p2vd.model.forms import SourceFormat
+from p2vd.model.nbd import NbdExport
 from p2vd.model.plan import Firmware, Plan
 from p2vd.planning.contents import contents_reasons, contents_warnings
 from p2vd.planning.plan import PlanRequest, make_plan, recheck
@@ -148,6 +150,29 @@ def test_a_signature_of_the_whole_disk() -> None:
 )
 def test_an_odd_table(table: Table, code: str, says: str) -> None:
     assert says in warned(examined(replace(BIOS, table=table)))[code]
+
+
+EXPORT = {"device": "", "dm_uuid": "", "paths": (), "export": NbdExport("nbd://old/erp1")}
+IMAGE = {"device": "", "dm_uuid": "", "paths": (), "format": SourceFormat.QCOW2}
+
+
+@pytest.mark.parametrize(
+    ("kind", "says", "not_of"),
+    [
+        ({}, ("the LUN shows 512", "Have the array show it with 4096-byte sectors"), ("nbd",)),
+        (EXPORT, ("its [[nbd]] table says 512", "Write sector_size = 4096 there"), ("LUN", "array")),
+        (IMAGE, ("taken for one with 512", "qemu-nbd --read-only"), ("LUN", "array")),
+        (IMAGE | {"format": SourceFormat.RAW}, ("taken for one with 512",), ("LUN", "array")),
+    ],
+    ids=["lun", "export", "image", "raw image"],
+)
+def test_a_gpt_of_other_sectors_has_the_remedy_of_what_shows_them(
+    kind: dict[str, Any], says: tuple[str, ...], not_of: tuple[str, ...]
+) -> None:
+    seen = replace(examined(replace(BIOS, table=Table.GPT_OTHER_SECTORS)), **kind)
+    found = warned(seen)["gpt-other-sectors"]
+    assert all(part in found for part in says)
+    assert not any(part in found for part in not_of)
 
 
 def test_an_empty_disk() -> None:
