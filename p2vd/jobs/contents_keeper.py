@@ -258,11 +258,7 @@ class ContentsKeeper:
             self._end(entry, Examination.SILENT, problem="An earlier look at it still hangs in the kernel.")
             return helper
         entry.stuck = None
-        try:
-            helper = helper or self._start_helper()
-        except OSError as error:
-            self._end(entry, Examination.FAILED, problem=f"The helper cannot be started: {error}.")
-            return None
+        helper = helper or self._start_helper()
         with self._changed:
             entry.running = helper
             request = request_of(entry.source)

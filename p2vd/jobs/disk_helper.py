@@ -11,7 +11,7 @@ class Helper(Protocol):
     """What looks at disks: jobs.examiner_helper is one, tests have another."""
 
     def examine(self, request: ExamineRequest, keep_waiting: Callable[[float], bool]) -> ExamineReply:
-        """Return what is on a disk. Raises TimeoutError, EOFError, ValueError."""
+        """Return what is on a disk. Raises TimeoutError, EOFError (not started, or ended), ValueError."""
         ...
 
     @property

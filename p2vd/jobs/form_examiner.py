@@ -16,7 +16,7 @@ from p2vd.copying.asking import ImageToAsk
 from p2vd.copying.controls import Interrupted
 from p2vd.copying.errors import OpenFailed
 from p2vd.copying.look import InOrderOnly, LookedAt
-from p2vd.copying.nbd_errors import ConnectionLost, Lost
+from p2vd.copying.nbd_errors import Lost
 from p2vd.copying.terms import NbdServer
 from p2vd.discovery import examining
 from p2vd.discovery.examiner import DiskChanged, Examiner
@@ -78,7 +78,7 @@ def _problem(error: Exception, request: ExamineRequest, name: str) -> ExamineRep
         return ExamineReply(problem=str(error), examination=Examination.NO)
     if isinstance(error, Lost):
         return ExamineReply(problem=f"{name} was lost: {error}.", examination=Examination.SILENT)
-    if isinstance(error, ConnectionLost) or (request.export and isinstance(error, OpenFailed)):
+    if request.export and isinstance(error, OpenFailed):
         return ExamineReply(problem=f"{name}: {error.cause}.", examination=Examination.SILENT)
     if isinstance(error, ImportError):
         package = "python3-zstandard" if request.format in PACKED else "python3-libnbd"

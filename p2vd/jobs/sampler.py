@@ -131,10 +131,7 @@ class Sampler:
             # Another helper would only hang beside it.
             self._stuck[entry.source.id] = stuck
             return "an earlier look at it still hangs in the kernel."
-        try:
-            helper = self._start_helper()
-        except OSError as error:
-            return f"the helper cannot be started: {error}."
+        helper = self._start_helper()
         with self._changed:
             if entry.released:
                 helper.kill()

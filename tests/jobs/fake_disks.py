@@ -39,8 +39,6 @@ class Disks:
     hang: set[str] = field(default_factory=set)
 
     def start(self) -> "FakeHelper":
-        if self.broken:
-            raise OSError(12, "Cannot allocate memory")
         self.helpers.append(FakeHelper(self))
         return self.helpers[-1]
 
@@ -55,6 +53,8 @@ class FakeHelper:
     def examine(self, request: ExamineRequest, keep_waiting: Callable[[float], bool]) -> ExamineReply:
         self.disks.asked.append(request.devnode)
         self.disks.began.release()
+        if self.disks.broken:
+            raise EOFError("The helper cannot be started: Cannot allocate memory.")
         if request.devnode in self.disks.hang:
             assert keep_waiting(DEADLINE_S - 1)
             assert not keep_waiting(DEADLINE_S)
