@@ -34,7 +34,7 @@ from p2vd.model.codec import from_dict, to_dict
 from p2vd.model.contents import BootStyle, Contents, Partition, Reservation, Signature, Table
 from p2vd.model.errors import P2vdError
 from p2vd.model.size import MIB
-from p2vd.system import block
+from p2vd.system import block, life_line
 from p2vd.system.command import CommandFailed, CommandTimedOut, Result, SystemCommands
 from p2vd.system.descriptors import SeqpacketChannel
 
@@ -283,8 +283,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Answer requests on the inherited channel until it is closed."""
     parser = argparse.ArgumentParser(prog="p2vd-examiner", description=__doc__)
     parser.add_argument("--channel", type=int, required=True)
+    parser.add_argument("--life-line", type=int, metavar="FD", help="what children inherit")
+    options = parser.parse_args(arguments)
+    if options.life_line is not None:
+        life_line.hand_down(options.life_line)
     examiner = Examiner(SystemCommands())
-    with SeqpacketChannel.from_fd(parser.parse_args(arguments).channel) as channel:
+    with SeqpacketChannel.from_fd(options.channel) as channel:
         try:
             channel.send(examining.READY)
             while (packet := channel.receive()) is not None:

@@ -7,6 +7,7 @@ from typing import Any
 from p2vd.discovery.examining import ExamineReply, ExamineRequest
 from p2vd.model.codec import from_dict, to_dict
 from p2vd.system.descriptors import SeqpacketChannel, close_all
+from p2vd.system.life_line import LifeLine
 from p2vd.system.process import Child, spawn
 
 _POLL_S = 0.25
@@ -20,14 +21,17 @@ class ExaminerHelper:
     def __init__(self, program: str = "p2vd.discovery.examiner", *words: str) -> None:
         """Start it: a module, and options of it. Raises OSError."""
         self._channel, theirs = SeqpacketChannel.pair()
+        self._line = LifeLine()
         argv = [sys.executable, "-m", program, *words, "--channel", str(theirs.fileno())]
+        argv += ["--life-line", str(self._line.theirs)]
         try:
-            self._child: Child = spawn(argv, theirs.fileno())
+            self._child: Child = spawn(argv, theirs.fileno(), also=[self._line.theirs])
         except OSError:
             self._channel.close()
             raise
         finally:
             theirs.close()
+            self._line.started()
         self._ready = False
 
     def examine(self, request: ExamineRequest, keep_waiting: Callable[[float], bool]) -> ExamineReply:
@@ -64,8 +68,12 @@ class ExaminerHelper:
 
     @property
     def alive(self) -> bool:
-        """Whether the process is there still; one in the kernel outlives `kill` until its I/O ends."""
-        return self._child.poll() is None
+        """Whether the process, or a child of its own, is there still.
+
+        One in the kernel outlives `kill` until its I/O ends.
+        """
+        self._child.poll()  # what has ended is not to remain as a zombie
+        return self._line.held
 
     def close(self) -> None:
         """Let it end."""

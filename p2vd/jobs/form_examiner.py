@@ -26,7 +26,7 @@ from p2vd.model.codec import from_dict, to_dict
 from p2vd.model.contents import Contents, Examination
 from p2vd.model.errors import P2vdError
 from p2vd.model.forms import PACKED
-from p2vd.system import privileges
+from p2vd.system import life_line, privileges
 from p2vd.system.descriptors import SeqpacketChannel
 
 _SECTOR = 512  # what the tools take a file's to be
@@ -93,8 +93,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="p2vd-form-examiner", description=__doc__)
     parser.add_argument("--user", required=True, metavar="UID:GID", help="who reads what strangers wrote")
     parser.add_argument("--channel", type=int, required=True)
+    parser.add_argument("--life-line", type=int, metavar="FD", help="what children inherit")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="p2vd-form-examiner %(levelname)s: %(message)s")
+    if options.life_line is not None:
+        life_line.hand_down(options.life_line)
     uid, _, gid = options.user.partition(":")
 
     def drop() -> None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 from p2vd.model.errors import P2vdError
+from p2vd.system import life_line
 
 log = logging.getLogger(__name__)
 
@@ -142,6 +143,7 @@ class SystemCommands:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
+                pass_fds=life_line.handed_down(),
                 env=_environment(),
                 start_new_session=True,
             )

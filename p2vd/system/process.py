@@ -60,8 +60,10 @@ class Child:
             self._process.kill()
 
 
-def spawn(argv: Sequence[str], channel_fd: int, *, env: Mapping[str, str] | None = None) -> Child:
-    """Start `argv` with `channel_fd` inherited under the same number, in a session of its own.
+def spawn(
+    argv: Sequence[str], channel_fd: int, *, env: Mapping[str, str] | None = None, also: Sequence[int] = ()
+) -> Child:
+    """Start `argv` with `channel_fd`, and `also`, inherited under the same numbers, in a session of its own.
 
     Own session: a signal to the caller's terminal or group does not reach it. Standard input is
     /dev/null; output goes where the caller's goes (the journal). Raises OSError.
@@ -69,7 +71,7 @@ def spawn(argv: Sequence[str], channel_fd: int, *, env: Mapping[str, str] | None
     process = subprocess.Popen(
         list(argv),
         stdin=subprocess.DEVNULL,
-        pass_fds=(channel_fd,),
+        pass_fds=(channel_fd, *also),
         start_new_session=True,
         env=None if env is None else dict(env),
     )

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from p2vd.system import life_line
 from p2vd.system.command import CommandFailed, CommandTimedOut, Result
 from p2vd.system.process import Child
 
@@ -149,7 +150,7 @@ def _popen(
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
-            pass_fds=tuple(fds),
+            pass_fds=(*fds, *life_line.handed_down()),
             start_new_session=True,
             env={"LC_ALL": "C", "PATH": os.environ.get("PATH", os.defpath), **environment},
             preexec_fn=_confine(limits, os.getpid()),

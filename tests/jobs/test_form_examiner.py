@@ -3,9 +3,11 @@
 import gzip
 import lzma
 import os
+import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -192,6 +194,34 @@ def ends_soon(alive: Callable[[], bool]) -> None:
     while alive():
         assert time.monotonic() < until
         time.sleep(0.05)
+
+
+@needs("qemu-nbd", "qemu-img")
+def test_a_qemu_nbd_that_hangs_outlives_its_helper_and_is_known(
+    helper: FormHelper, disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one whose store stalls: a stopped process hears no SIGTERM."""
+    path = disk.with_name("disk.qcow2")
+    command("qemu-img", "convert", "-f", "raw", disk, path, "-O", "qcow2")
+    with tempfile.TemporaryDirectory() as name:
+        place, told = Path(name), Path(name) / "pid"
+        place.chmod(0o777)
+        (place / "qemu-nbd").write_text(
+            f"#!/bin/sh\necho $$ $PPID > {told}.new\nmv {told}.new {told}\nkill -STOP $$\n"
+        )
+        (place / "qemu-nbd").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{place}:{os.environ['PATH']}")
+        with pytest.raises(TimeoutError):
+            helper.examine(of_image(path), lambda waited_s: not told.exists() and waited_s < LONG_S)
+        hanging, parent = map(int, told.read_text().split())
+    helper.kill()
+    helper.close()
+    ends_soon(lambda: f"\nPPid:\t{parent}\n" in Path(f"/proc/{hanging}/status").read_text())
+    try:
+        assert helper.alive
+    finally:
+        os.kill(hanging, signal.SIGKILL)
+    ends_soon(lambda: helper.alive)
 
 
 # ---- images -----------------------------------------------------------------------------------------

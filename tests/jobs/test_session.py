@@ -124,7 +124,8 @@ def test_what_a_worker_sends_along_is_not_kept_open(said: dict[str, Any]) -> Non
 
 
 def test_what_one_that_looks_at_disks_sends_along_is_not_kept_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    def spawn(_: Sequence[str], channel_fd: int) -> FakeChild:
+    def spawn(_: Sequence[str], channel_fd: int, *, also: Sequence[int]) -> FakeChild:
+        assert len(also) == 1
         with SeqpacketChannel.from_fd(os.dup(channel_fd)) as channel:
             channel.send(READY, [along.fd])
         return FakeChild()
