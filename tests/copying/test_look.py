@@ -1,5 +1,6 @@
 """Disks in images, open for a look at a few places: what that may cost, and what ends it."""
 
+import gzip
 import lzma
 import random
 from collections.abc import Callable
@@ -49,6 +50,18 @@ def test_what_has_to_be_unpacked_to_get_to_a_place(packed: Path) -> None:
         source.bytes(PART + 10 * MIB, 10)
         source.bytes(PART + 8 * MIB, 10)
         assert disk.unpacked_bytes == 11 * MIB
+
+
+def test_a_block_that_a_first_reading_kept_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "disk.gz"
+    path.write_bytes(gzip.compress(bytes(PART), 1))
+    with Opened(path, SourceFormat.GZ) as source:
+        disk = source.device
+        assert isinstance(disk, StreamSource)
+        assert [disk.lead(at) for at in (PART - 5, PART - MIB - 5)] == [0, PART - MIB - 5]
+        source.bytes(PART - 5, 5)
+        assert disk.unpacked_bytes == 0
+        assert disk.lead(PART - 5) == PART - 5
 
 
 def test_what_is_kept_costs_nothing_and_all_else_has_an_end(
