@@ -5,20 +5,20 @@ no other's news. An export that a job copies is not asked meanwhile: the copy it
 it, and some servers take one client only.
 """
 
-import contextlib
+import functools
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from p2vd.copying.nbd_asking import ExportAnswer, ExportsRequest
-from p2vd.jobs.disposable import started
+from p2vd.jobs.disposable import messages, started
 from p2vd.jobs.export_helper import MOST_HELPERS, ExportHelper
 from p2vd.jobs.export_known import KnownExport, Question, server_of
 from p2vd.model.codec import from_dict, to_dict
 from p2vd.model.disk import Source
 from p2vd.model.nbd import NbdExport
 from p2vd.system.clock import Clock, SystemClock
-from p2vd.system.descriptors import close_all
+from p2vd.system.descriptors import SeqpacketChannel
 from p2vd.system.process import ChildProcess, Spawn
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ INTERVAL_S = 15.0
 
 _SOONEST_S = 2.0
 _PASS_S = 0.5  # while some find no helper; each time one more is started
-_POLL_S = 0.25
+_SHORTEST_S = 0.25
 _END_WITHIN_S = 5.0
 _PROGRAM = "p2vd.copying.nbd_asker"
 
@@ -170,7 +170,7 @@ class ExportWatch:
             for known in self._known.values()
             if not (known.is_busy or (known.is_there and known.export.id in copied))
         ]
-        return min(max(min(later, default=INTERVAL_S), _POLL_S), INTERVAL_S)
+        return min(max(min(later, default=INTERVAL_S), _SHORTEST_S), INTERVAL_S)
 
     def _take(self, heard: Iterable[tuple[Question, ExportAnswer]]) -> bool:
         """Note answers; return whether there is news."""
@@ -212,15 +212,8 @@ class ExportWatch:
         problem = "the helper that asks servers ended"
         try:
             with started(self._spawn, _PROGRAM) as (channel, child):
-                while (fresh := self._next(helper)) is not None:
-                    if fresh:
-                        channel.send(to_dict(self._request(helper, fresh)))
-                    with contextlib.suppress(TimeoutError):
-                        packet = channel.receive(_POLL_S)
-                        if packet is None:
-                            break
-                        message, descriptors = packet
-                        close_all(descriptors)  # no helper is asked for any
+                for message in messages(channel, functools.partial(self._tell, helper, channel)):
+                    if message is not None:
                         self._hear(helper, from_dict(ExportAnswer, message))
         except (OSError, ValueError) as error:
             problem = f"the helper that asks servers failed: {error}"
@@ -234,9 +227,14 @@ class ExportWatch:
                     for known in helper.silent:
                         known.stuck = child
 
-    def _request(self, helper: ExportHelper, questions: Sequence[Question]) -> ExportsRequest:
-        servers = tuple(server_of(question.known.export) for question in questions)
-        return ExportsRequest(servers, helper.privileged, *self._worker_ids)
+    def _tell(self, helper: ExportHelper, channel: SeqpacketChannel) -> bool:
+        """Have a helper ask what it was not told yet; return whether anybody wants to know more of it."""
+        if (fresh := self._next(helper)) is None:
+            return False
+        if fresh:
+            servers = tuple(server_of(question.known.export) for question in fresh)
+            channel.send(to_dict(ExportsRequest(servers, helper.privileged, *self._worker_ids)))
+        return True
 
     def _next(self, helper: ExportHelper) -> Sequence[Question] | None:
         """Return what the helper is to be told; None: nobody wants to know more of it."""
