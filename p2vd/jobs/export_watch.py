@@ -64,6 +64,7 @@ class ExportWatch:
         self._look_again = False
         self._running = False
         self._stopped = False
+        self._is_short_of_threads = False
 
     def reconfigured(self) -> None:
         """Take the exports that the policies name now; those that are new are asked at once."""
@@ -78,7 +79,7 @@ class ExportWatch:
             )
         self.ask_soon()
         if other:
-            self._on_change()
+            self._report()
 
     def ask_soon(self) -> None:
         """Have all of them asked, but those that were just now."""
@@ -94,11 +95,12 @@ class ExportWatch:
             if (known := self._known.get(source_id)) is not None:
                 known.doubt()
         self.ask_soon()
-        self._on_change()
+        self._report()
 
     def sources(self) -> tuple[Source, ...]:
         """Those that are there, in the order of their ids."""
         with self._changed:
+            self._begin()  # where it could not before
             shown = [self._known[key].show() for key in sorted(self._known)]
         return tuple(source for source in shown if source is not None)
 
@@ -119,9 +121,24 @@ class ExportWatch:
     def _wake(self) -> None:
         self._look_again = True
         self._changed.notify_all()
+        self._begin()
+
+    def _begin(self) -> None:
         if self._known and not (self._running or self._stopped):
-            self._running = True
-            threading.Thread(target=self._run, name="exports", daemon=True).start()
+            # Where it cannot, the next change, question or look at the host tries again.
+            self._running = self._start_thread("exports", self._run)
+
+    def _start_thread(self, name: str, target: Callable[[], None]) -> bool:
+        """Return whether the host lets us: it may be at its limit of processes."""
+        try:
+            threading.Thread(target=target, name=name, daemon=True).start()
+        except RuntimeError as error:
+            if not self._is_short_of_threads:  # it is tried twice a second
+                log.warning("NBD: servers cannot be asked now: %s", error)
+            self._is_short_of_threads = True
+        else:
+            self._is_short_of_threads = False
+        return not self._is_short_of_threads
 
     def _is_due(self, known: KnownExport, now_s: float, copied: Collection[str]) -> bool:
         if known.is_busy:
@@ -158,8 +175,9 @@ class ExportWatch:
         if sum(helper.privileged is privileged for helper in self._helpers) >= MOST_HELPERS:
             return None
         helper = ExportHelper(privileged, now_s)
-        self._helpers.append(helper)
-        threading.Thread(target=self._serve, args=(helper,), name="export-helper", daemon=True).start()
+        if not self._start_thread("export-helper", functools.partial(self._serve, helper)):
+            return None
+        self._helpers.append(helper)  # in time: its thread waits for our lock
         return helper
 
     def _wait_s(self, copied: Collection[str]) -> float:
@@ -191,23 +209,41 @@ class ExportWatch:
 
     def _run(self) -> None:
         while True:
-            copied = self._copied()  # not under our lock: theirs is held over what is stored
-            with self._changed:
-                if self._known and not self._stopped:
-                    self._look_again = False
-                    if self._hand_out(copied):
-                        self._changed.wait_for(lambda: self._stopped, _PASS_S)
-                    else:
-                        self._changed.wait_for(
-                            lambda: self._look_again or self._stopped, self._wait_s(copied)
-                        )
-                # Looked at before anything is asked again: once we are stopped, what is stored is closed.
-                if self._stopped or not self._known:
-                    self._running = False
+            try:
+                if not self._pass():
                     return
+            except Exception:  # a defect, of ours or of what knows the jobs
+                log.exception("NBD: servers are asked again in %.0f s at the latest", INTERVAL_S)
+                with self._changed:
+                    self._look_again = False
+                    self._changed.wait_for(lambda: self._look_again or self._stopped, INTERVAL_S)
+                    if self._stopped:
+                        self._running = False
+                        return
+
+    def _pass(self) -> bool:
+        """Have those asked that are due, and wait until others are; return whether to go on."""
+        copied = self._copied()  # not under our lock: theirs is held over what is stored
+        with self._changed:
+            if self._known and not self._stopped:
+                self._look_again = False
+                if self._hand_out(copied):
+                    self._changed.wait_for(lambda: self._stopped, _PASS_S)
+                else:
+                    self._changed.wait_for(lambda: self._look_again or self._stopped, self._wait_s(copied))
+            # Looked at before anything is asked again: once we are stopped, what is stored is closed.
+            self._running = bool(self._known) and not self._stopped
+            return self._running
+
+    def _report(self) -> None:
+        """Tell of the news; who is told ends nothing of ours by what goes wrong."""
+        try:
+            self._on_change()
+        except Exception:
+            log.exception("NBD: news of exports could not be told")
 
     def _serve(self, helper: ExportHelper) -> None:
-        """Run a helper until it has nothing left to ask."""
+        """Run a helper until it has nothing left to ask; what it leaves is noted, whatever ends it."""
         child: ChildProcess | None = None
         problem = "the helper that asks servers ended"
         try:
@@ -215,7 +251,9 @@ class ExportWatch:
                 for message in messages(channel, functools.partial(self._tell, helper, channel)):
                     if message is not None:
                         self._hear(helper, from_dict(ExportAnswer, message))
-        except (OSError, ValueError) as error:
+        except Exception as error:
+            if not isinstance(error, OSError | ValueError):  # a defect of ours
+                log.exception("NBD: a helper is given up")
             problem = f"the helper that asks servers failed: {error}"
         self._close(helper, problem, crashed=child is not None)
         if child is not None:
@@ -246,7 +284,7 @@ class ExportWatch:
             helper.ending = helper.ending or self._stopped or not wanted
             fresh = helper.untold() if wanted and not self._stopped else None
         if news:
-            self._on_change()
+            self._report()
         return fresh
 
     def _hear(self, helper: ExportHelper, answer: ExportAnswer) -> None:
@@ -255,7 +293,7 @@ class ExportWatch:
             # None: it comes too late.
             news = question is not None and self._take([(question, answer)])
         if news:
-            self._on_change()
+            self._report()
 
     def _close(self, helper: ExportHelper, problem: str, *, crashed: bool) -> None:
         """Note what a helper that is over has left."""
@@ -277,7 +315,7 @@ class ExportWatch:
             for question in left:
                 question.known.alone = crashed
         if news:
-            self._on_change()
+            self._report()
 
     @staticmethod
     def _silence(question: Question) -> ExportAnswer:
