@@ -153,8 +153,8 @@ class ExportWatch:
         """Give those that are due to helpers; return whether some find none."""
         now_s = self._clock.monotonic()
         due = [known for known in self._known.values() if self._is_due(known, now_s, copied)]
-        # Where helpers are short, those whose silence is known come last.
-        due.sort(key=lambda known: (not known.is_doubted, known.problem != ""))
+        # Where helpers are short, those come first that may share one, and last those whose silence is known.
+        due.sort(key=lambda known: (not known.is_doubted, known.alone, known.problem != ""))
         may_start = {False, True}
         short = False
         for known in due:

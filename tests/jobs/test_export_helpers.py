@@ -171,6 +171,18 @@ def test_a_server_at_which_the_helper_ends_takes_no_other_along(desk: Desk) -> N
     assert sorted(desk.servers.asked) == [[A.uri], [C.uri]]
 
 
+def test_those_that_are_asked_apart_take_no_helper_from_the_others(desk: Desk) -> None:
+    """Of each kind one is started in a pass."""
+    desk.watch._running = True  # the passes are ours
+    desk.servers.answers = {A.uri: answer(A), C.uri: answer(C)}
+    desk.name(A, C)
+    desk.watch._known[A.id].alone = True
+    with desk.watch._changed:
+        assert desk.watch._hand_out(())
+    desk.until(lambda: sizes(desk)[C.uri] == GIB)
+    assert desk.servers.count(A.uri) == 0
+
+
 def test_a_thousand_silent_servers_keep_no_other_from_being_heard(desk: Desk) -> None:
     silent = [NbdExport(f"nbd://silent-{number}/") for number in range(1000)]
     desk.servers.hangs = {each.uri for each in silent}
