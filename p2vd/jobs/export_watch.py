@@ -190,12 +190,12 @@ class ExportWatch:
         ]
         return min(max(min(later, default=INTERVAL_S), _SHORTEST_S), INTERVAL_S)
 
-    def _take(self, heard: Iterable[tuple[Question, ExportAnswer]]) -> bool:
-        """Note answers; return whether there is news."""
+    def _take(self, heard: Iterable[tuple[Question, ExportAnswer]], *, silent: bool = False) -> bool:
+        """Note answers, or that there were none; return whether there is news."""
         news = False
         for question, answer in heard:
             known = question.known
-            changed = known.hear(question, answer)
+            changed = known.hear(question, answer, silent=silent)
             if self._known.get(known.export.id) is not known:
                 continue  # the policies name it otherwise by now
             if changed and answer.problem:
@@ -260,10 +260,7 @@ class ExportWatch:
             try:
                 child.wait(_END_WITHIN_S)
             except TimeoutError:
-                log.warning("the helper that asks servers, process %d, does not end", child.pid)
-                with self._changed:
-                    for known in helper.silent:
-                        known.stuck = child
+                self._leave(helper, child)
 
     def _tell(self, helper: ExportHelper, channel: SeqpacketChannel) -> bool:
         """Have a helper ask what it was not told yet; return whether anybody wants to know more of it."""
@@ -278,7 +275,8 @@ class ExportWatch:
         """Return what the helper is to be told; None: nobody wants to know more of it."""
         with self._changed:
             late = helper.give_up(self._clock.monotonic() - SILENCE_S)
-            news = self._take((question, self._silence(question)) for question in late)
+            said = ((question, self._silence(question.known, question.known.hanging)) for question in late)
+            news = self._take(said, silent=True)
             asked = [question.known for question in helper.left.values()]
             wanted = any(self._known.get(known.export.id) is known for known in asked)
             helper.ending = helper.ending or self._stopped or not wanted
@@ -317,7 +315,20 @@ class ExportWatch:
         if news:
             self._report()
 
+    def _leave(self, helper: ExportHelper, child: ChildProcess) -> None:
+        """Have nobody sent after a helper that does not end, to hang where it does."""
+        log.warning("the helper that asks servers, process %d, does not end", child.pid)
+        with self._changed:
+            counted = [known.hang(child, self._silence(known, child)) for known in helper.silent]
+        if any(counted):
+            self._report()
+
     @staticmethod
-    def _silence(question: Question) -> ExportAnswer:
-        uri = question.known.export.uri
-        return ExportAnswer(uri, problem=f"{uri}: no answer in {SILENCE_S:.0f} s.")
+    def _silence(known: KnownExport, hanging: ChildProcess | None) -> ExportAnswer:
+        uri = known.export.uri
+        problem = f"{uri}: no answer in {SILENCE_S:.0f} s."
+        if hanging is not None:
+            problem += (
+                f" Process {hanging.pid}, which asked, hangs: it is not asked again before that process ends."
+            )
+        return ExportAnswer(uri, problem=problem)
