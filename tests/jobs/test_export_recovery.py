@@ -8,7 +8,6 @@ import pytest
 
 from p2vd.jobs import export_watch
 from p2vd.jobs.export_helper import MOST_HELPERS
-from p2vd.jobs.export_watch import ExportWatch
 from p2vd.model.nbd import NbdExport
 from tests.jobs.export_desk import GIB, A, Desk, answer
 from tests.jobs.fake_asker import FakeChild
@@ -85,29 +84,28 @@ def test_the_watch_outlives_what_is_wrong_with_the_jobs(
             raise KeyError("a defect")
         return frozenset()
 
-    watch = ExportWatch(desk.servers.spawn, (1, 2), lambda: (A,), copied, desk.changed, desk.clock)
-    watch.reconfigured()
-    desk.until(lambda: [each.size_bytes for each in watch.sources()] == [GIB])
-    watch.stop()
+    monkeypatch.setattr(desk.watch, "_copied", copied)
+    desk.name(A)
+    desk.until(lambda: sizes(desk) == [GIB])
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
 
 
 @pytest.mark.parametrize("error", [KeyError("a defect"), TimeoutError()], ids=["a defect", "a timeout"])
 def test_what_is_wrong_with_who_is_told_the_news_harms_no_helper(
-    desk: Desk, caplog: pytest.LogCaptureFixture, error: Exception
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
     def wrong() -> None:
         desk.changed()
         raise error
 
-    watch = ExportWatch(desk.servers.spawn, (1, 2), lambda: (A, C), frozenset, wrong, desk.clock)
-    watch.reconfigured()
-    watch.doubt(A.id)
-    desk.until(lambda: [each.size_bytes for each in watch.sources()] == [GIB, GIB])
-    assert len(desk.servers.children) == 1  # and goes on
-    watch.stop()
+    monkeypatch.setattr(desk.watch, "_on_change", wrong)
+    desk.servers.hangs = {C.uri}
+    desk.name(A, C)
+    desk.until(lambda: sizes(desk) == [GIB, 0])
+    desk.servers.say(answer(C))  # the helper goes on
+    desk.until(lambda: sizes(desk) == [GIB, GIB])
+    desk.watch.doubt(A.id)
     assert {record.levelno for record in caplog.records} == {logging.ERROR}
-    assert not watch.problems()
 
 
 def test_what_a_helper_was_asked_is_asked_again_whatever_ends_it(
