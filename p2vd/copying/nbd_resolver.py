@@ -25,12 +25,12 @@ def addresses(host: str, port: int, ended: Callable[[], bool]) -> list[tuple[str
 
 
 def _answered(host: str, port: int, ended: Callable[[], bool]) -> list[tuple[str, str]]:
-    answers: queue.SimpleQueue[list[tuple[str, str]] | OSError | UnicodeError] = queue.SimpleQueue()
+    answers: queue.SimpleQueue[list[tuple[str, str]] | Exception] = queue.SimpleQueue()
 
     def ask() -> None:
         try:
             answers.put(_found(host, port, 0))
-        except (OSError, UnicodeError) as error:
+        except Exception as error:  # also one of ours: nobody else would tell who waits
             answers.put(error)
 
     # getaddrinfo(3) cannot be ended; the process can, with it.

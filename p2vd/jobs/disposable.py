@@ -8,7 +8,7 @@ from typing import Any
 from p2vd.system.descriptors import SeqpacketChannel, close_all
 from p2vd.system.process import ChildProcess, Spawn
 
-_POLL_S = 0.25
+POLL_S = 0.25
 
 
 class NoAnswer(Exception):
@@ -29,6 +29,25 @@ def started(spawn: Spawn, program: str) -> Iterator[tuple[SeqpacketChannel, Chil
         yield ours, child
 
 
+def messages(channel: SeqpacketChannel, goes_on: Callable[[], bool]) -> Iterator[dict[str, Any] | None]:
+    """Yield what the helper at the other end says, until it ends; None where it says nothing for a moment.
+
+    Before each wait for it `goes_on` is asked, which may tell it more: False ends the conversation. `POLL_S`
+    is how long a moment is. Raises OSError, ValueError for what is no message, and as `goes_on` does.
+    """
+    while goes_on():
+        try:
+            packet = channel.receive(POLL_S)
+        except TimeoutError:
+            yield None
+            continue
+        if packet is None:
+            return
+        message, descriptors = packet
+        close_all(descriptors)  # no helper is asked for any
+        yield message
+
+
 def answers(
     spawn: Spawn,
     program: str,
@@ -45,19 +64,10 @@ def answers(
     with started(spawn, program) as (ours, child):
         ours.send(request)
         waited_s = 0.0
-        while not stopped():
-            try:
-                packet = ours.receive(_POLL_S)
-            except TimeoutError:
-                waited_s += _POLL_S
-                if waited_s >= silence_s:
-                    raise NoAnswer(child) from None
-                continue
-            if packet is None:
-                break
-            waited_s = 0.0
-            message, descriptors = packet
-            close_all(descriptors)  # no helper is asked for any
+        for message in messages(ours, lambda: not stopped()):
+            waited_s = waited_s + POLL_S if message is None else 0.0
+            if waited_s >= silence_s:
+                raise NoAnswer(child)
             if message:
                 yield message
     try:

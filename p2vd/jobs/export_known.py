@@ -35,8 +35,8 @@ class KnownExport:
 
     `asked_s`: when it was asked last, by the monotonic clock; `question`: it has not answered yet. `wanted`:
     it is to be asked before its time; `alone`: by a helper of its own, since one ended that was asked of
-    others, too. `stuck`: a helper that hangs where it was asked. `doubts`: how often its copies have lost it;
-    `settled`: how many of these an answer settled since.
+    others, too. `silent`: the last that is known is that a helper said nothing; `stuck`: that helper hangs.
+    `doubts`: how often its copies have lost it; `settled`: how many of these an answer settled since.
     """
 
     export: NbdExport
@@ -45,6 +45,7 @@ class KnownExport:
     question: Question | None = None
     wanted: bool = False
     alone: bool = False
+    silent: bool = False
     stuck: ChildProcess | None = None
     doubts: int = 0
     settled: int = 0
@@ -68,7 +69,12 @@ class KnownExport:
     @property
     def is_busy(self) -> bool:
         """Whether asking it once more would only hang beside a question before."""
-        return self.question is not None or (self.stuck is not None and self.stuck.poll() is None)
+        return self.question is not None or self.hanging is not None
+
+    @property
+    def hanging(self) -> ChildProcess | None:
+        """The process that still hangs where it was asked, if one does."""
+        return self.stuck if self.stuck is not None and self.stuck.poll() is None else None
 
     def doubt(self) -> None:
         """A copy has lost it just now."""
@@ -84,18 +90,30 @@ class KnownExport:
         """Nobody will answer it, and it is not the export's fault."""
         self.question, self.alone, self.wanted = None, True, True
 
-    def hear(self, question: Question, answer: ExportAnswer) -> bool:
+    def hear(self, question: Question, answer: ExportAnswer, *, silent: bool = False) -> bool:
         """Take the answer to `question`; return whether something else is known than before.
 
-        A doubt that was raised after the question stays: its answer may be from before the loss.
+        A doubt that was raised after the question stays: its answer may be from before the loss. `silent`:
+        the answer is that there was none; any other is no matter of a helper that hangs.
         """
         doubted = self.is_doubted
-        self.question, self.alone = None, False
+        self.question, self.alone, self.silent = None, False, silent
+        if not silent:
+            self.stuck = None
         self.settled = max(self.settled, question.doubts)
         if answer == self.answer and doubted == self.is_doubted:
             return False
         self.answer, self._shown = answer, None
         return True
+
+    def hang(self, child: ChildProcess, answer: ExportAnswer) -> bool:
+        """A helper that said nothing of it does not end; return whether that counts, as what `answer` says.
+
+        Not where another was heard since, which did not hang.
+        """
+        if self.silent:
+            self.stuck, self.answer, self._shown = child, answer, None
+        return self.silent
 
     def show(self) -> Source | None:
         """The source; None: it is absent. The same object while nothing changes."""

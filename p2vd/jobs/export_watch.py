@@ -5,20 +5,20 @@ no other's news. An export that a job copies is not asked meanwhile: the copy it
 it, and some servers take one client only.
 """
 
-import contextlib
+import functools
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from p2vd.copying.nbd_asking import ExportAnswer, ExportsRequest
-from p2vd.jobs.disposable import started
+from p2vd.jobs.disposable import messages, started
 from p2vd.jobs.export_helper import MOST_HELPERS, ExportHelper
 from p2vd.jobs.export_known import KnownExport, Question, server_of
 from p2vd.model.codec import from_dict, to_dict
 from p2vd.model.disk import Source
 from p2vd.model.nbd import NbdExport
 from p2vd.system.clock import Clock, SystemClock
-from p2vd.system.descriptors import close_all
+from p2vd.system.descriptors import SeqpacketChannel
 from p2vd.system.process import ChildProcess, Spawn
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ INTERVAL_S = 15.0
 
 _SOONEST_S = 2.0
 _PASS_S = 0.5  # while some find no helper; each time one more is started
-_POLL_S = 0.25
+_SHORTEST_S = 0.25
 _END_WITHIN_S = 5.0
 _PROGRAM = "p2vd.copying.nbd_asker"
 
@@ -64,6 +64,7 @@ class ExportWatch:
         self._look_again = False
         self._running = False
         self._stopped = False
+        self._is_short_of_threads = False
 
     def reconfigured(self) -> None:
         """Take the exports that the policies name now; those that are new are asked at once."""
@@ -78,7 +79,7 @@ class ExportWatch:
             )
         self.ask_soon()
         if other:
-            self._on_change()
+            self._report()
 
     def ask_soon(self) -> None:
         """Have all of them asked, but those that were just now."""
@@ -94,11 +95,12 @@ class ExportWatch:
             if (known := self._known.get(source_id)) is not None:
                 known.doubt()
         self.ask_soon()
-        self._on_change()
+        self._report()
 
     def sources(self) -> tuple[Source, ...]:
         """Those that are there, in the order of their ids."""
         with self._changed:
+            self._begin()  # where it could not before
             shown = [self._known[key].show() for key in sorted(self._known)]
         return tuple(source for source in shown if source is not None)
 
@@ -119,9 +121,24 @@ class ExportWatch:
     def _wake(self) -> None:
         self._look_again = True
         self._changed.notify_all()
+        self._begin()
+
+    def _begin(self) -> None:
         if self._known and not (self._running or self._stopped):
-            self._running = True
-            threading.Thread(target=self._run, name="exports", daemon=True).start()
+            # Where it cannot, the next change, question or look at the host tries again.
+            self._running = self._start_thread("exports", self._run)
+
+    def _start_thread(self, name: str, target: Callable[[], None]) -> bool:
+        """Return whether the host lets us: it may be at its limit of processes."""
+        try:
+            threading.Thread(target=target, name=name, daemon=True).start()
+        except RuntimeError as error:
+            if not self._is_short_of_threads:  # it is tried twice a second
+                log.warning("NBD: servers cannot be asked now: %s", error)
+            self._is_short_of_threads = True
+        else:
+            self._is_short_of_threads = False
+        return not self._is_short_of_threads
 
     def _is_due(self, known: KnownExport, now_s: float, copied: Collection[str]) -> bool:
         if known.is_busy:
@@ -136,8 +153,8 @@ class ExportWatch:
         """Give those that are due to helpers; return whether some find none."""
         now_s = self._clock.monotonic()
         due = [known for known in self._known.values() if self._is_due(known, now_s, copied)]
-        # Where helpers are short, those whose silence is known come last.
-        due.sort(key=lambda known: (not known.is_doubted, known.problem != ""))
+        # Where helpers are short, those come first that may share one, and last those whose silence is known.
+        due.sort(key=lambda known: (not known.is_doubted, known.alone, known.problem != ""))
         may_start = {False, True}
         short = False
         for known in due:
@@ -158,8 +175,9 @@ class ExportWatch:
         if sum(helper.privileged is privileged for helper in self._helpers) >= MOST_HELPERS:
             return None
         helper = ExportHelper(privileged, now_s)
-        self._helpers.append(helper)
-        threading.Thread(target=self._serve, args=(helper,), name="export-helper", daemon=True).start()
+        if not self._start_thread("export-helper", functools.partial(self._serve, helper)):
+            return None
+        self._helpers.append(helper)  # in time: its thread waits for our lock
         return helper
 
     def _wait_s(self, copied: Collection[str]) -> float:
@@ -170,14 +188,14 @@ class ExportWatch:
             for known in self._known.values()
             if not (known.is_busy or (known.is_there and known.export.id in copied))
         ]
-        return min(max(min(later, default=INTERVAL_S), _POLL_S), INTERVAL_S)
+        return min(max(min(later, default=INTERVAL_S), _SHORTEST_S), INTERVAL_S)
 
-    def _take(self, heard: Iterable[tuple[Question, ExportAnswer]]) -> bool:
-        """Note answers; return whether there is news."""
+    def _take(self, heard: Iterable[tuple[Question, ExportAnswer]], *, silent: bool = False) -> bool:
+        """Note answers, or that there were none; return whether there is news."""
         news = False
         for question, answer in heard:
             known = question.known
-            changed = known.hear(question, answer)
+            changed = known.hear(question, answer, silent=silent)
             if self._known.get(known.export.id) is not known:
                 continue  # the policies name it otherwise by now
             if changed and answer.problem:
@@ -191,64 +209,80 @@ class ExportWatch:
 
     def _run(self) -> None:
         while True:
-            copied = self._copied()  # not under our lock: theirs is held over what is stored
-            with self._changed:
-                if self._known and not self._stopped:
-                    self._look_again = False
-                    if self._hand_out(copied):
-                        self._changed.wait_for(lambda: self._stopped, _PASS_S)
-                    else:
-                        self._changed.wait_for(
-                            lambda: self._look_again or self._stopped, self._wait_s(copied)
-                        )
-                # Looked at before anything is asked again: once we are stopped, what is stored is closed.
-                if self._stopped or not self._known:
-                    self._running = False
+            try:
+                if not self._pass():
                     return
+            except Exception:  # a defect, of ours or of what knows the jobs
+                log.exception("NBD: servers are asked again in %.0f s at the latest", INTERVAL_S)
+                with self._changed:
+                    self._look_again = False
+                    self._changed.wait_for(lambda: self._look_again or self._stopped, INTERVAL_S)
+                    if self._stopped:
+                        self._running = False
+                        return
+
+    def _pass(self) -> bool:
+        """Have those asked that are due, and wait until others are; return whether to go on."""
+        copied = self._copied()  # not under our lock: theirs is held over what is stored
+        with self._changed:
+            if self._known and not self._stopped:
+                self._look_again = False
+                if self._hand_out(copied):
+                    self._changed.wait_for(lambda: self._stopped, _PASS_S)
+                else:
+                    self._changed.wait_for(lambda: self._look_again or self._stopped, self._wait_s(copied))
+            # Looked at before anything is asked again: once we are stopped, what is stored is closed.
+            self._running = bool(self._known) and not self._stopped
+            return self._running
+
+    def _report(self) -> None:
+        """Tell of the news; who is told ends nothing of ours by what goes wrong."""
+        try:
+            self._on_change()
+        except Exception:
+            log.exception("NBD: news of exports could not be told")
 
     def _serve(self, helper: ExportHelper) -> None:
-        """Run a helper until it has nothing left to ask."""
+        """Run a helper until it has nothing left to ask; what it leaves is noted, whatever ends it."""
         child: ChildProcess | None = None
         problem = "the helper that asks servers ended"
         try:
             with started(self._spawn, _PROGRAM) as (channel, child):
-                while (fresh := self._next(helper)) is not None:
-                    if fresh:
-                        channel.send(to_dict(self._request(helper, fresh)))
-                    with contextlib.suppress(TimeoutError):
-                        packet = channel.receive(_POLL_S)
-                        if packet is None:
-                            break
-                        message, descriptors = packet
-                        close_all(descriptors)  # no helper is asked for any
+                for message in messages(channel, functools.partial(self._tell, helper, channel)):
+                    if message is not None:
                         self._hear(helper, from_dict(ExportAnswer, message))
-        except (OSError, ValueError) as error:
+        except Exception as error:
+            if not isinstance(error, OSError | ValueError):  # a defect of ours
+                log.exception("NBD: a helper is given up")
             problem = f"the helper that asks servers failed: {error}"
         self._close(helper, problem, crashed=child is not None)
         if child is not None:
             try:
                 child.wait(_END_WITHIN_S)
             except TimeoutError:
-                log.warning("the helper that asks servers, process %d, does not end", child.pid)
-                with self._changed:
-                    for known in helper.silent:
-                        known.stuck = child
+                self._leave(helper, child)
 
-    def _request(self, helper: ExportHelper, questions: Sequence[Question]) -> ExportsRequest:
-        servers = tuple(server_of(question.known.export) for question in questions)
-        return ExportsRequest(servers, helper.privileged, *self._worker_ids)
+    def _tell(self, helper: ExportHelper, channel: SeqpacketChannel) -> bool:
+        """Have a helper ask what it was not told yet; return whether anybody wants to know more of it."""
+        if (fresh := self._next(helper)) is None:
+            return False
+        if fresh:
+            servers = tuple(server_of(question.known.export) for question in fresh)
+            channel.send(to_dict(ExportsRequest(servers, helper.privileged, *self._worker_ids)))
+        return True
 
     def _next(self, helper: ExportHelper) -> Sequence[Question] | None:
         """Return what the helper is to be told; None: nobody wants to know more of it."""
         with self._changed:
             late = helper.give_up(self._clock.monotonic() - SILENCE_S)
-            news = self._take((question, self._silence(question)) for question in late)
+            said = ((question, self._silence(question.known, question.known.hanging)) for question in late)
+            news = self._take(said, silent=True)
             asked = [question.known for question in helper.left.values()]
             wanted = any(self._known.get(known.export.id) is known for known in asked)
             helper.ending = helper.ending or self._stopped or not wanted
             fresh = helper.untold() if wanted and not self._stopped else None
         if news:
-            self._on_change()
+            self._report()
         return fresh
 
     def _hear(self, helper: ExportHelper, answer: ExportAnswer) -> None:
@@ -257,7 +291,7 @@ class ExportWatch:
             # None: it comes too late.
             news = question is not None and self._take([(question, answer)])
         if news:
-            self._on_change()
+            self._report()
 
     def _close(self, helper: ExportHelper, problem: str, *, crashed: bool) -> None:
         """Note what a helper that is over has left."""
@@ -279,9 +313,22 @@ class ExportWatch:
             for question in left:
                 question.known.alone = crashed
         if news:
-            self._on_change()
+            self._report()
+
+    def _leave(self, helper: ExportHelper, child: ChildProcess) -> None:
+        """Have nobody sent after a helper that does not end, to hang where it does."""
+        log.warning("the helper that asks servers, process %d, does not end", child.pid)
+        with self._changed:
+            counted = [known.hang(child, self._silence(known, child)) for known in helper.silent]
+        if any(counted):
+            self._report()
 
     @staticmethod
-    def _silence(question: Question) -> ExportAnswer:
-        uri = question.known.export.uri
-        return ExportAnswer(uri, problem=f"{uri}: no answer in {SILENCE_S:.0f} s.")
+    def _silence(known: KnownExport, hanging: ChildProcess | None) -> ExportAnswer:
+        uri = known.export.uri
+        problem = f"{uri}: no answer in {SILENCE_S:.0f} s."
+        if hanging is not None:
+            problem += (
+                f" Process {hanging.pid}, which asked, hangs: it is not asked again before that process ends."
+            )
+        return ExportAnswer(uri, problem=problem)

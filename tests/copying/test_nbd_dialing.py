@@ -133,6 +133,19 @@ def test_who_waits_for_a_name_server_hears_it_too(scheme: str, monkeypatch: pyte
     answered.set()
 
 
+def test_whatever_goes_wrong_with_a_name_ends_the_wait_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(*_: object, **options: int) -> object:
+        if options["flags"] & socket.AI_NUMERICHOST:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        raise MemoryError
+
+    monkeypatch.setattr(socket, "getaddrinfo", wrong)
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    until = time.monotonic() + HEARD_WITHIN_S
+    with pytest.raises(MemoryError):
+        addresses("localhost", 10809, lambda: time.monotonic() > until)
+
+
 def test_who_resolved_a_name_can_give_up_privileges() -> None:
     """Which must be done by the only thread there is."""
     before = set(Path("/proc/self/task").iterdir())

@@ -123,36 +123,91 @@ def test_what_comes_after_the_deadline_is_not_heard(desk: Desk) -> None:
     desk.until(lambda: sizes(desk) == {A.uri: 2 * GIB, C.uri: GIB})
 
 
-def test_where_a_helper_hangs_no_second_one_is_sent(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a key on a file server that is away: it cannot even be killed."""
+class Hung:
+    """A process that hangs, as in a key on a file server that is away: it cannot even be killed."""
 
-    class Hung:
-        pid = 4711
+    pid = 4711
 
-        def poll(self) -> int | None:
-            return None
+    def __init__(self) -> None:
+        self.waited_for, self.given_up = threading.Event(), threading.Event()
 
-        def wait(self, timeout_s: float | None = None) -> int:
-            raise TimeoutError
+    def poll(self) -> int | None:
+        return None
 
-    spawn = desk.servers.spawn
-    monkeypatch.setattr(desk.watch, "_spawn", lambda *words: spawn(*words) and Hung())
-    desk.servers.hangs = {A.uri}
-    desk.name(A)
-    desk.servers.until_asked(A.uri, 1, LONG_S)
-    monkeypatch.setattr(export_watch, "INTERVAL_S", 1000 * SILENCE_S)  # nor is it due before
+    def wait(self, timeout_s: float | None = None) -> int:
+        self.waited_for.set()
+        self.given_up.wait(LONG_S)
+        raise TimeoutError
+
+
+def hang(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Hung:
+    """Have A asked by a helper that says nothing, and whose end is waited for in vain, until `given_up`."""
+    hung, spawn = Hung(), desk.servers.spawn
+    monkeypatch.setattr(export_watch, "INTERVAL_S", 1000 * SILENCE_S)  # nor is A due before
+    with monkeypatch.context() as patch:
+        patch.setattr(desk.watch, "_spawn", lambda *words: spawn(*words) and hung)
+        desk.servers.hangs = {A.uri}
+        desk.name(A)
+        desk.servers.until_asked(A.uri, 1, LONG_S)
     desk.clock.now_s += SILENCE_S
     desk.until(lambda: desk.watch.problems() != ())
-    for thread in threading.enumerate():
-        if thread.name == "export-helper":  # which waits a while for its process to end
-            thread.join(LONG_S)
-    monkeypatch.setattr(desk.watch, "_spawn", spawn)
-    desk.servers.answers = {C.uri: answer(C)}
+    assert hung.waited_for.wait(LONG_S)
+    desk.servers.until_none(LONG_S)
     desk.servers.hangs = set()
+    return hung
+
+
+def until_it_is_noted(hung: Hung) -> None:
+    hung.given_up.set()
+    for thread in threading.enumerate():
+        if thread.name == "export-helper":
+            thread.join(LONG_S)
+
+
+def test_where_a_helper_hangs_no_second_one_is_sent(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    until_it_is_noted(hang(desk, monkeypatch))
+    assert desk.watch.problems() == (
+        f"{A.uri}: no answer in 45 s. Process 4711, which asked, hangs: it is not asked again before that "
+        "process ends.",
+    )
+    desk.servers.answers = {C.uri: answer(C)}
     desk.name(A, C)
     desk.later()
     desk.until(lambda: sizes(desk) == {C.uri: GIB})
     assert desk.servers.count(A.uri) == 1
+
+
+@pytest.mark.parametrize(
+    "said", [answer(A), ExportAnswer(A.uri, problem="nbd://a/ does not answer.")], ids=["well", "a problem"]
+)
+def test_what_another_helper_heard_counts_more_than_one_that_hangs(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, said: ExportAnswer
+) -> None:
+    """It is asked on, whatever becomes of the process that hangs."""
+    hung = hang(desk, monkeypatch)
+    desk.there(said)
+    until_it_is_noted(hung)
+    asked = desk.servers.count(A.uri)
+    desk.servers.answers = {A.uri: answer(A, 2 * GIB)}
+    desk.later()
+    desk.servers.until_asked(A.uri, asked + 1, LONG_S)
+    desk.until(lambda: sizes(desk) == {A.uri: 2 * GIB})
+
+
+def test_an_answer_that_comes_after_one_was_found_to_hang_counts(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hung = hang(desk, monkeypatch)
+    desk.servers.hangs = {A.uri}
+    desk.later()
+    desk.servers.until_asked(A.uri, 2, LONG_S)
+    hung.given_up.set()
+    desk.until(lambda: "4711" in desk.watch.problems()[0])
+    desk.servers.say(answer(A))
+    desk.until(lambda: sizes(desk) == {A.uri: GIB})
+    desk.servers.hangs, desk.servers.answers = set(), {A.uri: answer(A, 2 * GIB)}
+    desk.later()
+    desk.until(lambda: sizes(desk) == {A.uri: 2 * GIB})
 
 
 def test_a_server_at_which_the_helper_ends_takes_no_other_along(desk: Desk) -> None:
@@ -169,6 +224,18 @@ def test_a_server_at_which_the_helper_ends_takes_no_other_along(desk: Desk) -> N
     desk.until(lambda: sizes(desk) == {C.uri: 2 * GIB})
     desk.servers.until_asked(A.uri, 1, LONG_S)
     assert sorted(desk.servers.asked) == [[A.uri], [C.uri]]
+
+
+def test_those_that_are_asked_apart_take_no_helper_from_the_others(desk: Desk) -> None:
+    """Of each kind one is started in a pass."""
+    desk.watch._running = True  # the passes are ours
+    desk.servers.answers = {A.uri: answer(A), C.uri: answer(C)}
+    desk.name(A, C)
+    desk.watch._known[A.id].alone = True
+    with desk.watch._changed:
+        assert desk.watch._hand_out(())
+    desk.until(lambda: sizes(desk)[C.uri] == GIB)
+    assert desk.servers.count(A.uri) == 0
 
 
 def test_a_thousand_silent_servers_keep_no_other_from_being_heard(desk: Desk) -> None:
