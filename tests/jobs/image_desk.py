@@ -19,6 +19,8 @@ Shown = tuple[int, list[str]]
 """Size and reasons of an image."""
 
 GIB = 1 << 30
+SILENCE_S = 2.0
+"""For a fake helper that hangs; one that does not has to have answered by then, on a busy machine too."""
 WHOLE: Shown = (GIB, [])
 MOUNTS = """1 0 8:1 / / rw - ext4 /dev/sda1 rw
 2 1 0:50 / /mnt/away rw,relatime shared:3 - nfs4 filer:/exports/old rw

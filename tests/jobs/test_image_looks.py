@@ -16,7 +16,7 @@ from p2vd.jobs.image_look import REFUSED, SILENT, UNREAD
 from p2vd.model.inventory import Inventory
 from tests.jobs.fake_asker import FakeAsker
 from tests.jobs.fake_disks import LONG_S
-from tests.jobs.image_desk import GIB, WHOLE, Desk, image, on_filer
+from tests.jobs.image_desk import GIB, SILENCE_S, WHOLE, Desk, image, on_filer
 from tests.jobs.values import source
 
 NO_EXPORTS = ExportWatch(FakeAsker().spawn, (1, 2), tuple, frozenset, lambda: None)
@@ -77,7 +77,7 @@ def test_a_helper_that_ends_at_an_image_is_followed_by_one_for_the_others(desk: 
 
 
 def test_a_file_server_that_hangs_gets_no_second_helper(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_looks, "SILENCE_S", 0.75)
+    monkeypatch.setattr(image_looks, "SILENCE_S", SILENCE_S)
     monkeypatch.setattr(image_looks, "_RETURN_POLL_S", 0.05)
     desk.asker.gate.clear()
     desk.asker.stuck = True
@@ -89,7 +89,7 @@ def test_a_file_server_that_hangs_gets_no_second_helper(desk: Desk, monkeypatch:
         assert desk.see(image("a.qcow2"), again=True) == {"a.qcow2": (0, [SILENT])}
     assert len(desk.asker.children) == 1
     assert (
-        "no answer in 1 s from / (ext4, /dev/sda1)."
+        "no answer in 2 s from / (ext4, /dev/sda1)."
         in desk.looks.complete([image("a.qcow2")])[0].reasons[0].text
     )
     desk.asker.gate.set()
@@ -100,7 +100,7 @@ def test_a_file_server_that_hangs_takes_away_its_own_images_alone(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever opens them all before the first word is said of any would hang with that one."""
-    monkeypatch.setattr(image_looks, "SILENCE_S", 1.5)  # in which the others have to answer
+    monkeypatch.setattr(image_looks, "SILENCE_S", SILENCE_S)
     there = [image("a.qcow2"), image("b.qcow2")]
     away = [on_filer("c.qcow2"), on_filer("d.qcow2")]
     desk.asker.gate.clear()
@@ -119,7 +119,7 @@ def test_a_file_server_that_hangs_takes_away_its_own_images_alone(
 def test_one_image_that_hangs_again_keeps_none_of_the_others_waiting(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(image_looks, "SILENCE_S", 0.75)
+    monkeypatch.setattr(image_looks, "SILENCE_S", SILENCE_S)
     monkeypatch.setattr(image_looks, "_RETURN_POLL_S", 0.05)
     files = [image(name) for name in ("a.qcow2", "b.qcow2", "c.qcow2")]
     desk.asker.gate.clear()
@@ -196,7 +196,7 @@ def test_a_host_is_scanned_for_images_that_went_out_of_sight_with_their_mount(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A scan that asks a file server that is away does not see them; and nothing tells when it is back."""
-    monkeypatch.setattr(image_looks, "SILENCE_S", 0.75)
+    monkeypatch.setattr(image_looks, "SILENCE_S", SILENCE_S)
     monkeypatch.setattr(image_looks, "_RETURN_POLL_S", 0.05)
     file = on_filer("a.qcow2")
     host = Host(Inventory((source(), file)))
@@ -223,7 +223,7 @@ def test_a_host_is_scanned_for_images_that_went_out_of_sight_with_their_mount(
 def test_a_mount_that_answers_while_a_scan_passes_it_by_is_scanned_again(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(image_looks, "SILENCE_S", 0.75)
+    monkeypatch.setattr(image_looks, "SILENCE_S", SILENCE_S)
     monkeypatch.setattr(image_looks, "_RETURN_POLL_S", 0.05)
     file = on_filer("a.qcow2")
     host = Host(Inventory((source(), file)))
