@@ -33,7 +33,7 @@ CORE = (
 )
 """Of each of these a test runs always."""
 
-SAMPLE = 6
+SAMPLE = 5
 """So many tests of the lab run, with the unit tests in less than 25 minutes on two cores."""
 
 
@@ -41,7 +41,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Lab tests last, those that boot a machine again first of them: the longest begin while others are left.
 
     pytest-xdist hands tests out in this order; a long one at the end would have the other cores wait for it.
-    Of the lab a seeded sample runs, unless more is asked for: by --full, or by naming a file.
+    Of the lab a seeded sample runs, unless more is asked for: by --full, or by naming a file. Those that run
+    always are the longest.
     """
     items.sort(key=lambda item: (bool(item.get_closest_marker("lab")), not boots(item)))
     if config.option.full or any("integration/" in argument for argument in config.invocation_params.args):
@@ -49,9 +50,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     lab = [item for item in items if item.get_closest_marker("lab") and not skipped(item)]
     lab.sort(key=lambda item: zlib.crc32(f"{config.option.seed} {item.nodeid}".encode()))
     core = [item for word in CORE for item in [one for one in lab if word in one.nodeid][:1]]
+    sample = list(dict.fromkeys([*core, *lab]))[:SAMPLE]
     other = pytest.mark.skip(reason="another sample of the lab runs: --full runs all, --seed chooses")
-    for item in list(dict.fromkeys([*core, *lab]))[SAMPLE:]:
-        item.add_marker(other)
+    for item in lab:
+        if item not in sample:
+            item.add_marker(other)
+    items[:] = [*(item for item in items if item not in sample), *sample]
 
 
 def skipped(item: pytest.Item) -> bool:
