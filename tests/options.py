@@ -1,6 +1,7 @@
 """Options of both test trees (a plugin: pytest reads no option of a conftest that it has not come to yet)."""
 
 import random
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.option.seed is None:
-        config.option.seed = random.SystemRandom().randrange(1 << 32)
+        given: dict[str, int] = getattr(config, "workerinput", {})
+        config.option.seed = given.get("seed", random.SystemRandom().randrange(1 << 32))
+
+
+@pytest.hookimpl(optionalhook=True)  # type: ignore[untyped-decorator]  # pluggy 1.0 has no types
+def pytest_configure_node(node: Any) -> None:
+    """Have the processes of pytest-xdist choose the same: of the options they get what was typed alone."""
+    node.workerinput["seed"] = node.config.option.seed
 
 
 def pytest_report_header(config: pytest.Config) -> str:
