@@ -1,6 +1,7 @@
 """Discovery on real parts: what the host sees, how it reaches it, and what it never takes for another."""
 
 import contextlib
+import functools
 
 import pytest
 
@@ -150,7 +151,7 @@ def test_iscsi_a_portal_is_removed_only_when_nobody_uses_its_disks(vm: Vm) -> No
     vm.run("umount /mnt/x && udevadm settle")
     for portal in (A, B):
         remove(host, portal)
-        host.wait(lambda portal=portal: gone(own, portal), f"{portal} gone")  # type: ignore[misc]
+        host.wait(functools.partial(gone, own, portal), f"{portal} gone")
     assert sessions(vm) == []
     assert records(vm) == ""
     host.wait(lambda: source(host, wwid) is None, "the disk gone")

@@ -1,6 +1,7 @@
 """What p2vd refuses, and what takes hold of nothing: the write rules on a hostile host."""
 
 import contextlib
+import functools
 import re
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from integration.content import fill_lun, require_same
 from integration.host import JOB, CallFailed, Host, Properties
+from integration.lab.san import Lun
 from integration.lab.shell import GuestError
 from integration.lab.vm import Vm
 
@@ -212,6 +214,11 @@ def held(vm: Vm) -> dict[str, str]:
     return {kind: text for kind, text in found.items() if text}
 
 
+def flushed(vm: Vm, lun: Lun) -> bool:
+    """Remove a LUN's map, which fails while p2vd has another look at it; return whether it is gone."""
+    return vm.run(f"multipath -f {Path(lun.device).name}", check=False).returncode == 0
+
+
 def test_nothing_takes_hold_of_source_or_target_on_a_hostile_host(vm: Vm) -> None:
     """mdadm's rules, kpartx and event-based activation are installed; before, during and after the copy."""
     vm.run("test -e /usr/lib/udev/rules.d/60-kpartx.rules -o -e /lib/udev/rules.d/60-kpartx.rules")
@@ -236,8 +243,7 @@ def test_nothing_takes_hold_of_source_or_target_on_a_hostile_host(vm: Vm) -> Non
         vm.run("udevadm settle")
         vm.run(f"lvchange -q -an {target} && lvchange -q -ay {target} && udevadm trigger --settle {target}")
     for lun in luns:
-        flush = f"multipath -f {Path(lun.device).name}"  # not while p2vd has another look at it
-        host.wait(lambda flush=flush: vm.run(flush, check=False).returncode == 0, flush)  # type: ignore[misc]
+        host.wait(functools.partial(flushed, vm, lun), f"{lun.device} flushed")
     vm.run("multipath -r; udevadm settle; udevadm trigger --settle --subsystem-match=block")
     assert held(vm) == {}
     for lun, target in zip(luns, targets, strict=True):

@@ -33,6 +33,7 @@ from p2vd.model.job import Activity, Hold, Job, JobError, Stage
 from p2vd.model.size import format_size
 from p2vd.provisioning.errors import FileStepFailed
 from p2vd.system.command import CommandTimedOut
+from p2vd.system.descriptors import close_all
 
 log = logging.getLogger(__name__)
 
@@ -79,14 +80,7 @@ def copy(services: Services, signals: Signals, job: Job) -> None:
     target = find_target(services, job)
     target_watch.make_ready(services, signals, job, target)
     source_guard.protect(services, job, source)
-    descriptors = open_devices(services, signals, job, source, target)
-    table = target_watch.table_of(services, target)
-    # The credits of a pool count from the start of a worker.
-    services.board.progress(job.uuid, replace(services.board.job(job.uuid).progress, allocated_bytes=0))
-    attempt = _Copy(services.board.job(job.uuid), source, target, table)
-    attempt.bandwidth = services.bandwidth.granted(attempt.job).bytes_per_s
-    start = start_message(services, attempt.job, source, target, attempt.bandwidth)
-    session = WorkerSession.start(services.spawn, start, descriptors)
+    attempt, session = _begin(services, signals, job, source, target)
     log.info("job %s: worker %d copies %s to %s", job.uuid, session.pid, source, target.devnode)
     services.board.release(job.uuid, Hold.OLD_WORKER)
     services.board.release(job.uuid, Hold.SOURCE_ABSENT)
@@ -100,6 +94,24 @@ def copy(services: Services, signals: Signals, job: Job) -> None:
         session.close()
         services.board.set_activity(job.uuid, Activity.IDLE)
     _conclude(services, signals, attempt, code)
+
+
+def _begin(
+    services: Services, signals: Signals, job: Job, source: Source, target: JobTarget
+) -> tuple[_Copy, WorkerSession]:
+    """Open the devices and start a worker, which has them alone: where none starts, nobody has them open."""
+    descriptors = open_devices(services, signals, job, source, target)
+    try:
+        table = target_watch.table_of(services, target)
+        # The credits of a pool count from the start of a worker.
+        services.board.progress(job.uuid, replace(services.board.job(job.uuid).progress, allocated_bytes=0))
+        attempt = _Copy(services.board.job(job.uuid), source, target, table)
+        attempt.bandwidth = services.bandwidth.granted(attempt.job).bytes_per_s
+        start = start_message(services, attempt.job, source, target, attempt.bandwidth)
+    except BaseException:
+        close_all(descriptors)  # held open here, they would keep out every later attempt, until a restart
+        raise
+    return attempt, WorkerSession.start(services.spawn, start, descriptors)
 
 
 def _supervise(services: Services, signals: Signals, attempt: _Copy, session: WorkerSession) -> int | None:

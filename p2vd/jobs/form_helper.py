@@ -18,13 +18,13 @@ class FormHelper:
     """
 
     def __init__(
-        self, worker_ids: tuple[int, int], start: Callable[..., ExaminerHelper] = ExaminerHelper
+        self, worker_ids: tuple[int, int], start: Callable[..., Helper] = ExaminerHelper
     ) -> None:
         self._user = f"{worker_ids[0]}:{worker_ids[1]}"
         self._start = start
         self._lock = threading.Lock()
         self._killed = False
-        self._helpers: dict[bool, ExaminerHelper] = {}  # one for disks (True), one for another form (False)
+        self._helpers: dict[bool, Helper] = {}  # one for disks (True), one for another form (False)
 
     def examine(self, request: ExamineRequest, keep_waiting: Callable[[float], bool]) -> ExamineReply:
         """Return what is on a disk. Raises as ExaminerHelper, and EOFError where none can be started."""
@@ -56,7 +56,7 @@ class FormHelper:
         with self._lock:
             return list(self._helpers.values())
 
-    def _started(self, *, plain: bool) -> ExaminerHelper:
+    def _started(self, *, plain: bool) -> Helper:
         words = () if plain else (_PROGRAM, "--user", self._user)
         try:
             helper = self._start(*words)  # without the lock: whoever kills does not wait for that

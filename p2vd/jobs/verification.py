@@ -191,12 +191,12 @@ class Verifications:
         self._refuse_running(machine)
         target = self._find(job, receipt)
         with awake(services, job, target) as target:
-            descriptors = self._open(job, target, running)
+            start = self._message(job, receipt, target)  # before it is open: nothing may go wrong in between
             report = read_again(
                 services.spawn,
                 _volume(job),
-                self._message(job, receipt, target),
-                descriptors,
+                start,
+                self._open(job, target, running),
                 running.stop,
                 lambda read, hangs: self._note(job, running, read, hangs),
             )

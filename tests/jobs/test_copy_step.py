@@ -1,5 +1,6 @@
 """What the end of a worker means for its job."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,6 +9,7 @@ from typing import cast
 import pytest
 
 from p2vd.copying.terms import Failure, Report
+from p2vd.jobs import copy_step, target_watch
 from p2vd.jobs.board import Board
 from p2vd.jobs.control import MustWait
 from p2vd.jobs.copy_step import _conclude, _Copy
@@ -19,6 +21,7 @@ from p2vd.model.copying import Progress
 from p2vd.model.disk import Source
 from p2vd.model.job import Hold, Stage
 from p2vd.model.nbd import NbdExport
+from p2vd.system.command import CommandTimedOut
 from tests.jobs.values import machine_and_job, source
 
 KILLED = -9
@@ -94,3 +97,23 @@ def test_what_ends_by_itself_holds_the_job(board: Board, failure: str, hold: Hol
         _conclude(services, Hasty(), attempt, 2)
     assert held.value.hold is hold
     assert board.job(job.uuid).stage is Stage.COPYING
+
+
+def test_devices_are_not_held_open_where_no_worker_starts(
+    board: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exclusive open of the daemon's own would refuse every attempt after this one."""
+    (job,) = board.jobs()
+    opened = [os.open(tmp_path, os.O_RDONLY), os.open(tmp_path, os.O_RDONLY)]
+
+    def hangs(*_: object) -> str:
+        raise CommandTimedOut(("dmsetup", "table"), 30.0)
+
+    monkeypatch.setattr(copy_step, "open_devices", lambda *_: opened)
+    monkeypatch.setattr(target_watch, "table_of", hangs)
+    services = cast(Services, SimpleNamespace(board=board))
+    with pytest.raises(CommandTimedOut):
+        copy_step._begin(services, Hasty(), job, source(), cast(JobTarget, "the target"))
+    for fd in opened:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(fd)

@@ -91,7 +91,7 @@ def test_who_kills_it_while_it_starts_waits_for_nothing_and_is_heard(one: Source
         started.append(FakeHelper(Disks()))
         return started[-1]
 
-    helper = FormHelper((1, 1), start)  # type: ignore[arg-type]
+    helper = FormHelper((1, 1), start)
     with pytest.raises(EOFError):
         helper.examine(request_of(one), lambda _: True)
     assert started[0].killed.is_set()

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,7 @@ from p2vd.copying import nbd_asker
 from p2vd.copying.terms import NbdServer as Server
 from p2vd.discovery.examining import ExamineReply, ExamineRequest
 from p2vd.jobs.contents_keeper import ContentsKeeper
+from p2vd.jobs.examiner_helper import ExaminerHelper
 from p2vd.jobs.form_helper import FormHelper
 from p2vd.model.contents import Examination
 from p2vd.model.disk import Source, Transport
@@ -63,9 +65,9 @@ def looked(helper: FormHelper, request: ExamineRequest) -> ExamineReply:
     return helper.examine(request, lambda waited_s: waited_s < LONG_S)
 
 
-def of_export(uri: str, size_bytes: int = SIZE, **changes: object) -> ExamineRequest:
+def of_export(uri: str, size_bytes: int = SIZE, **changes: Any) -> ExamineRequest:
     export = NbdExport(uri)
-    return replace(ExamineRequest(export.id, size_bytes, 512, export=export), **changes)  # type: ignore[arg-type]
+    return replace(ExamineRequest(export.id, size_bytes, 512, export=export), **changes)
 
 
 def of_image(path: Path, size_bytes: int = SIZE) -> ExamineRequest:
@@ -326,10 +328,10 @@ def test_what_was_killed_looks_at_nothing(helper: FormHelper, disk: Path) -> Non
 
 
 def test_a_helper_that_cannot_be_started() -> None:
-    def start(*_: str) -> object:
+    def start(*_: str) -> ExaminerHelper:
         raise OSError(12, "Cannot allocate memory")
 
-    helper = FormHelper((NOBODY, NOBODY), start)  # type: ignore[arg-type]
+    helper = FormHelper((NOBODY, NOBODY), start)
     with pytest.raises(EOFError, match="Cannot allocate memory"):
         looked(helper, of_export("nbd://127.0.0.1:1/"))
     assert not helper.alive

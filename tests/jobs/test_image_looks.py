@@ -13,6 +13,7 @@ from p2vd.jobs import image_looks
 from p2vd.jobs.export_watch import ExportWatch
 from p2vd.jobs.form_scanner import FormScanner
 from p2vd.jobs.image_look import REFUSED, SILENT, UNREAD
+from p2vd.model.disk import Source
 from p2vd.model.inventory import Inventory
 from tests.jobs.fake_asker import FakeAsker
 from tests.jobs.fake_disks import LONG_S
@@ -192,19 +193,25 @@ def test_an_inventory_has_them_and_stays_the_same_object(desk: Desk) -> None:
     assert host.looks == ["scan", "refresh"]
 
 
-def test_a_host_is_scanned_for_images_that_went_out_of_sight_with_their_mount(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A scan that asks a file server that is away does not see them; and nothing tells when it is back."""
+def silent(desk: Desk, file: Source, monkeypatch: pytest.MonkeyPatch) -> "tuple[Host, FormScanner]":
+    """A host that was scanned, and whose file server gives no answer about an image since."""
     monkeypatch.setattr(image_looks, "SILENCE_S", SILENCE_S)
     monkeypatch.setattr(image_looks, "_RETURN_POLL_S", 0.05)
-    file = on_filer("a.qcow2")
     host = Host(Inventory((source(), file)))
     scanner = FormScanner(host, desk.looks, NO_EXPORTS)
     desk.asker.stuck, desk.asker.sizes = True, {file.id: GIB}
     desk.asker.gate.clear()
     scanner.scan()
     desk.heard()
+    return host, scanner
+
+
+def test_a_host_is_scanned_for_images_that_went_out_of_sight_with_their_mount(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A scan that asks a file server that is away does not see them; and nothing tells when it is back."""
+    file = on_filer("a.qcow2")
+    host, scanner = silent(desk, file, monkeypatch)
     host.inventory = Inventory((source(),))
     scanner.scan()
     desk.asker.gate.set()
@@ -223,15 +230,8 @@ def test_a_host_is_scanned_for_images_that_went_out_of_sight_with_their_mount(
 def test_a_mount_that_answers_while_a_scan_passes_it_by_is_scanned_again(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(image_looks, "SILENCE_S", SILENCE_S)
-    monkeypatch.setattr(image_looks, "_RETURN_POLL_S", 0.05)
     file = on_filer("a.qcow2")
-    host = Host(Inventory((source(), file)))
-    scanner = FormScanner(host, desk.looks, NO_EXPORTS)
-    desk.asker.stuck, desk.asker.sizes = True, {file.id: GIB}
-    desk.asker.gate.clear()
-    scanner.scan()
-    desk.heard()
+    host, scanner = silent(desk, file, monkeypatch)
 
     def answers() -> None:
         desk.asker.gate.set()

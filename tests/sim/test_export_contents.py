@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,8 +28,8 @@ UEFI = replace(BIOS, table=Table.GPT, boot=BootStyle.UEFI)
 OPTIONS = {"source-offline": True, "name": "erp1"}
 
 
-def holding(**signature: object) -> Contents:
-    found = Signature(**signature)  # type: ignore[arg-type]
+def holding(**signature: Any) -> Contents:
+    found = Signature(**signature)
     return replace(BIOS, partitions=(Partition(1, MIB, GIB - MIB, "0x7", signature=found),))
 
 
