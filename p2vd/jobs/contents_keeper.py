@@ -219,8 +219,13 @@ class ContentsKeeper:
         # One too many ends at once: those that run may be busy for long.
         for lane in (self._disks, self._forms):
             for _ in range(0 if self._stopped else min(lane.most - lane.threads, len(lane.queue))):
-                lane.threads += 1
-                threading.Thread(target=self._run, args=(lane,), name="contents", daemon=True).start()
+                thread = threading.Thread(target=self._run, args=(lane,), name="contents", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError as error:  # the next scan, or plan, tries again
+                    log.warning("disks cannot be looked at now: %s", error)
+                    return
+                lane.threads += 1  # in time: it waits for our lock
 
     def _next(self, lane: _Lane) -> _Entry | None:
         while lane.queue and not self._stopped:

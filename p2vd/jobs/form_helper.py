@@ -17,9 +17,7 @@ class FormHelper:
     privileges any more, and so is of no use for the next one.
     """
 
-    def __init__(
-        self, worker_ids: tuple[int, int], start: Callable[..., Helper] = ExaminerHelper
-    ) -> None:
+    def __init__(self, worker_ids: tuple[int, int], start: Callable[..., Helper] = ExaminerHelper) -> None:
         self._user = f"{worker_ids[0]}:{worker_ids[1]}"
         self._start = start
         self._lock = threading.Lock()

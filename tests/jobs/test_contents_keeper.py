@@ -70,6 +70,21 @@ def test_a_new_source_is_looked_at_once(kept: Kept) -> None:
     assert kept.disks.asked == ["/dev/mapper/mpatha"]
 
 
+def test_without_a_thread_it_is_looked_at_later_and_not_never(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", none_left)
+        for _ in range(4):
+            kept.keeper.want([source()], ())
+    assert kept.now(source()).examination is Examination.UNDER_WAY
+    kept.keeper.want([source()], ())
+    assert kept.until(source(), Examination.DONE).contents == BIOS
+
+
 def test_until_then_it_is_under_way(kept: Kept) -> None:
     kept.disks.gate.clear()
     kept.keeper.want([source()], ())
