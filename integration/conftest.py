@@ -118,9 +118,9 @@ def power_vm(request: pytest.FixtureRequest, installed: Path) -> Iterator[Vm]:
 
 @contextmanager
 def _turn() -> Iterator[None]:
-    """Wait until fewer machines run than this one has processors: a machine of the lab keeps one busy."""
+    """Wait until no more machines run than this one has processors: what one waits for, another works."""
     with ExitStack() as opened:
-        names = [lab_dir() / f"machine-{number}.lock" for number in range(os.cpu_count() or 1)]
+        names = [lab_dir() / f"machine-{number}.lock" for number in range((os.cpu_count() or 1) + 1)]
         places = [opened.enter_context(name.open("w")) for name in names]
         while not any(_locked(place) for place in places):
             time.sleep(1)
