@@ -91,17 +91,15 @@ def ctl(address: str, *words: str, exits: int = 0) -> str:
 
 
 def test_a_disk_goes_its_way_to_a_registered_machine(start: Start, client: Client, tmp_path: Path) -> None:
-    daemon = start()
+    # Each stage takes its time: of those that follow each other at once only the last may be told.
+    daemon = start(SLOW.replace("800 MiB", "80 MiB"))
     assert len(usable(client)) == 3
     (used,) = [each for each in of(client, SOURCE).values() if not each["Usable"]]
     assert "vg_san/pool0" in str(used["Reasons"][0])
     machine, job = migrate(client)
     await_(client, machine, MACHINE, "State", "registered")
-    # Of stages that follow each other at once only the last may be told.
-    stages = [str(change["Stage"]) for change in client.changes(job) if "Stage" in change]
-    order = ["provisioning", "copying", "verifying", "proven"]
-    assert stages == [stage for stage in order if stage in stages]
-    assert stages[-1] == "proven"
+    stages = [change["Stage"] for change in client.changes(job) if "Stage" in change]
+    assert [stage for stage in stages if stage != "provisioning"] == ["copying", "verifying", "proven"]
     values = of(client, JOB)[job]
     size = 96 << 20
     assert (values["BytesCopied"], values["BytesZero"], values["BytesVerified"]) == (24 << 20, 72 << 20, size)
