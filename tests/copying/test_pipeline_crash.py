@@ -17,6 +17,8 @@ from tests.copying.power import GAPS
 from tests.copying.rig import SMALL, Rig
 
 CRASHES = 300
+# A flaw shows at once, or by a rare order of things: a run ends where it is found.
+FOUND_WITHIN = 50 * CRASHES
 NOT_THERE = "is claimed and is not there"
 
 
@@ -81,7 +83,7 @@ def test_a_commit_before_its_flush_is_found_out(
 ) -> None:
     monkeypatch.setattr(pipeline, "commit_cycle", commit_then_flush)
     with pytest.raises(AssertionError, match=NOT_THERE):
-        crash(memory, campaign_seed, CRASHES)
+        crash(memory, campaign_seed, FOUND_WITHIN)
 
 
 def test_a_region_without_a_note_of_intent_is_found_out(
@@ -89,4 +91,4 @@ def test_a_region_without_a_note_of_intent_is_found_out(
 ) -> None:
     monkeypatch.setattr(CopyPipeline, "intend", lambda self, work: self.ledger.intended(work.region))
     with pytest.raises(AssertionError, match=NOT_THERE):
-        crash(memory, campaign_seed, CRASHES, faults=0.9)
+        crash(memory, campaign_seed, FOUND_WITHIN, faults=0.9)
