@@ -278,7 +278,8 @@ class Methods:
         return self._each(jobs, lambda job: self._engine.cancel(job.uuid, keep, call.caller))
 
     def _machine_cutover(self, call: Call) -> Answer:
-        self._engine.cutover(call.object_id, bool(call.options.get("start", False)), call.caller)
+        start = bool(call.options["start"]) if "start" in call.options else None
+        self._engine.cutover(call.object_id, start, call.caller)
         return Answer(changed=((MACHINE, call.object_id),))
 
     def _machine_rollback(self, call: Call) -> Answer:

@@ -298,8 +298,8 @@ class EnginePort(Protocol):
         """Give a job up."""
         ...
 
-    def cutover(self, machine_uuid: str, start: bool, caller: Caller, /) -> None:
-        """Register a machine that is ready; `start`: its domain, too."""
+    def cutover(self, machine_uuid: str, start: bool | None, caller: Caller, /) -> None:
+        """Register a machine that is ready; `start`: its domain, too; None: as its policy says."""
         ...
 
     def rollback(self, machine_uuid: str, caller: Caller, /) -> None:

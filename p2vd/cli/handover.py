@@ -35,7 +35,21 @@ def add_parsers(verb: AddVerb) -> None:
     """Add the three commands."""
     one = verb("cutover", cutover, prints_json=True)
     one.add_argument("machine", metavar="MACHINE")
-    one.add_argument("--start", action="store_true", help="start the virtual machine, too")
+    one.set_defaults(start=None)
+    start = one.add_mutually_exclusive_group()
+    start.add_argument(
+        "--start",
+        action="store_const",
+        const=True,
+        help="start it, too, whatever policy says",
+    )
+    start.add_argument(
+        "--no-start",
+        dest="start",
+        action="store_const",
+        const=False,
+        help="do not, whatever policy says",
+    )
     verb("rollback", rollback, prints_json=True).add_argument("machine", metavar="MACHINE")
     one = verb("accept", accept, prints_json=True)
     one.add_argument("machine", metavar="MACHINE")
@@ -45,7 +59,7 @@ def add_parsers(verb: AddVerb) -> None:
 def cutover(client: Client, arguments: argparse.Namespace) -> Exit:
     """Register a machine that is ready with its hypervisor."""
     machine = find(arguments.machine, client.objects(), (MACHINE,))
-    options = {"start": True} if arguments.start else {}
+    options = {} if arguments.start is None else {"start": arguments.start}
     client.act(machine.path, MACHINE, "Cutover", **options)
     done = _settled(client, machine)
     if done["State"] != "registered":

@@ -206,9 +206,12 @@ class Board:
             if due(self._store.machine(uuid)):
                 self.advance_machine(uuid, event)
 
-    def begin_registration(self, uuid: str) -> Machine:
-        """Have a machine that is ready registered, if all its disks still are proven; return it."""
-        return self._hand_over(uuid) or self._store.machine(uuid)
+    def begin_registration(self, uuid: str, *, start: bool = False) -> Machine:
+        """Have a machine that is ready registered, if all its disks still are proven; return it.
+
+        `start`: its domain is started then, unless an earlier registration of it was about something else.
+        """
+        return self._hand_over(uuid, start=start, again=True) or self._store.machine(uuid)
 
     def cutover(self, uuid: str, *, start: bool) -> Machine:
         """Have a machine registered because the administrator says so; `start`: its domain started, too.
@@ -221,13 +224,14 @@ class Board:
             raise IllegalTransition(f"Machine {now.name}", now.state.value, "cutover")
         return machine
 
-    def _hand_over(self, uuid: str, **also: bool) -> Machine | None:
+    def _hand_over(self, uuid: str, *, start: bool, again: bool = False) -> Machine | None:
         with self._lock:  # as `cancel` has it: one of the two comes first
             machine = self._store.machine(uuid)
             jobs = [self._store.job(job_uuid) for job_uuid in machine.jobs]
             if machine.state is not MachineState.READY or any(job.stage is not Stage.PROVEN for job in jobs):
                 return None
-            return self.advance_machine(uuid, MachineEvent.REGISTER, None, handed_over=True, **also)
+            start = machine.start if again and machine.handed_over else start
+            return self.advance_machine(uuid, MachineEvent.REGISTER, None, handed_over=True, start=start)
 
     def advance_machine(
         self, uuid: str, event: MachineEvent, error: JobError | None = None, **also: Any

@@ -352,7 +352,7 @@ class Engine:
         self._crew.nudge(uuid)
         self._schedule()
 
-    def cutover(self, machine_uuid: str, start: bool, caller: Caller) -> None:
+    def cutover(self, machine_uuid: str, start: bool | None, caller: Caller) -> None:
         """Register a machine that is ready; `start`: its domain, too. Raises NotFound, IllegalTransition."""
         self._desk.cutover(machine_uuid, start, caller)
 

@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 
 from p2vd.jobs.control import Interrupted
-from p2vd.jobs.machine_step import PASSING, go_on, waits_for_cutover
+from p2vd.jobs.machine_step import PASSING, go_on, starts, waits_for_cutover
 from p2vd.jobs.services import Services
 from p2vd.jobs.task import Task
 from p2vd.jobs.transitions import MachineEvent
@@ -98,8 +98,13 @@ class MachineDesk:
 
     # ---- verbs -------------------------------------------------------------------------------
 
-    def cutover(self, uuid: str, start: bool, caller: Caller) -> None:
-        """Register a machine that is ready, and start it if asked. Raises NotFound, IllegalTransition."""
+    def cutover(self, uuid: str, start: bool | None, caller: Caller) -> None:
+        """Register a machine that is ready, and start it if asked. Raises NotFound, IllegalTransition.
+
+        `start` None: the machine's policy says whether.
+        """
+        if start is None:
+            start = starts(self._services, self._board.machine(uuid))
         self._go(self._board.cutover(uuid, start=start), "cutover", caller)
 
     def rollback(self, uuid: str, caller: Caller) -> None:

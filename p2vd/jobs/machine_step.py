@@ -54,6 +54,11 @@ def waits_for_cutover(machine: Machine) -> bool:
     return machine.cutover is Cutover.MANUAL and not machine.handed_over
 
 
+def starts(services: Services, machine: Machine) -> bool:
+    """Whether p2vd starts the machine by itself once it is registered: its policy says so."""
+    return services.store.plan(machine.plan_id).domain.started_by_p2vd
+
+
 def withdraw(services: Services, machine: Machine, job: Job) -> None:
     """Before a disk of an unregistered machine is given up: end what a cut-off registration left.
 
@@ -80,7 +85,7 @@ def _register(services: Services, uuid: str, stop: threading.Event) -> None:
             return
         machine = board.advance_machine(uuid, MachineEvent.ALL_PROVEN)
     if machine.state is MachineState.READY and not waits_for_cutover(machine):
-        machine = board.begin_registration(uuid)
+        machine = board.begin_registration(uuid, start=starts(services, machine))
     if machine.state is not MachineState.REGISTERING:
         return
     jobs, hooks = board.machine_jobs(machine), services.hooks
@@ -112,7 +117,7 @@ def _define(services: Services, machine: Machine, stop: threading.Event) -> None
 
 
 def _start(services: Services, machine: Machine) -> JobError | None:
-    """Start the domain if that was asked for; a domain that does not start is registered all the same."""
+    """Start the domain if policy or cutover say so; one that does not start is registered all the same."""
     if not machine.start or machine.ran_us:  # it was started; whoever has stopped it meanwhile wanted that
         return None
     try:

@@ -220,8 +220,8 @@ class DomainOptions:
     `uri`: a libvirt connection, or `xl`, `proxmox` or `kubevirt`, for which files go into `directory`.
     `memory_bytes` and `vcpus` 0: as the machine's passport says. `network`: where a NIC goes that no rule in
     `networks` is for: a network of the hypervisor, or `bridge:NAME`; empty: nowhere. `logical_block_size`:
-    the sector size the guest sees, that of the source; 0: the hypervisor's default, which is 512. `nodes`
-    and `namespace` are Kubernetes's.
+    the sector size the guest sees, that of the source; 0: the hypervisor's default, which is 512. `start`: it
+    runs once it is registered. `nodes` and `namespace` are Kubernetes's.
     """
 
     uri: str = "qemu:///system"
@@ -243,6 +243,11 @@ class DomainOptions:
     conversion: Conversion = Conversion.NONE
     nodes: tuple[str, ...] = ()
     namespace: str = "default"
+
+    @property
+    def started_by_p2vd(self) -> bool:
+        """Whether p2vd starts the machine; what is made of files is started by the tool that takes them."""
+        return self.start and not self.directory
 
 
 @dataclass(frozen=True)

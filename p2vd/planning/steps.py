@@ -53,6 +53,9 @@ def machine_steps(domain: DomainOptions, definition: Definition, cutover: Cutove
         paths = ", ".join(disk.devnode for disk in definition.disks)
         return [f'Give {definition.name} to nobody (domain.hypervisor = "{NO_HYPERVISOR}"): {paths} stay.']
     steps = [told + _define(domain, definition)]
+    if domain.started_by_p2vd:
+        unless = ", unless told not to (--no-start)" if told else ""
+        steps.append(f"{told}start the virtual machine {definition.name}{unless}.")
     if domain.conversion is Conversion.VIRT_V2V:
         convert = "convert the guest by virt-v2v-in-place, after an undo point of each volume."
         steps.insert(0, told + convert)

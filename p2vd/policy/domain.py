@@ -141,5 +141,7 @@ def _contradictions(table: Table, domain: DomainOptions) -> None:
         )
     if domain.uri == NO_HYPERVISOR and domain.start:
         table.error("start", f'"{NO_HYPERVISOR}" starts nothing; remove the key')
+    elif domain.uri in ("xl", "proxmox") and domain.start:
+        table.error("start", f'files for "{domain.uri}" are started by whoever takes them; remove the key')
     if domain.conversion is Conversion.VIRT_V2V and domain.uri != _QEMU:
         table.error("conversion", f'virt-v2v-in-place makes guests fit for "{_QEMU}" only')

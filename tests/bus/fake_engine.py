@@ -239,7 +239,7 @@ class FakeEngine(FakeVerifications):
         self.asked.append(["cancel", job_uuid, keep_target])
         self._change(replace(self.job(job_uuid), stage=Stage.CANCELLED))
 
-    def cutover(self, machine_uuid: str, start: bool, caller: Caller) -> None:
+    def cutover(self, machine_uuid: str, start: bool | None, caller: Caller) -> None:
         self._verb(["cutover", machine_uuid, start], "ready", MachineState.REGISTERING)
 
     def rollback(self, machine_uuid: str, caller: Caller) -> None:

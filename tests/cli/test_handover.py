@@ -56,9 +56,9 @@ def verbs(face: Face) -> list[Any]:
     return [asked for asked in face.tell("what_was_asked") if asked[0] in ("cutover", "rollback", "accept")]
 
 
-@pytest.mark.parametrize(("options", "start"), [([], False), (["--start"], True)])
+@pytest.mark.parametrize(("options", "start"), [([], None), (["--start"], True), (["--no-start"], False)])
 def test_cutover_waits_until_it_is_registered(
-    p2vctl: Run, face: Face, machine: Callable[..., None], options: list[str], start: bool
+    p2vctl: Run, face: Face, machine: Callable[..., None], options: list[str], start: bool | None
 ) -> None:
     machine("ready", "registered", UUID)
     status, out, _ = p2vctl("cutover", "erp1", *options)

@@ -174,7 +174,7 @@ def lun(number: int) -> Source:
 
 
 class MachineLab:
-    """`state`: of the machine at first; `cutover`: as its policy says."""
+    """`state`: of the machine at first; `cutover` and `domain`: as its policy says."""
 
     def __init__(
         self,
@@ -183,6 +183,7 @@ class MachineLab:
         state: MachineState = MachineState.COPYING,
         cutover: Cutover = Cutover.AUTO,
         hooks: Hooks | None = None,
+        domain: DomainOptions | None = None,
     ) -> None:
         self.path = directory / "state.db"
         self.gate = Gate()
@@ -192,7 +193,8 @@ class MachineLab:
         self.released: list[str] = []
         self.hooks = hooks or Hooks()
         jobs = [self._job(number, disks) for number in range(disks)]
-        plan = Plan("0123456789abcdef", "erp1", tuple(job.plan for job in jobs), DomainOptions(), (), cutover)
+        domain = domain or DomainOptions()
+        plan = Plan("0123456789abcdef", "erp1", tuple(job.plan for job in jobs), domain, (), cutover)
         machine = Machine(MACHINE, "erp1", state, tuple(job.uuid for job in jobs), plan.id, cutover=cutover)
         if state is MachineState.REGISTERED:
             machine = replace(machine, domain_uuid=MACHINE, handed_over=True)

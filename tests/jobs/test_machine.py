@@ -4,6 +4,7 @@ import threading
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -12,13 +13,15 @@ from p2vd.jobs.machine_step import go_on, withdraw
 from p2vd.jobs.transitions import JobEvent
 from p2vd.model.errors import IllegalTransition
 from p2vd.model.job import Caller, JobError, MachineState, Stage
-from p2vd.model.plan import Cutover
+from p2vd.model.plan import Cutover, DomainOptions
 from p2vd.registration.errors import DomainNameTaken, DomainRunning, LibvirtFailed, LibvirtUnreachable
+from p2vd.registration.files import FileHypervisor
 from tests.jobs.machine_lab import MACHINE, PATIENCE_S, MachineLab, settle, wwid
 
 S = MachineState
 NEVER = threading.Event()
 WHO = Caller(1000)
+STARTED = DomainOptions(start=True)
 REFUSAL = DomainNameTaken("qemu:///system", "erp1", "other")
 
 
@@ -104,6 +107,47 @@ def test_a_manual_machine_waits_for_its_cutover(tmp_path: Path) -> None:
     assert lab.hypervisor.is_running(MACHINE)
     with pytest.raises(IllegalTransition, match="registered: cutover is not possible"):
         lab.desk.cutover(MACHINE, False, WHO)
+
+
+def test_a_machine_is_started_once_it_is_registered_where_its_policy_says_so(tmp_path: Path) -> None:
+    lab = MachineLab(tmp_path, domain=STARTED)
+    go_on(lab.services, MACHINE, NEVER)
+    assert (lab.machine.state, lab.machine.error) == (S.REGISTERED, None)
+    assert lab.hypervisor.asked == ["define", "start"]
+    assert lab.hypervisor.is_running(MACHINE)
+    assert lab.machine.ran_us
+
+
+def test_files_are_not_started_by_p2vd_whatever_the_policy_says(tmp_path: Path) -> None:
+    files = FileHypervisor("kubevirt", tmp_path)
+    domain = replace(STARTED, uri="kubevirt", directory=str(tmp_path), nodes=("n1",))
+    lab = MachineLab(tmp_path, domain=domain)
+    cast(Any, lab.services).files = lambda tool, directory: files
+    go_on(lab.services, MACHINE, NEVER)
+    assert (lab.machine.state, lab.machine.error, lab.machine.ran_us) == (S.REGISTERED, None, 0)
+    assert 'runStrategy: "Always"' in (tmp_path / "erp1.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("policy", "asked", "started"),
+    [(True, None, True), (True, False, False), (False, None, False), (False, True, True)],
+    ids=["as policy says", "not, whatever it says", "as policy says: not", "whatever it says"],
+)
+def test_a_cutover_without_a_word_about_starting_is_as_the_policy_says(
+    tmp_path: Path, policy: bool, asked: bool | None, started: bool
+) -> None:
+    lab = MachineLab(tmp_path, state=S.READY, cutover=Cutover.MANUAL, domain=DomainOptions(start=policy))
+    settle(lab, lambda: lab.desk.cutover(MACHINE, asked, WHO), S.REGISTERED)
+    assert lab.hypervisor.is_running(MACHINE) is started
+
+
+def test_a_registration_that_is_tried_again_starts_what_its_cutover_said(tmp_path: Path) -> None:
+    lab = MachineLab(tmp_path, state=S.READY, cutover=Cutover.MANUAL, domain=STARTED)
+    lab.hypervisor.refuses.append(REFUSAL)
+    settle(lab, lambda: lab.desk.cutover(MACHINE, False, WHO), S.READY)
+    assert lab.machine.error is not None
+    go_on(lab.services, MACHINE, NEVER)
+    assert (lab.machine.state, lab.hypervisor.asked) == (S.REGISTERED, ["define", "define"])
 
 
 def test_a_cutover_before_all_is_copied_is_refused(tmp_path: Path) -> None:

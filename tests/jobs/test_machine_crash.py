@@ -8,7 +8,7 @@ from pathlib import Path
 
 from p2vd.jobs.machine_step import go_on
 from p2vd.model.job import MachineState
-from p2vd.model.plan import Cutover
+from p2vd.model.plan import Cutover, DomainOptions
 from tests.jobs.machine_lab import MACHINE, Crash, MachineLab, settle, wwid
 
 S = MachineState
@@ -16,14 +16,19 @@ NEVER = threading.Event()
 
 
 def crash_everywhere(
-    tmp_path: Path, begin: Callable[[MachineLab], object], state: S, end: S, cutover: Cutover = Cutover.AUTO
+    tmp_path: Path,
+    begin: Callable[[MachineLab], object],
+    state: S,
+    end: S,
+    cutover: Cutover = Cutover.AUTO,
+    domain: DomainOptions | None = None,
 ) -> list[MachineLab]:
     """Let the daemon die at each passage of the gate in turn, start it again, and see it end well."""
     labs = []
     for fatal in itertools.count():
         directory = tmp_path / str(fatal)
         directory.mkdir()
-        lab = MachineLab(directory, state=state, cutover=cutover)
+        lab = MachineLab(directory, state=state, cutover=cutover, domain=domain)
         begin(lab)
         lab.gate.fatal = lab.gate.passed + fatal
         try:
@@ -45,6 +50,16 @@ def test_a_registration_that_died_anywhere_leaves_one_domain(tmp_path: Path) -> 
     for lab in crash_everywhere(tmp_path, lambda _: None, S.COPYING, S.REGISTERED):
         assert list(lab.hypervisor.domains) == [MACHINE]
         assert lab.machine.domain_uuid == MACHINE
+
+
+def test_a_registration_that_died_anywhere_leaves_the_domain_running_where_policy_says_so(
+    tmp_path: Path,
+) -> None:
+    started = DomainOptions(start=True)
+    for lab in crash_everywhere(tmp_path, lambda _: None, S.COPYING, S.REGISTERED, domain=started):
+        assert list(lab.hypervisor.domains) == [MACHINE]
+        assert lab.hypervisor.running == {MACHINE}
+        assert lab.machine.ran_us
 
 
 def test_a_cutover_that_died_anywhere_has_one_domain_that_runs(tmp_path: Path) -> None:

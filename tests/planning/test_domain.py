@@ -85,6 +85,21 @@ def test_a_disk_that_was_not_examined_boots_as_its_machine_did() -> None:
     assert firmware(SOURCE, rule, PASSPORT) is Firmware.UEFI
 
 
+def test_the_start_of_the_machine_is_a_step_where_p2vd_does_it() -> None:
+    def steps(policy: str, cutover: str = "auto") -> tuple[str, ...]:
+        text = policy.replace("[rule.match]", f'cutover = "{cutover}"\n[rule.match]')
+        return make_plan(REQUEST, make_inventory(), make_policies(text)).steps
+
+    started = THIN + "[rule.domain]\nstart = true\n"
+    assert steps(started)[-1] == "Start the virtual machine web1."
+    assert steps(started, "manual")[-1] == (
+        "When told to (p2vctl cutover web1), start the virtual machine web1, unless told not to (--no-start)."
+    )
+    assert steps(THIN)[-1].startswith("Define the virtual machine web1")
+    files = 'hypervisor = "kubevirt"\ndirectory = "/srv/vms"\nnodes = "n1"\n'
+    assert steps(started + files)[-1].startswith("Define the virtual machine web1 for kubevirt by files")
+
+
 def test_a_conversion_is_a_step_and_so_are_files() -> None:
     converted = THIN + '[rule.domain]\nconversion = "virt-v2v-in-place"\n'
     manual = converted.replace("[rule.match]", 'cutover = "manual"\n[rule.match]')

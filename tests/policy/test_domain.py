@@ -123,6 +123,10 @@ def test_kubevirt() -> None:
         ('mac = "random"', '6: rule.domain.mac: must be "keep" or "new"'),
         ('video = "qxl"', '6: rule.domain.video: must be "auto" or "vga"'),
         ('start = "yes"', "6: rule.domain.start: must be true or false"),
+        (
+            'hypervisor = "xl"\ndirectory = "/d"\nstart = true',
+            '8: rule.domain.start: files for "xl" are started by whoever takes them',
+        ),
         ('conversion = "yes"', '6: rule.domain.conversion: must be "none" or "virt-v2v-in-place"'),
         (
             'hypervisor = "xen:///system"\nconversion = "virt-v2v-in-place"',
