@@ -17,11 +17,17 @@ LIBVIRTD = "libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket libvirtd.se
 
 
 def prepare(
-    vm: Vm, disks: int, *, manual: bool = False, bandwidth: str = "1 GiB", max_jobs: int = 4
+    vm: Vm,
+    disks: int,
+    *,
+    manual: bool = False,
+    bandwidth: str = "1 GiB",
+    max_jobs: int = 4,
+    more: str = "",
 ) -> tuple[Host, list[Lun]]:
-    """p2vd, started, and so many LUNs that differ in every MiB."""
+    """p2vd, started, and so many LUNs that differ in every MiB; `more`: of the policy."""
     host = Host(vm)
-    host.policy(bandwidth=bandwidth)
+    host.policy(bandwidth=bandwidth, more=more)
     vm.run(f"sed -i 's/^#max_jobs = .*/max_jobs = {max_jobs}/' /etc/p2vd/p2vd.toml")
     if manual:
         vm.run("sed -i 's/^name = .*/&\\ncutover = \"manual\"/' /etc/p2vd/policy.d/50-lab.toml")
@@ -104,6 +110,22 @@ def test_six_disks_one_fails_retried_registered_and_rolled_back(
     assert again.returncode == 1
     assert "vg_san/erp1-1 is there already: it is what the job" in again.stderr
     assert "lvremove vg_san/erp1-1" in again.stderr
+
+
+def test_a_uefi_machine_that_policy_starts_is_taken_back_with_its_variables(vm: Vm) -> None:
+    """libvirt makes their file at the start, and undefines no domain that has one without being told."""
+    variables = "ls /var/lib/libvirt/qemu/nvram"
+    host, (lun,) = prepare(vm, 1, more='domain.firmware = "uefi"\ndomain.start = true\n')
+    machine = host.migrate_machine([lun.wwid], "erp1")
+    done = host.wait_state(machine, "registered")
+    assert done["Error"][0] == ""
+    assert vm.out("virsh domstate erp1") == "running"
+    vm.run("virsh destroy erp1")
+    assert "erp1_VARS" in vm.out(variables)
+    assert "is rolled back" in vm.out("p2vctl rollback erp1")
+    assert domains(vm) == []
+    assert "erp1_VARS" not in vm.out(variables)
+    require_same(vm, lun.backing, "/dev/vg_san/erp1", lun.size_bytes)
 
 
 # ---- after a reboot -------------------------------------------------------------------------------

@@ -58,6 +58,24 @@ class DomainRunning(P2vdError):
 
 
 @dataclass(eq=False)
+class DomainHasPoints(P2vdError):
+    """A domain has snapshots or checkpoints, of which libvirt would know nothing any more without it.
+
+    `kind`: `snapshot` or `checkpoint`, as virsh's commands are called.
+    """
+
+    uri: str
+    domain: str
+    kind: str
+    count: int
+    template: ClassVar[str] = (
+        "The domain {domain} at libvirt ({uri}) has {count} {kind}(s), which libvirt would forget with it, "
+        "though its disks may be made of them; it was not undefined. Look at them (virsh {kind}-list "
+        "{domain}), delete them (virsh {kind}-delete {domain} NAME), then ask again."
+    )
+
+
+@dataclass(eq=False)
 class LibvirtUnreachable(P2vdError):
     """libvirt does not answer."""
 

@@ -3,7 +3,7 @@
 import logging
 import threading
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import libvirt
@@ -12,6 +12,7 @@ import tenacity
 from p2vd.model.errors import P2vdError
 from p2vd.registration.errors import (
     DomainGone,
+    DomainHasPoints,
     DomainNameTaken,
     DomainNotOurs,
     DomainRunning,
@@ -82,7 +83,9 @@ class Libvirt:
     def undefine(self, uuid: str) -> None:
         """Undefine the domain that p2vd defined as `uuid`; its disks stay. None there: nothing to do.
 
-        Raises DomainNotOurs, DomainRunning.
+        The variables of its firmware go with it: libvirt made them for it at its first start, under its name,
+        and would give them to the next domain of that name. Raises DomainNotOurs, DomainRunning,
+        DomainHasPoints.
         """
 
         def attempt(connection: "libvirt.virConnect") -> None:
@@ -94,9 +97,9 @@ class Libvirt:
                 raise DomainRunning(self._uri, domain.name(), "runs")
             if domain.hasManagedSaveImage():
                 raise DomainRunning(self._uri, domain.name(), "has a saved state")
-            # libvirt refuses to leave a firmware's variables behind without being told what to do.
-            flags = libvirt.VIR_DOMAIN_UNDEFINE_NVRAM if "<nvram" in domain.XMLDesc() else 0
-            domain.undefineFlags(flags)
+            if (points := next(_points(domain), None)) is not None:
+                raise DomainHasPoints(self._uri, domain.name(), *points)
+            domain.undefineFlags(_undefine_flags(connection, domain))
             log.info("domain %s is undefined at %s", uuid, self._uri)
 
         self._run(f"undefining domain {uuid}", attempt)
@@ -196,6 +199,37 @@ def _find(lookup: Callable[[str], "libvirt.virDomain"], key: str) -> "libvirt.vi
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
             return None
         raise
+
+
+def _points(domain: "libvirt.virDomain") -> Iterator[tuple[str, int]]:
+    """Yield what libvirt would have to forget with the domain, and so undefines none that has it."""
+    counts: tuple[tuple[str, Callable[[], int]], ...] = (
+        ("snapshot", domain.snapshotNum),
+        ("checkpoint", lambda: len(domain.listAllCheckpoints())),
+    )
+    for kind, count in counts:
+        try:
+            found = count()
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:  # as Xen's driver answers
+                raise
+            found = 0
+        if found:
+            yield kind, found
+
+
+def _undefine_flags(connection: "libvirt.virConnect", domain: "libvirt.virDomain") -> int:
+    """Return what tells libvirt that a firmware's variables go with the domain: it refuses to guess.
+
+    Of a firmware that it chose itself (`<os firmware='efi'>`), libvirt 9.0 names their file in the XML of the
+    running domain only. Xen's driver keeps none, and refuses the flag (libxlDomainUndefineFlags).
+    """
+    if connection.getType() != "QEMU":
+        return 0
+    system = ET.fromstring(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)).find("os")  # noqa: S314  (libvirt's)
+    if system is None or (system.get("firmware") != "efi" and system.find("nvram") is None):
+        return 0
+    return int(libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
 
 
 def _name(xml: str, uuid: str) -> str:

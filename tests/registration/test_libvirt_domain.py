@@ -3,6 +3,7 @@
 import threading
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from pathlib import Path
 
 import libvirt
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from p2vd.domain.libvirt_xml import NAMESPACE as DOMAIN_NAMESPACE
 from p2vd.registration.errors import (
     DomainGone,
+    DomainHasPoints,
     DomainNameTaken,
     DomainNotOurs,
     DomainRunning,
@@ -17,17 +19,24 @@ from p2vd.registration.errors import (
     LibvirtUnreachable,
 )
 from p2vd.registration.libvirt_domain import NAMESPACE, Libvirt
+from tests.registration.fake_qemu import Qemu, refusal
 
 URI = "test:///default"
 UUID = "7a1c6a0e-40a6-4f7e-8f6c-0f2f4c2d9a01"
 OTHER = "7a1c6a0e-40a6-4f7e-8f6c-0f2f4c2d9a02"
 
 
-def definition(name: str = "web1", uuid: str = UUID, mark: str | None = UUID, extra: str = "") -> str:
+UEFI = " firmware='efi'"
+VARIABLES = "<loader readonly='yes' type='pflash'>/code.fd</loader><nvram>/srv/own_VARS.fd</nvram>"
+
+
+def definition(
+    name: str = "web1", uuid: str = UUID, mark: str | None = UUID, extra: str = "", firmware: str = ""
+) -> str:
     metadata = f'<metadata><p2vd:machine xmlns:p2vd="{NAMESPACE}" uuid="{mark}"/></metadata>' if mark else ""
     return (
         f"<domain type='test'><name>{name}</name><uuid>{uuid}</uuid>{metadata}"
-        f"<memory unit='KiB'>65536</memory><os><type>hvm</type>{extra}</os></domain>"
+        f"<memory unit='KiB'>65536</memory><os{firmware}><type>hvm</type>{extra}</os></domain>"
     )
 
 
@@ -43,6 +52,8 @@ def connection() -> Iterator[libvirt.virConnect]:
             domain.destroy()
         if domain.hasManagedSaveImage():
             domain.managedSaveRemove()
+        for point in (*domain.listAllSnapshots(), *domain.listAllCheckpoints()):
+            point.delete()
         domain.undefine()
     held.close()
 
@@ -115,6 +126,63 @@ def test_a_saved_domain_is_not_undefined(ours: Libvirt, connection: libvirt.virC
         ours.undefine(UUID)
 
 
+@pytest.mark.parametrize("kind", ["snapshot", "checkpoint"])
+def test_a_domain_with_snapshots_or_checkpoints_is_not_undefined(
+    ours: Libvirt, connection: libvirt.virConnect, kind: str
+) -> None:
+    """With its domain libvirt would forget how its disks go together."""
+    disk = "<disk type='file'><driver type='qcow2'/><source file='/d'/><target dev='vda'/></disk>"
+    ours.define(definition().replace("</domain>", f"<devices>{disk}</devices></domain>"), UUID)
+    domain = connection.lookupByUUIDString(UUID)
+    domain.create()
+    if kind == "snapshot":
+        domain.snapshotCreateXML("<domainsnapshot/>")
+    else:
+        domain.checkpointCreateXML("<domaincheckpoint/>")
+    domain.destroy()
+    with pytest.raises(DomainHasPoints, match=f"has 1 {kind}.*virsh {kind}-delete web1"):
+        ours.undefine(UUID)
+    assert names(connection) == {"web1"}
+
+
+@pytest.mark.parametrize(
+    ("xml", "started"),
+    [(definition(firmware=UEFI), True), (definition(firmware=UEFI), False), (definition(), True)],
+    ids=["uefi", "uefi, never started", "bios"],
+)
+def test_at_qemu_the_variables_of_a_firmware_go_with_its_domain(
+    connection: libvirt.virConnect, tmp_path: Path, xml: str, started: bool
+) -> None:
+    ours = Libvirt(URI, connect=Qemu(tmp_path), wait_s=0)
+    ours.define(xml, UUID)
+    if started:
+        ours.start(UUID)
+        assert len(list(tmp_path.iterdir())) == ("firmware" in xml)
+        connection.lookupByUUIDString(UUID).destroy()
+    ours.undefine(UUID)
+    assert (names(connection), list(tmp_path.iterdir())) == (set(), [])
+
+
+def test_variables_that_the_definition_names_go_too(connection: libvirt.virConnect, tmp_path: Path) -> None:
+    (tmp_path / "web1_VARS.fd").touch()
+    ours = Libvirt(URI, connect=Qemu(tmp_path), wait_s=0)
+    ours.define(definition(extra=VARIABLES), UUID)
+    ours.undefine(UUID)
+    assert (names(connection), list(tmp_path.iterdir())) == (set(), [])
+
+
+@pytest.mark.parametrize(
+    "xml", [definition(firmware=UEFI), definition(extra=VARIABLES)], ids=["efi", "nvram"]
+)
+def test_other_hypervisors_are_not_told_of_variables(
+    ours: Libvirt, connection: libvirt.virConnect, xml: str
+) -> None:
+    """Xen's driver refuses the flag, and so does this one."""
+    ours.define(xml, UUID)
+    ours.undefine(UUID)
+    assert names(connection) == set()
+
+
 def test_start_starts_once_and_says_what_runs(ours: Libvirt, connection: libvirt.virConnect) -> None:
     assert not ours.is_running(UUID)
     ours.define(definition(), UUID)
@@ -159,14 +227,12 @@ class Flaky:
     def __init__(self, failures: int, code: int, domain: int) -> None:
         self.failures = failures
         self.attempts = 0
-        self._error = (code, domain, "Failed to connect socket: Connection refused", 2, "", "", "", -1, -1)
+        self._error = refusal(code, domain, "Failed to connect socket: Connection refused")
 
     def connect(self, uri: str) -> libvirt.virConnect:
         self.attempts += 1
         if self.attempts <= self.failures:
-            error = libvirt.libvirtError("no")
-            error.err = self._error
-            raise error
+            raise self._error
         return libvirt.open(uri)
 
 
