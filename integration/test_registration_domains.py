@@ -17,8 +17,11 @@ from p2vd.model.size import MIB
 pytestmark = pytest.mark.lab
 
 GOLDEN = Path(__file__).parent.parent / "tests" / "domain" / "golden"
-KEPT = ("devices/disk/target", "devices/disk/boot", "devices/interface/mac", "cpu/topology", "os/type")
-"""Of what libvirtd must not make anything else."""
+KEPT = (
+    *("devices/disk/target", "devices/disk/boot", "devices/interface/mac", "cpu/topology", "os/type"),
+    "devices/controller[@type='scsi']",
+)
+"""Of what libvirtd must not make anything else, nor add to it."""
 
 
 def attributes(domain: ET.Element) -> dict[str, list[dict[str, str]]]:
@@ -77,6 +80,39 @@ def test_qemu_starts_with_its_disks_on_each_bus(vm: Vm) -> None:
             assert disk.devnode in running
             assert disk.serial[-20:] in running
         vm.run("virsh -q destroy started && virsh -q undefine started")
+
+
+def controllers(domain: ET.Element, kind: str) -> list[str]:
+    """The models of a domain's controllers of that kind."""
+    return [one.get("model", "") for one in domain.findall(f"devices/controller[@type='{kind}']")]
+
+
+def test_more_disks_than_a_controller_takes_have_more_of_the_same(vm: Vm) -> None:
+    """libvirtd adds what is missing: of SATA more ahci, of PCI Express ports; of SCSI it must not."""
+    vm.run("systemctl start libvirtd")
+    names = [f"d{number}" for number in range(9)]
+    vm.run(f"for name in {' '.join(names)}; do lvcreate -q -y -Wy -L 4M -n $name vg_san; done")
+    few = tuple(DomainDisk(f"/dev/vg_san/{name}", name) for name in names)
+    many = tuple(DomainDisk(f"/dev/vg_san/none{number}", str(number)) for number in range(200))
+    uuid = "6f0e1c1e-2a48-4b8a-9d3c-2f4f36a1f3a4"
+
+    def defined(bus: DiskBus, disks: tuple[DomainDisk, ...]) -> ET.Element:
+        options = DomainOptions(memory_bytes=64 * MIB, vcpus=1, bus=bus, virt_type=VirtType.QEMU)
+        vm.write("/tmp/started.xml", libvirt_xml(define("started", uuid, None, disks, options)))
+        vm.run("virsh -q define --validate /tmp/started.xml")
+        return ET.fromstring(vm.out("virsh dumpxml --inactive started"))
+
+    for bus, kind, count in ((DiskBus.SCSI, "scsi", 2), (DiskBus.SATA, "sata", 2)):
+        assert len(controllers(defined(bus, few), kind)) == count
+        vm.run("virsh -q start started")
+        running = vm.out("tr '\\0' '\\n' < /proc/$(cat /run/libvirt/qemu/started.pid)/cmdline")
+        assert "lsi53c895a" not in running
+        assert all(disk.devnode in running for disk in few)
+        vm.run("virsh -q destroy started && virsh -q undefine started")
+    assert set(controllers(defined(DiskBus.SCSI, many), "scsi")) == {"virtio-scsi"}
+    vm.run("virsh -q undefine started")
+    assert controllers(defined(DiskBus.VIRTIO, many), "pci").count("pcie-root-port") >= len(many)
+    vm.run("virsh -q undefine started")
 
 
 @pytest.mark.parametrize("secure", [False, True], ids=["as it was", "secure boot"])

@@ -19,6 +19,9 @@ NAMESPACE = "urn:p2vd:domain:1"
 ET.register_namespace("p2vd", NAMESPACE)
 
 _MACHINE = {MachineType.Q35: "q35", MachineType.PC: "pc"}
+_SCSI_DISKS = 7
+"""So many libvirt puts on a controller by their names, sda to sdg (virDomainDiskDefAssignAddress)."""
+
 _AGENT_CHANNEL = "org.qemu.guest_agent.0"
 _SPINLOCK_RETRIES = "8191"
 """Of Windows's own guests on Hyper-V (0x1fff), as libvirt's documentation has it."""
@@ -39,8 +42,8 @@ def libvirt_xml(definition: Definition) -> str:
     _cpu(domain, definition)
     _clock(domain, definition)
     devices = ET.SubElement(domain, "devices")
-    if any(disk.bus is DiskBus.SCSI for disk in definition.disks) and kind != "xen":
-        ET.SubElement(devices, "controller", type="scsi", index="0", model="virtio-scsi")
+    if not definition.hypervisor.is_xen:
+        _scsi_controllers(devices, definition)
     for disk in definition.disks:
         _disk(devices, definition, disk)
     for nic in definition.nics:
@@ -122,6 +125,17 @@ def _clock(domain: ET.Element, definition: Definition) -> None:
         ET.SubElement(clock, "timer", name="hpet", present="no")
     if definition.hyperv:
         ET.SubElement(clock, "timer", name="hypervclock", present="yes")
+
+
+def _scsi_controllers(devices: ET.Element, definition: Definition) -> None:
+    """Add those that the disks need. One that is missing libvirt adds by itself, as `lsilogic`.
+
+    For that Windows and RHEL have no driver. Of SATA it adds `ahci` as needed, for six disks each, and of PCI
+    Express the ports for virtio's disks, so that nothing needs to be said of these.
+    """
+    disks = sum(disk.bus is DiskBus.SCSI for disk in definition.disks)
+    for index in range(-(-disks // _SCSI_DISKS)):
+        ET.SubElement(devices, "controller", type="scsi", index=str(index), model="virtio-scsi")
 
 
 def _disk(devices: ET.Element, definition: Definition, disk: DefinedDisk) -> None:

@@ -8,6 +8,10 @@ from p2vd.model.plan import DiskBus
 from p2vd.model.size import TIB
 
 _MANY = 1000
+_QEMU_PCI_DISKS = 200
+"""virtio's disks are PCI devices, on q35 each at a port of its own, which libvirt adds. The root has 32 slots
+of 8 functions for these, less what else the machine has."""
+
 _QEMU_CPUS = 255
 """QEMU 7.2: from 256 on it wants an IOMMU with interrupt remapping, which old guests do not know (seen)."""
 
@@ -58,7 +62,7 @@ LIMITS: dict[Hypervisor, Limits] = {
         label="QEMU",
         max_vcpus=_QEMU_CPUS,
         max_memory_bytes=_QEMU_MEMORY,
-        buses={DiskBus.VIRTIO: _MANY, DiskBus.SCSI: _MANY, DiskBus.SATA: _MANY, DiskBus.IDE: 4},
+        buses={DiskBus.VIRTIO: _QEMU_PCI_DISKS, DiskBus.SCSI: _MANY, DiskBus.SATA: _MANY, DiskBus.IDE: 4},
         nic_models=_QEMU_NICS,
         cpu_modes=_MODELS,
         large_sectors=_LARGE,

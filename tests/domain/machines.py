@@ -272,6 +272,16 @@ MACHINES: dict[str, Machine] = {
         ),
         DomainOptions("xl", directory="/etc/xen", network="xenbr0"),
     ),
+    "scsi-sixteen-disks": Machine(
+        "nas1",
+        replace(
+            WEB,
+            name="nas1",
+            disks=tuple(record(f"sd{chr(ord('a') + n)}", n, boots=n == 0) for n in range(16)),
+        ),
+        tuple(disk(f"nas1-{n + 1}", n) for n in range(16)),
+        replace(LAN, bus=DiskBus.SCSI),
+    ),
     "scsi-by-policy": Machine("web1", WEB, (disk("web1"), disk("web1-2", 2)), replace(LAN, bus=DiskBus.SCSI)),
 }
 """By the name of the golden file."""

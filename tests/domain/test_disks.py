@@ -66,6 +66,8 @@ def test_more_disks_than_the_bus_takes() -> None:
     assert "6 sata disks" in str(refusal(None, *seven, base=DomainOptions("proxmox")))
     assert "4 ide disks" in str(refusal(None, *seven, bus=DiskBus.IDE))
     assert refusal(base=XEN, bus=DiskBus.VIRTIO).key == "bus"
+    many = tuple(disk(f"d{n}", n) for n in range(201))
+    assert "200 virtio disks, the machine has 201" in str(refusal(None, *many, bus=DiskBus.VIRTIO))
 
 
 def test_where_a_bus_is_not_there_or_too_small_the_next_is_taken() -> None:

@@ -88,6 +88,16 @@ def test_many_disks_have_letters_and_an_order() -> None:
     assert [boot.get("order") for boot in domain.findall("devices/disk/boot")][-1] == "28"
 
 
+@pytest.mark.parametrize(("disks", "controllers"), [(1, 1), (7, 1), (8, 2), (14, 2), (15, 3)])
+def test_scsi_disks_have_controllers_for_which_guests_have_a_driver(disks: int, controllers: int) -> None:
+    """libvirt puts seven on a controller, and adds those that are missing as `lsilogic`."""
+    domain = parsed(
+        DomainOptions(bus=DiskBus.SCSI), *(DomainDisk(f"/dev/vg/{n}", str(n)) for n in range(disks))
+    )
+    found = [dict(one.attrib) for one in domain.findall("devices/controller")]
+    assert found == [{"type": "scsi", "index": str(n), "model": "virtio-scsi"} for n in range(controllers)]
+
+
 def test_names_are_escaped() -> None:
     domain = ET.fromstring(
         libvirt_xml(define("a<b&c", UUID, None, [DomainDisk('/dev/vg/a"b', "x")], DomainOptions()))
