@@ -124,11 +124,7 @@ def _disk_choices(
     disks: Sequence[DomainDisk], hypervisor: Hypervisor, options: DomainOptions
 ) -> Iterator[DomainChoice]:
     if LIMITS[hypervisor].serials:
-        yield DomainChoice(
-            "disk-serial",
-            ", ".join(storage.disk_serial(disk.serial) for disk in disks),
-            "The end of the old disk's WWID, by which a guest that asks for it knows the disk again.",
-        )
+        yield storage.disk_serials(disks).choice
     thin = sum(disk.thin for disk in disks)
     yield DomainChoice(
         "disk-discard",

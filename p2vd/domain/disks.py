@@ -1,6 +1,8 @@
 """The guest's disks: where it finds them, in which order, by which name."""
 
+import hashlib
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 from p2vd.domain.definition import Chosen, DefinedDisk, DomainDisk, Hypervisor, chosen
@@ -39,6 +41,24 @@ _WWID_PREFIX = re.compile(r"^(naa\.|eui\.|0x|t10\.|[123](?=[0-9a-f]{16}))")
 def disk_serial(wwid: str) -> str:
     """Return the serial number by which the guest knows the disk: the end of its WWID."""
     return _NOT_IN_SERIAL.sub("_", wwid)[-SERIAL_LENGTH:]
+
+
+def disk_serials(disks: Sequence[DomainDisk]) -> Chosen[tuple[str, ...]]:
+    """Return the serial numbers of a machine's disks, in their order, no two of them the same.
+
+    Where ids end alike, as paths of images and exports do, those disks have a digest of the whole id. A guest
+    takes disks of one serial number for paths to one disk.
+    """
+    short = [disk_serial(disk.serial) for disk in disks]
+    taken = Counter(short)
+    serials = tuple(
+        serial if taken[serial] == 1 else hashlib.sha256(disk.serial.encode()).hexdigest()[:SERIAL_LENGTH]
+        for disk, serial in zip(disks, short, strict=True)
+    )
+    why = "The end of the old disk's WWID, by which a guest that asks for it knows the disk again"
+    alike = sum(taken[serial] > 1 for serial in short)
+    why += f"; of {alike} disks that end alike, a digest of the whole." if alike else "."
+    return chosen("disk-serial", serials, why, ", ".join(serials))
 
 
 def sector_size(disk: DomainDisk, options: DomainOptions) -> int:
@@ -180,6 +200,7 @@ def defined(
 ) -> tuple[DefinedDisk, ...]:
     """Return the disks with their places. On Xen those that IDE does not take are Xen's own."""
     made = []
+    serials = disk_serials(disks).value
     for index, disk in enumerate(disks):
         beyond = hypervisor.is_xen and where is DiskBus.IDE and index >= LIMITS[hypervisor].buses[DiskBus.IDE]
         own = DiskBus.XEN if beyond else where
@@ -189,7 +210,7 @@ def defined(
                 kind=disk.kind,
                 bus=own,
                 target=device(own, index),
-                serial=disk_serial(disk.serial),
+                serial=serials[index],
                 discard=disk.thin,
                 sector_size=sector_size(disk, options),
                 size_bytes=disk.size_bytes,

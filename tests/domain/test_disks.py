@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from p2vd.domain.definition import DomainDisk
 from p2vd.model.domain import Conversion
 from p2vd.model.passport import GuestSystem, Passport
 from p2vd.model.plan import DiskBus, DomainOptions
@@ -107,6 +108,37 @@ def test_a_disk_of_the_old_machine_that_is_not_there() -> None:
 def test_a_wwid_is_the_same_however_it_is_written(written: str) -> None:
     passport = replace(WEB, disks=(replace(record("sda"), wwid=written),))
     assert made(passport, network="lan").warnings == ()
+
+
+TWINS = tuple(
+    DomainDisk(f"/dev/vg/{n}", serial)
+    for n, serial in enumerate(
+        ("/srv/rack1/images/database-server.img", "/srv/rack2/images/database-server.img", wwid(1))
+    )
+)
+"""Disks of which two have names that end alike, as images and exports of one server do."""
+
+
+def test_no_two_disks_of_a_machine_have_one_serial_number() -> None:
+    """Else a guest takes them for paths to one disk (multipathd), or mixes up their names (by-id)."""
+    definition = made(None, *TWINS)
+    one, other, single = (disk.serial for disk in definition.disks)
+    assert (one, other) == ("98b67970b800163fee1f", "1016fd16ccf4067fb885")
+    assert single == wwid(1)[-20:]
+    told = choice(definition, "disk-serial")
+    assert told.value == f"{one}, {other}, {single}"
+    assert "a digest of the whole" in told.why
+    assert "a digest of the whole" not in choice(made(None, *TWINS[1:]), "disk-serial").why
+
+
+@pytest.mark.parametrize("hypervisor", ["qemu:///system", "proxmox", "kubevirt"])
+def test_the_serial_numbers_that_a_plan_tells_are_those_that_are_defined(hypervisor: str) -> None:
+    passport = replace(WEB, disks=(record("sda", 1, boots=True),))
+    definition = made(passport, *TWINS, base=DomainOptions(hypervisor, nodes=("n1",)))
+    assert [disk.serial for disk in definition.disks] == [
+        choice(definition, "disk-serial").value.split(", ")[n] for n in (2, 0, 1)
+    ]
+    assert len({disk.serial for disk in definition.disks}) == 3
 
 
 def test_discard_is_for_thin_volumes() -> None:
