@@ -15,6 +15,7 @@ from p2vd.model.disk import Source
 from p2vd.model.errors import Reason
 from p2vd.model.passport import Passport
 from p2vd.model.plan import DomainOptions, Firmware
+from p2vd.model.size import format_size
 from p2vd.policy.model import FirmwareChoice, Rule
 
 HIBERNATED = "hibernated"
@@ -122,6 +123,17 @@ def boot_warnings(source: Source, rule: Rule, domain: DomainOptions) -> Iterator
         yield (
             f'{source} was made to boot by {style.value}, and the policy "{rule.name}" says domain.firmware '
             f'= "{chosen}": the virtual machine will not boot. Set "{style.value}" or "auto".'
+        )
+
+
+def backup_table(source: Source, target_bytes: int) -> Iterator[str]:
+    """Yield what to know of a GPT where the disk gets larger: its second copy belongs at the very end."""
+    more = target_bytes - source.size_bytes
+    if more > 0 and source.contents is not None and source.contents.table in (Table.GPT, Table.HYBRID):
+        yield (
+            f"The second copy of {source}'s GPT stays where the old disk ended, {format_size(more)} before "
+            "the end of the new one: p2vd changes no byte. The guest starts all the same; if its tools "
+            "complain, or to use the space, run sgdisk -e on the disk in the guest."
         )
 
 

@@ -11,6 +11,7 @@ from p2vd.model.plan import CopyOptions, Cutover, DomainOptions, Firmware, Provi
 from p2vd.model.size import format_size
 from p2vd.planning.admission import metadata_room
 from p2vd.planning.choice import Choice
+from p2vd.planning.contents import backup_table
 from p2vd.planning.files import FileChoice, file_step, file_warnings
 from p2vd.planning.luns import LunChoice, lun_step, lun_warnings
 from p2vd.planning.targets import LvChoice
@@ -95,6 +96,7 @@ def warnings(
             f"SeaBIOS does not boot from disks with sectors of {domain.logical_block_size} bytes; "
             'set domain.firmware = "uefi" if the machine shall boot from this disk.'
         )
+    yield from backup_table(source, choice.size_bytes)
     match choice:
         case LvChoice():
             yield from _volume_warnings(rule, choice, copy)

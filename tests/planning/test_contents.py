@@ -19,6 +19,7 @@ from p2vd.model.errors import PlanOutdated, Refused
 from p2vd.model.forms import SourceFormat
 from p2vd.model.nbd import NbdExport
 from p2vd.model.plan import Firmware, Plan
+from p2vd.model.size import MIB
 from p2vd.planning.contents import contents_reasons, contents_warnings
 from p2vd.planning.plan import PlanRequest, make_plan, recheck
 from tests.planning.builders import SOURCE, THIN, make_inventory, make_policies
@@ -213,6 +214,39 @@ def test_the_firmware_follows_the_disk(style: BootStyle, policy: str, chosen: Fi
     assert f", {chosen.value}, its disk" in made.steps[-1]
     assert bool(warning) is bool(made.warnings)
     assert warning in " ".join(made.warnings)
+
+
+# ---- a target that is larger than the source ------------------------------------------------------
+
+
+ODD = SOURCE.size_bytes - 3 * MIB
+"""The volume of such a disk is larger by 3 MiB, for its group has extents of 4 MiB."""
+
+
+def of_the_backup(source: Source) -> list[str]:
+    return [warning for warning in plan(source).warnings if "sgdisk -e" in warning]
+
+
+@pytest.mark.parametrize("table", [Table.GPT, Table.HYBRID])
+def test_a_gpt_whose_second_copy_is_not_at_the_end_any_more(table: Table) -> None:
+    (said,) = of_the_backup(examined(replace(UEFI, table=table), size_bytes=ODD))
+    assert "stays where the old disk ended, 3 MiB before the end of the new one" in said
+    assert of_the_backup(examined(replace(UEFI, table=table))) == []
+
+
+@pytest.mark.parametrize("table", [one for one in Table if one not in (Table.GPT, Table.HYBRID)])
+def test_other_tables_have_no_second_copy(table: Table) -> None:
+    assert of_the_backup(examined(replace(BIOS, table=table), size_bytes=ODD)) == []
+
+
+def test_of_a_disk_that_nobody_looked_at_nothing_is_said_of_a_second_copy() -> None:
+    assert of_the_backup(replace(SOURCE, size_bytes=ODD)) == []
+
+
+def test_the_second_copy_is_no_part_of_what_a_plan_is() -> None:
+    """What a GPT is good for is the guest's business: the copy is the same."""
+    gpt = replace(BIOS, table=Table.GPT)
+    assert plan(examined(gpt, size_bytes=ODD)).id == plan(examined(BIOS, size_bytes=ODD)).id
 
 
 def test_an_unknown_disk_boots_by_bios() -> None:

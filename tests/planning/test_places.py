@@ -64,6 +64,14 @@ def codes(*luns: Source, policy: str = LUNS, **changes: Any) -> set[str]:
     return {reason.code for reason in refused.value.reasons}
 
 
+def test_a_larger_lun_leaves_the_second_copy_of_a_gpt_behind() -> None:
+    contents = Contents(Table.GPT, BootStyle.UEFI, 512)
+    source = replace(SOURCE, examination=Examination.DONE, contents=contents)
+    plan = make_plan(REQUEST, Inventory((source, lun(1, 12 * GIB))), make_policies(LUNS))
+    (said,) = [warning for warning in plan.warnings if "sgdisk -e" in warning]
+    assert "2 GiB before the end of the new one" in said
+
+
 def test_the_smallest_lun_that_holds_the_disk_is_taken() -> None:
     plan = planned(lun(1, 30 * GIB), lun(2, 12 * GIB), lun(3, 9 * GIB))
     (disk,) = plan.disks
