@@ -56,6 +56,8 @@ def _volume(definition: Definition, disk: DefinedDisk, number: int) -> tuple[Map
     common: Mapping = {
         "accessModes": ["ReadWriteOnce"],
         "storageClassName": _STORAGE_CLASS,
+        # The guest sees all of a block device. Images in a filesystem KubeVirt cuts to whole MiB, and the
+        # second copy of a GPT with them (AlignImageSizeTo1MiB, kubevirt#12178).
         "volumeMode": "Block",
     }
     nodes: Mapping = {
