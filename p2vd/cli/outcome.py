@@ -40,7 +40,10 @@ def of_machine(machine: Object, jobs: Sequence[Object]) -> Outcome | None:
     """How a machine's migration ended: registered, or why not; None while it goes on."""
     name = machine["Name"]
     if machine["State"] in _REGISTERED:
-        return Outcome(f"{name} is registered. See it: virsh dominfo {machine['Domain']}", Exit.OK)
+        see = f"See it: virsh dominfo {machine['Domain']}"
+        if machine["Error"][1]:  # it did not start, or a hook after it failed
+            return Outcome(f"{name}: {machine['Error'][1]} {see}", Exit.JOB_FAILED)
+        return Outcome(f"{name} is registered. {see}", Exit.OK)
     if machine["State"] in ("cancelled", "rolled-back"):
         return Outcome(f"{name} is {machine['State']}.", Exit.JOB_FAILED)
     if machine["State"] == "ready" and machine["CutoverMode"] == "manual" and not machine["Error"][1]:

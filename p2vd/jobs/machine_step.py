@@ -127,7 +127,10 @@ def _start(services: Services, machine: Machine) -> JobError | None:
     except PASSING:
         raise
     except P2vdError as error:
-        return JobError(error.name, f"It is registered, but was not started. {error}")
+        # What is made of files says itself how it is started.
+        by_libvirt = "://" in services.store.plan(machine.plan_id).domain.uri
+        how = f" When that is mended: virsh start {machine.name}" if by_libvirt else ""
+        return JobError(error.name, f"It is registered, but was not started. {error}{how}")
     return None
 
 

@@ -100,6 +100,8 @@ def _told(job: Job, machine: Machine | None, damaged: str, outcome: Outcome) -> 
     if outcome is Outcome.DONE and machine is not None:
         if machine.error is not None:
             text = f"{machine.error.name}: {machine.error.message}"
+            if machine.state is MachineState.REGISTERED:
+                return text, f"See it: p2vctl show {machine.name}"
             return text, f"Mend the cause, then: p2vctl retry {machine.name}"
         if machine.state is MachineState.READY:
             return "", f"It waits for its cutover: p2vctl cutover {machine.name}"

@@ -191,6 +191,15 @@ def test_a_plan_wants_sources_or_a_record(p2vctl: Run, face: Face) -> None:
     ]
 
 
+def test_waiting_for_a_machine_that_did_not_start_ends_with_the_cause() -> None:
+    said = "It is registered, but was not started."
+    properties = {"Name": "erp1", "Uuid": UUID, "State": "registered", "Domain": UUID, "Error": ["X", said]}
+    ended = of_machine(Object("/m", "m", properties), ())
+    assert ended is not None
+    assert ended.status is Exit.JOB_FAILED
+    assert ended.sentence == f"erp1: {said} See it: virsh dominfo {UUID}"
+
+
 def test_waiting_for_a_manual_machine_ends_when_it_is_ready() -> None:
     properties = {"Name": "erp1", "Uuid": UUID, "State": "ready", "CutoverMode": "manual", "Error": ["", ""]}
     ended = of_machine(Object("/m", "m", properties), ())

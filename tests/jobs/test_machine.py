@@ -190,6 +190,7 @@ def test_a_domain_that_does_not_start_is_registered_all_the_same(tmp_path: Path)
     assert lab.machine.state is S.REGISTERED
     assert lab.machine.error is not None
     assert lab.machine.error.message.startswith("It is registered, but was not started.")
+    assert lab.machine.error.message.endswith("When that is mended: virsh start erp1")
 
 
 # ---- libvirtd is away --------------------------------------------------------------------------

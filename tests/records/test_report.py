@@ -75,5 +75,10 @@ def test_a_proven_disk_tells_what_its_machine_waits_for_and_a_receipt_that_is_da
     assert report(done, machine=ready).lines[0].advice == "It waits for its cutover: p2vctl cutover erp1"
     failed = replace(ready, error=JobError("DomainImpossible", "No such CPU."))
     assert report(done, machine=failed).lines[0].cause == "DomainImpossible: No such CPU."
+    late = replace(
+        failed, state=MachineState.REGISTERED, error=JobError("LibvirtFailed", "It did not start.")
+    )
+    line = report(done, machine=late).lines[0]
+    assert (line.cause, line.advice) == ("LibvirtFailed: It did not start.", "See it: p2vctl show erp1")
     torn = report(done, machine=ready, damaged="it is torn").lines[0]
     assert torn.cause == "Its receipt cannot be trusted: it is torn."
