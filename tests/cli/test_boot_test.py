@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from collections.abc import Callable
 
 import pytest
@@ -11,6 +10,7 @@ from p2vd.cli.boot_test import told
 from p2vd.cli.main import main
 from tests.bus import values
 from tests.bus.harness import PATIENCE_S, Face
+from tests.waiting import until
 
 Run = Callable[..., tuple[int, str, str]]
 BOOTED = {
@@ -29,10 +29,10 @@ def p2vctl(bus_address: str, face: Face, capsys: pytest.CaptureFixture[str]) -> 
 
     def run(*arguments: str, ends: dict[str, str] | None = None) -> tuple[int, str, str]:
         def end() -> None:
-            deadline = time.monotonic() + PATIENCE_S
-            while not any(asked[0] == "boot_test" for asked in face.tell("what_was_asked")):
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
+            until(
+                lambda: any(asked[0] == "boot_test" for asked in face.tell("what_was_asked")),
+                within_s=PATIENCE_S,
+            )
             face.tell("end_boot_test", values.MACHINE_UUID, ends)
 
         steering = threading.Thread(target=end, daemon=True)

@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 from p2vd.cli.main import main
 from tests.bus import values
 from tests.bus.harness import PATIENCE_S, Face
+from tests.waiting import until
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -43,10 +43,11 @@ def ending(face: Face, result: dict[str, Any]) -> Iterator[None]:
     """Have the verification that is begun meanwhile end so."""
 
     def end() -> None:
-        deadline_s = time.monotonic() + PATIENCE_S
-        while not any(asked[0] == "verify" for asked in face.tell("what_was_asked")):
-            assert time.monotonic() < deadline_s
-            time.sleep(0.05)
+        until(
+            lambda: any(asked[0] == "verify" for asked in face.tell("what_was_asked")),
+            within_s=PATIENCE_S,
+            every_s=0.05,
+        )
         face.tell("end_verification", values.JOB_UUID, result)
 
     thread = threading.Thread(target=end)

@@ -1,0 +1,32 @@
+"""Waiting for what comes by itself, and only tests ask for: with a bound that nothing whole ever reaches."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+Seen = TypeVar("Seen")
+
+
+def until(
+    probe: Callable[[], Seen], what: str = "", *, within_s: float = 60.0, every_s: float = 0.02
+) -> Seen:
+    """Ask `probe` until it returns something true, and return that; else the test fails, and says `what`."""
+    deadline_s = time.monotonic() + within_s
+    while not (seen := probe()):
+        assert time.monotonic() < deadline_s, what or f"it did not happen in {within_s:g} s"
+        time.sleep(every_s)
+    return seen
+
+
+def runs(pid: int) -> bool:
+    """Whether a process runs; one that nobody has waited for yet does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def until_ended(pid: int) -> None:
+    """Wait until a process has ended: the kernel ends it once it gets a processor."""
+    until(lambda: not runs(pid), f"process {pid} still runs")
