@@ -2,18 +2,16 @@
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-from p2vd.cli.main import main
 from tests.bus import values
 from tests.bus.harness import PATIENCE_S, Face
+from tests.cli.conftest import Run
 from tests.waiting import until
-
-Run = Callable[..., tuple[int, str, str]]
 
 SHORT = values.JOB_UUID[:8]
 RECEIPT = {
@@ -24,18 +22,11 @@ RECEIPT = {
 }
 
 
-@pytest.fixture
-def p2vctl(bus_address: str, face: Face, capsys: pytest.CaptureFixture[str]) -> Run:
+@pytest.fixture(autouse=True)
+def _proven(face: Face) -> None:
     face.tell("add", values.JOB_UUID, values.MACHINE_UUID)
     face.tell("stage", values.JOB_UUID, "proven")
     face.tell("receipt", RECEIPT)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        status = main(["--bus", bus_address, *arguments])
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return run
 
 
 @contextmanager
