@@ -14,7 +14,8 @@ from p2vd.jobs.examiner_helper import ExaminerHelper
 from p2vd.model.contents import BootStyle, Contents, Examination, Table
 from p2vd.model.disk import PathState, ScsiPath, Source, Transport
 from p2vd.model.inventory import Inventory
-from tests.jobs.fake_disks import BIOS, LONG_S, Disks, FakeHelper, StoppedClock
+from tests.fakes import StoppedClock
+from tests.jobs.fake_disks import BIOS, LONG_S, Disks, FakeHelper
 
 UEFI = Contents(Table.GPT, BootStyle.UEFI, 512)
 
