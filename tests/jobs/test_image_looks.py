@@ -1,7 +1,6 @@
 """What is known of the disks in image files: looked into in the background, by helpers that may fail."""
 
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from p2vd.model.inventory import Inventory
 from tests.jobs.fake_asker import FakeAsker
 from tests.jobs.fake_disks import LONG_S
 from tests.jobs.image_desk import GIB, SILENCE_S, WHOLE, Desk, image, on_filer
+from tests.jobs.threads import no_more
 from tests.jobs.values import source
 from tests.waiting import until
 
@@ -159,12 +159,8 @@ def test_what_no_helper_says_ends_no_thread_and_leaks_nothing(desk: Desk, packet
 def test_without_a_thread_it_is_looked_into_later_and_not_never(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def none_left(_: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
     desk.asker.sizes = {"/srv/images/a.qcow2": GIB}
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", none_left)
+    with no_more(monkeypatch):
         assert desk.see(image("a.qcow2")) == {"a.qcow2": (0, [UNREAD])}
     desk.until([image("a.qcow2")], {"a.qcow2": (GIB, [])})
 
