@@ -10,7 +10,8 @@ from p2vd.cli import render, wave_page
 from p2vd.cli.client import Client, CliError, Exit, Object, make_options, repeated
 from p2vd.cli.lookup import source_id
 from p2vd.cli.since import parse_at, parse_since
-from p2vd.cli.wave_file import Line, WaveFileInvalid, read_wave
+from p2vd.cli.wave_file import WaveFileInvalid, read_wave
+from p2vd.model.wave import WaveEntry
 
 Arguments = argparse.Namespace
 
@@ -144,7 +145,7 @@ def _planned(client: Client, path: str) -> Any:
     return page
 
 
-def _entry(line: Line, objects: tuple[Object, ...]) -> dict[str, object]:
+def _entry(line: WaveEntry, objects: tuple[Object, ...]) -> dict[str, object]:
     import dbus  # as above
 
     told: dict[str, object] = {"place": line.place}
