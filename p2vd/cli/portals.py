@@ -94,8 +94,8 @@ def add(client: Client, arguments: Arguments) -> Exit:
             (path,) = client.call(ROOT, MANAGER, "AddPortal", "sa{sv}", portal, given)
         paths.append(path)
     if arguments.no_wait:
-        return _report(client, arguments, [_get(client, path) for path in paths])
-    return _report(client, arguments, [_settled(client, path) for path in paths])
+        return _report(arguments, [_get(client, path) for path in paths])
+    return _report(arguments, [_settled(client, path) for path in paths])
 
 
 def remove(client: Client, arguments: Arguments) -> Exit:
@@ -144,7 +144,7 @@ def rescan(client: Client, arguments: Arguments) -> Exit:
     return Exit.REFUSED if stale else Exit.OK
 
 
-def _report(client: Client, arguments: Arguments, portals: Sequence[Object]) -> Exit:
+def _report(arguments: Arguments, portals: Sequence[Object]) -> Exit:
     """Print what became of portals; the first that is not connected ends the command with its sentence."""
     failed = [item for item in portals if item["State"] not in ("connected", "connecting")]
     if arguments.json:

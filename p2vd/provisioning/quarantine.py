@@ -83,10 +83,6 @@ class Quarantine:
         """End a device's quarantine; the next event of udev shows it again. False where there was none."""
         return self._unlink(self._directory / marker_name(key))
 
-    def contains(self, key: str) -> bool:
-        """Whether the device has a marker of its own."""
-        return (self._directory / marker_name(key)).exists()
-
     def add_source(self, source: Source) -> None:
         """Quarantine a source: its map and paths, or the disk with its partitions."""
         self.add_sources([source])
