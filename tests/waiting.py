@@ -19,12 +19,22 @@ def until(
     return seen
 
 
+def state(pid: int) -> str:
+    """The letter that proc(5) has for the state of a process; empty where there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
 def runs(pid: int) -> bool:
     """Whether a process runs; one that nobody has waited for yet does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    return state(pid) not in ("", "Z", "X")
+
+
+def until_stopped(pid: int) -> None:
+    """Wait until SIGSTOP has stopped a process: of a SIGTERM that comes before, it would end."""
+    until(lambda: state(pid) == "T", f"process {pid} is not stopped")
 
 
 def until_ended(pid: int) -> None:

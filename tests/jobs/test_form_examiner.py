@@ -34,7 +34,7 @@ from p2vd.system import block
 from tests.copying.daemon import NOBODY
 from tests.copying.nbd_server import Authority, NbdServer, command, free_port, needs
 from tests.discovery.recorded_disk import examined, recorded
-from tests.waiting import until
+from tests.waiting import until, until_stopped
 
 pytestmark = [pytest.mark.slow, needs("blkid", "partx", "nbdkit")]
 
@@ -213,6 +213,7 @@ def test_a_qemu_nbd_that_hangs_outlives_its_helper_and_is_known(
         with pytest.raises(TimeoutError):
             helper.examine(of_image(path), lambda waited_s: not told.exists() and waited_s < LONG_S)
         hanging, parent = map(int, told.read_text().split())
+        until_stopped(hanging)
     helper.kill()
     helper.close()
     ends_soon(lambda: f"\nPPid:\t{parent}\n" in Path(f"/proc/{hanging}/status").read_text())

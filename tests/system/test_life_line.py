@@ -10,7 +10,7 @@ import pytest
 from p2vd.system.descriptors import SeqpacketChannel
 from p2vd.system.life_line import LifeLine
 from p2vd.system.process import spawn
-from tests.waiting import until
+from tests.waiting import until, until_stopped
 
 LONG_S = 40.0
 BY_SANDBOX = "sandbox.start(['sleep', '600'], [], sandbox.Limits())"
@@ -45,6 +45,7 @@ def test_a_child_of_the_child_that_outlives_it_is_known(starts: str) -> None:
         assert ours.receive(LONG_S) is not None
         found = until(lambda: children(child.pid), within_s=LONG_S)
         os.kill(found[0], signal.SIGSTOP)
+        until_stopped(found[0])
         try:
             child.kill()
             child.wait(LONG_S)
