@@ -1,5 +1,6 @@
 """Fakes at the doors of the operating system."""
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -93,3 +94,31 @@ class FakeCommands:
         if result.returncode not in ok:
             raise CommandFailed(argv, result.returncode, result.stderr)
         return result
+
+
+class StoppedClock:
+    """A clock that stands until the test sets `now_s`; nobody sleeps by it."""
+
+    def __init__(self, now_s: float = 1000.0) -> None:
+        self.now_s = now_s
+
+    def monotonic(self) -> float:
+        """Return seconds that grow when the test says so."""
+        return self.now_s
+
+    def now_us(self) -> int:
+        """Return the same in microseconds."""
+        return round(self.now_s * 1e6)
+
+    def sleep(self, seconds: float, until: threading.Event) -> bool:
+        """Fail the test."""
+        raise AssertionError(f"somebody sleeps for {seconds:g} s")
+
+
+class SleepingClock(StoppedClock):
+    """A clock that is later by what was slept, and takes no time for it."""
+
+    def sleep(self, seconds: float, until: threading.Event) -> bool:
+        """Let so much time pass at once."""
+        self.now_s += seconds
+        return until.is_set()

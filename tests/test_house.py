@@ -20,7 +20,7 @@ ROOMS: dict[str, set[str]] = {
     "policy": {"model"},
     "domain": {"model"},
     "planning": {"model", "policy", "domain"},
-    "records": {"model"},
+    "records": {"model", "system"},
     "system": {"model"},
     "discovery": {"model", "system"},
     "provisioning": {"model", "system"},

@@ -70,16 +70,6 @@ class Shell:
         """Run a command on this process's own terminal; its exit status."""
         return subprocess.run(self._ssh(command), timeout=timeout_s, check=False).returncode
 
-    def popen(self, command: str) -> subprocess.Popen[str]:
-        """Start a command and return at once; its output is in the pipes of the returned process."""
-        return subprocess.Popen(
-            self._ssh(command),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
     def write(self, path: str, text: str, mode: str = "644") -> None:
         """Write a file of the guest, making its directory."""
         quoted = shlex.quote(path)

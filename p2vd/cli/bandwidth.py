@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from p2vd.bus.names import JOB, MACHINE, MANAGER, ROOT
 from p2vd.cli import render
 from p2vd.cli.client import Client, CliError, Exit, Object, make_options
-from p2vd.cli.handover import AddVerb
 from p2vd.cli.lookup import find, jobs_of, machine_name
+from p2vd.cli.verbs import AddVerb
 from p2vd.model.size import format_size, parse_size
 
 _NONE = "none"

@@ -10,12 +10,13 @@ from p2vd.bus.names import MACHINE
 from p2vd.cli import render
 from p2vd.cli.client import Client, CliError, Exit, Object
 from p2vd.cli.lookup import find, jobs_of
+from p2vd.model.forms import PACKED_TARGETS
 
 FORMATS = {"vmdk": "subformat=streamOptimized", "vhdx": "subformat=dynamic"}
 """What qemu-img(1) is told: the kind that VMware's import tools and Hyper-V take."""
 
 _PROVEN = "proven"
-_PACKED = ("raw.zst", "raw.gz")
+_PACKED = [form.value for form in PACKED_TARGETS]
 _NOT_IN_NAME = re.compile(r"[^A-Za-z0-9_.-]")
 
 

@@ -4,31 +4,15 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
-from typing import Protocol
 
 from p2vd.bus.names import MACHINE
 from p2vd.cli import render
 from p2vd.cli.client import Client, CliError, Exit, Object
 from p2vd.cli.lookup import find, jobs_of
+from p2vd.cli.verbs import AddVerb
 
 _UNDER_WAY = ("registering", "rolling-back", "accepting")
 _LOOK_AGAIN_S = 0.3
-
-
-class Command(Protocol):
-    """A command of p2vctl."""
-
-    def __call__(self, client: Client, arguments: argparse.Namespace) -> Exit:
-        """Run it; returns the exit status, raises CliError."""
-        ...
-
-
-class AddVerb(Protocol):
-    """Adds a command to p2vctl's parser."""
-
-    def __call__(self, name: str, command: Command, *, prints_json: bool) -> argparse.ArgumentParser:
-        """Return the command's own parser."""
-        ...
 
 
 def add_parsers(verb: AddVerb) -> None:

@@ -14,6 +14,7 @@ from p2vd.cli import render
 from p2vd.cli.client import Client, CliError, Exit, Object, make_options, repeated
 from p2vd.cli.lookup import find, source_id
 from p2vd.cli.passports import passport, passport_differences, passports
+from p2vd.cli.verbs import adder
 from p2vd.discovery.passport.collect import add_arguments
 from p2vd.discovery.passport.collect import collect as collect_here
 from p2vd.model.codec import to_dict
@@ -31,35 +32,24 @@ _NAME_OR_FILE = "a machine's name, or a file: what has a / in it or ends in .jso
 
 def add_parsers(machine: argparse.ArgumentParser) -> None:
     """Add the commands below `machine`."""
-    verbs = machine.add_subparsers(title="commands", metavar="COMMAND", required=True)
-
-    def verb(
-        name: str, command: Callable[[Client, Arguments], Exit], *, prints_json: bool = True
-    ) -> argparse.ArgumentParser:
-        text = (command.__doc__ or "").strip()
-        one = verbs.add_parser(name, help=text, description=text)
-        one.set_defaults(command=command, json=False)
-        if prints_json:
-            one.add_argument("--json", action="store_true", help="print JSON, sizes in bytes")
-        return one
-
-    one = verb("collect", collect, prints_json=False)
+    verb = adder(machine.add_subparsers(title="commands", metavar="COMMAND", required=True))
+    one = verb("collect", collect)
     one.set_defaults(verbatim=True)
     add_arguments(one)
-    one = verb("import", take_in, prints_json=False)
+    one = verb("import", take_in)
     one.add_argument("file", metavar="FILE", help="JSON or TOML, see p2vd-machine(5); - for standard input")
     one.add_argument("--name", default="", metavar="NAME", help="call the machine so, not as the record does")
     one.add_argument("--replace", action="store_true", help="in place of another record of that name")
-    verb("list", listing)
-    verb("show", show).add_argument("machine", metavar="NAME|FILE", help=_NAME_OR_FILE)
-    one = verb("diff", diff)
+    verb("list", listing, prints_json=True)
+    verb("show", show, prints_json=True).add_argument("machine", metavar="NAME|FILE", help=_NAME_OR_FILE)
+    one = verb("diff", diff, prints_json=True)
     one.add_argument("before", metavar="NAME|FILE", help=_NAME_OR_FILE)
     one.add_argument("after", metavar="NAME|FILE")
-    one = verb("guess", guess)
+    one = verb("guess", guess, prints_json=True)
     one.set_defaults(verbatim=True)  # TOML, to be completed
     one.add_argument("sources", nargs="+", metavar="SOURCE", help="its disks, in the machine's order")
     one.add_argument("--name", default="", metavar="NAME", help="the machine's name")
-    verb("remove", remove, prints_json=False).add_argument("machines", nargs="+", metavar="NAME")
+    verb("remove", remove).add_argument("machines", nargs="+", metavar="NAME")
 
 
 def collect(_: Client, arguments: Arguments) -> Exit:

@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from p2vd import __version__
 from p2vd.cli import (
@@ -25,9 +25,7 @@ from p2vd.cli.completion import complete
 from p2vd.cli.filters import parse_filter
 from p2vd.cli.remote import parse_host
 from p2vd.cli.terminal import fitting
-
-Command = Callable[[Client, argparse.Namespace], Exit]
-LocalCommand = Callable[[argparse.Namespace], Exit]
+from p2vd.cli.verbs import LocalCommand, adder
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -44,15 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"p2vctl {__version__}")
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-
-    def verb(name: str, command: Command, *, prints_json: bool = False) -> argparse.ArgumentParser:
-        text = (command.__doc__ or "").strip()
-        one = verbs.add_parser(name, help=text, description=text)
-        one.set_defaults(command=command, json=False)
-        if prints_json:
-            one.add_argument("--json", action="store_true", help="print JSON, sizes in bytes")
-        return one
-
+    verb = adder(verbs)
     one = verb("sources", commands.sources, prints_json=True)
     one.add_argument(
         "--filter",

@@ -1,7 +1,7 @@
 """p2vctl policy: the rules in force, which one is for a disk, and whether the files are right."""
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +11,17 @@ from p2vd.cli.client import Client, Exit, make_options
 from p2vd.cli.layout import facts, prose
 from p2vd.cli.lookup import source_id
 from p2vd.cli.policy_check import check
+from p2vd.cli.verbs import adder
 
 Arguments = argparse.Namespace
 
 
 def add_parsers(policy: argparse.ArgumentParser) -> None:
     """Add the commands below `policy`."""
-    verbs = policy.add_subparsers(title="commands", metavar="COMMAND", required=True)
-
-    def verb(name: str, command: Callable[..., Exit], **how: object) -> argparse.ArgumentParser:
-        text = (command.__doc__ or "").strip()
-        one = verbs.add_parser(name, help=text, description=text)
-        one.set_defaults(**(how or {"command": command}))
-        one.add_argument("--json", action="store_true", help="print JSON")
-        return one
-
-    one = verb("check", check, local=check)
+    verb = adder(
+        policy.add_subparsers(title="commands", metavar="COMMAND", required=True), json_help="print JSON"
+    )
+    one = verb("check", check, prints_json=True, local=True)
     one.add_argument(
         "file",
         nargs="?",
@@ -35,8 +30,8 @@ def add_parsers(policy: argparse.ArgumentParser) -> None:
         help="this file alone; without it all that would be read",
     )
     one.add_argument("--config", type=Path, metavar="FILE", help="p2vd's configuration, not the usual one")
-    verb("show", show)
-    one = verb("explain", explain)
+    verb("show", show, prints_json=True)
+    one = verb("explain", explain, prints_json=True)
     one.add_argument("source", metavar="SOURCE", help="the disk's id (its WWID), or its name of now")
     one.add_argument("--name", default="", metavar="MACHINE", help="name of the machine, for match.machine")
 

@@ -11,6 +11,7 @@ from p2vd.cli import render
 from p2vd.cli.client import Client, CliError, Exit, Object, Properties, make_options
 from p2vd.cli.lookup import find
 from p2vd.cli.secrets import Descriptors, read_secret
+from p2vd.cli.verbs import adder
 
 Arguments = argparse.Namespace
 
@@ -21,17 +22,11 @@ _RESCANNED_S = 300.0
 
 def add_parsers(portals: argparse.ArgumentParser) -> None:
     """Add the commands below `portals`."""
-    verbs = portals.add_subparsers(title="commands", metavar="COMMAND", required=True)
-
-    def verb(name: str, command: Callable[[Client, Arguments], Exit]) -> argparse.ArgumentParser:
-        text = (command.__doc__ or "").strip()
-        one = verbs.add_parser(name, help=text, description=text)
-        one.set_defaults(command=command)
-        one.add_argument("--json", action="store_true", help="print JSON")
-        return one
-
-    verb("list", listing)
-    one = verb("add", add)
+    verb = adder(
+        portals.add_subparsers(title="commands", metavar="COMMAND", required=True), json_help="print JSON"
+    )
+    verb("list", listing, prints_json=True)
+    one = verb("add", add, prints_json=True)
     one.add_argument(
         "portals",
         nargs="+",
@@ -55,9 +50,9 @@ def add_parsers(portals: argparse.ArgumentParser) -> None:
         "--discovery-chap", action="store_true", help="the portal wants CHAP for the discovery too"
     )
     one.add_argument("--no-wait", action="store_true", help="return before the outcome is known")
-    one = verb("remove", remove)
+    one = verb("remove", remove, prints_json=True)
     one.add_argument("portals", nargs="+", metavar="PORTAL")
-    one = verb("rescan", rescan)
+    one = verb("rescan", rescan, prints_json=True)
     one.add_argument("portals", nargs="*", metavar="PORTAL", help="none: all")
     one.add_argument("--hct", default="", metavar="H:C:T", help="only the session at HOST:CHANNEL:TARGET")
 
@@ -94,8 +89,8 @@ def add(client: Client, arguments: Arguments) -> Exit:
             (path,) = client.call(ROOT, MANAGER, "AddPortal", "sa{sv}", portal, given)
         paths.append(path)
     if arguments.no_wait:
-        return _report(client, arguments, [_get(client, path) for path in paths])
-    return _report(client, arguments, [_settled(client, path) for path in paths])
+        return _report(arguments, [_get(client, path) for path in paths])
+    return _report(arguments, [_settled(client, path) for path in paths])
 
 
 def remove(client: Client, arguments: Arguments) -> Exit:
@@ -144,7 +139,7 @@ def rescan(client: Client, arguments: Arguments) -> Exit:
     return Exit.REFUSED if stale else Exit.OK
 
 
-def _report(client: Client, arguments: Arguments, portals: Sequence[Object]) -> Exit:
+def _report(arguments: Arguments, portals: Sequence[Object]) -> Exit:
     """Print what became of portals; the first that is not connected ends the command with its sentence."""
     failed = [item for item in portals if item["State"] not in ("connected", "connecting")]
     if arguments.json:

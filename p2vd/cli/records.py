@@ -12,12 +12,13 @@ from p2vd.cli.client import Client, CliError, Exit, make_options, repeated
 from p2vd.cli.lookup import find, jobs_of
 from p2vd.cli.render import SHORT_ID
 from p2vd.cli.since import parse_since
+from p2vd.cli.verbs import AddVerb
 from p2vd.cli.verify import records as verified
 
 Arguments = argparse.Namespace
 
 
-def add_parsers(verb: Any) -> None:
+def add_parsers(verb: AddVerb) -> None:
     """Add the commands. `verb` makes the parser of one, as main has it."""
     one = verb("audit", audit, prints_json=True)
     one.add_argument(

@@ -7,7 +7,8 @@ import csv
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+
+from p2vd.model.wave import WaveEntry
 
 COLUMNS = ("machine", "sources", "name", "source_offline", "priority")
 _TYPES: Mapping[str, type] = {
@@ -22,24 +23,15 @@ _PRIORITY = range(-1000, 1001)  # as of a policy
 _ENTRY = re.compile(r"^\s*\[\[\s*entry\s*\]\]")
 
 
-@dataclass(frozen=True)
-class Line:
-    """A machine of the list. `priority` None: as the policy says. `place`: FILE:LINE."""
-
-    machine: str = ""
-    sources: tuple[str, ...] = ()
-    name: str = ""
-    source_offline: bool = False
-    priority: int | None = None
-    place: str = ""
-
-
 class WaveFileInvalid(Exception):
     """The list has mistakes; each is a line of the text."""
 
 
-def read_wave(path: str, text: str) -> tuple[Line, ...]:
-    """Return the machines in `text`, which is TOML where `path` ends so, else CSV. Raises WaveFileInvalid."""
+def read_wave(path: str, text: str) -> tuple[WaveEntry, ...]:
+    """Return the machines in `text`, which is TOML where `path` ends so, else CSV; `place` is FILE:LINE.
+
+    Raises WaveFileInvalid.
+    """
     errors: list[str] = []
     lines = tuple(_toml(path, text, errors) if path.endswith(".toml") else _csv(path, text, errors))
     if not lines and not errors:
@@ -49,7 +41,7 @@ def read_wave(path: str, text: str) -> tuple[Line, ...]:
     return lines
 
 
-def _csv(path: str, text: str, errors: list[str]) -> Iterator[Line]:
+def _csv(path: str, text: str, errors: list[str]) -> Iterator[WaveEntry]:
     rows = csv.reader(text.lstrip("\ufeff").splitlines(keepends=True), strict=True)
     header: list[str] = []
     while True:
@@ -96,7 +88,7 @@ def _typed(place: str, cells: Mapping[str, str], errors: list[str]) -> dict[str,
     return told
 
 
-def _toml(path: str, text: str, errors: list[str]) -> Iterator[Line]:
+def _toml(path: str, text: str, errors: list[str]) -> Iterator[WaveEntry]:
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -132,7 +124,7 @@ def _wrong(place: str, key: str, value: object) -> str:
     return "" if fits else f"{place}: {key}: it wants {names[kind]}."
 
 
-def _line(place: str, told: Mapping[str, object], errors: list[str]) -> Iterator[Line]:
+def _line(place: str, told: Mapping[str, object], errors: list[str]) -> Iterator[WaveEntry]:
     machine, sources = str(told.get("machine", "")), told.get("sources", [])
     priority = told.get("priority")
     if isinstance(priority, int) and priority not in _PRIORITY:
@@ -141,7 +133,7 @@ def _line(place: str, told: Mapping[str, object], errors: list[str]) -> Iterator
     if not machine and not sources:
         errors.append(f"{place}: machine: name the machine's record, or its sources.")
         return
-    yield Line(
+    yield WaveEntry(
         machine,
         tuple(sources) if isinstance(sources, list) else (),
         str(told.get("name", "")),

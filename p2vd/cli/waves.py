@@ -10,12 +10,14 @@ from p2vd.cli import render, wave_page
 from p2vd.cli.client import Client, CliError, Exit, Object, make_options, repeated
 from p2vd.cli.lookup import source_id
 from p2vd.cli.since import parse_at, parse_since
-from p2vd.cli.wave_file import Line, WaveFileInvalid, read_wave
+from p2vd.cli.verbs import AddVerb
+from p2vd.cli.wave_file import WaveFileInvalid, read_wave
+from p2vd.model.wave import WaveEntry
 
 Arguments = argparse.Namespace
 
 
-def add_parsers(verb: Any) -> None:
+def add_parsers(verb: AddVerb) -> None:
     """Add the commands. `verb` makes the parser of one, as main has it."""
     one = verb("waves", waves, prints_json=True)
     one.add_argument("act", nargs="?", choices=("show", "start", "cancel"), metavar="show|start|cancel")
@@ -144,7 +146,7 @@ def _planned(client: Client, path: str) -> Any:
     return page
 
 
-def _entry(line: Line, objects: tuple[Object, ...]) -> dict[str, object]:
+def _entry(line: WaveEntry, objects: tuple[Object, ...]) -> dict[str, object]:
     import dbus  # as above
 
     told: dict[str, object] = {"place": line.place}

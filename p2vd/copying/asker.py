@@ -41,10 +41,7 @@ def answers(
     """
     looks = {form: _look_for(form, goes_on) for form in {image.format for image in request.images}}
     opened = [open_image(image) for image in request.images]
-    as_root = os.geteuid() == 0
-    privileges.drop(
-        request.worker_uid if as_root else os.getuid(), request.worker_gid if as_root else os.getgid()
-    )
+    privileges.become(request.worker_uid, request.worker_gid)
     for image, found in zip(request.images, opened, strict=True):
         if isinstance(found, str):
             yield Answer(image.path, problem=found, unread=True)

@@ -8,7 +8,6 @@ look untouched. A new checkpoint gets its name when it is whole, so an empty fil
 """
 
 import contextlib
-import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
@@ -29,6 +28,7 @@ from p2vd.copying.region import Region
 from p2vd.copying.row_sums import RowSums
 from p2vd.copying.terms import Binding, Report
 from p2vd.model.codec import from_json, to_json
+from p2vd.system import durable
 
 SCHEMA_VERSION = 1
 _APPLICATION_ID = 0x70327664  # "p2vd": what file(1) and `PRAGMA application_id` show
@@ -111,9 +111,9 @@ class Checkpoint:
                 body, total = _seal(replace(header, rows=RowSums(0).total()))
                 db.execute("INSERT INTO header VALUES (1, ?, ?)", (body, total))
                 db.execute("COMMIT")
-            _sync(new)
+            durable.sync(new)
             new.rename(path)
-            _sync(path.parent)
+            durable.sync_directory(path.parent)
         except (OSError, sqlite3.Error) as error:
             raise CheckpointUnwritable(str(path), str(error)) from error
 
@@ -348,14 +348,6 @@ def _connect(path: Path, mode: str, *, synchronous: str = "FULL") -> sqlite3.Con
 def _seal(header: Header) -> tuple[str, bytes]:
     body = to_json(header)
     return body, checksum(body.encode())
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _opening_error(path: Path, error: sqlite3.Error) -> Exception:

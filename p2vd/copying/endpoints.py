@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from p2vd.copying.errors import OpenFailed, SourceRefused, TargetRefused
-from p2vd.system import block
+from p2vd.system import block, durable
 
 log = logging.getLogger(__name__)
 
@@ -73,9 +73,7 @@ def create_file_target(path: Path, size_bytes: int, *, begun: bool, direct: bool
         raise OpenFailed(str(path), error.strerror or str(error)) from error
     os.ftruncate(fd, size_bytes)
     os.fsync(fd)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
-    os.fsync(directory)
-    os.close(directory)
+    durable.sync_directory(path.parent)
     os.close(fd)
     return open_file_target(path, size_bytes, "", direct=direct)
 

@@ -18,7 +18,7 @@ from p2vd.copying.errors import SourceRefused
 from p2vd.copying.packed_target import PackedTarget
 from p2vd.copying.protocol import Start
 from p2vd.copying.terms import NbdServer, SourceForm, TargetForm
-from p2vd.model.forms import SourceFormat, TargetFormat
+from p2vd.model.forms import PACKED, PACKED_TARGETS, QEMU_IMAGES, SourceFormat, TargetFormat
 
 NBD_SCHEMES = ("nbd", "nbds", "nbd+unix", "nbds+unix")
 
@@ -185,30 +185,26 @@ def _handed_qcow2(handed: Handed) -> Callable[[], TargetSink]:
     return qcow2_target.handed_target(handed)
 
 
-_PACKED = (SourceFormat.GZ, SourceFormat.ZST, SourceFormat.XZ)
-_PACKED_TARGETS = (TargetFormat.RAW_ZST, TargetFormat.RAW_GZ)
-_IMAGES = (SourceFormat.QCOW2, SourceFormat.VMDK, SourceFormat.VHDX, SourceFormat.VDI, SourceFormat.VPC)
-
 SOURCES: dict[str, Callable[[Asked], OpenSource]] = {
     "nbd": _nbd_source,
-    **dict.fromkeys((each.value for each in _IMAGES), _image_source),
-    **dict.fromkeys((each.value for each in _PACKED), _packed_source),
+    **dict.fromkeys((each.value for each in QEMU_IMAGES), _image_source),
+    **dict.fromkeys((each.value for each in PACKED), _packed_source),
 }
 
 TARGETS: dict[TargetFormat, Callable[[Asked, OpenSource], OpenTarget]] = {
     TargetFormat.QCOW2: _qcow2_target,
-    **dict.fromkeys(_PACKED_TARGETS, _packed_target),
+    **dict.fromkeys(PACKED_TARGETS, _packed_target),
 }
 
 HANDED_SOURCES: dict[str, Callable[[Handed], Callable[[], Source]]] = {
     "nbd": _handed_nbd,
-    **dict.fromkeys((each.value for each in _IMAGES), _handed_image),
-    **dict.fromkeys((each.value for each in _PACKED), _handed_packed_source),
+    **dict.fromkeys((each.value for each in QEMU_IMAGES), _handed_image),
+    **dict.fromkeys((each.value for each in PACKED), _handed_packed_source),
 }
 """Called with all privileges; what it returns is called without them, and may talk to the source."""
 
 HANDED_TARGETS: dict[TargetFormat, Callable[[Handed], Callable[[], AnyTarget]]] = {
     TargetFormat.QCOW2: _handed_qcow2,
-    **dict.fromkeys(_PACKED_TARGETS, _handed_packed_target),
+    **dict.fromkeys(PACKED_TARGETS, _handed_packed_target),
 }
 """As `HANDED_SOURCES`."""

@@ -8,7 +8,6 @@ handshake.
 import argparse
 import contextlib
 import logging
-import os
 import sys
 import threading
 from collections.abc import Sequence
@@ -73,10 +72,7 @@ def answer_all(first: ExportsRequest, channel: SeqpacketChannel) -> None:
     other privileges.
     """
     if not first.privileged:
-        as_root = os.geteuid() == 0
-        privileges.drop(
-            first.worker_uid if as_root else os.getuid(), first.worker_gid if as_root else os.getgid()
-        )
+        privileges.become(first.worker_uid, first.worker_gid)
     telling = threading.Lock()
 
     def tell(server: NbdServer) -> None:

@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from p2vd.copying.terms import Binding, Report, SourceForm, TargetForm, TargetTraits
-from p2vd.model.codec import from_dict, to_dict
+from p2vd.model.codec import Messages
 from p2vd.model.copying import Progress, Verify
 from p2vd.model.forms import TargetFormat
 
@@ -161,7 +161,7 @@ _NAMES: dict[str, type[Any]] = {
     "need-descriptor": NeedDescriptor,
     "report": Report,
 }
-_TYPES = {cls: name for name, cls in _NAMES.items()}
+_MESSAGES = Messages(_NAMES)
 
 
 def start_version(source: SourceForm, target: TargetForm) -> int:
@@ -172,13 +172,10 @@ def start_version(source: SourceForm, target: TargetForm) -> int:
 
 def encode(message: ToWorker | ToDaemon) -> dict[str, Any]:
     """Return `message` as the object that goes over the socket."""
-    return {"type": _TYPES[type(message)], **to_dict(message)}
+    return _MESSAGES.encode(message)
 
 
 def decode(data: dict[str, Any]) -> ToWorker | ToDaemon:
     """Return the message in `data`. Raises ValueError on an unknown type or a field that does not fit."""
-    cls = _NAMES.get(str(data.get("type")))
-    if cls is None:
-        raise ValueError(f"unknown message type {data.get('type')!r}")
-    message: ToWorker | ToDaemon = from_dict(cls, {k: v for k, v in data.items() if k != "type"})
+    message: ToWorker | ToDaemon = _MESSAGES.decode(data)
     return message

@@ -159,10 +159,7 @@ def prepare(
     header = Header(start.binding, start.target.size_bytes, start.digest)
     checkpoint = open_checkpoint(Path(start.checkpoint_path), header, must_exist=start.resume)
     handed.open_target(controls, gauge, orders.ended, checkpoint)
-    as_root = os.geteuid() == 0
-    privileges.drop(
-        start.worker_uid if as_root else os.getuid(), start.worker_gid if as_root else os.getgid()
-    )
+    privileges.become(start.worker_uid, start.worker_gid)
     source, target = handed.finish()
     session = Session(
         checkpoint,

@@ -9,7 +9,7 @@ from typing import Any
 
 from p2vd.copying.protocol import Stalled
 from p2vd.copying.terms import Failure
-from p2vd.model.codec import from_dict, to_dict
+from p2vd.model.codec import Messages
 
 VERSION = 1
 MAX_RANGES = 1000
@@ -74,18 +74,15 @@ _NAMES: dict[str, type[Any]] = {
     "stalled": Stalled,
     "report": VerifyReport,
 }
-_TYPES = {cls: name for name, cls in _NAMES.items()}
+_MESSAGES = Messages(_NAMES)
 
 
 def encode(message: Message) -> dict[str, Any]:
     """Return `message` as the object that goes over the socket."""
-    return {"type": _TYPES[type(message)], **to_dict(message)}
+    return _MESSAGES.encode(message)
 
 
 def decode(data: dict[str, Any]) -> Message:
     """Return the message in `data`. Raises ValueError on an unknown type or a field that does not fit."""
-    cls = _NAMES.get(str(data.get("type")))
-    if cls is None:
-        raise ValueError(f"unknown message type {data.get('type')!r}")
-    message: Message = from_dict(cls, {k: v for k, v in data.items() if k != "type"})
+    message: Message = _MESSAGES.decode(data)
     return message

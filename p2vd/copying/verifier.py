@@ -166,10 +166,7 @@ def prepare(start: VerifyStart, fds: Sequence[int], clock: Clock) -> Verifier:
     except OSError as error:
         raise OpenFailed(name, error.strerror or str(error)) from error
     checkpoint, why_not = trusted_checkpoint(start)
-    as_root = os.geteuid() == 0
-    privileges.drop(
-        start.worker_uid if as_root else os.getuid(), start.worker_gid if as_root else os.getgid()
-    )
+    privileges.become(start.worker_uid, start.worker_gid)
     controls = Controls(clock, ChunkCredit(0), start.bandwidth_bytes_per_s)
     reading = Rereading(device, layout, kind, checkpoint, controls, start.threads)
     return Verifier(start, reading, witness, gauge, controls, why_not)

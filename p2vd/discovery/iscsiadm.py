@@ -6,7 +6,6 @@ a node). p2vd reads which there are, and lets iscsiadm write them. No argument i
 
 import contextlib
 import hashlib
-import os
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,7 @@ from p2vd.discovery import iscsi_errors as errors
 from p2vd.discovery.iscsid_conf import private_conf
 from p2vd.model.disk import Portal
 from p2vd.model.portal import DEFAULT_INTERFACE, Chap, Node, PortalName, same_writing
+from p2vd.system import durable
 from p2vd.system.command import CommandFailed, Commands, Result
 
 ETC = Path("/etc/iscsi")
@@ -92,7 +92,7 @@ class Iscsiadm:
             raise errors.IscsiadmUnclear(_told(node), "a new record, and there is none")
         # iscsiadm does not flush: after a power cut the record was seen empty, and the secret gone.
         for path in (file, *file.parents):
-            _flush(path)
+            durable.sync(path)
             if path == self.etc:
                 break
 
@@ -204,11 +204,3 @@ def _node(node: Node, interface: str) -> list[str]:
 
 def _told(node: Node) -> str:
     return f"{node.portal} ({node.target_iqn})"
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

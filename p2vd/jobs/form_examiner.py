@@ -7,7 +7,6 @@ it has no privileges left, nor have the tools.
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -101,8 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     uid, _, gid = options.user.partition(":")
 
     def drop() -> None:
-        as_root = os.geteuid() == 0
-        privileges.drop(int(uid) if as_root else os.getuid(), int(gid) if as_root else os.getgid())
+        privileges.become(int(uid), int(gid))
 
     with SeqpacketChannel.from_fd(options.channel) as channel:
         try:

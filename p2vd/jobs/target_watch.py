@@ -7,7 +7,7 @@ from p2vd.jobs.control import TargetChanged, TargetInUse
 from p2vd.jobs.job_target import JobFile, JobLun, JobLv, JobTarget
 from p2vd.jobs.services import Services
 from p2vd.jobs.signals import Signals
-from p2vd.model.forms import TargetFormat
+from p2vd.model.forms import PACKED_TARGETS
 from p2vd.model.job import Job
 from p2vd.planning.admission import Credit
 from p2vd.planning.directory_admission import Space
@@ -72,8 +72,7 @@ def waits_for_credit(target: JobTarget) -> bool:
 
     What compressed bytes take is not known before they are written.
     """
-    packed = (TargetFormat.RAW_ZST, TargetFormat.RAW_GZ)
-    return not (isinstance(target, JobFile) and target.target.format in packed)
+    return not (isinstance(target, JobFile) and target.target.format in PACKED_TARGETS)
 
 
 def credit_of(services: Services, job: Job, target: JobTarget) -> tuple[Credit, str] | None:

@@ -1,7 +1,7 @@
 """Values of the model as JSON and back, in one way for the store, the worker, the helpers and the bus."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 import cattrs
@@ -92,3 +92,22 @@ def to_json(value: Any) -> str:
 def from_json(cls: type[T], text: str | bytes) -> T:
     """Return the `cls` that `text` holds. Raises ValueError, as `from_dict` does."""
     return from_dict(cls, json.loads(text))
+
+
+class Messages:
+    """What processes send each other: dataclasses, each by its name, as `{"type": NAME, ...fields}`."""
+
+    def __init__(self, types: Mapping[str, type[Any]]) -> None:
+        self._types = types
+        self._names = {cls: name for name, cls in types.items()}
+
+    def encode(self, message: Any) -> dict[str, Any]:
+        """Return `message` as the object that is sent."""
+        return {"type": self._names[type(message)], **to_dict(message)}
+
+    def decode(self, data: Mapping[str, Any]) -> Any:
+        """Return the message in `data`. Raises ValueError on an unknown type or a field that does not fit."""
+        cls = self._types.get(str(data.get("type")))
+        if cls is None:
+            raise ValueError(f"unknown message type {data.get('type')!r}")
+        return from_dict(cls, {key: value for key, value in data.items() if key != "type"})

@@ -48,7 +48,7 @@ IMAGE_NAMES = {
 }
 """How the name of an image file ends, by which its administrator says what it is: nothing is guessed."""
 
-PACKED = frozenset({SourceFormat.GZ, SourceFormat.ZST, SourceFormat.XZ})
+PACKED = (SourceFormat.GZ, SourceFormat.ZST, SourceFormat.XZ)
 """Compressed images: of these not all tell the size of the disk."""
 
 PACKED_BEGINNINGS = {
@@ -60,8 +60,11 @@ PACKED_BEGINNINGS = {
 }
 """How compressed files begin: RFC 1952, RFC 8878, and the specification of .xz."""
 
-QEMU_IMAGES = frozenset(SourceFormat) - PACKED - {SourceFormat.RAW}
+QEMU_IMAGES = tuple(each for each in SourceFormat if each not in (SourceFormat.RAW, *PACKED))
 """Images of virtual machines, which QEMU's tools read, and lock."""
+
+PACKED_TARGETS = (TargetFormat.RAW_ZST, TargetFormat.RAW_GZ)
+"""Compressed files: what one takes is not known before it is written, and QEMU reads none."""
 
 SIZE_UNKNOWN = -1
 """The size of a disk that nothing tells but reading its image to the end."""

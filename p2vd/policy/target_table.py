@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from p2vd.model.domain import Conversion
-from p2vd.model.forms import Compression, TargetFormat, TargetKind
+from p2vd.model.forms import PACKED_TARGETS, Compression, TargetFormat, TargetKind
 from p2vd.model.plan import DomainOptions, Provisioning
 from p2vd.model.size import KIB, MIB
 from p2vd.policy.domain import NO_HYPERVISOR
@@ -21,7 +21,6 @@ _KEYS = {
 }
 """What only targets of that kind have; the first one is required, and tells the kind where it is not said."""
 
-_COMPRESSED = (TargetFormat.RAW_ZST, TargetFormat.RAW_GZ)
 _MODE = re.compile(r"0?[0-7]{3}")
 _MIN_CLUSTER, _MAX_CLUSTER = 64 * KIB, 2 * MIB
 """What is copied is looked at for zeros in pieces of 64 KiB, and QEMU takes no more than 2 MiB."""
@@ -78,7 +77,7 @@ def refuse_contradictions(target: TargetRule, domain: DomainOptions, rule: Table
     files = target.files
     if files is None or domain.uri == NO_HYPERVISOR:
         return
-    if files.format in _COMPRESSED:
+    if files.format in PACKED_TARGETS:
         where.error(
             "format",
             f'no hypervisor starts a machine from "{files.format.value}"; write domain.hypervisor = '

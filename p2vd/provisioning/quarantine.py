@@ -19,6 +19,7 @@ from pathlib import Path
 from p2vd.model.disk import Source, Transport
 from p2vd.model.lvm import Lv, Vg
 from p2vd.provisioning.errors import MarkerUnwritable
+from p2vd.system.durable import sync_directory
 
 log = logging.getLogger(__name__)
 
@@ -82,10 +83,6 @@ class Quarantine:
         """End a device's quarantine; the next event of udev shows it again. False where there was none."""
         return self._unlink(self._directory / marker_name(key))
 
-    def contains(self, key: str) -> bool:
-        """Whether the device has a marker of its own."""
-        return (self._directory / marker_name(key)).exists()
-
     def add_source(self, source: Source) -> None:
         """Quarantine a source: its map and paths, or the disk with its partitions."""
         self.add_sources([source])
@@ -95,7 +92,7 @@ class Quarantine:
         new = [source for source in sources if True in {self._make(key) for key in source_keys(source)}]
         if new:
             with _told(self._directory):
-                _sync(self._directory)
+                sync_directory(self._directory)
         for device in (device for source in new for device in _devices(source)):
             self._announce(device)
 
@@ -147,7 +144,7 @@ class Quarantine:
             # An empty file has nothing that could be torn: it is there or not.
             os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
             if sync:
-                _sync(path.parent)
+                sync_directory(path.parent)
             return True
 
     def _unlink(self, path: Path) -> bool:
@@ -156,7 +153,7 @@ class Quarantine:
                 path.unlink()
             except FileNotFoundError:
                 return False
-            _sync(path.parent)
+            sync_directory(path.parent)
             return True
 
     def _announce(self, device: str) -> None:
@@ -191,11 +188,3 @@ def _told(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise MarkerUnwritable(str(path), str(error)) from error
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -23,6 +23,7 @@ from p2vd.model.audit import AuditEvent, Kind
 from p2vd.model.errors import P2vdError
 from p2vd.records.chain import Check, Link, seal
 from p2vd.records.files import CURRENT, last_link, rotated, rotated_name
+from p2vd.system.durable import sync_directory
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +123,7 @@ class AuditFile:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         fd = os.open(self._path, flags, 0o600)
         try:
-            _sync_directory(self._directory)
+            sync_directory(self._directory)
             torn = self._find_end(fd)
         except BaseException:
             os.close(fd)
@@ -197,7 +198,7 @@ class AuditFile:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         self._fd = os.open(self._path, flags, 0o600)
         self._bytes = 0
-        _sync_directory(self._directory)
+        sync_directory(self._directory)
         if self._keep_us:
             self._remove_old()
 
@@ -219,7 +220,7 @@ class AuditFile:
             text = f"{path.name}, up to entry {last.number}, is older than it shall be kept."
             self._write(_about_file("removed", text, last=last.number, last_hash=last.hash))
             path.unlink()
-            _sync_directory(self._directory)
+            sync_directory(self._directory)
 
 
 def _about_file(outcome: str, text: str, **arguments: str | int) -> AuditEvent:
@@ -232,12 +233,4 @@ def _write_durably(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    _sync_directory(path.parent)
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_directory(path.parent)

@@ -6,7 +6,6 @@ directory. Its own SHA-256, over the canonical JSON of all the rest, shows an ed
 
 import hashlib
 import json
-import os
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,10 +15,14 @@ import p2vd
 from p2vd.model.codec import to_dict
 from p2vd.model.job import Job
 from p2vd.model.plan import FileTarget, LunTarget, LvTarget
+from p2vd.system import durable
 
 FORMAT = 1
 
 FILE_NAME = "receipt.json"
+
+MODE = 0o600
+"""Root's alone, as the job's directory is."""
 
 _CHECKSUM = "sha256"
 
@@ -105,17 +108,7 @@ def write_receipt(job: Job, directory: Path) -> Path:
         return path
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     text = json.dumps(build_receipt(job, versions(), platform.node()), indent=2, ensure_ascii=False) + "\n"
-    temporary = directory / f".{FILE_NAME}.new"
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    durable.replace(path, text, MODE)
     return path
 
 

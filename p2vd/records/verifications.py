@@ -5,14 +5,14 @@ A record names the receipt by its SHA-256 and has one of its own, as the receipt
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from p2vd.model.codec import to_dict
 from p2vd.model.verification import Verification
-from p2vd.records.receipt import FILE_NAME, is_whole, seal
+from p2vd.records.receipt import FILE_NAME, MODE, is_whole, seal
+from p2vd.system import durable
 
 FORMAT = 1
 
@@ -34,17 +34,7 @@ def write_verification(
         **to_dict(verification),
         "versions": dict(versions),
     }
-    temporary = path.with_name(f".{path.name}.new")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(seal(record), indent=2, ensure_ascii=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    durable.replace(path, json.dumps(seal(record), indent=2, ensure_ascii=False) + "\n", MODE)
     return path
 
 

@@ -104,17 +104,6 @@ class Libvirt:
 
         self._run(f"undefining domain {uuid}", attempt)
 
-    def is_defined(self, uuid: str) -> bool:
-        """Whether a domain that p2vd defined as `uuid` is there. Raises DomainNotOurs."""
-
-        def attempt(connection: "libvirt.virConnect") -> bool:
-            domain = _find(connection.lookupByUUIDString, uuid)
-            if domain is not None:
-                self._own(domain)
-            return domain is not None
-
-        return self._run(f"looking for domain {uuid}", attempt)
-
     def start(self, uuid: str) -> None:
         """Start the domain that p2vd defined as `uuid`. One that runs already stays as it is.
 

@@ -31,7 +31,16 @@ def remove(path: Path) -> None:
 
 def sync_directory(directory: Path) -> None:
     """Make names that came or went in `directory` durable. Raises OSError."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    _sync(directory, os.O_DIRECTORY)
+
+
+def sync(path: Path) -> None:
+    """Make durable what somebody else wrote into a file, or the names in a directory. Raises OSError."""
+    _sync(path, 0)
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags)
     try:
         os.fsync(descriptor)
     finally:

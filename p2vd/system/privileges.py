@@ -59,6 +59,12 @@ def drop(uid: int, gid: int) -> None:
     _check(uid, gid)
 
 
+def become(uid: int, gid: int) -> None:
+    """Do as `drop` does; who is not root stays who he is. Raises PrivilegesKept."""
+    as_root = os.geteuid() == 0
+    drop(uid if as_root else os.getuid(), gid if as_root else os.getgid())
+
+
 def _check(uid: int, gid: int) -> None:
     if os.getresuid() != (uid,) * 3:
         raise PrivilegesKept(f"user ids {os.getresuid()}, wanted {uid}")

@@ -1,12 +1,18 @@
-"""Fixtures: one private bus a test session, one process under test a test."""
+"""Fixtures: one private bus a test session, one process under test a test, and p2vctl against it."""
 
 import signal
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
-from tests.bus.harness import Client, Face, private_bus
+from p2vd.cli.main import main
+from tests.bus.fixtures import bus_address, client, face
+from tests.bus.harness import Face
+
+__all__ = ["bus_address", "client", "face"]
+
+Run = Callable[..., tuple[int, str, str]]
+"""Runs p2vctl with such arguments; returns its exit status, its output, and its errors."""
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -15,22 +21,11 @@ def _interrupts_are_heard() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.fixture(scope="session")
-def bus_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    directory: Path = tmp_path_factory.mktemp("bus")
-    with private_bus(directory) as address:
-        yield address
-
-
 @pytest.fixture
-def face(bus_address: str) -> Iterator[Face]:
-    process = Face(bus_address)
-    yield process
-    process.stop()
+def p2vctl(bus_address: str, face: Face, capsys: pytest.CaptureFixture[str]) -> Run:
+    def run(*arguments: str) -> tuple[int, str, str]:
+        status = main(["--bus", bus_address, *arguments])
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
 
-
-@pytest.fixture
-def client(bus_address: str, face: Face) -> Iterator[Client]:
-    connection = Client(bus_address)
-    yield connection
-    connection.close()
+    return run

@@ -1,27 +1,15 @@
 """p2vctl bandwidth against the face on a private bus."""
 
 import json
-from collections.abc import Callable
 
 import pytest
 
 from p2vd.cli.client import Exit
-from p2vd.cli.main import main
 from tests.bus import values
 from tests.bus.harness import Face
+from tests.cli.conftest import Run
 
-Run = Callable[..., tuple[int, str, str]]
 RUNNING = {"rate_bytes_per_s": 90 << 20, "read_latency_us": 4000, "bytes_copied": 1 << 30}
-
-
-@pytest.fixture
-def p2vctl(bus_address: str, face: Face, capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*arguments: str) -> tuple[int, str, str]:
-        status = main(["--bus", bus_address, *arguments])
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture

@@ -2,17 +2,15 @@
 
 import json
 import threading
-import time
-from collections.abc import Callable
 
 import pytest
 
 from p2vd.cli.boot_test import told
-from p2vd.cli.main import main
 from tests.bus import values
 from tests.bus.harness import PATIENCE_S, Face
+from tests.cli.conftest import Run
+from tests.waiting import until
 
-Run = Callable[..., tuple[int, str, str]]
 BOOTED = {
     "state": "booted",
     "sign": "serial",
@@ -24,25 +22,24 @@ BOOTED = {
 
 
 @pytest.fixture
-def p2vctl(bus_address: str, face: Face, capsys: pytest.CaptureFixture[str]) -> Run:
+def p2vctl(p2vctl: Run, face: Face) -> Run:
     """Run p2vctl; the test of a machine ends by itself, with `ends`, once it was asked for."""
 
     def run(*arguments: str, ends: dict[str, str] | None = None) -> tuple[int, str, str]:
         def end() -> None:
-            deadline = time.monotonic() + PATIENCE_S
-            while not any(asked[0] == "boot_test" for asked in face.tell("what_was_asked")):
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
+            until(
+                lambda: any(asked[0] == "boot_test" for asked in face.tell("what_was_asked")),
+                within_s=PATIENCE_S,
+            )
             face.tell("end_boot_test", values.MACHINE_UUID, ends)
 
         steering = threading.Thread(target=end, daemon=True)
         if ends is not None:
             steering.start()
-        status = main(["--bus", bus_address, *arguments])
+        answer = p2vctl(*arguments)
         if ends is not None:
             steering.join()
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
+        return answer
 
     face.tell("add", values.JOB_UUID, values.MACHINE_UUID)
     return run

@@ -1,7 +1,6 @@
 """p2vctl against the face on a private bus."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,18 +9,7 @@ from p2vd.cli.contents import contents
 from p2vd.cli.main import main
 from tests.bus import values
 from tests.bus.harness import Face
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def p2vctl(bus_address: str, face: Face, capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*arguments: str) -> tuple[int, str, str]:
-        status = main(["--bus", bus_address, *arguments])
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return run
+from tests.cli.conftest import Run
 
 
 def shown(p2vctl: Run, *arguments: str, text: str) -> str:

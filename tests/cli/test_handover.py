@@ -12,14 +12,13 @@ import pytest
 from p2vd.bus.views_work import plan_page
 from p2vd.bus.wire import Variant
 from p2vd.cli.client import Exit, Object
-from p2vd.cli.main import main
 from p2vd.cli.outcome import of_machine
 from p2vd.cli.plan_page import plan
 from p2vd.model.plan import Cutover
 from tests.bus import values
 from tests.bus.harness import Face
+from tests.cli.conftest import Run
 
-Run = Callable[..., tuple[int, str, str]]
 UUID = values.MACHINE_UUID
 
 
@@ -28,16 +27,6 @@ class Terminal(io.StringIO):
 
     def isatty(self) -> bool:
         return True
-
-
-@pytest.fixture
-def p2vctl(bus_address: str, face: Face, capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*arguments: str) -> tuple[int, str, str]:
-        status = main(["--bus", bus_address, *arguments])
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture

@@ -14,9 +14,7 @@ from p2vd.model.codec import to_dict, to_json
 from p2vd.model.passport_record import parse_passport
 from tests.bus import values
 from tests.bus.harness import Face
-from tests.cli.test_commands import Run, p2vctl
-
-__all__ = ["p2vctl"]
+from tests.cli.conftest import Run
 
 
 @pytest.fixture

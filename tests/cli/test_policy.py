@@ -9,10 +9,9 @@ from p2vd.cli.main import main
 from p2vd.config import Config, show
 from tests.bus import values
 from tests.bus.harness import Face
-from tests.cli.test_commands import Run, p2vctl, shown
+from tests.cli.conftest import Run
+from tests.cli.test_commands import shown
 from tests.policy.test_parse import FULL, SHORT
-
-__all__ = ["p2vctl"]
 
 FILE = "/etc/p2vd/policy.d/50-lab.toml"
 

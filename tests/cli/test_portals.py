@@ -11,9 +11,7 @@ from typing import Any
 import pytest
 
 from tests.bus.harness import Face
-from tests.cli.test_commands import Run, p2vctl
-
-__all__ = ["p2vctl"]
+from tests.cli.conftest import Run
 
 ID = "10.98.1.1:3260"
 

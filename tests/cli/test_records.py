@@ -1,27 +1,14 @@
 """p2vctl audit, receipt and remove against the face on a private bus."""
 
 import json
-from collections.abc import Callable
 
 import pytest
 
-from p2vd.cli.main import main
 from p2vd.records.receipt import build_receipt
 from tests.bus import values
 from tests.bus.harness import Face
+from tests.cli.conftest import Run
 from tests.records.test_receipt import JOB as PROVEN_JOB
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def p2vctl(bus_address: str, face: Face, capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*arguments: str) -> tuple[int, str, str]:
-        status = main(["--bus", bus_address, *arguments])
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture

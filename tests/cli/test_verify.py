@@ -2,18 +2,16 @@
 
 import json
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-from p2vd.cli.main import main
 from tests.bus import values
 from tests.bus.harness import PATIENCE_S, Face
-
-Run = Callable[..., tuple[int, str, str]]
+from tests.cli.conftest import Run
+from tests.waiting import until
 
 SHORT = values.JOB_UUID[:8]
 RECEIPT = {
@@ -24,18 +22,11 @@ RECEIPT = {
 }
 
 
-@pytest.fixture
-def p2vctl(bus_address: str, face: Face, capsys: pytest.CaptureFixture[str]) -> Run:
+@pytest.fixture(autouse=True)
+def _proven(face: Face) -> None:
     face.tell("add", values.JOB_UUID, values.MACHINE_UUID)
     face.tell("stage", values.JOB_UUID, "proven")
     face.tell("receipt", RECEIPT)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        status = main(["--bus", bus_address, *arguments])
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return run
 
 
 @contextmanager
@@ -43,10 +34,11 @@ def ending(face: Face, result: dict[str, Any]) -> Iterator[None]:
     """Have the verification that is begun meanwhile end so."""
 
     def end() -> None:
-        deadline_s = time.monotonic() + PATIENCE_S
-        while not any(asked[0] == "verify" for asked in face.tell("what_was_asked")):
-            assert time.monotonic() < deadline_s
-            time.sleep(0.05)
+        until(
+            lambda: any(asked[0] == "verify" for asked in face.tell("what_was_asked")),
+            within_s=PATIENCE_S,
+            every_s=0.05,
+        )
         face.tell("end_verification", values.JOB_UUID, result)
 
     thread = threading.Thread(target=end)

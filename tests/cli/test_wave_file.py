@@ -2,7 +2,8 @@
 
 import pytest
 
-from p2vd.cli.wave_file import Line, WaveFileInvalid, read_wave
+from p2vd.cli.wave_file import WaveFileInvalid, read_wave
+from p2vd.model.wave import WaveEntry
 
 CSV = """\
 machine,sources,name,source_offline,priority
@@ -32,22 +33,22 @@ def mistakes(path: str, text: str) -> list[str]:
 
 def test_a_list_in_csv_is_read() -> None:
     assert read_wave("w.csv", CSV) == (
-        Line("erp1", source_offline=True, place="w.csv:3"),
-        Line("", ("3600a", "3600b", "3600c"), "web", priority=-5, place="w.csv:4"),
-        Line("erp2", (), "erp-new", priority=7, place="w.csv:6"),
+        WaveEntry("erp1", source_offline=True, place="w.csv:3"),
+        WaveEntry("", ("3600a", "3600b", "3600c"), "web", priority=-5, place="w.csv:4"),
+        WaveEntry("erp2", (), "erp-new", priority=7, place="w.csv:6"),
     )
 
 
 def test_columns_may_be_in_any_order_and_left_out_and_windows_wrote_it() -> None:
     assert read_wave("w.csv", "\ufeffsource_offline,machine\r\nYES,erp1\r\n") == (
-        Line("erp1", source_offline=True, place="w.csv:2"),
+        WaveEntry("erp1", source_offline=True, place="w.csv:2"),
     )
 
 
 def test_a_list_in_toml_is_read() -> None:
     assert read_wave("w.toml", TOML) == (
-        Line("erp1", source_offline=True, place="w.toml:1"),
-        Line("", ("3600a",), "web", priority=3, place="w.toml:5"),
+        WaveEntry("erp1", source_offline=True, place="w.toml:1"),
+        WaveEntry("", ("3600a",), "web", priority=3, place="w.toml:5"),
     )
 
 

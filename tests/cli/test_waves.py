@@ -1,31 +1,18 @@
 """p2vctl plan and migrate --wave, waves and report against the face on a private bus."""
 
 import json
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from p2vd.cli.main import main
 from p2vd.cli.since import parse_at
 from tests.bus import values
 from tests.bus.harness import Face
-
-Run = Callable[..., tuple[int, str, str]]
+from tests.cli.conftest import Run
 
 LIST = f"machine,sources,name,source_offline,priority\nerp1,,,yes,3\n,{values.WWID},web,yes,\nbad,,,,\n"
 WAVE = "abcdef0123456789"
-
-
-@pytest.fixture
-def p2vctl(bus_address: str, face: Face, capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*arguments: str) -> tuple[int, str, str]:
-        status = main(["--bus", bus_address, *arguments])
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture

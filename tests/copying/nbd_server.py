@@ -4,14 +4,14 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import pytest
 
-_PATIENCE_S = 60.0
+from tests.waiting import until
+
 _KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
 
 
@@ -71,13 +71,11 @@ class NbdServer:
         self.socket.unlink(missing_ok=True)
         where = ["-i", "127.0.0.1", "-p", str(self.port)] if self.port else ["-U", str(self.socket)]
         self._process = subprocess.Popen(["nbdkit", "-f", *where, *self._words])
-        until = time.monotonic() + _PATIENCE_S
-        while not self._answers():
-            assert self._process.poll() is None, "nbdkit ended"
-            assert time.monotonic() < until
-            time.sleep(0.02)
+        until(self._answers)
 
     def _answers(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, "nbdkit ended"
         family, place = (socket.AF_INET, ("127.0.0.1", self.port)) if self.port else (socket.AF_UNIX, "")
         with socket.socket(family, socket.SOCK_STREAM) as peer:
             return peer.connect_ex(place or str(self.socket)) == 0

@@ -20,11 +20,11 @@ from p2vd.copying.layout import BLOCK
 from p2vd.model.codec import from_dict, to_dict
 from p2vd.model.forms import IMAGE_NAMES, SIZE_UNKNOWN
 from p2vd.system import block
-from p2vd.system.clock import SystemClock
 from p2vd.system.descriptors import SeqpacketChannel
 from p2vd.system.process import spawn
 from tests.copying.daemon import NOBODY, PATIENCE_S
 from tests.copying.nbd_server import command, needs
+from tests.fakes import StoppedClock
 
 SIZE = 3 * BLOCK + 512
 DISK = random.Random(1).randbytes(BLOCK) + bytes(SIZE - BLOCK)
@@ -217,7 +217,7 @@ def test_a_reading_says_that_it_goes_on_however_little_comes_of_it(
 
 def test_the_daemon_hears_that_every_few_seconds_and_a_reading_ends_when_it_is_gone() -> None:
     ours, theirs = SeqpacketChannel.pair()
-    clock = Clock()
+    clock = StoppedClock(0.0)
     signs = asker._Signs(theirs, clock)
     for clock.now_s in (1.0, 4.9, 5.0, 6.0, 9.9, 10.0):
         signs.goes_on()
@@ -229,12 +229,3 @@ def test_the_daemon_hears_that_every_few_seconds_and_a_reading_ends_when_it_is_g
     clock.now_s = 20.0
     with theirs, pytest.raises(Interrupted):
         signs.goes_on()
-
-
-class Clock(SystemClock):
-    """One that a test sets."""
-
-    now_s = 0.0
-
-    def monotonic(self) -> float:
-        return self.now_s

@@ -17,8 +17,7 @@ from p2vd.model.disk import Transport
 from p2vd.system import block
 from p2vd.system.command import CommandFailed, SystemCommands
 from p2vd.system.descriptors import close_all
-from tests.copying.test_opener import FastClock
-from tests.fakes import FakeCommands
+from tests.fakes import FakeCommands, SleepingClock
 from tests.loop import Loop, needs_loop
 
 MIB = 1 << 20
@@ -35,7 +34,7 @@ def said(sysfs: Path, attribute: str, value: str) -> None:
 
 def ask(source: SourceToOpen, sysfs: Path = block.SYSFS, commands: FakeCommands | None = None) -> OpenReply:
     """Who is it? Opens nothing."""
-    opener = Opener(commands or FakeCommands(), clock=FastClock(), sysfs=sysfs)
+    opener = Opener(commands or FakeCommands(), clock=SleepingClock(), sysfs=sysfs)
     return opener.answer(OpenRequest(source))[0]
 
 
@@ -111,7 +110,7 @@ def target(tmp_path: Path) -> Iterator[TargetToOpen]:
 
 
 def opened(image: SourceToOpen, target: TargetToOpen) -> tuple[OpenReply, list[int]]:
-    return Opener(FakeCommands(), clock=FastClock()).answer(OpenRequest(image, target))
+    return Opener(FakeCommands(), clock=SleepingClock()).answer(OpenRequest(image, target))
 
 
 def test_file_ids_are_those_of_stat(image: SourceToOpen) -> None:

@@ -24,6 +24,7 @@ from p2vd.system.process import Child
 from tests.copying.daemon import PATIENCE_S, Daemon
 from tests.copying.nbd_server import free_port, needs
 from tests.copying.tool import Tool
+from tests.waiting import until
 
 pytestmark = needs("nbdkit")  # and python3-libnbd, which comes with it where tests run
 
@@ -48,11 +49,8 @@ class Mute:
 
     def until_dialled(self) -> None:
         """Wait until somebody does besides ourselves (proc(5), net/tcp: state 02 is SYN_SENT)."""
-        until = time.monotonic() + PATIENCE_S
         sought = f" 0100007F:{self.port:04X} 02 "
-        while Path("/proc/net/tcp").read_text().count(sought) <= self._waiting:
-            assert time.monotonic() < until
-            time.sleep(0.02)
+        until(lambda: Path("/proc/net/tcp").read_text().count(sought) > self._waiting)
 
 
 @pytest.fixture
@@ -141,9 +139,9 @@ def test_whatever_goes_wrong_with_a_name_ends_the_wait_for_it(monkeypatch: pytes
 
     monkeypatch.setattr(socket, "getaddrinfo", wrong)
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
-    until = time.monotonic() + HEARD_WITHIN_S
+    end_s = time.monotonic() + HEARD_WITHIN_S
     with pytest.raises(MemoryError):
-        addresses("localhost", 10809, lambda: time.monotonic() > until)
+        addresses("localhost", 10809, lambda: time.monotonic() > end_s)
 
 
 def test_who_resolved_a_name_can_give_up_privileges() -> None:

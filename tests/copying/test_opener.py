@@ -2,7 +2,6 @@
 
 import os
 import sys
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,28 +16,11 @@ from p2vd.system import block
 from p2vd.system.command import CommandFailed, Result
 from p2vd.system.descriptors import SeqpacketChannel, close_all
 from p2vd.system.process import spawn
-from tests.fakes import FakeCommands
+from tests.fakes import FakeCommands, SleepingClock
 from tests.loop import Loop, needs_loop
 
 MIB = 1 << 20
 WWID = "36001405aaaa0000bbbb1111cccc2222d"
-
-
-class FastClock:
-    """A clock that sleeps in no time."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def now_us(self) -> int:
-        return int(self.now * 1e6)
-
-    def sleep(self, seconds: float, until: threading.Event) -> bool:
-        self.now += seconds
-        return until.is_set()
 
 
 # As sg_persist 1.81 said in the lab, of a LUN of LIO.
@@ -55,7 +37,7 @@ def disk() -> FakeCommands:
 
 
 def opener(commands: FakeCommands | None = None) -> Opener:
-    return Opener(commands or FakeCommands(), clock=FastClock())
+    return Opener(commands or FakeCommands(), clock=SleepingClock())
 
 
 def failed(argv: tuple[str, ...]) -> CommandFailed:

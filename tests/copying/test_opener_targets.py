@@ -15,8 +15,8 @@ from p2vd.model.disk import Transport
 from p2vd.system import image_file
 from p2vd.system.descriptors import close_all
 from p2vd.system.image_file import FileSeen
-from tests.copying.test_opener import FREE, MIB, RESERVED, WWID, FastClock
-from tests.fakes import FakeCommands
+from tests.copying.test_opener import FREE, MIB, RESERVED, WWID
+from tests.fakes import FakeCommands, SleepingClock
 from tests.loop import Loop, needs_loop
 
 NOTHING = FakeCommands().on("wipefs", "")
@@ -49,7 +49,7 @@ def target(tmp_path: Path, file_id: str, size_bytes: int = MIB) -> TargetToOpen:
 
 def ask(source: SourceToOpen, wanted: TargetToOpen, commands: FakeCommands = NOTHING) -> OpenReply:
     """The reply, with its descriptors closed."""
-    reply, fds = Opener(commands, clock=FastClock()).answer(OpenRequest(source, wanted))
+    reply, fds = Opener(commands, clock=SleepingClock()).answer(OpenRequest(source, wanted))
     close_all(fds)
     return reply
 
@@ -68,7 +68,7 @@ def error_of(reply: OpenReply) -> tuple[str, str]:
 
 def test_a_file_is_opened_alone(source: SourceToOpen, made: FileSeen, tmp_path: Path) -> None:
     wanted = target(tmp_path, made.file_id)
-    opener = Opener(FakeCommands(), clock=FastClock())
+    opener = Opener(FakeCommands(), clock=SleepingClock())
     reply, fds = opener.answer(OpenRequest(source, wanted))
     assert reply.ok
     # The second worker, and QEMU, which asks for a lock of a byte.
@@ -82,7 +82,7 @@ def test_what_locks_its_file_itself_is_not_locked_here(
     source: SourceToOpen, made: FileSeen, tmp_path: Path
 ) -> None:
     wanted = TargetToOpen(str(tmp_path / "target"), 0, 512, file_id=made.file_id, locked_by_user=True)
-    _, fds = Opener(FakeCommands(), clock=FastClock()).answer(OpenRequest(source, wanted))
+    _, fds = Opener(FakeCommands(), clock=SleepingClock()).answer(OpenRequest(source, wanted))
     assert len(fds) == 2
     assert lock_of(tmp_path / "target") == fcntl.F_UNLCK
     close_all(fds)
@@ -150,7 +150,7 @@ def test_with_a_source_that_the_worker_connects_to_the_target_is_opened_alone(
     made: FileSeen, tmp_path: Path
 ) -> None:
     wanted = OpenRequest(None, target(tmp_path, made.file_id))
-    reply, fds = Opener(NOTHING, clock=FastClock()).answer(wanted)
+    reply, fds = Opener(NOTHING, clock=SleepingClock()).answer(wanted)
     assert (reply.ok, reply.silent_paths, len(fds)) == (True, (), 1)
     assert os.fstat(fds[0]).st_ino == (tmp_path / "target").stat().st_ino
     close_all(fds)
@@ -160,7 +160,9 @@ def test_an_image_is_opened_whatever_its_own_size_and_left_to_qemu_to_lock(
     source: SourceToOpen, made: FileSeen, tmp_path: Path
 ) -> None:
     image = replace(source, size_bytes=0, locked_by_user=True)
-    reply, fds = Opener(NOTHING, clock=FastClock()).answer(OpenRequest(image, target(tmp_path, made.file_id)))
+    reply, fds = Opener(NOTHING, clock=SleepingClock()).answer(
+        OpenRequest(image, target(tmp_path, made.file_id))
+    )
     assert reply.ok
     assert lock_of(Path(source.devnode)) == fcntl.F_UNLCK
     close_all(fds)

@@ -2,7 +2,6 @@
 
 import os
 import struct
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from p2vd.model.forms import SourceFormat
 from p2vd.system.clock import SystemClock
 from tests.copying.test_packed_source import PACKED, disk
 from tests.copying.test_tool import Files
+from tests.fakes import SleepingClock
 
 BLOCKS = 200_000
 
@@ -77,23 +77,7 @@ def test_so_it_is_by_an_index(tmp_path: Path, form: str) -> None:
         opened(files.target, form, lambda: True)
 
 
-class Told:
-    """A clock that is told: a read takes so long, unpacking so long."""
-
-    READ_S, UNPACK_S = 0.004, 1.0
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def now_us(self) -> int:
-        return round(self.now * 1_000_000)
-
-    def sleep(self, seconds: float, until: threading.Event) -> bool:
-        self.now += seconds
-        return until.is_set()
+READ_S, UNPACK_S = 0.004, 1.0
 
 
 @pytest.mark.parametrize("name", ["gzip", "zstd frames", "xz", "raw.zst"])
@@ -101,7 +85,7 @@ def test_what_a_source_takes_is_its_reads_alone(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Unpacking is the work of this host: nobody else's load is lowered by slowing it down."""
-    files, clock, took = Files(tmp_path), Told(), []
+    files, clock, took = Files(tmp_path), SleepingClock(100.0), []
     files.source.write_bytes(disk())
     if name in PACKED:
         form, pack, _ = PACKED[name]
@@ -112,12 +96,12 @@ def test_what_a_source_takes_is_its_reads_alone(
     pread = os.pread
 
     def slow_read(fd: int, length: int, at: int) -> bytes:
-        clock.now += clock.READ_S
+        clock.now_s += READ_S
         return pread(fd, length, at)
 
     def slow(unpack: Callable[..., Any]) -> Callable[..., Any]:
         def unpacked(*arguments: Any) -> Any:
-            clock.now += clock.UNPACK_S
+            clock.now_s += UNPACK_S
             return unpack(*arguments)
 
         return unpacked
@@ -137,6 +121,6 @@ def test_what_a_source_takes_is_its_reads_alone(
         source.read(buffer, at, length)
         assert bytes(buffer.view[:length]) == disk()[at:][:length]
     os.close(fd)
-    assert clock.now > 100 + clock.UNPACK_S
+    assert clock.now_s > 100 + UNPACK_S
     assert took
-    assert max(took) < 10 * clock.READ_S
+    assert max(took) < 10 * READ_S

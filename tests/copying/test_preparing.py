@@ -4,7 +4,6 @@ import os
 import shutil
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from p2vd.system.descriptors import SeqpacketChannel
 from tests.copying.daemon import PATIENCE_S, Daemon
 from tests.copying.nbd_server import command, needs
 from tests.copying.test_handed_forms import begin, disk, opened
-from tests.copying.test_qcow2_target import until_ended
+from tests.waiting import until, until_ended
 
 __all__ = ["disk"]  # a fixture
 
@@ -47,10 +46,7 @@ def checking(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def process_of(told: Path) -> int:
-    until = time.monotonic() + PATIENCE_S
-    while not told.read_text().endswith("\n"):
-        assert time.monotonic() < until, "nobody looks at the image"
-        time.sleep(0.02)
+    until(lambda: told.read_text().endswith("\n"), "nobody looks at the image")
     return int(told.read_text())
 
 

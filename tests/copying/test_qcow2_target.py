@@ -5,7 +5,6 @@ import os
 import random
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -18,12 +17,12 @@ from p2vd.system import block
 from tests.copying.nbd_server import command, needs, same_disk
 from tests.copying.test_tool import Files
 from tests.copying.tool import Tool
+from tests.waiting import until, until_ended
 
 pytestmark = needs("qemu-img", "qemu-nbd")
 
 SIZE = 12 * BLOCK
 QCOW2 = ("--target-format", "qcow2")
-_PATIENCE_S = 60.0
 
 
 @pytest.fixture
@@ -45,13 +44,6 @@ def server_of(tool: Tool) -> int:
     task = Path(f"/proc/{tool.running.pid}/task/{tool.running.pid}/children")
     (child,) = task.read_text().split()
     return int(child)
-
-
-def until_ended(pid: int) -> None:
-    until = time.monotonic() + _PATIENCE_S
-    while Path(f"/proc/{pid}").exists():
-        assert time.monotonic() < until, "qemu-nbd outlives the copy"
-        time.sleep(0.02)
 
 
 def equal(files: Files) -> bool:
@@ -160,10 +152,7 @@ def qemu(path: Path) -> Iterator[None]:
     """A QEMU that writes to it."""
     place = path.with_name("other.sock")
     server = subprocess.Popen(["qemu-nbd", "-f", "qcow2", f"--socket={place}", str(path)])
-    until = time.monotonic() + _PATIENCE_S
-    while not place.exists():
-        assert time.monotonic() < until
-        time.sleep(0.02)
+    until(place.exists)
     yield
     server.kill()
     server.wait()
@@ -188,8 +177,7 @@ def test_a_run_that_was_killed_before_it_wrote_is_begun_anew(files: Files) -> No
     files.make(SIZE)
     tool = Tool(files.source, files.target, *QCOW2)
     tool.start("--bandwidth", "1 MiB")
-    while not tool.target.exists():
-        time.sleep(0.005)
+    until(tool.target.exists, every_s=0.005)
     tool.kill()
     code, report = tool.run()
     assert (code, report["failure"]) == (0, None)

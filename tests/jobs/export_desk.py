@@ -7,7 +7,8 @@ from p2vd.copying.nbd_asking import ExportAnswer
 from p2vd.jobs.export_watch import INTERVAL_S, ExportWatch
 from p2vd.model.disk import Source
 from p2vd.model.nbd import NbdExport
-from tests.jobs.fake_disks import LONG_S, StoppedClock
+from tests.fakes import StoppedClock
+from tests.jobs.fake_disks import LONG_S
 from tests.jobs.fake_servers import FakeServers
 
 GIB = 1 << 30

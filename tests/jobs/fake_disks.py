@@ -1,4 +1,4 @@
-"""Helpers that look at disks in memory, and a clock that stands still."""
+"""Helpers that look at disks in memory."""
 
 import threading
 from collections.abc import Callable
@@ -10,20 +10,6 @@ from p2vd.model.contents import BootStyle, Contents, Table
 
 LONG_S = 60.0  # only keeps a broken keeper from hanging a test
 BIOS = Contents(Table.MBR, BootStyle.BIOS, 512)
-
-
-class StoppedClock:
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now_s
-
-    def now_us(self) -> int:
-        return int(self.now_s * 1e6)
-
-    def sleep(self, seconds: float, until: threading.Event) -> bool:
-        raise AssertionError("the keeper sleeps by its condition only")
 
 
 @dataclass

@@ -12,8 +12,9 @@ from p2vd.model.disk import Source, Transport
 from p2vd.model.forms import SourceFormat
 from p2vd.policy.model import PolicySet, PolicyText
 from p2vd.policy.parse import load
+from tests.fakes import StoppedClock
 from tests.jobs.fake_asker import FakeAsker, FakeChild
-from tests.jobs.fake_disks import LONG_S, StoppedClock
+from tests.jobs.fake_disks import LONG_S
 
 Shown = tuple[int, list[str]]
 """Size and reasons of an image."""

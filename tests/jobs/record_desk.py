@@ -1,7 +1,6 @@
 """Records over a store: with a journal that remembers, or for tests that look at none."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +44,3 @@ class FakeJournal:
 
 def put(store: Store, machine: Machine, *jobs: Job) -> None:
     store.add(machine, tuple(jobs))
-
-
-def set_job(store: Store, uuid: str, **changes: Any) -> None:
-    store.change_job(uuid, lambda job: replace(job, **changes))

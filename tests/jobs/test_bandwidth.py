@@ -1,6 +1,5 @@
 """What each copy is granted as jobs begin, end and are held; by a clock that the test sets."""
 
-import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,30 +14,16 @@ from p2vd.model.copying import Progress, Verify
 from p2vd.model.errors import InvalidArgument
 from p2vd.model.job import Hold, Stage
 from p2vd.model.size import MIB
+from tests.fakes import StoppedClock
 from tests.jobs.values import machine_and_job
 
 TOTAL = 120 * MIB
 
 
-class Told:
-    """A clock that stands until the test sets it."""
-
-    now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def now_us(self) -> int:
-        return round(self.now * 1e6)
-
-    def sleep(self, seconds: float, until: threading.Event) -> bool:
-        raise AssertionError("nobody sleeps here")
-
-
 class Lab:
     def __init__(self, total: int = TOTAL) -> None:
         self.board = Board(Store(Path(":memory:")))
-        self.clock = Told()
+        self.clock = StoppedClock()
         self.bandwidth = Bandwidth(total, self.clock)
         self.events: list[Event] = []
         self.bandwidth.watch(self.board)
@@ -151,7 +136,7 @@ def test_what_a_slow_copy_leaves_is_given_away_once_that_is_seen(lab: Lab) -> No
     lab.reads("slow", 20 * MIB)
     lab.reads("2", 60 * MIB)
     assert lab.granted("slow", "2") == [60, 60]
-    lab.clock.now += 13
+    lab.clock.now_s += 13
     lab.reads("2", 60 * MIB)
     assert lab.granted("slow", "2") == [25, 95]
     assert lab.bandwidth.granted(lab.board.job("slow")).reason.startswith("It reads less than its share")
@@ -161,13 +146,13 @@ def test_a_copy_that_becomes_faster_has_its_share_again(lab: Lab) -> None:
     lab.add("1")
     lab.add("2")
     lab.reads("1", 20 * MIB)
-    lab.clock.now += 13
+    lab.clock.now_s += 13
     lab.reads("2", 60 * MIB)
     assert lab.granted("1", "2") == [25, 95]
-    lab.clock.now += 13
+    lab.clock.now_s += 13
     lab.reads("2", 95 * MIB)
     lab.reads("1", 25 * MIB)
-    lab.clock.now += 5
+    lab.clock.now_s += 5
     lab.reads("1", 25 * MIB)
     assert lab.granted("1", "2") == [60, 60]
 
@@ -175,10 +160,10 @@ def test_a_copy_that_becomes_faster_has_its_share_again(lab: Lab) -> None:
 def test_progress_in_between_computes_nothing(lab: Lab) -> None:
     lab.add("1")
     lab.add("2")
-    lab.clock.now += 13
+    lab.clock.now_s += 13
     lab.reads("2", 60 * MIB)
     before = lab.granted("1", "2")
-    lab.clock.now += 4
+    lab.clock.now_s += 4
     lab.reads("1", 60 * MIB)
     assert lab.granted("1", "2") == before
 

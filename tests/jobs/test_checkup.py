@@ -7,7 +7,8 @@ import pytest
 from p2vd.jobs.checkup import Checkup
 from p2vd.model.doctor import HostFacts
 from p2vd.model.errors import StillLooking
-from tests.jobs.fake_disks import LONG_S, StoppedClock
+from tests.fakes import StoppedClock
+from tests.jobs.fake_disks import LONG_S
 
 
 class Host:

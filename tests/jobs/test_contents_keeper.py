@@ -14,7 +14,9 @@ from p2vd.jobs.examiner_helper import ExaminerHelper
 from p2vd.model.contents import BootStyle, Contents, Examination, Table
 from p2vd.model.disk import PathState, ScsiPath, Source, Transport
 from p2vd.model.inventory import Inventory
-from tests.jobs.fake_disks import BIOS, LONG_S, Disks, FakeHelper, StoppedClock
+from tests.fakes import StoppedClock
+from tests.jobs.fake_disks import BIOS, LONG_S, Disks, FakeHelper
+from tests.jobs.threads import no_more
 
 UEFI = Contents(Table.GPT, BootStyle.UEFI, 512)
 
@@ -73,11 +75,7 @@ def test_a_new_source_is_looked_at_once(kept: Kept) -> None:
 def test_without_a_thread_it_is_looked_at_later_and_not_never(
     kept: Kept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def none_left(_: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", none_left)
+    with no_more(monkeypatch):
         for _ in range(4):
             kept.keeper.want([source()], ())
     assert kept.now(source()).examination is Examination.UNDER_WAY

@@ -4,7 +4,8 @@ import threading
 
 from p2vd.jobs.denials import Denials
 from p2vd.model.audit import AuditEvent, Kind
-from tests.jobs.fake_disks import LONG_S, StoppedClock
+from tests.fakes import StoppedClock
+from tests.jobs.fake_disks import LONG_S
 
 
 class Desk:

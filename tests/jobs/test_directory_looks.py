@@ -7,6 +7,7 @@ import pytest
 from p2vd.jobs import directory_looks
 from p2vd.jobs.directory_looks import DirectoryLooks
 from p2vd.model.directory import TargetDirectory
+from tests.jobs.threads import no_more
 
 
 def test_a_directory_that_answers_is_there_at_once_and_not_asked_again_in_the_same_moment() -> None:
@@ -55,11 +56,7 @@ def test_a_look_that_fails_is_said_and_not_waited_for(monkeypatch: pytest.Monkey
 
 
 def test_without_a_thread_it_is_said_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    def none_left(_: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
     looks = DirectoryLooks()
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", none_left)
+    with no_more(monkeypatch):
         assert "can't start new thread" in looks.look("/srv", TargetDirectory, 0).problem
     assert looks.look("/srv", TargetDirectory, 60) == TargetDirectory("/srv")

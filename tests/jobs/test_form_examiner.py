@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -35,6 +34,7 @@ from p2vd.system import block
 from tests.copying.daemon import NOBODY
 from tests.copying.nbd_server import Authority, NbdServer, command, free_port, needs
 from tests.discovery.recorded_disk import examined, recorded
+from tests.waiting import until, until_stopped
 
 pytestmark = [pytest.mark.slow, needs("blkid", "partx", "nbdkit")]
 
@@ -192,10 +192,7 @@ def test_a_helper_that_nobody_waits_for_ends(disk: Path) -> None:
 
 
 def ends_soon(alive: Callable[[], bool]) -> None:
-    until = time.monotonic() + LONG_S
-    while alive():
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    until(lambda: not alive(), within_s=LONG_S, every_s=0.05)
 
 
 @needs("qemu-nbd", "qemu-img")
@@ -216,6 +213,7 @@ def test_a_qemu_nbd_that_hangs_outlives_its_helper_and_is_known(
         with pytest.raises(TimeoutError):
             helper.examine(of_image(path), lambda waited_s: not told.exists() and waited_s < LONG_S)
         hanging, parent = map(int, told.read_text().split())
+        until_stopped(hanging)
     helper.kill()
     helper.close()
     ends_soon(lambda: f"\nPPid:\t{parent}\n" in Path(f"/proc/{hanging}/status").read_text())

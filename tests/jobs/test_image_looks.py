@@ -1,8 +1,6 @@
 """What is known of the disks in image files: looked into in the background, by helpers that may fail."""
 
 import tempfile
-import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,9 @@ from p2vd.model.inventory import Inventory
 from tests.jobs.fake_asker import FakeAsker
 from tests.jobs.fake_disks import LONG_S
 from tests.jobs.image_desk import GIB, SILENCE_S, WHOLE, Desk, image, on_filer
+from tests.jobs.threads import no_more
 from tests.jobs.values import source
+from tests.waiting import until
 
 NO_EXPORTS = ExportWatch(FakeAsker().spawn, (1, 2), tuple, frozenset, lambda: None)
 
@@ -152,21 +152,15 @@ def test_what_no_helper_says_ends_no_thread_and_leaks_nothing(desk: Desk, packet
         desk.clock.now_s += 60
         desk.see(image("a.qcow2"), again=True)
         desk.until([image("a.qcow2")], {"a.qcow2": (GIB, [])})
-        deadline = time.monotonic() + LONG_S
-        while descriptors() > before:  # the thread of a fake helper may not have closed its own yet
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        # The thread of a fake helper may not have closed its own yet.
+        until(lambda: descriptors() <= before, within_s=LONG_S)
 
 
 def test_without_a_thread_it_is_looked_into_later_and_not_never(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def none_left(_: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
     desk.asker.sizes = {"/srv/images/a.qcow2": GIB}
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", none_left)
+    with no_more(monkeypatch):
         assert desk.see(image("a.qcow2")) == {"a.qcow2": (0, [UNREAD])}
     desk.until([image("a.qcow2")], {"a.qcow2": (GIB, [])})
 

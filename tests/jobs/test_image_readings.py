@@ -1,7 +1,6 @@
 """The size of a disk that nothing but a reading of its whole image tells: read while a policy wants it."""
 
 import json
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from p2vd.jobs.image_sizes import ImageSizes
 from p2vd.model.disk import Source
 from p2vd.model.forms import SIZE_UNKNOWN, SourceFormat
 from tests.jobs.image_desk import GIB, SILENCE_S, WHOLE, Desk, Shown, image, on_filer
+from tests.waiting import until
 
 FILE, OTHER = image("a.gz", SourceFormat.GZ), image("b.gz", SourceFormat.GZ)
 AWAY, ALSO_AWAY = on_filer("away.gz", SourceFormat.GZ), on_filer("other.gz", SourceFormat.GZ)
@@ -86,8 +86,7 @@ def test_what_no_policy_matches_any_more_is_read_no_further(desk: Desk) -> None:
     desk.asker.hangs, desk.asker.reads = frozenset({FILE.id, OTHER.id}), True
     desk.name("image")
     desk.wait_for_helpers(2)
-    while not readings(desk):  # it was started, and is told soon
-        time.sleep(0.01)
+    until(lambda: readings(desk), "what was started is not told")
     while desk.news.acquire(blocking=False):
         pass
     desk.name("iscsi")

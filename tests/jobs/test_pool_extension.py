@@ -13,6 +13,7 @@ from p2vd.model.size import GIB
 from p2vd.provisioning.lvm import Volumes
 from p2vd.system.clock import SystemClock
 from tests.fakes import FakeCommands
+from tests.jobs.threads import no_more
 from tests.jobs.values import machine_and_job
 
 LONG_S = 60.0
@@ -67,12 +68,8 @@ def test_what_keeps_it_from_being_extended_is_said_and_not_tried_at_once_again(
 
 
 def test_without_a_thread_it_is_said_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    def none_left(_: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
     desk = Desk(OSError(5, "Input/output error"))
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", none_left)
+    with no_more(monkeypatch):
         assert desk.want() == "p2vd could not extend it: can't start new thread."
     desk.want()
     assert desk.looks == 1

@@ -19,7 +19,7 @@ from p2vd.model.inventory import Inventory
 from p2vd.model.job import Activity, Hold, Stage
 from p2vd.model.rates import CopyRate
 from p2vd.model.size import MIB
-from tests.jobs.test_bandwidth import Told
+from tests.fakes import StoppedClock
 from tests.jobs.values import IQN, machine_and_job, plan, source
 
 
@@ -28,7 +28,7 @@ class Lab:
 
     def __init__(self, path: Path, total: int = 0) -> None:
         self.store = Store(path)
-        self.board, self.clock = Board(self.store), Told()
+        self.board, self.clock = Board(self.store), StoppedClock()
         self.bandwidth = Bandwidth(total, self.clock)
         services = SimpleNamespace(
             store=self.store,
@@ -48,7 +48,7 @@ class Lab:
 
     def copy(self, seconds: float, mib_per_s: int) -> None:
         for _ in range(round(seconds * 2)):
-            self.clock.now += 0.5
+            self.clock.now_s += 0.5
             before = self.board.job(self.uuid).progress
             more = mib_per_s * MIB // 2
             if self.board.job(self.uuid).stage is Stage.COPYING:
@@ -105,7 +105,7 @@ def test_time_in_which_it_did_not_copy_counts_for_nothing(
 def test_a_worker_that_begins_again_is_no_copying(lab: Lab) -> None:
     lab.copy(30, 100)
     lab.board.progress(lab.uuid, Progress(bytes_copied=MIB))
-    lab.clock.now += 60
+    lab.clock.now_s += 60
     lab.copy(30, 100)
     assert "at 100 MiB/s" in lab.estimate()
 

@@ -11,7 +11,8 @@ from p2vd.jobs.sampler import DEADLINE_S, KEPT_S, Sampler
 from p2vd.model.errors import StillLooking
 from p2vd.model.fill import ZeroSample
 from p2vd.model.size import KIB
-from tests.jobs.fake_disks import LONG_S, Disks, FakeHelper, StoppedClock
+from tests.fakes import StoppedClock
+from tests.jobs.fake_disks import LONG_S, Disks, FakeHelper
 from tests.jobs.test_contents_keeper import source
 
 BLOCK = 64 * KIB

@@ -78,6 +78,7 @@ def test_writing_again_keeps_the_first_receipt(tmp_path: Path) -> None:
     path = write_receipt(JOB, tmp_path / "job")
     first = path.read_bytes()
     assert is_whole(json.loads(first))
+    assert path.stat().st_mode & 0o777 == 0o600
     write_receipt(replace(JOB, generation=3), tmp_path / "job")
     assert path.read_bytes() == first
     assert [entry.name for entry in path.parent.iterdir()] == ["receipt.json"]

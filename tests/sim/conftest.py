@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.bus.harness import Client, private_bus
+from tests.bus.fixtures import bus_address
+from tests.bus.harness import Client
 from tests.sim.harness import Simulated
+
+__all__ = ["bus_address"]
 
 SCRIPT = """
 [[luns]]
@@ -23,12 +26,6 @@ pool = { name = "pool0", size = "8 GiB" }
 copy = "400 MiB"
 verify = "800 MiB"
 """
-
-
-@pytest.fixture(scope="session")
-def bus_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with private_bus(tmp_path_factory.mktemp("bus")) as address:
-        yield address
 
 
 @pytest.fixture

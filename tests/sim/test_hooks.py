@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from pathlib import Path
 
 import dbus
@@ -11,6 +10,7 @@ from p2vd.bus.names import JOB, MACHINE
 from tests.bus.harness import PATIENCE_S, Client
 from tests.sim.conftest import Start
 from tests.sim.test_end_to_end import NONE, await_, ctl, migrate, usable
+from tests.waiting import until
 
 
 def put(directory: Path, step: str, text: str) -> Path:
@@ -59,10 +59,8 @@ def test_a_hook_that_a_power_cut_met_runs_again(start: Start, client: Client, tm
     hook = put(tmp_path, "before-copy", f"echo $$ > {pid}; echo begun >> {told}; exec sleep 1000")
     daemon = start()
     _, job = migrate(client)
-    deadline = time.monotonic() + PATIENCE_S
-    while not told.exists() or told.read_text() != "begun\n":  # nothing on the bus tells of it
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    # Nothing on the bus tells of it.
+    until(lambda: told.exists() and told.read_text() == "begun\n", within_s=PATIENCE_S, every_s=0.05)
     daemon.power_cut()
     os.kill(int(pid.read_text()), signal.SIGKILL)  # a power cut would have
     hook.write_text(f"#!/bin/sh\necho again >> {told}\n")

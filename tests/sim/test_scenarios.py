@@ -2,8 +2,8 @@
 
 import json
 import re
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from p2vd.bus.names import JOB, MACHINE, SOURCE, object_path
 from p2vd.sim.fault import Fault, FaultKind
 from p2vd.sim.script import SCENARIOS, parse
 from p2vd.sim.world import World
+from tests import waiting
 from tests.bus.harness import PATIENCE_S, Client
 from tests.sim.conftest import Start
 from tests.sim.harness import Simulated
@@ -157,13 +158,7 @@ name = "vg_san"
 size = "64 GiB"
 pool = { size = "16 GiB" }
 """
-
-
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+until = partial(waiting.until, within_s=PATIENCE_S, every_s=0.01)
 
 
 def test_a_fault_happens_once_and_one_for_good_is_there_after_a_restart(tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from tests.sim.conftest import SCRIPT, Start
 from tests.sim.test_end_to_end import NONE, usable
 
 SIX = SCRIPT.replace("count = 3", "count = 6")
-TIGHT = SIX.replace('size = "16 GiB"\npool = { name = "pool0", size = "8 GiB" }', 'size = "1 GiB"')
 
 
 def wave_file(directory: Path, sources: list[str], *more: str) -> Path:

@@ -1,9 +1,9 @@
 """Clients that are made from the XML alone run a whole migration, and get each error by its name."""
 
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from p2vd.bus.names import (
     VOLUME_GROUP,
     object_path,
 )
+from tests import waiting
 from tests.bus.harness import PATIENCE_S, Client
 from tests.sim.conftest import SCRIPT, Start
 from tests.sim.harness import Simulated
@@ -28,6 +29,7 @@ from tests.sim.xml_clients import DbusPythonClient, GdbusClient, RemoteError, Xm
 
 MIB = 1 << 20
 NOTHING: Mapping[str, Any] = {}
+until = partial(waiting.until, within_s=PATIENCE_S, every_s=0.05)
 
 
 @pytest.fixture(params=[GdbusClient, DbusPythonClient], ids=["GDBus", "dbus-python"])
@@ -35,14 +37,6 @@ def made(request: pytest.FixtureRequest, bus_address: str) -> Iterator[XmlClient
     client: XmlClient = request.param(bus_address)
     yield client
     client.close()
-
-
-def until(probe: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + PATIENCE_S
-    while not (value := probe()):
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.05)
-    return value
 
 
 def plan(made: XmlClient, source: str, name: str = "erp1") -> tuple[str, dict[str, Any]]:

@@ -3,12 +3,12 @@
 import os
 import stat
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from p2vd.system.command import ChangeUnknown, CommandFailed, CommandTimedOut, SystemCommands, command_line
+from tests.waiting import until_ended
 
 
 @pytest.fixture
@@ -53,17 +53,7 @@ def test_query_kills_its_whole_family_at_the_timeout(commands: SystemCommands, t
     with pytest.raises(CommandTimedOut, match="no answer"):
         commands.query(["sh", "-c", f"sleep 600 & echo $! > {pid_file}; wait"], timeout_s=2)
     child = int(pid_file.read_text())
-    until = time.monotonic() + 60
-    while runs(child):  # the kernel ends it once it gets a processor
-        assert time.monotonic() < until
-        time.sleep(0.02)
-
-
-def runs(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    until_ended(child)
 
 
 def test_change_runs_in_a_unit_that_nothing_kills(commands: SystemCommands, tmp_path: Path) -> None:

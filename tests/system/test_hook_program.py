@@ -1,7 +1,6 @@
 """Programs of the administrator: which may be run, and what becomes of those that misbehave."""
 
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from p2vd.system.hook_program import (
     list_programs,
     run,
 )
-from tests.system.test_command import runs
+from tests.waiting import until_ended
 
 KNOWN = {"before": None, "after": None}
 STRANGER = 65534
@@ -148,33 +147,26 @@ def test_output_is_bounded_and_its_writer_is_not_held_up(tmp_path: Path) -> None
     assert len(ended.output) <= OUTPUT_BYTES + len(" ...")
 
 
-def await_end(pid: int) -> None:
-    until = time.monotonic() + PATIENCE_S
-    while runs(pid):  # the kernel ends it once it gets a processor
-        assert time.monotonic() < until, f"{pid} still runs"
-        time.sleep(0.05)
-
-
 def test_one_that_hangs_is_ended_with_its_children(tmp_path: Path) -> None:
     # In that time the shell has to get so far as to tell.
     hook = script(tmp_path / "hook", 'trap "" TERM; sleep 1000 & echo $!; while :; do wait; done')
     ended = run(hook, "", 5.0)
     assert ended.late
     assert ended.how == "did not end within 5 s and was ended"
-    await_end(int(ended.output))
+    until_ended(int(ended.output))
 
 
 def test_what_is_left_behind_is_ended_and_its_open_output_is_not_waited_for(tmp_path: Path) -> None:
     ended = run(script(tmp_path / "hook", "sleep 1000 & echo $!"), "", PATIENCE_S)
     assert (ended.how, ended.late) == ("", False)
-    await_end(int(ended.output))
+    until_ended(int(ended.output))
 
 
 def test_the_wait_can_be_given_up(tmp_path: Path) -> None:
     hook = script(tmp_path / "hook", f"echo $$ > {tmp_path}/pid; exec sleep 1000")
     with pytest.raises(ProgramStopped):
         run(hook, "", 1000.0, lambda: not (tmp_path / "pid").exists() or not _said(tmp_path / "pid"))
-    await_end(int((tmp_path / "pid").read_text()))
+    until_ended(int((tmp_path / "pid").read_text()))
 
 
 def _said(path: Path) -> str:

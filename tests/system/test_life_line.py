@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from p2vd.system.descriptors import SeqpacketChannel
 from p2vd.system.life_line import LifeLine
 from p2vd.system.process import spawn
+from tests.waiting import until, until_stopped
 
 LONG_S = 40.0
 BY_SANDBOX = "sandbox.start(['sleep', '600'], [], sandbox.Limits())"
@@ -43,21 +43,16 @@ def test_a_child_of_the_child_that_outlives_it_is_known(starts: str) -> None:
     line.started()
     with ours:
         assert ours.receive(LONG_S) is not None
-        until = time.monotonic() + LONG_S
-        while not (found := children(child.pid)):
-            assert time.monotonic() < until
-            time.sleep(0.02)
+        found = until(lambda: children(child.pid), within_s=LONG_S)
         os.kill(found[0], signal.SIGSTOP)
+        until_stopped(found[0])
         try:
             child.kill()
             child.wait(LONG_S)
             assert line.held
         finally:
             os.kill(found[0], signal.SIGKILL)
-        while line.held:
-            assert time.monotonic() < until
-            time.sleep(0.02)
-        assert not line.held
+        until(lambda: not line.held, within_s=LONG_S)
 
 
 def test_what_is_written_into_it_is_no_end() -> None:

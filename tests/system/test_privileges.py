@@ -29,6 +29,23 @@ print("dropped")
     assert (done.stdout, done.stderr) == ("dropped\n", "")
 
 
+def test_an_ordinary_user_becomes_nobody_else() -> None:
+    uid = NOBODY if os.geteuid() == 0 else os.getuid()
+    gid = NOBODY if os.geteuid() == 0 else os.getgid()
+    done = child(
+        f"""
+import os
+from p2vd.system import privileges
+if os.geteuid() == 0:
+    os.setresgid({gid}, {gid}, {gid})
+    os.setresuid({uid}, {uid}, {uid})
+privileges.become(1, 1)
+print(os.getuid(), os.getgid())
+"""
+    )
+    assert (done.stdout, done.stderr) == (f"{uid} {gid}\n", "")
+
+
 @pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 def test_root_cannot_come_back() -> None:

@@ -3,14 +3,13 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from p2vd.system.command import CommandFailed, CommandTimedOut
 from p2vd.system.sandbox import GivenUp, Limits, User, run, start
-from tests.system.test_command import runs
+from tests.waiting import until, until_ended
 
 NOBODY = 65534
 PYTHON = sys.executable
@@ -72,8 +71,7 @@ def test_what_is_not_installed_is_said() -> None:
 
 def test_its_last_words_and_its_end() -> None:
     child = start(["sh", "-c", "echo cannot >&2; exec sleep 60"], [], Limits())
-    while child.said() != "cannot":
-        time.sleep(0.01)
+    until(lambda: child.said() == "cannot")
     assert child.poll() is None
     assert child.end(30) == -15
 
@@ -86,7 +84,4 @@ def test_it_ends_with_the_process_that_started_it() -> None:
     )
     done = subprocess.run([PYTHON, "-c", text], stdout=subprocess.PIPE, text=True, check=False)
     child = int(done.stdout)
-    until = time.monotonic() + 60
-    while runs(child):  # it may stay as a zombie where nobody reaps orphans
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    until_ended(child)  # it may stay as a zombie where nobody reaps orphans
