@@ -315,6 +315,6 @@ def _ask_who_it_is(services: Services, signals: Signals, job: Job, source: Sourc
     except TimeoutError:
         raise Interrupted from None
     except OpenFailed as error:
-        if error.error_name == "DeviceAbsent":
+        if error.absent:
             raise MustWait(Hold.SOURCE_ABSENT, error.message) from error
         raise

@@ -78,7 +78,7 @@ def open_devices(
     except TimeoutError:
         raise Interrupted from None
     except OpenFailed as error:
-        if error.error_name == "DeviceAbsent":
+        if error.absent:
             absent = Hold.TARGET_ABSENT if target.devnode in error.message else Hold.SOURCE_ABSENT
             raise MustWait(absent, error.message) from error
         raise
