@@ -12,7 +12,7 @@ import pytest
 
 from p2vd.copying.errors import DeviceReserved, ReservationUnknown
 from p2vd.copying.opening import OpenError, OpenReply
-from p2vd.jobs import copy_step
+from p2vd.jobs import copy_step, old_worker, worker_start
 from p2vd.jobs.board import Board
 from p2vd.jobs.control import MustWait
 from p2vd.jobs.job_target import JobLun
@@ -22,7 +22,7 @@ from p2vd.jobs.signals import Signals
 from p2vd.jobs.store import Store
 from p2vd.jobs.worker_start import open_devices
 from p2vd.model.codec import to_dict
-from p2vd.model.errors import DeviceAbsent, P2vdError
+from p2vd.model.errors import DeviceAbsent, DeviceInUse, P2vdError
 from p2vd.model.job import Hold, Job
 from p2vd.model.plan import LunTarget
 from p2vd.model.size import GIB
@@ -102,3 +102,18 @@ def test_the_last_look_before_proven_waits_too(tmp_path: Path) -> None:
     assert held.value.hold is Hold.SOURCE_ABSENT
     with pytest.raises(OpenFailed, match="is reserved"):
         copy_step._ask_who_it_is(lab.services, Signals(), lab.job, SOURCE)
+
+
+def test_a_device_in_the_hands_of_an_old_worker_holds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have come into sight only after the copy looked for it."""
+    monkeypatch.setattr(worker_start, "PROBES_END_S", 0.0)
+    busy = DeviceInUse(LUN.devnode, "another process")
+    monkeypatch.setattr(old_worker, "find", lambda uuid: 4711)
+    with pytest.raises(MustWait, match="worker 4711 of an earlier run") as held:
+        Refusing(tmp_path / "held", busy).open()
+    assert held.value.hold is Hold.OLD_WORKER
+    monkeypatch.setattr(old_worker, "find", lambda uuid: None)
+    with pytest.raises(OpenFailed, match="in use"):
+        Refusing(tmp_path / "failed", busy).open()
