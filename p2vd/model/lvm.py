@@ -81,7 +81,10 @@ class PoolUse:
 
 @dataclass(frozen=True)
 class Vg:
-    """A volume group; it is named by `uuid`, its name can change."""
+    """A volume group; it is named by `uuid`, its name can change.
+
+    `late_change`: the unit of a change of p2vd's that does not end, which only plans are told; "" for none.
+    """
 
     uuid: str
     name: str
@@ -98,6 +101,7 @@ class Vg:
     pvs: tuple[Pv, ...] = ()
     lvs: tuple[Lv, ...] = ()
     thin_pools: tuple[ThinPool, ...] = ()
+    late_change: str = ""
 
     def refusals(self, system_id: str) -> tuple[Reason, ...]:
         """Why the host with that LVM system ID may not change it, whatever a policy says (design: §4.7)."""
