@@ -12,6 +12,7 @@ class Pv:
     """A physical volume. `device` is the node LVM shall use: the multipath map, never a path.
 
     `source_id` is the id of the disk that it is on (its WWID, where it has one); empty while missing.
+    `rejected`: by the filter of this host's lvm.conf.
     """
 
     uuid: str
@@ -21,6 +22,7 @@ class Pv:
     missing: bool = False
     duplicate: bool = False
     source_id: str = ""
+    rejected: bool = False
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,13 @@ class Vg:
                 f"{', '.join(duplicates)}. Detach the copies (clones or snapshots of the LUN)."
             )
             reasons.append(Reason("vg-duplicate-pvs", text))
+        if rejected := [pv.device for pv in self.pvs if pv.rejected]:
+            text = (
+                f"This host's LVM is not to use PVs of the volume group {self.name}: the filter or "
+                f"global_filter of its lvm.conf rejects {', '.join(rejected)}. Name another volume group, or "
+                "have them accepted there, then rescan."
+            )
+            reasons.append(Reason("vg-filtered", text))
         if self.system_id and not self.shared and self.system_id != system_id:
             text = (
                 f"The volume group {self.name} belongs to the host with the system ID {self.system_id}; LVM "
