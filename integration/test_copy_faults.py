@@ -264,3 +264,13 @@ def test_a_reserved_lun_is_neither_source_nor_target(vm: Vm) -> None:
     for source, target in ((lun.device, "/root/file"), ("/bin/ls", lun.device)):
         ended = copy(vm, source, target, "--force")
         assert (ended.code, ended.failure) == (1, "DeviceReserved")
+
+
+def test_run_while_the_first_path_of_its_map_is_down_the_tool_copies_by_the_other(vm: Vm) -> None:
+    san = San.of(vm)
+    lun, first = san["boot1"], min(san.paths("boot1"))
+    san.path_state(first, "offline")
+    ended = copy(vm, lun.device, "/root/file")
+    san.path_state(first, "running")
+    assert (ended.code, ended.failure) == (0, "")
+    require_same(vm, lun.device, "/root/file", lun.size_bytes)

@@ -83,6 +83,20 @@ def test_a_source_in_use_and_a_target_that_cannot_be_are_refused_with_the_remedy
     expect_refusal(host, wwid, r"vg_san/refused")
 
 
+def test_a_volume_group_that_the_hosts_filter_hides_is_no_target(vm: Vm) -> None:
+    """By name, where p2vd's own commands see it past the filter, and as one that is not there where not."""
+    host = Host.ready(vm, provisioning="thick")
+    wwid, pv = host.san["boot1"].wwid, host.san["pv1"].device
+    local = "/etc/lvm/lvmlocal.conf"
+    vm.run(f"touch {local}; cp -a {local} /root/lvmlocal.conf")
+    vm.run(f"""echo 'devices {{ global_filter = [ "r|^{pv}$|" ] }}' >> {local}""")
+    assert "vg_san" not in vm.out("vgs --noheadings -o vg_name").split()
+    expect_refusal(host, wwid, r"global_filter of its lvm.conf rejects|There is no volume group vg_san")
+    vm.run(f"cp -a /root/lvmlocal.conf {local}")
+    host.rescan()
+    assert host.plan(wwid, "seen")
+
+
 def expect_refusal(host: Host, source: str, says: str) -> None:
     """The plan is refused with that sentence; nothing was written, nothing is left behind."""
     host.vm.run("udevadm settle")

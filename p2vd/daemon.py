@@ -40,6 +40,7 @@ from p2vd.jobs.form_helper import FormHelper
 from p2vd.jobs.form_scanner import FormScanner
 from p2vd.jobs.hooks import Hooks
 from p2vd.jobs.inventory_keeper import InventoryKeeper
+from p2vd.jobs.late_changes import late_changes
 from p2vd.jobs.lun_rescan import LunRescan
 from p2vd.jobs.lun_use import LunUse
 from p2vd.jobs.places import claims
@@ -246,7 +247,7 @@ def build(config: Config, doors: Doors) -> tuple[Engine, Services]:
     board = Board(store)
     policies = PolicyKeeper(lambda: policy_texts(config))
     trail = AuditTrail(store, state / "audit", config.audit, unit_of, doors.journal)
-    volumes = Volumes(commands, host.volume_group)
+    volumes = Volumes(commands, host.volume_group, late_changes(commands, board))
     pools = PoolWatch(commands)
     extender = PoolExtender(commands, volumes, host.volume_group, pools, trail.note_pool, doors.clock)
     engine: Engine

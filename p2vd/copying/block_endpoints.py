@@ -26,7 +26,7 @@ def opener(clock: Clock) -> Opener:
 
 
 def open_source(path: Path, opener: Opener) -> Endpoint:
-    """Open the source exclusively. Raises OpenFailed, DeviceInUse, DeviceReserved."""
+    """Open the source exclusively. Raises OpenFailed, DeviceInUse, DeviceReserved, ReservationUnknown."""
     size, sector, uuid, wwid = _probe(path)
     _check_reservation(path, wwid, opener)
     fd = opener.open_patiently(SourceToOpen(str(path), size, sector, uuid), os.O_RDONLY, "source")
@@ -85,7 +85,7 @@ def _probe(path: Path) -> tuple[int, int, str, str]:
 
 
 def _check_reservation(path: Path, wwid: str, opener: Opener) -> None:
-    """Refuse a LUN that a host has reserved: the tool takes no reservations. Raises DeviceReserved."""
+    """Refuse a LUN that a host has reserved: the tool takes no reservations. Raises as `reservation`."""
     number = path.stat().st_rdev
     disks = scsi_disks(f"{os.major(number)}:{os.minor(number)}")
     opener.check_reservation(SourceToOpen(str(path), 0, 0, wwid=wwid, path_devices=disks))

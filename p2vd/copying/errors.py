@@ -40,6 +40,19 @@ class DeviceReserved(CopyError):
 
 
 @dataclass(eq=False)
+class ReservationUnknown(CopyError):
+    """No path to a LUN tells now whether a host has reserved it, so it is not touched."""
+
+    device: str
+    paths: str
+    exit_code: ClassVar[ExitCode] = ExitCode.IO_FAILED
+    template: ClassVar[str] = (
+        "No path to {device} tells whether a host has reserved it ({paths}). Look at its paths "
+        "(multipath -ll); the copy goes on when one answers."
+    )
+
+
+@dataclass(eq=False)
 class OpenFailed(CopyError):
     """A device or file cannot be opened."""
 

@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from p2vd.copying.emptiness import check_empty
-from p2vd.copying.errors import DeviceReserved, OpenFailed
+from p2vd.copying.errors import OpenFailed
 from p2vd.copying.identity import check_identity
 from p2vd.copying.opening import OpenError, OpenReply, OpenRequest, SourceToOpen, TargetToOpen
+from p2vd.copying.reservation import check_reservation
 from p2vd.model.codec import from_dict, to_dict
 from p2vd.model.errors import DeviceAbsent, DeviceInUse, IdentityChanged, P2vdError
 from p2vd.model.inquiry import clean_inquiry
@@ -29,12 +30,7 @@ from p2vd.system.descriptors import SeqpacketChannel, close_all
 log = logging.getLogger(__name__)
 
 _SCSI_ID = "/lib/udev/scsi_id"
-# sg_persist(8): it reads the reservation of the LUN, which any path knows, and takes none.
-_READ_RESERVATION = ("sg_persist", "--in", "--no-inquiry", "--readonly", "--read-reservation")
-# sg3_utils(8): illegal request and invalid opcode (the array has no reservations), ENOTTY (no SCSI disk).
-_NOT_RESERVED = "there is NO reservation held"
 _NVME = "nvme"
-_NO_RESERVATIONS = (5, 9, 50 + errno.ENOTTY)
 _PATIENCE_S = 5.0
 _PAUSE_S = 0.25
 _ABSENT = {errno.ENOENT, errno.ENXIO, errno.ENODEV}
@@ -122,22 +118,9 @@ class Opener:
             raise OpenFailed(source.devnode, error.strerror or str(error)) from error
 
     def check_reservation(self, source: SourceToOpen | TargetToOpen, silent: Sequence[str] = ()) -> None:
-        """Refuse a LUN that a host has reserved: it may be alive and write (design: §4.1, §4.4).
-
-        p2vd takes no reservations, so any is foreign. Raises DeviceReserved.
-        """
-        scsi = (path for path in source.path_devices if not path.startswith(_NVME))
-        name = next((path for path in scsi if path not in silent), None)
-        if name is None:
-            return
-        answer = self.commands.query(
-            [*_READ_RESERVATION, f"/dev/{name}"], timeout_s=15, ok=(0, *_NO_RESERVATIONS)
-        )
-        said = " ".join(answer.stdout.split())
-        if answer.returncode == 0 and "Key=" in said:
-            raise DeviceReserved(source.devnode, source.wwid, said)
-        if answer.returncode == 0 and _NOT_RESERVED not in said:
-            raise OpenFailed(source.devnode, f"sg_persist does not tell whether it is reserved, but {said!r}")
+        """See that no host has reserved a LUN, by its paths but the silent ones. Raises as `reservation`."""
+        scsi = (path for path in source.path_devices if not path.startswith(_NVME) and path not in silent)
+        check_reservation(self.commands, source.devnode, source.wwid, scsi)
 
     def open_patiently(
         self, device: SourceToOpen | TargetToOpen, access: int, what: str, allowed: int = 0

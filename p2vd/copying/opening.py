@@ -75,7 +75,9 @@ class OpenRequest:
 
 @dataclass(frozen=True)
 class OpenError:
-    """The error's sentence and class: `DeviceInUse`, `IdentityChanged`, `DeviceAbsent`, `OpenFailed`."""
+    """The error's sentence and class: `DeviceInUse`, `IdentityChanged`, `DeviceAbsent`, `ReservationUnknown`,
+    `OpenFailed` and the like.
+    """
 
     name: str
     message: str

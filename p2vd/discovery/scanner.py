@@ -13,6 +13,7 @@ from p2vd.discovery.fc import Fabric, read_hbas
 from p2vd.discovery.images import ImageFile
 from p2vd.discovery.iscsi import read_sessions
 from p2vd.discovery.lvm import LvmDevice, ReportFailed, read_volume_groups, with_autoextend
+from p2vd.discovery.lvm_filter import HostFilter, read_filter, with_rejected
 from p2vd.discovery.mounts import read_mounts
 from p2vd.discovery.multipath import MultipathdUnclear, PathReport, read_paths
 from p2vd.discovery.part import groups_on, merged, part_of, strangers
@@ -64,9 +65,9 @@ class _Told:
 class Discovery:
     """Reads the host. Changes nothing: any thread may ask.
 
-    A scan runs four commands, however many disks there are; one more for loop devices, for thin pools, where
-    LVM warns, and for each md array; two for each image directory. It is kept, so that a change costs no
-    more than what it concerns.
+    A scan runs four commands, however many disks there are; one more for loop devices, for volume groups, for
+    thin pools, where LVM warns, and for each md array; two for each image directory. It is kept, so that a
+    change costs no more than what it concerns.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Discovery:
         self._root = root
         self._image_directories = tuple(image_directories)
         self._seen: _Seen | None = None
+        self._filter: HostFilter | None = None
 
     def scan(self) -> Inventory:
         """Return what is there now.
@@ -177,6 +179,7 @@ class Discovery:
         told.complaint = f"LVM complains: {report.complaint}" if report and report.complaint else ""
         reported = report.volume_groups if report else ()
         volume_groups = _try(told.unread, lambda: with_autoextend(self._commands, reported)) or reported
+        volume_groups = self._filtered(volume_groups, tree, told, whole=whole)
         by_device = {pv.device: vg for vg in volume_groups for pv in vg.pvs}
         mounts = read_mounts(tree, self._proc)
         sources = []
@@ -191,6 +194,14 @@ class Discovery:
             reasons += () if report else (_unknown_use(source),)
             sources.append(replace(source, reasons=reasons, warnings=path_warnings(source, node)))
         return Inventory(tuple(sources), volume_groups, paths=disks.paths)
+
+    def _filtered(
+        self, volume_groups: tuple[Vg, ...], tree: BlockTree, told: _Told, *, whole: bool
+    ) -> tuple[Vg, ...]:
+        """Return the volume groups with what the host's filter rejects, which a whole look reads."""
+        if volume_groups and (whole or self._filter is None):
+            self._filter = _try(told.unread, lambda: read_filter(self._commands, self._root))
+        return with_rejected(volume_groups, self._filter or HostFilter(), tree, self._root)
 
     def volume_group(self, uuid: str) -> Vg:
         """Return the volume group of that UUID, read now.

@@ -71,10 +71,7 @@ def copy(services: Services, signals: Signals, job: Job) -> None:
 
     Ends with a transition; or raises MustWait, TryAgain, Interrupted, or what fails the job.
     """
-    if (pid := old_worker.find(job.uuid)) is not None:
-        raise MustWait(
-            Hold.OLD_WORKER, f"worker {pid} of an earlier run still holds the devices, perhaps in the kernel"
-        )
+    old_worker.hold_while_one_lives(job.uuid)
     # As uevents keep it: what counts is asked of the devices themselves, by the helper that opens them.
     source = find_source(services.inventory.scanned_once(), job)
     target = find_target(services, job)
@@ -315,6 +312,6 @@ def _ask_who_it_is(services: Services, signals: Signals, job: Job, source: Sourc
     except TimeoutError:
         raise Interrupted from None
     except OpenFailed as error:
-        if error.error_name == "DeviceAbsent":
+        if error.absent:
             raise MustWait(Hold.SOURCE_ABSENT, error.message) from error
         raise

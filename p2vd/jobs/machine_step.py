@@ -25,13 +25,14 @@ from p2vd.model.errors import P2vdError
 from p2vd.model.hook import HookStep
 from p2vd.model.job import Job, JobError, Machine, MachineState, Stage
 from p2vd.model.plan import Cutover
+from p2vd.provisioning.errors import VgStalled
 from p2vd.registration.conversion import Converter
 from p2vd.registration.errors import LibvirtUnreachable
 from p2vd.system.command import ChangeUnknown, CommandTimedOut
 
 log = logging.getLogger(__name__)
 
-PASSING = (LibvirtUnreachable, MustWait, TryAgain, ScanFailed, CommandTimedOut, ChangeUnknown)
+PASSING = (LibvirtUnreachable, MustWait, TryAgain, VgStalled, ScanFailed, CommandTimedOut, ChangeUnknown)
 """What goes by without the administrator's doing, at least not at p2vd: it is tried again."""
 
 

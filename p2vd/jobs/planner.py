@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from p2vd.jobs.contents_keeper import FRESH_S
+from p2vd.jobs.late_changes import with_late_changes
 from p2vd.jobs.places import CALL_S, claims, with_places
 from p2vd.jobs.services import Services
 from p2vd.model.disk import Source
@@ -95,6 +96,7 @@ class Planner:
 
     def _make_plan(self, request: PlanRequest, ids: Sequence[str], name: str) -> Plan:
         inventory = with_places(self._services, self.with_reservations_of_jobs(), ids, name, wait_s=CALL_S)
+        inventory = with_late_changes(inventory, self._services.volumes.late)
         return make_plan(request, inventory, self._services.policies(), self.passports())
 
     def _look_at_targets(self, plan: Plan, end_s: float) -> bool:

@@ -112,6 +112,7 @@ class PoolExtender:
             self._late(state, earlier[0])
             self._clock.sleep(_POLL_S, threading.Event())  # of an earlier daemon
         vg = self._volume_group(target.vg_uuid)
+        self._volumes.late.refuse(vg)  # before it is recorded as begun, once a minute
         pool = next((pool for pool in vg.thin_pools if pool.uuid == target.pool_uuid), None)
         if pool is None:
             return f"The thin pool {target.vg_name}/{target.pool_name} is gone."

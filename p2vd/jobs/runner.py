@@ -20,6 +20,7 @@ from p2vd.model.disk import Source
 from p2vd.model.errors import P2vdError
 from p2vd.model.hook import HookStep
 from p2vd.model.job import Activity, Hold, Job, JobError, Stage
+from p2vd.provisioning.errors import VgStalled
 from p2vd.records.receipt import write_receipt
 from p2vd.system.command import ChangeUnknown, CommandTimedOut
 
@@ -99,7 +100,7 @@ class JobRunner:
             board.set_activity(self._uuid, Activity.IDLE, wait.why)
             board.hold(self._uuid, wait.hold)
             self.signals.pause(_RETRY_S)
-        except (TryAgain, ScanFailed, CommandTimedOut, ChangeUnknown, OSError) as error:
+        except (TryAgain, VgStalled, ScanFailed, CommandTimedOut, ChangeUnknown, OSError) as error:
             # OSError: this host's own disk or processes, not the job's; it is tried again, and said.
             board.set_activity(self._uuid, Activity.STALLED, str(error))
             self.signals.pause(_RETRY_S)

@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 _POLL_S = 0.25
 _OPENER = "The helper that opens devices"
+_ABSENT = frozenset({"DeviceAbsent", "ReservationUnknown"})
 
 
 @dataclass(eq=False)
@@ -31,6 +32,11 @@ class OpenFailed(P2vdError):
     def name(self) -> str:
         """The cause's name: what a job's error shows."""
         return self.error_name
+
+    @property
+    def absent(self) -> bool:
+        """Whether the device cannot be asked now, and that ends by itself: the job waits for it."""
+        return self.error_name in _ABSENT
 
 
 @dataclass(eq=False)

@@ -15,6 +15,7 @@ from p2vd.model.lvm import Vg
 from p2vd.model.plan import FileTarget, LunTarget, LvTarget, SourceBinding
 from p2vd.model.size import format_size
 from p2vd.provisioning.errors import FileStepFailed
+from p2vd.provisioning.lvm import GENERATION_TAG
 from p2vd.system.command import CommandTimedOut
 
 # Reasons against a new plan that end by themselves or by dmsetup resume: a job sits them out, stalled.
@@ -159,6 +160,13 @@ def _find_lv(services: Services, job: Job, target: LvTarget) -> JobLv:
     lv = vg.lv(job.lv_uuid)
     if lv is None or f"p2vd.job={job.uuid}" not in lv.tags:
         raise LvVanished(vg.name, job.lv_uuid, job.uuid)
+    bound = {tag for tag in lv.tags if tag.startswith(GENERATION_TAG)}
+    if bound - {f"{GENERATION_TAG}{job.generation}"}:
+        # Of a later pass, or of another store's: what this job's checkpoint says of it is out of date (§8).
+        told = (
+            f"it has the tag {', '.join(sorted(bound))}, the job's checkpoint has generation {job.generation}"
+        )
+        raise TargetChanged(f"{vg.name}/{lv.name}", told)
     if lv.size_bytes != target.size_bytes:
         raise TargetChanged(
             f"{vg.name}/{lv.name}",

@@ -17,6 +17,7 @@ from p2vd.jobs.services import Services
 from p2vd.model.errors import DeviceInUse, P2vdError
 from p2vd.model.job import Job
 from p2vd.model.plan import LvTarget
+from p2vd.provisioning.errors import VgStalled
 from p2vd.system.clock import boot_id
 from p2vd.system.command import CommandTimedOut
 
@@ -75,8 +76,8 @@ def put_to_rest(services: Services, uuid: str) -> None:
     """Deactivate the job's LV if p2vd has activated it for a look, in this boot, and it still is the job's.
 
     Its turn is held. Raises StillChanging, DeviceInUse (LVM refuses while anybody has it open), VgRefused,
-    LvNotOurs, LvUnchanged, CommandFailed, CommandTimedOut, ChangeUnknown, and NotFound for the VG: the note
-    stays then.
+    VgStalled, LvNotOurs, LvUnchanged, CommandFailed, CommandTimedOut, ChangeUnknown, and NotFound for the VG:
+    the note stays then.
     """
     job = services.board.job(uuid)
     if not job.woken_boot:
@@ -147,7 +148,7 @@ class Recovery:
                 self._leave(uuid)
             return True
         except P2vdError as error:
-            if not last and isinstance(error, (StillChanging, CommandTimedOut)):
+            if not last and isinstance(error, (StillChanging, VgStalled, CommandTimedOut)):
                 return True
             log.warning("job %s: its LV may still be active, as it was to be read: %s", uuid, error)
         return False

@@ -7,6 +7,7 @@ import tenacity
 from p2vd.copying.opening import OpenRequest, SourceToOpen
 from p2vd.copying.protocol import Start, start_version
 from p2vd.copying.terms import Binding, SourceForm, TargetForm
+from p2vd.jobs import old_worker
 from p2vd.jobs.control import Interrupted, MustWait
 from p2vd.jobs.export_known import server_of
 from p2vd.jobs.job_target import JobFile, JobLv, JobTarget
@@ -19,6 +20,7 @@ from p2vd.model.forms import QEMU_IMAGES
 from p2vd.model.job import Activity, Hold, Job
 
 _OPEN_DEADLINE_S = 30.0
+_IN_USE = "DeviceInUse"
 # udev's probes of a device that was just activated or closed are over by then.
 PROBES_END_S = 10.0
 
@@ -65,7 +67,7 @@ def open_devices(
 
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception(
-            lambda error: isinstance(error, OpenFailed) and error.error_name == "DeviceInUse"
+            lambda error: isinstance(error, OpenFailed) and error.error_name == _IN_USE
         ),
         stop=tenacity.stop_after_delay(PROBES_END_S),
         wait=tenacity.wait_fixed(1),
@@ -78,9 +80,11 @@ def open_devices(
     except TimeoutError:
         raise Interrupted from None
     except OpenFailed as error:
-        if error.error_name == "DeviceAbsent":
+        if error.absent:
             absent = Hold.TARGET_ABSENT if target.devnode in error.message else Hold.SOURCE_ABSENT
             raise MustWait(absent, error.message) from error
+        if error.error_name == _IN_USE:
+            old_worker.hold_while_one_lives(job.uuid)
         raise
 
 

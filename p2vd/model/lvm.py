@@ -12,6 +12,7 @@ class Pv:
     """A physical volume. `device` is the node LVM shall use: the multipath map, never a path.
 
     `source_id` is the id of the disk that it is on (its WWID, where it has one); empty while missing.
+    `rejected`: by the filter of this host's lvm.conf.
     """
 
     uuid: str
@@ -21,6 +22,7 @@ class Pv:
     missing: bool = False
     duplicate: bool = False
     source_id: str = ""
+    rejected: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,10 @@ class PoolUse:
 
 @dataclass(frozen=True)
 class Vg:
-    """A volume group; it is named by `uuid`, its name can change."""
+    """A volume group; it is named by `uuid`, its name can change.
+
+    `late_change`: the unit of a change of p2vd's that does not end, which only plans are told; "" for none.
+    """
 
     uuid: str
     name: str
@@ -98,6 +103,7 @@ class Vg:
     pvs: tuple[Pv, ...] = ()
     lvs: tuple[Lv, ...] = ()
     thin_pools: tuple[ThinPool, ...] = ()
+    late_change: str = ""
 
     def refusals(self, system_id: str) -> tuple[Reason, ...]:
         """Why the host with that LVM system ID may not change it, whatever a policy says (design: §4.7)."""
@@ -123,6 +129,13 @@ class Vg:
                 f"{', '.join(duplicates)}. Detach the copies (clones or snapshots of the LUN)."
             )
             reasons.append(Reason("vg-duplicate-pvs", text))
+        if rejected := [pv.device for pv in self.pvs if pv.rejected]:
+            text = (
+                f"This host's LVM is not to use PVs of the volume group {self.name}: the filter or "
+                f"global_filter of its lvm.conf rejects {', '.join(rejected)}. Name another volume group, or "
+                "have them accepted there, then rescan."
+            )
+            reasons.append(Reason("vg-filtered", text))
         if self.system_id and not self.shared and self.system_id != system_id:
             text = (
                 f"The volume group {self.name} belongs to the host with the system ID {self.system_id}; LVM "

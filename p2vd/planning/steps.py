@@ -107,6 +107,11 @@ def warnings(
 
 
 def _volume_warnings(rule: Rule, choice: LvChoice, copy: CopyOptions) -> Iterator[str]:
+    if unit := choice.vg.late_change:
+        yield (
+            f"The volume group {choice.vg.name} takes no new work now: the command in "
+            f"p2vd-change-{unit}.service does not end. The job waits until it has."
+        )
     if choice.pool:
         free = choice.pool.size_bytes * (100 - copy.pool_reserve_percent) // 100 - choice.pool.used_bytes
         path = f"{choice.vg.name}/{choice.pool.name}"

@@ -1,9 +1,10 @@
 """Why a target could not be made, changed or removed, each with the remedy."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from p2vd.model.errors import P2vdError
+from p2vd.system.command import UNIT_PREFIX, UNIT_SUFFIX
 
 
 @dataclass(eq=False)
@@ -13,6 +14,26 @@ class VgRefused(P2vdError):
     vg: str
     problem: str
     template: ClassVar[str] = "Volume group {vg} is not touched: {problem}"
+
+
+@dataclass(eq=False)
+class VgStalled(P2vdError):
+    """A change of a volume group does not end: nothing else is begun there meanwhile (design: §4.8)."""
+
+    vg: str
+    why: str
+    template: ClassVar[str] = "Volume group {vg} takes no new work: {why}"
+
+    @classmethod
+    def by(cls, vg: str, unit: str) -> Self:
+        """The error for a change that runs in the unit of that name."""
+        service = f"{UNIT_PREFIX}{unit}{UNIT_SUFFIX}"
+        return cls(
+            vg,
+            f"the command in {service} does not end, and is not killed. Look at it (systemctl status "
+            f"{service}) and at the disks beneath (multipath -ll, dmsetup info); p2vd goes on when it has "
+            "ended.",
+        )
 
 
 @dataclass(eq=False)

@@ -22,7 +22,8 @@ from p2vd.provisioning.errors import (
     VgFull,
     VgRefused,
 )
-from p2vd.system.command import CommandFailed, Commands, log_late
+from p2vd.provisioning.late import LateChanges
+from p2vd.system.command import ChangeUnknown, CommandFailed, Commands, log_late
 
 log = logging.getLogger(__name__)
 
@@ -39,14 +40,18 @@ class Volumes:
     """The LVs of jobs. Every change names the job: only what carries its tag and UUID is touched.
 
     `refresh` returns the VG of a UUID as LVM reports it now and raises NotFound for none. Thread-safe:
-    it keeps no state; that one VG takes one change at a time is LVM's own lock.
+    it keeps no state but the changes that are `late`. That one VG takes one change at a time is LVM's lock.
 
-    Beside what each method names, all raise what `refresh` raises, CommandFailed and ChangeUnknown.
+    Beside what each method names, all raise what `refresh` raises, CommandFailed and ChangeUnknown, and
+    VgStalled while another change of the VG does not end.
     """
 
-    def __init__(self, commands: Commands, refresh: Callable[[str], Vg]) -> None:
+    def __init__(
+        self, commands: Commands, refresh: Callable[[str], Vg], late: LateChanges | None = None
+    ) -> None:
         self._commands = commands
         self._refresh = refresh
+        self.late = LateChanges(commands.running_changes) if late is None else late
 
     def adopt(self, job_uuid: str, vg: Vg) -> Lv | None:
         """Return the LV in `vg` that this job made, perhaps before a crash. Raises LvAmbiguous."""
@@ -69,7 +74,7 @@ class Volumes:
         argv += ["--wipesignatures", "y", "--yes"]
         argv += ["--addtag", _job_tag(job_uuid), "--addtag", INCOMPLETE_TAG, vg.name]
         try:
-            self._commands.change(argv, unit=f"{job_uuid}-create", on_late=on_late)
+            self._begin(argv, vg, f"{job_uuid}-create", on_late)
         except CommandFailed as error:
             if "already exists in volume group" in error.stderr:
                 raise LvNameTaken(vg.name, target.lv_name) from error
@@ -150,7 +155,7 @@ class Volumes:
             f"{vg.name}/{pool.name}",
         ]
         try:
-            self._commands.change(argv, unit=f"{pool.uuid}-extend", on_late=on_late)
+            self._begin(argv, vg, f"{pool.uuid}-extend", on_late)
         except CommandFailed as error:
             fresh = self._refresh(target.vg_uuid)
             if _size(_pool_of(fresh, target), option) >= size_bytes:
@@ -184,7 +189,7 @@ class Volumes:
 
     def _run(self, argv: list[str], lv: Lv, vg: Vg, unit: str, on_late: OnLate) -> None:
         try:
-            self._commands.change(argv, unit=unit, on_late=on_late)
+            self._begin(argv, vg, unit, on_late)
         except CommandFailed as error:
             if " in use." in error.stderr or "is used by another device" in error.stderr:
                 said = " ".join(error.stderr.split())
@@ -192,6 +197,22 @@ class Volumes:
                     f"/dev/{vg.name}/{lv.name}", f"another process (LVM says {said!r})"
                 ) from error
             raise
+
+    def _begin(self, argv: list[str], vg: Vg, unit: str, on_late: OnLate) -> None:
+        """Run a change of the VG to its end, unless another one does not end."""
+
+        def late(unit: str) -> None:
+            self.late.add(vg.uuid, unit)
+            on_late(unit)
+
+        self.late.refuse(vg)
+        try:
+            self._commands.change(argv, unit=unit, on_late=late)
+        except ChangeUnknown:
+            self.late.leave(vg.uuid, unit)
+            raise
+        finally:
+            self.late.end(unit)
 
     def _own(self, lv: Lv, vg: Vg, job_uuid: str) -> None:
         self._check(vg)

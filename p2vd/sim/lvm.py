@@ -21,6 +21,10 @@ _FAILED, _WRONG_LINE = 5, 3
 _FLAGS = frozenset({"--yes", "--thin", "--binary", "--nosuffix", "--foreign", "--shared", "--nolocking"})
 _CONFIG = {
     "devices/scan_lvs": "0",
+    "devices/filter": '["a|.*|"]',
+    "devices/global_filter": '["a|.*|"]',
+    "devices/use_devicesfile": "0",
+    "devices/devicesfile": '"system.devices"',
     "global/event_activation": "0",
     "activation/thin_pool_autoextend_threshold": "100",
     "activation/thin_pool_autoextend_percent": "20",

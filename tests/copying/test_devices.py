@@ -11,12 +11,12 @@ from p2vd.copying.checkpoint import Header
 from p2vd.copying.controls import Controls, Gauge
 from p2vd.copying.devices import Buffer, Device, Target
 from p2vd.copying.errors import PoolFull, ReadFailed, TargetChanged, WriteFailed
-from p2vd.copying.layout import BLOCK, SUB_BLOCK
+from p2vd.copying.layout import BLOCK, SUB_BLOCK, merge_ranges
 from p2vd.copying.session import Session
 from p2vd.copying.store import open_checkpoint
 from p2vd.copying.terms import Binding
 from p2vd.copying.throttle import ChunkCredit
-from p2vd.model.size import KIB
+from p2vd.model.size import GIB, KIB, MIB
 from p2vd.system import block
 from p2vd.system.clock import SystemClock
 
@@ -100,6 +100,24 @@ def test_what_the_kernel_does_not_support_is_written(
         monkeypatch.setattr(block, name, failing(errno.EOPNOTSUPP))
     target.zero(Buffer(), 4096, 2 * BLOCK)
     assert contents(target)[4096 : 4096 + 2 * BLOCK] == bytes(2 * BLOCK)
+
+
+@pytest.mark.parametrize("door", ["punch_hole", "zero_out"])
+def test_no_request_for_zeros_is_larger_than_iscsi_sessions_bear(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, door: str
+) -> None:
+    """Of a file and of a device, whatever range is to be zero (design: §4.9)."""
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(block, door, lambda fd, offset, length: asked.append((offset, length)))
+    start, length = 3 * BLOCK, GIB + 4096
+    with (tmp_path / "sparse").open("w+b") as file:
+        os.truncate(file.fileno(), 2 * GIB)
+        target = Target(file.fileno(), "target", 2 * GIB, Gauge(SystemClock()))
+        target._is_file = door == "punch_hole"
+        target.zero(Buffer(), start, length)
+    assert max(length for _, length in asked) <= 128 * MIB
+    assert merge_ranges(asked) == [(start, length)]
+    assert sum(length for _, length in asked) == length
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2vd.copying.digests import DigestKind
-from p2vd.copying.layout import BLOCK, REGION_BLOCKS, Extent, Layout
+from p2vd.copying.layout import BLOCK, REGION_BLOCKS, Extent, Layout, merge_ranges
 from p2vd.copying.ledger import Batch, Ledger, Tally, Work, commit_cycle
 from p2vd.copying.ordered_pipeline import Line, Packed
 from p2vd.copying.shared import SharedLedger
+from p2vd.model.size import GIB, MIB
 
 LONG_S = 60.0
 T = TypeVar("T")
@@ -161,3 +162,16 @@ def test_what_is_packed_is_written_while_the_source_thinks_about_its_holes() -> 
     line.hand_in(first[0], packed)
     line.claim()
     assert taken == [(first[1], packed)]
+
+
+def test_no_work_zeroes_more_at_a_time_than_iscsi_sessions_bear() -> None:
+    """A disk that is one hole (design: §4.9): a thin target is discarded a work at a time, in one request."""
+    layout = Layout(3 * GIB, 3 * GIB + BLOCK)
+    ledger = Ledger(layout, DigestKind.NONE, lambda start, length: [Extent(start, length, zero=True)])
+    claimed: list[tuple[int, int]] = []
+    while (work := ledger.claim()) is not None:
+        assert work.zero
+        assert work.count * BLOCK <= 128 * MIB
+        claimed.append((work.first, work.count))
+    assert merge_ranges(claimed) == [(0, layout.blocks)]
+    assert sum(count for _, count in claimed) == layout.blocks

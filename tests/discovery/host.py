@@ -72,7 +72,7 @@ def recorded_commands(name: str) -> FakeCommands:
     """
     commands = FakeCommands()
     commands.on("lvm lvmconfig --type full activation/thin_pool_autoextend_threshold", AUTOEXTEND)
-    commands.on("lvm pvs", NO_CLONES).on("stat", _stat)
+    commands.on("lvm pvs", NO_CLONES).on("stat", _stat).on(FILTER, NO_FILTER)
     for answer in recording(name)["commands"]:
         argv = answer["argv"]
         stdout = _LATER.get(" ".join(argv[:2]) if argv[0] == "lvm" else argv[0], str)(answer["stdout"])
@@ -92,6 +92,8 @@ def question(argv: Sequence[str]) -> Sequence[str]:
 
 _LISTS = (("lvm", "fullreport"), ("lvm", "pvs"), ("lvm", "systemid"), ("multipathd", "show"))
 AUTOEXTEND = "thin_pool_autoextend_threshold=100\nthin_pool_autoextend_percent=20\n"
+FILTER = "lvm lvmconfig --type full devices/filter"
+NO_FILTER = 'filter=["a|.*|"]\nglobal_filter=["a|.*|"]\nuse_devicesfile=0\ndevicesfile="system.devices"\n'
 
 NO_CLONES = '{"report": [{"pv": []}]}'
 
@@ -149,7 +151,7 @@ def empty_host(root: Path) -> Host:
     host.commands.on("multipathd", '{"maps": []}').on("lvm fullreport", '{"report": []}')
     host.commands.on("lvm systemid", "  system ID: host1\n")
     host.commands.on("lvm lvmconfig", "scan_lvs=0\nevent_activation=1\n")
-    host.commands.on("lvm pvs", NO_CLONES).on("stat", _stat)
+    host.commands.on("lvm pvs", NO_CLONES).on("stat", _stat).on(FILTER, NO_FILTER)
     return host
 
 

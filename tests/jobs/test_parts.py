@@ -3,11 +3,9 @@
 import threading
 from collections.abc import Collection
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from p2vd.jobs import old_worker
 from p2vd.jobs.control import MustWait, PoolBroken, TryAgain
 from p2vd.jobs.host_maps import maps_in_use, target_maps
 from p2vd.jobs.inventory_keeper import InventoryKeeper, ScanFailed
@@ -356,22 +354,6 @@ def test_an_unreadable_policy_file_is_an_error_too() -> None:
         raise PermissionError(13, "Permission denied", "/etc/p2vd/policy.d/a.toml")
 
     assert PolicyKeeper(fail).reload() == ("/etc/p2vd/policy.d/a.toml: Permission denied",)
-
-
-def test_an_old_worker_is_found_by_its_job(tmp_path: Path) -> None:
-    for pid, words in {
-        "100": b"/usr/bin/python3\0-m\0p2vd.copying.worker\0--daemon\0" + b"3\0--job\0other\0",
-        "200": b"/usr/bin/python3\0-m\0p2vd.copying.worker\0--daemon\0" + b"3\0--job\0mine\0",
-        "300": b"less\0mine\0",
-        "400": b"/usr/bin/python3\0-m\0p2vd.copying.verifier\0--channel\0" + b"3\0--verify\0mine\0",
-        "self": b"",
-    }.items():
-        (tmp_path / pid).mkdir()
-        (tmp_path / pid / "cmdline").write_bytes(words)
-    assert old_worker.find("mine", proc=tmp_path) == 200
-    assert old_worker.find("mine", old_worker.VERIFIER, tmp_path) == 400
-    assert old_worker.find("other", old_worker.VERIFIER, tmp_path) is None
-    assert old_worker.find("gone", proc=tmp_path) is None
 
 
 def test_the_maps_under_a_policys_volume_groups_are_the_hosts_own() -> None:

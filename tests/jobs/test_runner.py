@@ -14,6 +14,7 @@ from p2vd.jobs.store import Store
 from p2vd.jobs.transitions import JobEvent
 from p2vd.model.errors import P2vdError, Refused
 from p2vd.model.job import Activity, Job, Stage
+from p2vd.provisioning.errors import VgStalled
 from tests.jobs.values import machine_and_job
 
 
@@ -70,7 +71,14 @@ def test_an_error_of_the_step_fails_the_job_with_its_name(tmp_path: Path) -> Non
     assert job.error.name == "Refused"
 
 
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), TimeoutError("the scan")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        TimeoutError("the scan"),
+        VgStalled.by("vg_san", "another-create"),
+    ],
+)
 def test_what_the_host_lacks_for_now_is_tried_again(tmp_path: Path, error: Exception) -> None:
     job, activity = step(tmp_path, error)
     assert (job.stage, activity) == (Stage.COPYING, Activity.STALLED)

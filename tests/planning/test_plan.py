@@ -343,6 +343,11 @@ def test_warns_of_paths() -> None:
     assert "Only 1 of 2 paths" in warnings_of(make_inventory(make_source(paths=(down, PATHS[1]))))
 
 
+def test_warns_of_a_volume_group_that_takes_no_new_work() -> None:
+    warning = warnings_of(make_inventory(SOURCE, replace(VG, late_change="x-create")))
+    assert warning.startswith("The volume group vg_san takes no new work now: the command in p2vd-change-x-c")
+
+
 def test_warns_of_no_verification() -> None:
     policies = thin_with('[rule.copy]\nverify = "none"\n')
     assert "not read again" in warnings_of(make_inventory(), policies)

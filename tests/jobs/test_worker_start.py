@@ -1,0 +1,119 @@
+"""What keeps a helper from opening the devices of a job: what ends by itself holds it, the rest fails it."""
+
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from p2vd.copying.errors import DeviceReserved, ReservationUnknown
+from p2vd.copying.opening import OpenError, OpenReply
+from p2vd.jobs import copy_step, old_worker, worker_start
+from p2vd.jobs.board import Board
+from p2vd.jobs.control import MustWait
+from p2vd.jobs.job_target import JobLun
+from p2vd.jobs.services import Services
+from p2vd.jobs.session import OpenFailed
+from p2vd.jobs.signals import Signals
+from p2vd.jobs.store import Store
+from p2vd.jobs.worker_start import open_devices
+from p2vd.model.codec import to_dict
+from p2vd.model.errors import DeviceAbsent, DeviceInUse, P2vdError
+from p2vd.model.job import Hold, Job
+from p2vd.model.plan import LunTarget
+from p2vd.model.size import GIB
+from p2vd.system.descriptors import SeqpacketChannel
+from tests.jobs.fake_asker import FakeChild
+from tests.jobs.values import machine_and_job, source
+
+LONG_S = 10.0
+SOURCE = source()
+LUN = replace(SOURCE, id="3600b", wwid="3600b", name="mpathz", device="dm-9")
+TARGET = JobLun(LUN, LunTarget("3600b", "3600b", "mpathz", GIB, 512, "/dev/disk/by-id/wwn-0x600b"))
+
+
+class Refusing:
+    """A daemon's parts, whose helper refuses as the test says."""
+
+    def __init__(self, directory: Path, *refusals: P2vdError) -> None:
+        directory.mkdir(exist_ok=True)
+        machine, self.job = machine_and_job()
+        board = Board(Store(directory / "state.db"))
+        board.add(machine, (self.job,))
+        self.refusals = list(refusals)
+        self.services = cast(
+            Services, SimpleNamespace(board=board, spawn=self.spawn, job_directory=self.place)
+        )
+        self._directory = directory
+
+    def place(self, job: Job) -> Path:
+        return self._directory / job.uuid
+
+    def spawn(self, argv: Sequence[str], channel_fd: int) -> FakeChild:
+        assert argv[2] == "p2vd.copying.opener"
+        channel = SeqpacketChannel.from_fd(os.dup(channel_fd))
+        threading.Thread(target=self._answer, args=(channel, self.refusals.pop(0)), daemon=True).start()
+        return FakeChild()
+
+    @staticmethod
+    def _answer(channel: SeqpacketChannel, error: P2vdError) -> None:
+        with channel:
+            channel.receive(LONG_S)
+            channel.send(to_dict(OpenReply(ok=False, error=OpenError(error.name, str(error)))))
+
+    def open(self) -> None:
+        open_devices(self.services, Signals(), self.job, SOURCE, TARGET)
+
+
+@pytest.mark.parametrize(
+    ("error", "hold"),
+    [
+        (ReservationUnknown(SOURCE.devnode, "sda: no answer in 15 s"), Hold.SOURCE_ABSENT),
+        (ReservationUnknown(LUN.devnode, "sdx: sg_persist exits with 2"), Hold.TARGET_ABSENT),
+        (DeviceAbsent(SOURCE.devnode, "The source"), Hold.SOURCE_ABSENT),
+        (DeviceAbsent(LUN.devnode, "The target"), Hold.TARGET_ABSENT),
+    ],
+)
+def test_a_device_that_cannot_be_asked_holds_the_job(tmp_path: Path, error: P2vdError, hold: Hold) -> None:
+    with pytest.raises(MustWait) as raised:
+        Refusing(tmp_path, error).open()
+    assert (raised.value.hold, raised.value.why) == (hold, str(error))
+
+
+def test_a_reserved_device_fails_it(tmp_path: Path) -> None:
+    with pytest.raises(OpenFailed) as raised:
+        Refusing(tmp_path, DeviceReserved(LUN.devnode, "3600b", "Key=0xabc")).open()
+    assert raised.value.name == "DeviceReserved"
+
+
+def test_the_last_look_before_proven_waits_too(tmp_path: Path) -> None:
+    """Hours of copying are not lost to a path that is in transition at their end."""
+    lab = Refusing(
+        tmp_path,
+        ReservationUnknown(SOURCE.devnode, "sda: sg_persist exits with 2"),
+        DeviceReserved(SOURCE.devnode, "3600a", "Key=0xabc"),
+    )
+    with pytest.raises(MustWait) as held:
+        copy_step._ask_who_it_is(lab.services, Signals(), lab.job, SOURCE)
+    assert held.value.hold is Hold.SOURCE_ABSENT
+    with pytest.raises(OpenFailed, match="is reserved"):
+        copy_step._ask_who_it_is(lab.services, Signals(), lab.job, SOURCE)
+
+
+def test_a_device_in_the_hands_of_an_old_worker_holds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have come into sight only after the copy looked for it."""
+    monkeypatch.setattr(worker_start, "PROBES_END_S", 0.0)
+    busy = DeviceInUse(LUN.devnode, "another process")
+    monkeypatch.setattr(old_worker, "find", lambda uuid: 4711)
+    with pytest.raises(MustWait, match="worker 4711 of an earlier run") as held:
+        Refusing(tmp_path / "held", busy).open()
+    assert held.value.hold is Hold.OLD_WORKER
+    monkeypatch.setattr(old_worker, "find", lambda uuid: None)
+    with pytest.raises(OpenFailed, match="in use"):
+        Refusing(tmp_path / "failed", busy).open()
