@@ -64,7 +64,8 @@ def _facts(value: Passport) -> Iterator[tuple[str, str]]:
     yield "System", _words(system.name or system.id, system.kernel and f"kernel {system.kernel}")
     yield "Guest agents", ", ".join(system.agents) or "none"
     yield "Virtual drivers", ", ".join(system.drivers) or "none known"
-    yield "At boot", ", ".join(system.boot_drivers) or "none known"
+    none = "none" if system.boot_drivers_known else "none known"
+    yield "At boot", ", ".join(system.boot_drivers) or none
     yield "Clock", {"utc": "UTC", "local": "local time"}[value.clock.value]
     yield "DNS", ", ".join(value.dns) or "none"
 

@@ -114,6 +114,7 @@ class GuestSystem:
 
     `drivers`: of those that a virtual machine offers (`virtio_blk`, `virtio_scsi`, `virtio_net`, `ahci`,
     `e1000`, ...), which its kernel has; `boot_drivers`: which of them at the moment it looks for its root.
+    `boot_drivers_known`: that is all of them; without it, an empty list says nothing.
     `agents`: guest agents installed (`qemu-ga`, `open-vm-tools`, ...).
     """
 
@@ -123,6 +124,7 @@ class GuestSystem:
     kernel: str = ""
     drivers: tuple[str, ...] = ()
     boot_drivers: tuple[str, ...] = ()
+    boot_drivers_known: bool = False
     agents: tuple[str, ...] = ()
 
 
