@@ -5,11 +5,12 @@ from datetime import datetime
 
 from p2vd.cli.client import Object
 from p2vd.cli.layout import facts, table
-from p2vd.model.passport import Nic, Passport, PassportDisk
+from p2vd.model.passport import ClockOffset, Nic, Passport, PassportDisk
 from p2vd.model.passport_diff import PassportDifference
 from p2vd.model.size import format_size
 
 _UNKNOWN = "not known"
+_CLOCKS = {ClockOffset.UTC: "UTC", ClockOffset.LOCAL: "local time", None: _UNKNOWN}
 _DISK = ("DISK", "SIZE", "SECTOR", "WWID", "SERIAL", "MODEL", "TRANSPORT", "TABLE", "BOOTS", "SEEN")
 _NIC = ("NIC", "KIND", "MAC", "DRIVER", "SPEED", "MTU", "ADDRESSES", "OF")
 
@@ -66,7 +67,7 @@ def _facts(value: Passport) -> Iterator[tuple[str, str]]:
     yield "Virtual drivers", ", ".join(system.drivers) or "none known"
     none = "none" if system.boot_drivers_known else "none known"
     yield "At boot", ", ".join(system.boot_drivers) or none
-    yield "Clock", {"utc": "UTC", "local": "local time"}[value.clock.value]
+    yield "Clock", _CLOCKS[value.clock]
     yield "DNS", ", ".join(value.dns) or "none"
 
 

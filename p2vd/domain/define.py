@@ -8,7 +8,7 @@ from p2vd.domain.definition import Definition, DomainDisk, Hypervisor
 from p2vd.domain.guest import Guest, guest_of
 from p2vd.domain.limits import LIMITS
 from p2vd.model.domain import DomainChoice
-from p2vd.model.passport import ClockOffset, Passport
+from p2vd.model.passport import Passport
 from p2vd.model.plan import DiskBus, DomainOptions, Firmware
 
 _BY_URI = {
@@ -176,5 +176,5 @@ def _warnings(
         )
     elif guest.windows:
         yield "If BitLocker is on, have its recovery key at hand: the new machine has no TPM."
-    if passport.clock is ClockOffset.LOCAL and not LIMITS[hypervisor].local_clock:
-        yield f"The clock of the old machine ran in local time; {label} gives the guest UTC."
+    if odd := board.clock_warning(hypervisor, guest, passport):
+        yield odd

@@ -132,7 +132,7 @@ class GuestSystem:
 class Passport:
     """The record. Disks and NICs in the machine's own order. An unknown value is empty or zero.
 
-    `firmware` None: not known. `written_by_hand`: no machine was asked.
+    `firmware`, `clock` None: not known. `written_by_hand`: no machine was asked.
     """
 
     name: str
@@ -148,7 +148,7 @@ class Passport:
     nics: tuple[Nic, ...] = ()
     routes: tuple[IpRoute, ...] = ()
     dns: tuple[str, ...] = ()
-    clock: ClockOffset = ClockOffset.UTC
+    clock: ClockOffset | None = None
     system: GuestSystem = field(default_factory=GuestSystem)
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2vd.model.codec import to_dict, to_json
+from p2vd.model.codec import from_dict, to_dict, to_json
 from p2vd.model.passport import (
     FORMAT,
     ClockOffset,
@@ -87,6 +87,20 @@ def test_a_record_by_hand() -> None:
     assert record.nics[0] == Nic(
         "team", NicKind.BOND, "3c:fd:fe:00:00:01", addresses=("10.1.2.3/24",), members=("a", "b")
     )
+
+
+def test_a_record_that_says_nothing_of_its_clock_leaves_it_unknown() -> None:
+    assert parse_passport('name = "x"').clock is None
+    assert parse_passport(with_changes(clock=None)).clock is None
+    assert "clock" not in passport_toml(parse_passport('name = "x"'))
+
+
+def test_what_an_older_p2vd_kept_is_read_as_it_was_said() -> None:
+    kept = to_dict(PASSPORT)
+    del kept["system"]["boot_drivers_known"]
+    assert kept["clock"] == "utc"
+    assert from_dict(Passport, kept) == PASSPORT
+    assert parse_passport(json.dumps(kept)) == PASSPORT
 
 
 def test_a_collected_record_comes_back_as_it_is() -> None:

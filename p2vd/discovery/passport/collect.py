@@ -31,9 +31,9 @@ def record(host: Host, called: str, now_us: int) -> Dict[str, Any]:
     live = is_live(host)
     if live:
         host.problem(
-            "This is a live or rescue system: the machine's own system is not recorded. Mount its root, "
-            "/boot and /boot/efi read-only and say where: --root DIR. Names of NICs, addresses, routes and "
-            "DNS are the rescue system's."
+            "This is a live or rescue system: the machine's own system and its clock are not recorded. Mount "
+            "its root, /boot and /boot/efi read-only and say where: --root DIR. Names of NICs, addresses, "
+            "routes and DNS are the rescue system's."
         )
     elif host.system_root != host.root:
         host.problem(
@@ -53,7 +53,7 @@ def record(host: Host, called: str, now_us: int) -> Dict[str, Any]:
         "dmi": dmi(host),
         "disks": disks(host, boot_devices(host, live)),
         **network(host),
-        "clock": "utc" if live else clock(host),
+        "clock": None if live else clock(host),
         "system": {} if live else system(host),
     }
 
