@@ -132,7 +132,9 @@ class GuestSystem:
 class Passport:
     """The record. Disks and NICs in the machine's own order. An unknown value is empty or zero.
 
-    `firmware`, `clock` None: not known. `written_by_hand`: no machine was asked.
+    `firmware`, `clock` and `fallback_loader` None: not known. `fallback_loader`: the EFI system partition has
+    \\EFI\\BOOT\\BOOTX64.EFI, by which firmware starts that has no boot entries.
+    `written_by_hand`: no machine was asked.
     """
 
     name: str
@@ -143,6 +145,7 @@ class Passport:
     memory_bytes: int = 0
     firmware: Firmware | None = None
     secure_boot: bool = False
+    fallback_loader: bool | None = None
     dmi: Dmi = field(default_factory=Dmi)
     disks: tuple[PassportDisk, ...] = ()
     nics: tuple[Nic, ...] = ()

@@ -159,6 +159,13 @@ MACHINES: dict[str, Machine] = {
         tuple(disk(f"store1-{n}", n, thin=n % 2 == 0) for n in range(1, 9)),
         LAN,
     ),
+    # A stock Debian: its loader is found by the old firmware's boot entry alone.
+    "uefi-linux-no-fallback": Machine(
+        "web2",
+        replace(WEB, name="web2", firmware=Firmware.UEFI, fallback_loader=False),
+        (disk("web2"),),
+        UEFI_LAN,
+    ),
     "4kn": Machine(
         "log1",
         replace(WEB, name="log1", firmware=Firmware.UEFI, disks=(record("sda", boots=True, sector=4096),)),

@@ -159,6 +159,24 @@ def test_firmware_says_whence_it_is_known() -> None:
     assert not any(one.key == "nvram" for one in made().choices)
 
 
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [(True, "which the old machine has."), (False, "does not have."), (None, "has it is not known.")],
+)
+def test_the_loader_of_the_first_start(there: bool | None, said: str) -> None:
+    passport = replace(WEB, firmware=Firmware.UEFI, fallback_loader=there)
+    definition = made(passport, firmware=Firmware.UEFI, network="lan")
+    assert choice(definition, "nvram").why.endswith(said)
+    assert len(definition.warnings) == (there is False)
+    for warning in definition.warnings:
+        assert warning.startswith("The EFI system partition of web1 has no \\EFI\\BOOT\\BOOTX64.EFI: ")
+        assert "grub-install --force-extra-removable" in warning
+        assert warning.endswith("at the first start.")
+    on_kubevirt = made(passport, base=DomainOptions("kubevirt"), firmware=Firmware.UEFI)
+    assert any(warning.endswith("at each start.") for warning in on_kubevirt.warnings) is (there is False)
+    assert not any("BOOTX64" in warning for warning in made(passport, firmware=Firmware.BIOS).warnings)
+
+
 def test_secure_boot_where_it_was_and_can_be() -> None:
     passport = replace(WEB, firmware=Firmware.UEFI, secure_boot=True)
     definition = made(passport, firmware=Firmware.UEFI)

@@ -10,6 +10,7 @@ from typing import Any, Dict, Optional
 
 from p2vd.discovery.passport.disks import boot_devices, disks
 from p2vd.discovery.passport.hardware import cpu, dmi, firmware, memory_bytes
+from p2vd.discovery.passport.loader import fallback_loader
 from p2vd.discovery.passport.network import network
 from p2vd.discovery.passport.reading import Host
 from p2vd.discovery.passport.system import clock, is_live, own_name, system
@@ -50,6 +51,7 @@ def record(host: Host, called: str, now_us: int) -> Dict[str, Any]:
         "cpu": cpu(host),
         "memory_bytes": memory_bytes(host),
         **firmware(host),
+        "fallback_loader": fallback_loader(host, live),
         "dmi": dmi(host),
         "disks": disks(host, boot_devices(host, live)),
         **network(host),
