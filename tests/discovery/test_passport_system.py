@@ -80,6 +80,17 @@ def test_an_initramfs_with_none_of_them_is_known_to_have_none(machine: Machine) 
     assert host.problems == []
 
 
+def test_an_initramfs_that_is_not_there_is_said(machine: Machine) -> None:
+    """In a rescue system /boot may be a filesystem that nobody mounted."""
+    host = machine.host()
+    found = system(host)
+    assert (found["boot_drivers"], found["boot_drivers_known"]) == (["ahci"], False)
+    assert host.problems == [
+        "Which drivers the system has when it starts, is not known: /boot has no initramfs of the kernel "
+        f"{KERNEL}. If /boot is a filesystem of its own, mount it."
+    ]
+
+
 @pytest.mark.parametrize("listing", ["", "Image: /boot/initramfs: 30M\nkernel/x86/microcode/AMD.bin\n"])
 def test_a_list_that_ends_before_init_says_nothing(machine: Machine, listing: str) -> None:
     """As lsinitrd has it where what unpacks the rest is not installed."""

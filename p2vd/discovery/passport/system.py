@@ -118,6 +118,10 @@ def _initramfs(host: Host, kernel: str) -> Optional[Set[str]]:
     found = filter(None, (host.own_path(name.format(kernel)) for name in _INITRAMFS))
     path = next(found, "")
     if not path:
+        host.problem(
+            "Which drivers the system has when it starts, is not known: /boot has no initramfs of the kernel "
+            f"{kernel}. If /boot is a filesystem of its own, mount it."
+        )
         return None
     why = []
     for tool in ("lsinitramfs", "lsinitrd"):
