@@ -91,7 +91,7 @@ CARRIED = (
     "discovery/identity.py",
     *(
         f"discovery/passport/{name}.py"
-        for name in ("reading", "hardware", "disks", "network", "system", "collect")
+        for name in ("reading", "hardware", "disks", "loader", "network", "system", "collect")
     ),
 )
 COLLECTOR_HEAD = """#!/usr/bin/env python3

@@ -5,11 +5,14 @@ from datetime import datetime
 
 from p2vd.cli.client import Object
 from p2vd.cli.layout import facts, table
-from p2vd.model.passport import Nic, Passport, PassportDisk
+from p2vd.model.passport import ClockOffset, Nic, Passport, PassportDisk
 from p2vd.model.passport_diff import PassportDifference
+from p2vd.model.plan import Firmware
 from p2vd.model.size import format_size
 
 _UNKNOWN = "not known"
+_CLOCKS = {ClockOffset.UTC: "UTC", ClockOffset.LOCAL: "local time", None: _UNKNOWN}
+_LOADERS = {True: "there", False: "missing: does not start without boot entries", None: _UNKNOWN}
 _DISK = ("DISK", "SIZE", "SECTOR", "WWID", "SERIAL", "MODEL", "TRANSPORT", "TABLE", "BOOTS", "SEEN")
 _NIC = ("NIC", "KIND", "MAC", "DRIVER", "SPEED", "MTU", "ADDRESSES", "OF")
 
@@ -61,11 +64,14 @@ def _facts(value: Passport) -> Iterator[tuple[str, str]]:
     yield "Memory", format_size(value.memory_bytes) if value.memory_bytes else _UNKNOWN
     secure = "Secure Boot on" if value.secure_boot else ""
     yield "Firmware", _words(value.firmware.value if value.firmware else _UNKNOWN, secure, dmi.bios_version)
+    if value.firmware is Firmware.UEFI:
+        yield "Fallback loader", _LOADERS[value.fallback_loader]
     yield "System", _words(system.name or system.id, system.kernel and f"kernel {system.kernel}")
     yield "Guest agents", ", ".join(system.agents) or "none"
     yield "Virtual drivers", ", ".join(system.drivers) or "none known"
-    yield "At boot", ", ".join(system.boot_drivers) or "none known"
-    yield "Clock", {"utc": "UTC", "local": "local time"}[value.clock.value]
+    none = "none" if system.boot_drivers_known else "none known"
+    yield "At boot", ", ".join(system.boot_drivers) or none
+    yield "Clock", _CLOCKS[value.clock]
     yield "DNS", ", ".join(value.dns) or "none"
 
 

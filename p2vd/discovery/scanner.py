@@ -10,6 +10,7 @@ from p2vd.discovery.disks import Disks, PathFacts, read_disks
 from p2vd.discovery.doctor import read_host_facts
 from p2vd.discovery.exposure import read_exposures, read_system_id
 from p2vd.discovery.fc import Fabric, read_hbas
+from p2vd.discovery.hardware import read_hardware
 from p2vd.discovery.images import ImageFile
 from p2vd.discovery.iscsi import read_sessions
 from p2vd.discovery.lvm import LvmDevice, ReportFailed, read_volume_groups, with_autoextend
@@ -104,6 +105,7 @@ class Discovery:
             system_id=_try(told.unread, lambda: read_system_id(self._commands)) or "",
             exposures=self._exposures(told.unread),
             hbas=hbas,
+            hardware=read_hardware(self._sysfs, self._proc),
         )
         return self._keep(tree, inventory, told)
 
@@ -113,8 +115,8 @@ class Discovery:
         Names of Fibre Channel ports among them are passed over: ports are looked at in any case. Only what
         depends on these devices is read and asked for. Where that does not tell enough, the host is scanned;
         so it is when a Fibre Channel port has changed, which concerns all LUNs behind it. What does not
-        come from devices (exposures, the system ID, the image directories) is that of the last scan.
-        Raises as `scan` does.
+        come from devices (exposures, the system ID, the hardware, the image directories) is that of the last
+        scan. Raises as `scan` does.
         """
         seen = self._seen
         if seen is None or not seen.certain or read_hbas(self._sysfs) != seen.inventory.hbas:

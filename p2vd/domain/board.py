@@ -89,16 +89,39 @@ def video(hypervisor: Hypervisor, options: DomainOptions) -> Chosen[Video]:
 
 def clock(hypervisor: Hypervisor, guest: Guest, passport: Passport | None) -> Chosen[ClockOffset]:
     """Return in which time the guest's hardware clock runs."""
-    wanted = passport.clock if passport is not None else ClockOffset.UTC
+    wanted, whence = _wanted_clock(guest, passport)
     if wanted is ClockOffset.LOCAL and not LIMITS[hypervisor].local_clock:
-        why = "The old machine's ran in local time, which KubeVirt does not offer without a zone's name."
-        return chosen("clock", ClockOffset.UTC, why)
-    if passport is None:
-        return chosen("clock", wanted, "There is no passport; most systems keep their clock in UTC.")
+        lacks = f"{LIMITS[hypervisor].label} does not offer local time without a zone's name."
+        return chosen("clock", ClockOffset.UTC, f"{whence} {lacks}")
+    if passport is None or passport.clock is None:
+        return chosen("clock", wanted, whence)
     if wanted is ClockOffset.UTC and guest.windows:
         why = "By the passport; Windows reads the clock as local time unless RealTimeIsUniversal is set."
         return chosen("clock", wanted, why)
     return chosen("clock", wanted, "As the old machine's ran, by its passport.")
+
+
+def clock_warning(hypervisor: Hypervisor, guest: Guest, passport: Passport | None) -> str:
+    """Return what to tell where the guest gets another time than it reads its clock in; "" else."""
+    wanted, whence = _wanted_clock(guest, passport)
+    if wanted is ClockOffset.UTC or LIMITS[hypervisor].local_clock:
+        return ""
+    return f"{whence} {LIMITS[hypervisor].label} gives the guest UTC."
+
+
+def _wanted_clock(guest: Guest, passport: Passport | None) -> tuple[ClockOffset, str]:
+    """Return what suits the guest, and whence that is known."""
+    if passport is None:
+        return ClockOffset.UTC, "There is no passport; most systems keep their clock in UTC."
+    if passport.clock is not None:
+        ran = "local time" if passport.clock is ClockOffset.LOCAL else "UTC"
+        return passport.clock, f"The clock of the old machine ran in {ran}."
+    unknown = "In which time the old machine's ran is not known;"
+    if guest.windows:
+        return ClockOffset.LOCAL, f"{unknown} Windows keeps it in local time by default."
+    if guest.family is Family.LINUX:
+        return ClockOffset.UTC, f"{unknown} Linux keeps it in UTC by default."
+    return ClockOffset.UTC, f"{unknown} most systems keep it in UTC."
 
 
 def hyperv(hypervisor: Hypervisor, guest: Guest, options: DomainOptions) -> Chosen[bool]:

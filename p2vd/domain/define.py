@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 
-from p2vd.domain import board, nics, processor
+from p2vd.domain import board, loader, nics, processor
 from p2vd.domain import disks as storage
 from p2vd.domain.definition import Definition, DomainDisk, Hypervisor
 from p2vd.domain.guest import Guest, guest_of
 from p2vd.domain.limits import LIMITS
 from p2vd.model.domain import DomainChoice
-from p2vd.model.passport import ClockOffset, Passport
+from p2vd.model.passport import Passport
 from p2vd.model.plan import DiskBus, DomainOptions, Firmware
 
 _BY_URI = {
@@ -89,7 +89,7 @@ def define(
             *((bits.choice,) if bits else ()),
             memory.choice,
             firmware.choice,
-            *_nvram(hypervisor, firmware.value),
+            *loader.nvram(hypervisor, firmware.value, passport),
             *((secure.choice,) if firmware.value is Firmware.UEFI else ()),
             bus.choice,
             order.choice,
@@ -106,18 +106,6 @@ def define(
             *network.warnings,
         ),
     )
-
-
-def _nvram(hypervisor: Hypervisor, firmware: Firmware) -> Iterator[DomainChoice]:
-    if firmware is Firmware.UEFI and hypervisor is Hypervisor.KUBEVIRT:
-        why = "KubeVirt would want a storage for them; each start is by \\EFI\\BOOT\\BOOTX64.EFI."
-        yield DomainChoice("nvram", "new at each start", why)
-    elif firmware is Firmware.UEFI:
-        yield DomainChoice(
-            "nvram",
-            "new",
-            "Boot entries stay in the old firmware; the first start is by \\EFI\\BOOT\\BOOTX64.EFI.",
-        )
 
 
 def _disk_choices(
@@ -157,6 +145,8 @@ def _warnings(
     label = LIMITS[hypervisor].label
     if driver := storage.missing_driver(guest, bus, options.conversion):
         yield driver
+    if no_loader := loader.loader_warning(hypervisor, firmware, passport):
+        yield no_loader
     if hypervisor.is_xen and len(disks) > LIMITS[hypervisor].buses[DiskBus.IDE] and bus is DiskBus.IDE:
         yield "Disks from the fifth on are Xen's own: a guest without Xen's drivers does not see them."
     for record in storage.unmatched(disks, passport):
@@ -172,5 +162,5 @@ def _warnings(
         )
     elif guest.windows:
         yield "If BitLocker is on, have its recovery key at hand: the new machine has no TPM."
-    if passport.clock is ClockOffset.LOCAL and not LIMITS[hypervisor].local_clock:
-        yield f"The clock of the old machine ran in local time; {label} gives the guest UTC."
+    if odd := board.clock_warning(hypervisor, guest, passport):
+        yield odd

@@ -35,6 +35,8 @@ _DRIVERS = (
 )
 """By which driver the guest finds a disk; the better bus first."""
 
+_VIRTIO = frozenset({DiskBus.VIRTIO, DiskBus.SCSI})
+
 _WWID_PREFIX = re.compile(r"^(naa\.|eui\.|0x|t10\.|[123](?=[0-9a-f]{16}))")
 
 
@@ -100,13 +102,17 @@ def _auto(limits: Limits, guest: Guest, count: int, large: bool, options: Domain
         if driver in guest.boot_drivers and takes and count <= limits.buses[candidate]:
             return chosen("disk-bus", candidate, f"{guest.label} has {driver} when it looks for its root.")
     if large:
-        why = "Only virtio disks have sectors of 4096 bytes; whether the guest has the driver is not known."
+        whether = "the guest has no driver" if guest.boot_known else "whether the guest has one is not known"
+        why = f"Only virtio disks have sectors of 4096 bytes; {whether}."
         return chosen("disk-bus", DiskBus.VIRTIO, why)
     if guest.windows and guest.older_than(*_WINDOWS_8) and count <= limits.buses.get(DiskBus.IDE, 0):
         why = f"{guest.label} finds IDE disks by itself, and SATA disks only if it was installed on them."
         return chosen("disk-bus", DiskBus.IDE, why)
     if guest.windows:
         return chosen("disk-bus", DiskBus.SATA, f"{guest.label} has no virtio drivers, as far as is known.")
+    if guest.boot_known:
+        why = f"When it looks for its root, {guest.label} has no driver for any bus that takes its disks."
+        return chosen("disk-bus", DiskBus.SATA, why)
     if "virtio_blk" in guest.drivers:
         why = f"{guest.label} has virtio drivers, but whether when it looks for its root is not known."
         return chosen("disk-bus", DiskBus.SATA, why)
@@ -116,17 +122,25 @@ def _auto(limits: Limits, guest: Guest, count: int, large: bool, options: Domain
 def missing_driver(guest: Guest, where: DiskBus, conversion: Conversion) -> str:
     """Return what to tell where the guest is known to lack the driver for its disks; "" else."""
     driver = dict(_DRIVERS).get(where, "")
-    known = guest.boot_drivers or (guest.windows and where in (DiskBus.VIRTIO, DiskBus.SCSI))
-    if (
-        conversion is not Conversion.NONE
-        or not (driver and known)
-        or driver in (guest.boot_drivers or guest.drivers)
-    ):
+    known = guest.boot_known or (guest.windows and where in _VIRTIO)
+    found = guest.boot_drivers if guest.boot_known else guest.drivers
+    if conversion is not Conversion.NONE or not (driver and known) or driver in found:
         return ""
     return (
         f"{guest.label} is not known to have a driver for {where.value} disks ({driver}) when it starts: it "
-        "may not find its root. Add it in the old machine (Linux: to the initramfs), or have the guest "
+        f"may not find its root. Add it in the old machine{_how(guest, where, driver)}, or have the guest "
         'converted: domain.conversion = "virt-v2v-in-place".'
+    )
+
+
+def _how(guest: Guest, where: DiskBus, driver: str) -> str:
+    """Return by which commands a driver comes into an initramfs: dracut(8), initramfs.conf(5)."""
+    if guest.windows:
+        return ""
+    drivers = f"virtio_pci {driver}" if where in _VIRTIO else driver
+    return (
+        f' (dracut --force --add-drivers "{drivers}"; Debian: the same names in '
+        "/etc/initramfs-tools/modules, a line each, then update-initramfs -u), collect its record again"
     )
 
 

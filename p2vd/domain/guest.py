@@ -48,7 +48,7 @@ class Family(enum.Enum):
 class Guest:
     """The guest's system. `version`: of its kernel, the first two numbers; None: not known.
 
-    Drivers by Linux's names. `boot_drivers` empty: not known what the guest has when it looks for its root.
+    Drivers by Linux's names. `boot_known`: it is known which of them it has when it looks for its root.
     """
 
     family: Family = Family.UNKNOWN
@@ -56,6 +56,7 @@ class Guest:
     version: tuple[int, int] | None = None
     drivers: frozenset[str] = frozenset()
     boot_drivers: frozenset[str] = frozenset()
+    boot_known: bool = False
     agent: str = ""
 
     @property
@@ -86,6 +87,7 @@ def guest_of(passport: Passport | None) -> Guest:
         version=version,
         drivers=_drivers(system.drivers) | _drivers(system.boot_drivers),
         boot_drivers=_drivers(system.boot_drivers),
+        boot_known=system.boot_drivers_known or bool(system.boot_drivers),
         agent=next((agent for agent in system.agents if agent in _AGENTS), ""),
     )
 

@@ -8,6 +8,7 @@ from p2vd.model.directory import TargetDirectory
 from p2vd.model.disk import Source
 from p2vd.model.errors import NotFound, Reason, Refused
 from p2vd.model.fc import Hba
+from p2vd.model.hardware import HostHardware
 from p2vd.model.lvm import Vg
 
 
@@ -19,6 +20,7 @@ class Inventory:
     with any is refused at plan time. `problems`: what discovery was told is wrong or could not
     read; `unread` are those of them without which the rest is no whole picture. `paths`: disks that
     are one path of a multipathed LUN, by their names of this moment (`sda`), with the LUN's id.
+    `hardware`: what this host itself can give to guests.
 
     Of a failed look nothing follows: the inventory before it stays in force, with `stale_since_us`
     (microseconds since the epoch, 0: current) and `stale_cause` set.
@@ -36,6 +38,7 @@ class Inventory:
     paths: Mapping[str, str] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
     hbas: tuple[Hba, ...] = ()
+    hardware: HostHardware = field(default_factory=HostHardware)
     stale_since_us: int = 0
     stale_cause: str = ""
     directories: tuple[TargetDirectory, ...] = ()

@@ -114,6 +114,7 @@ class GuestSystem:
 
     `drivers`: of those that a virtual machine offers (`virtio_blk`, `virtio_scsi`, `virtio_net`, `ahci`,
     `e1000`, ...), which its kernel has; `boot_drivers`: which of them at the moment it looks for its root.
+    `boot_drivers_known`: that is all of them; without it, an empty list says nothing.
     `agents`: guest agents installed (`qemu-ga`, `open-vm-tools`, ...).
     """
 
@@ -123,6 +124,7 @@ class GuestSystem:
     kernel: str = ""
     drivers: tuple[str, ...] = ()
     boot_drivers: tuple[str, ...] = ()
+    boot_drivers_known: bool = False
     agents: tuple[str, ...] = ()
 
 
@@ -130,7 +132,9 @@ class GuestSystem:
 class Passport:
     """The record. Disks and NICs in the machine's own order. An unknown value is empty or zero.
 
-    `firmware` None: not known. `written_by_hand`: no machine was asked.
+    `firmware`, `clock` and `fallback_loader` None: not known. `fallback_loader`: the EFI system partition has
+    \\EFI\\BOOT\\BOOTX64.EFI, by which firmware starts that has no boot entries.
+    `written_by_hand`: no machine was asked.
     """
 
     name: str
@@ -141,12 +145,13 @@ class Passport:
     memory_bytes: int = 0
     firmware: Firmware | None = None
     secure_boot: bool = False
+    fallback_loader: bool | None = None
     dmi: Dmi = field(default_factory=Dmi)
     disks: tuple[PassportDisk, ...] = ()
     nics: tuple[Nic, ...] = ()
     routes: tuple[IpRoute, ...] = ()
     dns: tuple[str, ...] = ()
-    clock: ClockOffset = ClockOffset.UTC
+    clock: ClockOffset | None = None
     system: GuestSystem = field(default_factory=GuestSystem)
 
 

@@ -55,8 +55,9 @@ def _system(sources: Sequence[Source]) -> str:
 
 
 def _notes(sources: Sequence[Source], styles: frozenset[BootStyle], passport: Passport) -> Iterator[str]:
-    yield "Guessed from the disks alone. Write what is missing, such as memory_bytes, [cpu] and [[nics]], as"
-    yield "p2vd-machine(5) says; what is left out stays unknown. Then: p2vctl machine import FILE"
+    yield "Guessed from the disks alone. Write what is missing, such as clock, memory_bytes, [cpu] and"
+    yield "[[nics]], as p2vd-machine(5) says; what is left out stays unknown."
+    yield "Then: p2vctl machine import FILE"
     for source in sources:
         contents = source.contents
         if contents is None:

@@ -19,6 +19,7 @@ from p2vd.planning.choice import reserve
 from p2vd.planning.conversion import undo_reasons, undo_warnings
 from p2vd.planning.disk import POLICY_TEXT, Draft, Overrides, Parts, disk_plan, draft
 from p2vd.planning.domain import PlannedDomain, options_of, plan_domain
+from p2vd.planning.host import host_reasons, host_warnings
 from p2vd.planning.members import members
 from p2vd.planning.place import Place
 from p2vd.planning.steps import machine_steps
@@ -70,12 +71,15 @@ def make_plan(
     reasons = [*found.reasons, *(reason for drafted in drafts for reason in drafted.reasons)]
     if isinstance(domain, Reason):
         reasons.append(domain)
-    elif domain is not None and domain.options.conversion is Conversion.VIRT_V2V:
-        reasons += undo_reasons(drafts)
+    elif domain is not None:
+        reasons += host_reasons(domain.options, domain.definition, inventory.hardware)
+        if domain.options.conversion is Conversion.VIRT_V2V:
+            reasons += undo_reasons(drafts)
     if reasons or not isinstance(domain, PlannedDomain):
         subject = f"Machine {name}" if len(drafts) > 1 or passport else f"Source {found.sources[0]}"
         raise Refused(subject, tuple(dict.fromkeys(reasons)))
-    return _plan(request, drafts, domain, found.warnings)
+    beyond = host_warnings(domain.options, domain.definition, inventory.hardware)
+    return _plan(request, drafts, domain, (*found.warnings, *beyond))
 
 
 def recheck(

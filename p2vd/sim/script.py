@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from p2vd.model.disk import Transport
 from p2vd.model.errors import P2vdError
+from p2vd.model.hardware import HostHardware
 from p2vd.model.nbd import parse_uri
 from p2vd.model.size import GIB, KIB, MIB, TIB
 from p2vd.policy.toml import Document, FileError, Table
@@ -105,6 +106,10 @@ class Speeds:
     verify_bytes_per_s: int = 400 * MIB
 
 
+HOST = HostHardware(cpus=64, memory_bytes=TIB, address_bits=46, kvm=True)
+"""The host that a script says nothing of."""
+
+
 @dataclass(frozen=True)
 class Script:
     """One simulated SAN. `denied`: polkit actions that the simulated authority refuses."""
@@ -116,6 +121,7 @@ class Script:
     faults: tuple[Fault, ...] = ()
     directories: tuple[Directory, ...] = ()
     exports: tuple[Export, ...] = ()
+    host: HostHardware = HOST
 
 
 def load(path: Path | None) -> Script:
@@ -150,6 +156,7 @@ def parse(name: str, text: str) -> Script:
         denied=_denied(root.table("authority")),
         directories=tuple(_directory(table) for table in root.tables("directory")),
         exports=tuple(_export(table) for table in root.tables("exports")),
+        host=_host(root.table("host")),
     )
     pools = [group.name for group in script.volume_groups if group.pool]
     luns = sum(luns.count for luns in script.luns)
@@ -266,6 +273,17 @@ def _speeds(table: Table) -> Speeds:
     )
     table.finish()
     return speeds
+
+
+def _host(table: Table) -> HostHardware:
+    host = HostHardware(
+        cpus=table.integer("cpus", HOST.cpus, 1, 8192),
+        memory_bytes=_size(table, "memory", HOST.memory_bytes, MIB, 1 << 60, KIB),
+        address_bits=table.integer("address_bits", HOST.address_bits, 32, 64),
+        kvm=table.flag("kvm", True),
+    )
+    table.finish()
+    return host
 
 
 def _denied(table: Table) -> tuple[str, ...]:

@@ -9,6 +9,8 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from p2vd.model.hardware import HostHardware
+
 _FILE = os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC
 
 
@@ -22,11 +24,23 @@ class Tree:
         kinds = ("block", "iscsi_session", "iscsi_connection", "scsi_host", "fc_host", "fc_remote_ports")
         for kind in kinds:
             (root / "sys/class" / kind).mkdir(parents=True)
-        for directory in ("sys/block", "proc/1", "etc/iscsi"):
+        for directory in ("sys/block", "sys/class/misc/loop-control", "proc/1", "etc/iscsi"):
             (root / directory).mkdir(parents=True)
         (root / "proc/1/mountinfo").touch()
         (root / "etc/iscsi/iscsid.conf").touch()
         (root / "proc/swaps").write_text("Filename\tType\tSize\tUsed\tPriority\n")
+
+    def hardware(self, host: HostHardware) -> None:
+        """Show what the host has for guests."""
+        root = Path(self._sys).parent
+        cpus = root / "sys/devices/system/cpu"
+        cpus.mkdir(parents=True)
+        (cpus / "online").write_text(f"0-{host.cpus - 1}\n" if host.cpus > 1 else "0\n")
+        (root / "proc/meminfo").write_text(f"MemTotal:       {host.memory_bytes // 1024} kB\n")
+        sizes = f"address sizes\t: {host.address_bits} bits physical, 48 bits virtual\n"
+        (root / "proc/cpuinfo").write_text(f"processor\t: 0\n{sizes}")
+        if host.kvm:
+            (root / "sys/class/misc/kvm").mkdir()
 
     def add(self, name: str, place: str, attributes: Mapping[str, str | bytes]) -> None:
         """Show the disk `name` at `place` below /sys; `attributes` by their path in its directory."""

@@ -44,7 +44,9 @@ class World:
         directory.mkdir(parents=True, exist_ok=True)
         self.root = directory / "host"
         self.uevents = Uevents()
-        self.san = San(Tree(self.root), self.uevents)
+        tree = Tree(self.root)
+        tree.hardware(script.host)
+        self.san = San(tree, self.uevents)
         with self.san.lock:
             self.volumes = Volumes(self.san, script, directory / "state.json")
         # The host's own boot: over before p2vd starts to listen.

@@ -9,7 +9,7 @@ from p2vd.model.fc import Hba, RemotePort
 from p2vd.model.inventory import Inventory
 from p2vd.model.job import Caller, Job, Machine
 from p2vd.model.lvm import Lv, Pv, ThinPool, Vg
-from p2vd.model.passport import Cpu, GuestSystem, IpRoute, Nic, Passport, PassportDisk
+from p2vd.model.passport import ClockOffset, Cpu, GuestSystem, IpRoute, Nic, Passport, PassportDisk
 from p2vd.model.plan import (
     CopyOptions,
     DiskPlan,
@@ -204,6 +204,7 @@ PASSPORT = Passport(
     nics=(Nic("ens1f0", mac="3c:fd:fe:00:00:01", driver="i40e", addresses=("10.1.2.3/24",)),),
     routes=(IpRoute("default", "ens1f0", "10.1.2.1"),),
     dns=("10.1.0.53",),
+    clock=ClockOffset.UTC,
     system=GuestSystem("debian", "Debian GNU/Linux 12 (bookworm)", "12", "6.1.0-18-amd64"),
 )
 

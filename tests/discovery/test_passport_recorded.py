@@ -99,6 +99,17 @@ def test_bios_with_lvm_on_a_mirror_of_two_sata_disks(tmp_path: Path) -> None:
     assert ("192.168.0.0/16", "eth1", "10.20.0.1") in of(found["routes"], "destination", "nic", "gateway")
 
 
+def test_a_rescue_system_tells_neither_the_machines_system_nor_its_clock(tmp_path: Path) -> None:
+    """It is the only way to ask a machine with Windows, which keeps its clock otherwise than Linux."""
+    machine = recorded("bios-md-lvm", tmp_path)
+    mountinfo = next(path for path in tmp_path.glob("proc/*/mountinfo"))
+    mountinfo.write_text("22 1 0:20 / / rw - overlay overlay rw\n")
+    found, problems = collected(machine)
+    assert (found["clock"], found["system"]) == (None, {})
+    assert "its clock are not recorded" in problems[0]
+    assert parse_passport(json.dumps(found)).clock is None
+
+
 def test_a_multipathed_iscsi_disk_and_a_bridge_on_a_vlan_on_a_bond(tmp_path: Path) -> None:
     found, _ = collected(recorded("iscsi-bond", tmp_path))
     (lun,) = [disk for disk in found["disks"] if disk["transport"] == "iscsi"]

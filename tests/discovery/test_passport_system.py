@@ -9,6 +9,12 @@ from tests.discovery.machine_tree import Machine
 
 KERNEL = "6.1.0-18-amd64"
 
+# As lsinitrd begins, of RHEL 9: the microcode, then all files.
+DRACUT = (
+    "drwxr-xr-x   2 root     root            0 Jan  1  1970 kernel/x86/microcode\n"
+    "lrwxrwxrwx   1 root     root           23 Jan  1  1970 init -> usr/lib/systemd/systemd\n"
+)
+
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
@@ -36,7 +42,7 @@ def machine(tmp_path: Path) -> Machine:
 
 def test_a_system_and_its_drivers(machine: Machine) -> None:
     machine.write(f"/boot/initrd.img-{KERNEL}", b"07070100")
-    listing = "usr/lib/modules/x/kernel/drivers/block/virtio_blk.ko.xz\nusr/lib/modules/x/ext4.ko\nbin/sh\n"
+    listing = "init\nusr/lib/modules/x/kernel/drivers/block/virtio_blk.ko.xz\nusr/lib/modules/x/ext4.ko\n"
     machine.answers[f"lsinitramfs /boot/initrd.img-{KERNEL}"] = (listing, "")
     machine.write("/usr/sbin/qemu-ga")
     host = machine.host()
@@ -47,6 +53,7 @@ def test_a_system_and_its_drivers(machine: Machine) -> None:
         "kernel": KERNEL,
         "drivers": ["ahci", "e1000e", "virtio_blk", "virtio_net", "xen_blkfront"],
         "boot_drivers": ["ahci", "virtio_blk"],
+        "boot_drivers_known": True,
         "agents": ["qemu-ga"],
     }
     assert host.problems == []
@@ -54,15 +61,59 @@ def test_a_system_and_its_drivers(machine: Machine) -> None:
 
 def test_draccuts_initramfs_is_listed_by_its_own_tool(machine: Machine) -> None:
     machine.write(f"/boot/initramfs-{KERNEL}.img", b"x")
-    listing = "-rw-r--r-- 1 root root 9 Jan 1 1970 usr/lib/modules/x/kernel/drivers/scsi/virtio_scsi.ko.xz\n"
+    listing = DRACUT + (
+        "-rw-r--r-- 1 root root 9 Jan 1 1970 usr/lib/modules/x/kernel/drivers/scsi/virtio_scsi.ko.xz\n"
+    )
     machine.answers[f"lsinitrd /boot/initramfs-{KERNEL}.img"] = (listing, "")
     assert system(machine.host())["boot_drivers"] == ["ahci", "virtio_scsi"]
+
+
+def test_an_initramfs_with_none_of_them_is_known_to_have_none(machine: Machine) -> None:
+    """As dracut makes it for the one machine: with its HBA's driver and no other."""
+    machine.write(f"/boot/initramfs-{KERNEL}.img", b"x")
+    machine.write(f"/lib/modules/{KERNEL}/modules.builtin", "kernel/fs/ext4/ext4.ko\n")
+    listing = DRACUT + "-rw-r--r-- 1 root root 9 Jan 1 1970 usr/lib/modules/x/kernel/scsi/qla2xxx.ko\n"
+    machine.answers[f"lsinitrd /boot/initramfs-{KERNEL}.img"] = (listing, "")
+    host = machine.host()
+    found = system(host)
+    assert (found["boot_drivers"], found["boot_drivers_known"]) == ([], True)
+    assert host.problems == []
+
+
+def test_an_initramfs_that_is_not_there_is_said(machine: Machine) -> None:
+    """In a rescue system /boot may be a filesystem that nobody mounted."""
+    host = machine.host()
+    found = system(host)
+    assert (found["boot_drivers"], found["boot_drivers_known"]) == (["ahci"], False)
+    assert host.problems == [
+        "Which drivers the system has when it starts, is not known: /boot has no initramfs of the kernel "
+        f"{KERNEL}. If /boot is a filesystem of its own, mount it."
+    ]
+
+
+@pytest.mark.parametrize("listing", ["", "Image: /boot/initramfs: 30M\nkernel/x86/microcode/AMD.bin\n"])
+def test_a_list_that_ends_before_init_says_nothing(machine: Machine, listing: str) -> None:
+    """As lsinitrd has it where what unpacks the rest is not installed."""
+    machine.write(f"/boot/initramfs-{KERNEL}.img", b"x")
+    machine.answers[f"lsinitrd /boot/initramfs-{KERNEL}.img"] = (listing, "")
+    host = machine.host()
+    assert system(host)["boot_drivers_known"] is False
+    assert "lsinitrd: its list has no init" in host.problems[0]
+
+
+def test_an_old_kernel_does_not_say_what_is_built_in(machine: Machine) -> None:
+    (machine.root / f"lib/modules/{KERNEL}/modules.builtin").unlink()
+    machine.write(f"/boot/initramfs-{KERNEL}.img", b"x")
+    machine.answers[f"lsinitrd /boot/initramfs-{KERNEL}.img"] = (DRACUT, "")
+    found = system(machine.host())
+    assert (found["boot_drivers"], found["boot_drivers_known"]) == ([], False)
 
 
 def test_an_initramfs_that_nobody_can_list_is_said(machine: Machine) -> None:
     machine.write(f"/boot/initrd.img-{KERNEL}", b"x")
     host = machine.host()
-    assert system(host)["boot_drivers"] == ["ahci"]
+    found = system(host)
+    assert (found["boot_drivers"], found["boot_drivers_known"]) == (["ahci"], False)
     (problem,) = host.problems
     assert f"/boot/initrd.img-{KERNEL} cannot be listed (lsinitramfs: No such file" in problem
 

@@ -68,6 +68,13 @@ CENTOS_5 = GuestSystem(
     drivers=("ahci", "ata_piix", "e1000", "e1000e"),
     boot_drivers=("ata_piix",),
 )
+RHEL_9 = GuestSystem(
+    id="rhel",
+    name="Red Hat Enterprise Linux 9.4 (Plow)",
+    version="9.4",
+    kernel="5.14.0-427.el9.x86_64",
+    drivers=("ahci", "ata_piix", "e1000e", "virtio_blk", "virtio_net", "virtio_scsi"),
+)
 XEON = Cpu("Intel(R) Xeon(R) Silver 4210", "GenuineIntel", 1, 4, 2, ("aes", "avx2", "vmx"))
 ETH0 = Nic("eth0", mac="00:25:90:ab:cd:01", driver="igb", speed_mbps=1000, addresses=("10.1.2.3/24",))
 
@@ -79,6 +86,7 @@ WEB = Passport(
     dmi=Dmi("Supermicro", "SYS-5019P"),
     disks=(record("sda", boots=True),),
     nics=(ETH0,),
+    clock=ClockOffset.UTC,
     system=DEBIAN,
 )
 WINDOWS = replace(
@@ -151,6 +159,13 @@ MACHINES: dict[str, Machine] = {
         tuple(disk(f"store1-{n}", n, thin=n % 2 == 0) for n in range(1, 9)),
         LAN,
     ),
+    # A stock Debian: its loader is found by the old firmware's boot entry alone.
+    "uefi-linux-no-fallback": Machine(
+        "web2",
+        replace(WEB, name="web2", firmware=Firmware.UEFI, fallback_loader=False),
+        (disk("web2"),),
+        UEFI_LAN,
+    ),
     "4kn": Machine(
         "log1",
         replace(WEB, name="log1", firmware=Firmware.UEFI, disks=(record("sda", boots=True, sector=4096),)),
@@ -191,6 +206,17 @@ MACHINES: dict[str, Machine] = {
     ),
     "local-clock": Machine(
         "till1", replace(WEB, name="till1", clock=ClockOffset.LOCAL), (disk("till1"),), LAN
+    ),
+    # Collected from a rescue system: what its disks tell, and that it is Windows.
+    "windows-guessed": Machine(
+        "files1", replace(WINDOWS, clock=None, system=GuestSystem(id="windows")), (disk("files1"),), UEFI_LAN
+    ),
+    # Its initramfs is made for its HBA alone.
+    "rhel-hba-only": Machine(
+        "san1",
+        replace(WEB, name="san1", system=replace(RHEL_9, boot_drivers_known=True)),
+        (disk("san1"),),
+        LAN,
     ),
     "windows-2003": Machine(
         "fax1",

@@ -9,7 +9,7 @@ from p2vd.domain.define import hypervisor_of
 from p2vd.domain.guest import Family, guest_of
 from p2vd.model.codec import from_json, to_json
 from p2vd.model.domain import CpuMode, MachineType, NetworkRule, Video
-from p2vd.model.passport import Cpu, Passport
+from p2vd.model.passport import ClockOffset, Cpu, Passport
 from p2vd.model.plan import DiskBus, DomainOptions, Firmware, VirtType
 from p2vd.model.size import GIB, MIB, TIB
 from tests.domain.machines import BONDED, WEB, WINDOWS
@@ -159,6 +159,24 @@ def test_firmware_says_whence_it_is_known() -> None:
     assert not any(one.key == "nvram" for one in made().choices)
 
 
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [(True, "which the old machine has."), (False, "does not have."), (None, "has it is not known.")],
+)
+def test_the_loader_of_the_first_start(there: bool | None, said: str) -> None:
+    passport = replace(WEB, firmware=Firmware.UEFI, fallback_loader=there)
+    definition = made(passport, firmware=Firmware.UEFI, network="lan")
+    assert choice(definition, "nvram").why.endswith(said)
+    assert len(definition.warnings) == (there is False)
+    for warning in definition.warnings:
+        assert warning.startswith("The EFI system partition of web1 has no \\EFI\\BOOT\\BOOTX64.EFI: ")
+        assert "grub-install --force-extra-removable" in warning
+        assert warning.endswith("at the first start.")
+    on_kubevirt = made(passport, base=DomainOptions("kubevirt"), firmware=Firmware.UEFI)
+    assert any(warning.endswith("at each start.") for warning in on_kubevirt.warnings) is (there is False)
+    assert not any("BOOTX64" in warning for warning in made(passport, firmware=Firmware.BIOS).warnings)
+
+
 def test_secure_boot_where_it_was_and_can_be() -> None:
     passport = replace(WEB, firmware=Firmware.UEFI, secure_boot=True)
     definition = made(passport, firmware=Firmware.UEFI)
@@ -179,10 +197,36 @@ def test_video() -> None:
 def test_clock() -> None:
     assert choice(made(), "clock").value == "utc"
     assert choice(made(WINDOWS), "clock").value == "local"
-    assert "RealTimeIsUniversal" in choice(made(guest(id="windows")), "clock").why
-    on_kubevirt = made(WINDOWS, base=DomainOptions("kubevirt"))
+    utc = replace(guest(id="windows"), clock=ClockOffset.UTC)
+    assert choice(made(utc), "clock").value == "utc"
+    assert "RealTimeIsUniversal" in choice(made(utc), "clock").why
+    assert choice(made(WEB), "clock").why == "As the old machine's ran, by its passport."
+
+
+@pytest.mark.parametrize(
+    ("system", "kept", "why"),
+    [
+        ({"id": "windows"}, "local", "Windows keeps it in local time by default"),
+        ({"id": "debian"}, "utc", "Linux keeps it in UTC by default"),
+        ({}, "utc", "most systems"),
+    ],
+)
+def test_a_clock_that_nobody_recorded_is_as_the_system_takes_it(
+    system: dict[str, str], kept: str, why: str
+) -> None:
+    found = choice(made(guest(**system)), "clock")
+    assert found.value == kept
+    assert found.why.startswith("In which time the old machine's ran is not known;")
+    assert why in found.why
+
+
+@pytest.mark.parametrize("passport", [WINDOWS, replace(WINDOWS, clock=None)])
+def test_local_time_where_there_is_none_is_warned_of(passport: Passport) -> None:
+    on_kubevirt = made(passport, base=DomainOptions("kubevirt"))
     assert choice(on_kubevirt, "clock").value == "utc"
-    assert any("local time" in warning for warning in on_kubevirt.warnings)
+    assert "zone's name" in choice(on_kubevirt, "clock").why
+    (warning,) = [one for one in on_kubevirt.warnings if "local time" in one]
+    assert warning.endswith("KubeVirt gives the guest UTC.")
 
 
 def test_small_devices_where_the_guest_has_use_for_them() -> None:

@@ -51,6 +51,38 @@ def test_a_guest_that_lacks_the_driver_of_its_disks_is_warned_of() -> None:
     assert made(guest(id="x", boot_drivers=("virtio_blk",))).warnings == ()
 
 
+RHEL = {"id": "rhel", "kernel": "5.14.0", "drivers": ("ahci", "virtio_blk")}
+
+
+@pytest.mark.parametrize(
+    ("known", "bus", "why", "told"),
+    [
+        (False, DiskBus.AUTO, "but whether when it looks for its root is not known", ""),
+        (True, DiskBus.AUTO, "has no driver for any bus", '--add-drivers "ahci"'),
+        (True, DiskBus.VIRTIO, "The policy says so", '--add-drivers "virtio_pci virtio_blk"'),
+        (False, DiskBus.VIRTIO, "The policy says so", ""),
+    ],
+)
+def test_an_initramfs_that_is_known_to_have_no_driver_is_warned_of(
+    known: bool, bus: DiskBus, why: str, told: str
+) -> None:
+    """Made for the old machine's HBA alone, it leaves the guest in dracut's shell."""
+    definition = made(guest(**RHEL, boot_drivers_known=known), bus=bus)
+    assert why in choice(definition, "disk-bus").why
+    assert [told in warning for warning in definition.warnings] == [True] * bool(told)
+    if told:
+        assert "may not find its root" in definition.warnings[0]
+        assert "virt-v2v-in-place" in definition.warnings[0]
+
+
+def test_large_sectors_say_what_is_known_of_their_driver() -> None:
+    large = disk("web1", sector=4096)
+    assert "whether the guest has one is not known" in choice(made(guest(**RHEL), large), "disk-bus").why
+    lacking = made(guest(**RHEL, boot_drivers_known=True), large)
+    assert "the guest has no driver." in choice(lacking, "disk-bus").why
+    assert "virtio_pci virtio_blk" in lacking.warnings[0]
+
+
 def test_large_sectors_go_where_they_can_be_shown() -> None:
     large = disk("web1", sector=4096)
     definition = made(None, large)

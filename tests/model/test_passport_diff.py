@@ -32,6 +32,8 @@ def test_a_fact_has_its_place_and_both_values() -> None:
         PassportDifference("clock", "utc", "local"),
     )
     assert differences(replace(PASSPORT, firmware=None), PASSPORT)[0].after == Firmware.UEFI.value
+    (clock,) = differences(replace(PASSPORT, clock=None), PASSPORT)
+    assert clock == PassportDifference("clock", "", "utc")
 
 
 def test_disks_are_told_by_their_wwid_not_by_their_name() -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2vd.model.codec import to_dict, to_json
+from p2vd.model.codec import from_dict, to_dict, to_json
 from p2vd.model.passport import (
     FORMAT,
     ClockOffset,
@@ -89,6 +89,20 @@ def test_a_record_by_hand() -> None:
     )
 
 
+def test_a_record_that_says_nothing_of_its_clock_leaves_it_unknown() -> None:
+    assert parse_passport('name = "x"').clock is None
+    assert parse_passport(with_changes(clock=None)).clock is None
+    assert "clock" not in passport_toml(parse_passport('name = "x"'))
+
+
+def test_what_an_older_p2vd_kept_is_read_as_it_was_said() -> None:
+    kept = to_dict(PASSPORT)
+    del kept["system"]["boot_drivers_known"]
+    assert kept["clock"] == "utc"
+    assert from_dict(Passport, kept) == PASSPORT
+    assert parse_passport(json.dumps(kept)) == PASSPORT
+
+
 def test_a_collected_record_comes_back_as_it_is() -> None:
     assert parse_passport(to_json(PASSPORT)) == PASSPORT
     assert parse_passport(to_json(PASSPORT).encode()) == PASSPORT
@@ -102,6 +116,7 @@ def test_what_is_printed_as_toml_can_be_read_again() -> None:
     assert parse_passport(passport_toml(parse_passport(BY_HAND))) == parse_passport(BY_HAND)
 
 
+@settings(deadline=None)
 @given(st.text().map(lambda text: f"x{text}x"))
 def test_any_text_survives_toml(text: str) -> None:
     record = parse_passport(json.dumps({"name": "x", "dmi": {"vendor": text}}))

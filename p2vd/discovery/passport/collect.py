@@ -10,6 +10,7 @@ from typing import Any, Dict, Optional
 
 from p2vd.discovery.passport.disks import boot_devices, disks
 from p2vd.discovery.passport.hardware import cpu, dmi, firmware, memory_bytes
+from p2vd.discovery.passport.loader import fallback_loader
 from p2vd.discovery.passport.network import network
 from p2vd.discovery.passport.reading import Host
 from p2vd.discovery.passport.system import clock, is_live, own_name, system
@@ -31,9 +32,9 @@ def record(host: Host, called: str, now_us: int) -> Dict[str, Any]:
     live = is_live(host)
     if live:
         host.problem(
-            "This is a live or rescue system: the machine's own system is not recorded. Mount its root, "
-            "/boot and /boot/efi read-only and say where: --root DIR. Names of NICs, addresses, routes and "
-            "DNS are the rescue system's."
+            "This is a live or rescue system: the machine's own system and its clock are not recorded. Mount "
+            "its root, /boot and /boot/efi read-only and say where: --root DIR. Names of NICs, addresses, "
+            "routes and DNS are the rescue system's."
         )
     elif host.system_root != host.root:
         host.problem(
@@ -50,10 +51,11 @@ def record(host: Host, called: str, now_us: int) -> Dict[str, Any]:
         "cpu": cpu(host),
         "memory_bytes": memory_bytes(host),
         **firmware(host),
+        "fallback_loader": fallback_loader(host, live),
         "dmi": dmi(host),
         "disks": disks(host, boot_devices(host, live)),
         **network(host),
-        "clock": "utc" if live else clock(host),
+        "clock": None if live else clock(host),
         "system": {} if live else system(host),
     }
 

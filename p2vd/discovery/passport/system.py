@@ -1,7 +1,7 @@
 """The machine's operating system: what it is, what virtual hardware it can drive, how it keeps its clock."""
 
 import re
-from typing import Any, Dict, List, Set, Tuple
+from typing import Any, Dict, List, Optional, Set, Tuple
 
 from p2vd.discovery.passport.reading import Host, fields, mounts
 from p2vd.model.inquiry import clean_inquiry
@@ -36,6 +36,10 @@ _AGENTS = {
 _PROGRAMS = ("/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/local/bin", "/usr/local/sbin", "/opt/bin")
 _INITRAMFS = ("/boot/initrd.img-{}", "/boot/initramfs-{}.img", "/boot/initrd-{}", "/boot/initramfs-{}")
 
+# What every initramfs starts by, as lsinitramfs or lsinitrd lists it. Where a tool could not unpack all of it
+# (microcode comes before it, packed otherwise), some versions say so by nothing but a short list.
+_INIT = re.compile(r"(?:^|[ /])init(?: -> .*)?$", re.MULTILINE)
+
 
 def is_live(host: Host) -> bool:
     """Whether this is a rescue or live system with nothing of the machine's own said to be mounted."""
@@ -52,13 +56,15 @@ def system(host: Host) -> Dict[str, Any]:
         release = _old_release(host)
     kernel = _kernel(host)
     drivers, builtin = _modules(host, kernel)
+    listed = _initramfs(host, kernel) if drivers or builtin is not None else None
     return {
         "id": release.get("ID", ""),
         "name": clean_inquiry(release.get("PRETTY_NAME") or release.get("NAME") or ""),
         "version": release.get("VERSION_ID", ""),
         "kernel": kernel,
         "drivers": sorted(drivers),
-        "boot_drivers": sorted(builtin | _initramfs(host, kernel)) if drivers else [],
+        "boot_drivers": sorted((builtin or set()) | (listed or set())),
+        "boot_drivers_known": builtin is not None and listed is not None,
         "agents": sorted(
             {_AGENTS[name] for place in _PROGRAMS for name in host.own_names(place) if name in _AGENTS}
         ),
@@ -92,32 +98,43 @@ def _version(text: str) -> List[int]:
     return [int(part) for part in re.findall(r"\d+", text)]
 
 
-def _modules(host: Host, kernel: str) -> Tuple[Set[str], Set[str]]:
-    """Return which of _DRIVERS the kernel has, and which of these are built in."""
-    builtin = _known(host.own_text(f"/lib/modules/{kernel}/modules.builtin"))
-    loadable = _known(host.own_text(f"/lib/modules/{kernel}/modules.dep"))
-    if not host.own_names(f"/lib/modules/{kernel}"):
-        host.problem(f"Which drivers the system has, is not known: there is no /lib/modules/{kernel}.")
-    return builtin | loadable, builtin
+def _modules(host: Host, kernel: str) -> Tuple[Set[str], Optional[Set[str]]]:
+    """Return which of _DRIVERS the kernel has, and which of these are built in; None: it does not say.
+
+    Kernels before 2.6.33 have no list of what is built in.
+    """
+    place = f"/lib/modules/{kernel}"
+    builtin = None
+    if kernel and host.own_path(f"{place}/modules.builtin"):
+        builtin = _known(host.own_text(f"{place}/modules.builtin"))
+    loadable = _known(host.own_text(f"{place}/modules.dep"))
+    if not host.own_names(place):
+        host.problem(f"Which drivers the system has, is not known: there is no {place}.")
+    return loadable | (builtin or set()), builtin
 
 
-def _initramfs(host: Host, kernel: str) -> Set[str]:
-    """Return which of _DRIVERS the initramfs has. Its own tools list it: it may be packed in many ways."""
+def _initramfs(host: Host, kernel: str) -> Optional[Set[str]]:
+    """Return which of _DRIVERS the initramfs has; None: not known. Its own tools list it: they unpack it."""
     found = filter(None, (host.own_path(name.format(kernel)) for name in _INITRAMFS))
     path = next(found, "")
     if not path:
-        return set()
+        host.problem(
+            "Which drivers the system has when it starts, is not known: /boot has no initramfs of the kernel "
+            f"{kernel}. If /boot is a filesystem of its own, mount it."
+        )
+        return None
     why = []
     for tool in ("lsinitramfs", "lsinitrd"):
         listing, problem = host.run([tool, path])
-        if not problem:
+        if not problem and _INIT.search(listing):
             return _known(listing)
+        problem = problem or "its list has no init"
         why.append(f"{tool}: {problem}")
     host.problem(
         f"Which drivers the system has when it starts, is not known: {path} cannot be listed "
         f"({'; '.join(why)})."
     )
-    return set()
+    return None
 
 
 def _known(listing: str) -> Set[str]:
