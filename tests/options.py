@@ -4,6 +4,11 @@ import random
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+# Machines that are shared stop for a second now and then: no test judges time.
+settings.register_profile("p2vd", deadline=None)
+settings.load_profile("p2vd")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,16 +1,11 @@
-"""Settings for the property tests of this room, and what its tests share."""
+"""What the tests of this room share."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
 from tests.copying.daemon import Daemon
-
-# Machines that are shared stop for a second now and then: no test here judges time.
-settings.register_profile("p2vd-copying", deadline=None)
-settings.load_profile("p2vd-copying")
 
 
 @pytest.fixture

@@ -133,7 +133,7 @@ def test_what_is_dirty_is_said_where_the_directory_cannot_be_read() -> None:
     assert "no FILE record" in state.problem
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_damage_anywhere_ends_in_an_answer_or_in_unclear(data: st.DataObject) -> None:
     image = Image(data.draw(st.sampled_from(["windows-hibernated", "windows-dirty", "windows-resumed"])))
@@ -145,7 +145,7 @@ def test_damage_anywhere_ends_in_an_answer_or_in_unclear(data: st.DataObject) ->
     assert image.reads <= 520
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 def test_a_damaged_label_gives_a_name_or_none(data: st.DataObject) -> None:
     image = Image("whole-pv", start=0)

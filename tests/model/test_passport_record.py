@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from p2vd.model.codec import from_dict, to_dict, to_json
@@ -116,7 +116,6 @@ def test_what_is_printed_as_toml_can_be_read_again() -> None:
     assert parse_passport(passport_toml(parse_passport(BY_HAND))) == parse_passport(BY_HAND)
 
 
-@settings(deadline=None)
 @given(st.text().map(lambda text: f"x{text}x"))
 def test_any_text_survives_toml(text: str) -> None:
     record = parse_passport(json.dumps({"name": "x", "dmi": {"vendor": text}}))

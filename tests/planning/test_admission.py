@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -118,7 +118,6 @@ def test_a_sick_pool_grants_nothing_and_says_why() -> None:
 AMOUNT = st.integers(0, 4 * GIB)
 
 
-@settings(deadline=None)
 @given(
     st.builds(replace, st.just(POOL), used_data_bytes=st.integers(70 * GIB, 101 * GIB)),
     st.lists(st.builds(Demand, st.just("j"), AMOUNT, AMOUNT, AMOUNT, st.integers(0, 20)), max_size=6),
@@ -195,4 +194,3 @@ class PoolMachine(RuleBasedStateMachine):
 
 
 TestPoolMachine = PoolMachine.TestCase
-TestPoolMachine.settings = settings(deadline=None)

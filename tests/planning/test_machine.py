@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from p2vd.model.disk import Source
@@ -240,7 +240,6 @@ def attempt(sources: tuple[Source, ...], policy: str, *groups: Vg) -> Plan | set
         return {reason.code for reason in refused.reasons}
 
 
-@settings(deadline=None)
 @given(SIZES, st.integers(0, 120), st.integers(0, 120))
 def test_no_volume_group_gets_more_than_it_has(gib: list[int], first: int, second: int) -> None:
     sources = tuple(disk(number, size * GIB) for number, size in enumerate(gib))
@@ -258,7 +257,6 @@ def test_no_volume_group_gets_more_than_it_has(gib: list[int], first: int, secon
         assert {lv_target(one).vg_uuid for one in plan.disks} == {VG.uuid}
 
 
-@settings(deadline=None)
 @given(SIZES, st.integers(0, 100), st.sampled_from([1.0, 1.5, 3.0]))
 def test_no_pool_promises_more_than_the_policy_allows(gib: list[int], promised: int, factor: float) -> None:
     sources = tuple(disk(number, size * GIB) for number, size in enumerate(gib))

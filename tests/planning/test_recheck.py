@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from p2vd.model.copying import Verify
@@ -27,7 +27,6 @@ from tests.planning.builders import (
 REQUEST = PlanRequest((WWID,), source_offline=True)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 94), st.sampled_from(["a", "b"]))
 def test_pool_fill_and_names_of_the_moment_are_not_part_of_the_id(percent: int, name: str) -> None:
     policies = make_policies(THIN)

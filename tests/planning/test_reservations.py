@@ -170,4 +170,4 @@ class Placement(RuleBasedStateMachine):
 
 
 TestPlacement = Placement.TestCase
-TestPlacement.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestPlacement.settings = settings(max_examples=60, stateful_step_count=25)

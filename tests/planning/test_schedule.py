@@ -106,7 +106,6 @@ def exceeded(works: list[Work], limits: Limits) -> bool:
     return over or 0 < limits.in_all < len(works)
 
 
-@settings(deadline=None)
 @given(st.lists(st.builds(Work, st.just(""), USES, st.integers(-1, 1)), max_size=12), st.data(), LIMITS)
 def test_every_job_is_placed_once_none_is_left_idle_without_cause(
     works: list[Work], data: st.DataObject, limits: Limits
@@ -174,7 +173,7 @@ class Host(RuleBasedStateMachine):
         assert not exceeded([self.jobs[name] for name in self.running if name in self.jobs], self.limits)
 
 
-Host.TestCase.settings = settings(deadline=None, max_examples=60, stateful_step_count=40)
+Host.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
 TestHost = Host.TestCase
 
 
@@ -182,7 +181,6 @@ TestHost = Host.TestCase
 FEW = st.frozensets(st.sampled_from([A, B]), max_size=2)
 
 
-@settings(deadline=None)
 @given(st.lists(FEW, min_size=1, max_size=4), FEW, st.integers(0, 6), st.randoms(use_true_random=False))
 def test_nobody_among_equals_waits_for_ever(
     kinds: list[frozenset[Resource]], uses: frozenset[Resource], earlier: int, random: Random

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from p2vd.model.disk import Portal, Source, Transport
@@ -132,7 +132,6 @@ def test_a_given_machine_name_counts_instead_of_the_default() -> None:
     assert first_match(policies, SOURCE) is None
 
 
-@settings(deadline=None)
 @given(
     st.builds(
         make_source,

@@ -3,7 +3,7 @@
 import dataclasses
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from p2vd.model.names import machine_name_problem
@@ -22,7 +22,6 @@ def test_a_disk_without_wwid_is_named_by_its_id() -> None:
     assert names.default_machine_name(source) == "p2v-dev_loop0"
 
 
-@settings(deadline=None)
 @given(st.text(min_size=1))
 def test_default_machine_name_can_be_used(wwid: str) -> None:
     assert machine_name_problem(names.default_machine_name(dataclasses.replace(SOURCE, wwid=wwid))) == ""

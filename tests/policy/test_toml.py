@@ -3,7 +3,7 @@
 import enum
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from p2vd.policy.toml import Document, FileError, place_text
@@ -63,7 +63,6 @@ def test_line_separators_of_unicode_do_not_count() -> None:
     assert Document("f", 'a = "x\u2028y\x85z"\nb = 1\n').line_of(("b",)) == 2
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(['k{} = """\n\n"""', "k{} = 1", "# k{} = 1\nk{} = [\n\n1\n]", "[t{}]\n\n"])))
 def test_each_key_is_found_where_it_was_written(statements: list[str]) -> None:
     lines: list[str] = []

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from p2vd.model.window import DAY_MINUTES, Window
@@ -141,7 +141,6 @@ MOMENTS = st.one_of(
 ).map(lambda moment: moment.replace(tzinfo=UTC, microsecond=0))
 
 
-@settings(deadline=None)
 @given(st.lists(WINDOWS, min_size=1, max_size=3), MOMENTS, st.lists(st.integers(0, 999), max_size=8))
 @example([daily("02:00", "03:00")], utc("2026-03-29T00:59:59"), [500])
 def test_nothing_changes_before_the_next_change_and_then_it_does(
@@ -172,14 +171,12 @@ def shifts(where: str, at: datetime) -> bool:
     return len(offsets) > 1
 
 
-@settings(deadline=None)
 @given(WINDOWS, MOMENTS)
 def test_it_is_what_the_clock_on_the_wall_says(window: Window, at: datetime) -> None:
     if not shifts(window.timezone, at):
         assert is_open([window], at) is by_the_wall(window, at)
 
 
-@settings(deadline=None)
 @given(WINDOWS, MOMENTS)
 def test_a_window_and_its_complement_are_never_open_together_nor_both_shut(
     window: Window, at: datetime

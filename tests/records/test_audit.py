@@ -273,7 +273,7 @@ def test_what_is_done_to_it_while_p2vd_runs_has_an_entry_and_shows(desk: Desk, h
 
 
 @given(at=st.integers(0), bit=st.integers(0, 7))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_bit_can_be_changed_unseen(tmp_path: Path, at: int, bit: int) -> None:
     desk = Desk(tmp_path / "desk")
     if not desk.current.exists():
