@@ -27,6 +27,7 @@ from p2vd.bus.verifications import verification_methods
 from p2vd.bus.waves import waves_methods
 from p2vd.jobs.portal_request import PortalRequest
 from p2vd.model.codec import to_json
+from p2vd.model.cutover import CutoverRequest
 from p2vd.model.errors import IllegalTransition, InvalidArgument, P2vdError
 from p2vd.model.job import Job, Stage
 
@@ -86,6 +87,7 @@ class Methods:
             (MACHINE, "Resume"): self._machine_resume,
             (MACHINE, "Cancel"): self._machine_cancel,
             (MACHINE, "Cutover"): self._machine_cutover,
+            (MACHINE, "PlanCutover"): self._machine_plan_cutover,
             (MACHINE, "Rollback"): self._machine_rollback,
             (MACHINE, "Accept"): self._machine_accept,
             (MACHINE, "BootTest"): self._boot_test,
@@ -278,9 +280,12 @@ class Methods:
         return self._each(jobs, lambda job: self._engine.cancel(job.uuid, keep, call.caller))
 
     def _machine_cutover(self, call: Call) -> Answer:
-        start = bool(call.options["start"]) if "start" in call.options else None
-        self._engine.cutover(call.object_id, start, call.caller)
+        self._engine.cutover(call.object_id, cutover_request(call.options), call.caller)
         return Answer(changed=((MACHINE, call.object_id),))
+
+    def _machine_plan_cutover(self, call: Call) -> Answer:
+        choice = self._engine.plan_cutover(call.object_id, cutover_request(call.options))
+        return Answer((views_work.cutover_choice(choice),))
 
     def _machine_rollback(self, call: Call) -> Answer:
         self._engine.rollback(call.object_id, call.caller)
@@ -319,6 +324,16 @@ def _descriptor(value: object) -> int | None:
     """Take over a descriptor that came as an option."""
     take = getattr(value, "take", None)
     return int(take()) if take is not None else None
+
+
+def cutover_request(options: Mapping[str, object]) -> CutoverRequest:
+    """What the options of a cutover say."""
+    start, convert = options.get("start"), options.get("convert")
+    return CutoverRequest(
+        start=None if start is None else bool(start),
+        convert=None if convert is None else bool(convert),
+        policy=bool(options.get("policy", False)),
+    )
 
 
 def _source_ids(value: object) -> tuple[str, ...]:

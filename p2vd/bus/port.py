@@ -9,6 +9,7 @@ from p2vd.jobs.portal_request import PortalRequest
 from p2vd.model.audit import AuditEvent, AuditPage, AuditQuestion, AuditVerdict, Request, Subject
 from p2vd.model.bandwidth import Grant
 from p2vd.model.contents import Findings
+from p2vd.model.cutover import CutoverChoice, CutoverRequest
 from p2vd.model.disk import Source
 from p2vd.model.doctor import Finding
 from p2vd.model.errors import P2vdError
@@ -298,8 +299,12 @@ class EnginePort(Protocol):
         """Give a job up."""
         ...
 
-    def cutover(self, machine_uuid: str, start: bool | None, caller: Caller, /) -> None:
-        """Register a machine that is ready; `start`: its domain, too; None: as its policy says."""
+    def cutover(self, machine_uuid: str, request: CutoverRequest, caller: Caller, /) -> None:
+        """Register a machine that is ready. Raises DomainImpossible, InvalidArgument, too."""
+        ...
+
+    def plan_cutover(self, machine_uuid: str, request: CutoverRequest, /) -> CutoverChoice:
+        """The virtual machine that a cutover would come to. Raises as `cutover`."""
         ...
 
     def rollback(self, machine_uuid: str, caller: Caller, /) -> None:

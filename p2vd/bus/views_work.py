@@ -8,6 +8,7 @@ from p2vd.bus.wire import Variant
 from p2vd.model.bandwidth import Grant
 from p2vd.model.boot_test import BootTest
 from p2vd.model.copying import Verify
+from p2vd.model.cutover import CutoverChoice
 from p2vd.model.job import Activity, Job, JobError, Machine, Stage
 from p2vd.model.limits import Waiting
 from p2vd.model.plan import DiskPlan, FileTarget, LunTarget, LvTarget, Plan, Target
@@ -161,6 +162,21 @@ def plan_page(plan: Plan) -> dict[str, Variant]:
         "DomainChoices": Variant(
             "a(sss)", tuple((one.key, one.value, one.why) for one in plan.domain_choices)
         ),
+    }
+
+
+def cutover_choice(choice: CutoverChoice) -> dict[str, Variant]:
+    """What Machine.PlanCutover returns."""
+    options = choice.options
+    return {
+        "Policy": Variant("s", choice.policy),
+        "Hypervisor": Variant("s", options.uri),
+        "Conversion": Variant("s", options.conversion.value),
+        "Firmware": Variant("s", options.firmware.value),
+        "Memory": Variant("t", choice.memory_bytes),
+        "Cpus": Variant("u", choice.vcpus),
+        "DomainChoices": Variant("a(sss)", tuple((one.key, one.value, one.why) for one in choice.choices)),
+        "Warnings": Variant("as", choice.warnings),
     }
 
 

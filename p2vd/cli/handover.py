@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from p2vd.bus.names import MACHINE
-from p2vd.cli import render
+from p2vd.cli import plan_page, render
 from p2vd.cli.client import Client, CliError, Exit, Object
 from p2vd.cli.lookup import find, jobs_of
 from p2vd.cli.verbs import AddVerb
@@ -34,6 +34,15 @@ def add_parsers(verb: AddVerb) -> None:
         const=False,
         help="do not, whatever policy says",
     )
+    one.add_argument(
+        "--no-conversion", action="store_true", help="register the guest as it was copied, unconverted"
+    )
+    one.add_argument(
+        "--with-present-policy",
+        action="store_true",
+        help="define it as the policy in force now says, not as its plan does",
+    )
+    one.add_argument("--dry-run", action="store_true", help="show what would be defined, and do nothing")
     verb("rollback", rollback, prints_json=True).add_argument("machine", metavar="MACHINE")
     one = verb("accept", accept, prints_json=True)
     one.add_argument("machine", metavar="MACHINE")
@@ -43,14 +52,32 @@ def add_parsers(verb: AddVerb) -> None:
 def cutover(client: Client, arguments: argparse.Namespace) -> Exit:
     """Register a machine that is ready with its hypervisor."""
     machine = find(arguments.machine, client.objects(), (MACHINE,))
-    options = {} if arguments.start is None else {"start": arguments.start}
-    client.act(machine.path, MACHINE, "Cutover", **options)
+    chosen = {"convert": False} if arguments.no_conversion else {}
+    if arguments.with_present_policy:
+        chosen["policy"] = True
+    if arguments.dry_run:
+        return _show(client, arguments, machine, chosen)
+    started = {} if arguments.start is None else {"start": arguments.start}
+    client.act(machine.path, MACHINE, "Cutover", **chosen, **started)
     done = _settled(client, machine)
     if done["State"] != "registered":
         raise CliError(f"{done['Name']} is {done['State']}. {done['Error'][1]}", Exit.JOB_FAILED)
     _say(arguments, done, f"{done['Name']} is registered. See it: virsh dominfo {done['Domain']}")
     if done["Error"][1]:  # registered, and not started
         raise CliError(done["Error"][1], Exit.JOB_FAILED)
+    return Exit.OK
+
+
+def _show(client: Client, arguments: argparse.Namespace, machine: Object, chosen: dict[str, bool]) -> Exit:
+    """Show what a cutover would define."""
+    (choice,) = client.act(machine.path, MACHINE, "PlanCutover", **chosen)
+    if arguments.json:
+        print(render.as_json(choice))
+        return Exit.OK
+    words = ["p2vctl cutover", machine["Name"]]
+    words += ["--with-present-policy"] if arguments.with_present_policy else []
+    words += ["--no-conversion"] if arguments.no_conversion else []
+    print(f"{plan_page.cutover(choice, machine['Name'])}\n\nNothing was done. To do it:\n  {' '.join(words)}")
     return Exit.OK
 
 

@@ -18,11 +18,7 @@ def plan(page: Mapping[str, Any]) -> str:
         *pool_facts(page),
         ("Time", page["Estimate"]),
         *((("Cutover", "manual: registered when told to"),) if page["Cutover"] == "manual" else ()),
-        (
-            "Domain",
-            f"{page['Hypervisor']}, {page['Cpus']} CPUs, {format_size(page['Memory'])} memory, "
-            f"{page['Firmware']}",
-        ),
+        ("Domain", _domain(page)),
     )
     lines = [f"Plan {page['Id']}", "", facts(told, indent=2, least=9)]
     if len(disks) > 1:
@@ -30,13 +26,33 @@ def plan(page: Mapping[str, Any]) -> str:
     lines += ["", "Steps"]
     for number, step in enumerate(page["Steps"], 1):
         lines += fold(f"  {number}. {step}", 5)
-    lines += _choices(page["DomainChoices"])
-    if page["Warnings"]:
-        lines += ["", "Warnings"]
-        for warning in page["Warnings"]:
-            lines += fold(f"  ! {warning}", 4)
+    lines += [*_choices(page["DomainChoices"]), *_warnings(page["Warnings"])]
     lines += ["", "Nothing was written. To run it:", f"  p2vctl migrate {page['Id']} --wait"]
     return "\n".join(lines)
+
+
+def cutover(choice: Mapping[str, Any], machine_name: str) -> str:
+    """The virtual machine that a cutover would define."""
+    told = (
+        ("Machine", machine_name),
+        ("Said by", f'the policy "{choice["Policy"]}" in force now' if choice["Policy"] else "its plan"),
+        ("Conversion", choice["Conversion"]),
+        ("Domain", _domain(choice)),
+    )
+    lines = [facts(told), *_choices(choice["DomainChoices"]), *_warnings(choice["Warnings"])]
+    return "\n".join(lines)
+
+
+def _domain(page: Mapping[str, Any]) -> str:
+    memory = format_size(page["Memory"])
+    return f"{page['Hypervisor']}, {page['Cpus']} CPUs, {memory} memory, {page['Firmware']}"
+
+
+def _warnings(warnings: Sequence[str]) -> list[str]:
+    lines = ["", "Warnings"] if warnings else []
+    for warning in warnings:
+        lines += fold(f"  ! {warning}", 4)
+    return lines
 
 
 def _choices(choices: Sequence[tuple[str, str, str]]) -> list[str]:

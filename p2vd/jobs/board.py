@@ -12,6 +12,7 @@ from p2vd.jobs.transitions import TERMINAL, JobEvent, MachineEvent, advance, adv
 from p2vd.model.copying import Progress
 from p2vd.model.errors import IllegalTransition
 from p2vd.model.job import Activity, Hold, Job, JobError, Machine, MachineState, Stage
+from p2vd.model.plan import DomainOptions
 from p2vd.system.clock import now_us
 
 log = logging.getLogger(__name__)
@@ -213,25 +214,43 @@ class Board:
         """
         return self._hand_over(uuid, start=start, again=True) or self._store.machine(uuid)
 
-    def cutover(self, uuid: str, *, start: bool) -> Machine:
+    def cutover(
+        self,
+        uuid: str,
+        *,
+        start: bool,
+        domain: DomainOptions | None = None,
+        still: Callable[[Machine], bool] = lambda _: True,
+    ) -> Machine:
         """Have a machine registered because the administrator says so; `start`: its domain started, too.
 
-        Raises NotFound, and IllegalTransition where the machine is not ready, or a disk no longer proven.
+        `domain`: how it shall look from now on, if not as before; what may have been defined then goes first.
+        `still` is asked at the moment of the change whether that can be. Raises NotFound, and
+        IllegalTransition where the machine is not ready, or a disk no longer proven.
         """
-        machine = self._hand_over(uuid, start=start)
-        if machine is None:
+        with self._lock:
+            machine = self._store.machine(uuid)
+            also: dict[str, Any] = {}
+            if domain is not None:
+                also = {"domain": domain, "redefines": machine.redefines or machine.handed_over}
+            if not still(machine):
+                state = f"{machine.state.value}, and not as it was when that was asked"
+                raise IllegalTransition(f"Machine {machine.name}", state, "cutover")
+            handed_over = self._hand_over(uuid, start=start, **also)
+        if handed_over is None:
             now = self._store.machine(uuid)
             raise IllegalTransition(f"Machine {now.name}", now.state.value, "cutover")
-        return machine
+        return handed_over
 
-    def _hand_over(self, uuid: str, *, start: bool, again: bool = False) -> Machine | None:
+    def _hand_over(self, uuid: str, *, start: bool, again: bool = False, **also: Any) -> Machine | None:
         with self._lock:  # as `cancel` has it: one of the two comes first
             machine = self._store.machine(uuid)
             jobs = [self._store.job(job_uuid) for job_uuid in machine.jobs]
             if machine.state is not MachineState.READY or any(job.stage is not Stage.PROVEN for job in jobs):
                 return None
             start = machine.start if again and machine.handed_over else start
-            return self.advance_machine(uuid, MachineEvent.REGISTER, None, handed_over=True, start=start)
+            also |= {"handed_over": True, "start": start}
+            return self.advance_machine(uuid, MachineEvent.REGISTER, None, **also)
 
     def advance_machine(
         self, uuid: str, event: MachineEvent, error: JobError | None = None, **also: Any

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from p2vd.domain.definition import Definition
 from p2vd.jobs.control import MustWait
+from p2vd.jobs.cutover import options_of
 from p2vd.jobs.definition import definition_of, devnode
 from p2vd.jobs.job_target import JobFile, JobLv, JobTarget
 from p2vd.jobs.services import Services
@@ -186,7 +187,7 @@ class BootTests:
     def _test(self, machine: Machine, wish: Wish, stop: threading.Event) -> BootReport:
         services = self._services
         jobs = services.board.machine_jobs(machine)
-        options = services.store.plan(machine.plan_id).domain
+        options = options_of(services, machine)
         if machine.domain_uuid and taker(services, options).is_running(machine.domain_uuid):
             services.board.change_machine(machine.uuid, ran_now)
             raise MachineRuns(machine.name, options.uri)

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from p2vd.domain.define import define
 from p2vd.domain.definition import Definition, DomainDisk
+from p2vd.jobs.cutover import options_of
 from p2vd.jobs.job_target import JobFile, JobLun, JobLv, JobTarget
 from p2vd.jobs.services import Services
 from p2vd.model.job import Job, Machine
@@ -27,8 +28,7 @@ def definition_of(services: Services, machine: Machine, targets: Sequence[JobTar
     """
     jobs = services.board.machine_jobs(machine)
     disks = tuple(_disk(job, target) for job, target in zip(jobs, targets, strict=True))
-    options = services.store.plan(machine.plan_id).domain
-    return define(machine.name, machine.uuid, machine.hardware, disks, options)
+    return define(machine.name, machine.uuid, machine.hardware, disks, options_of(services, machine))
 
 
 def _disk(job: Job, target: JobTarget) -> DomainDisk:

@@ -33,6 +33,7 @@ from p2vd.jobs.waking import Recovery
 from p2vd.jobs.waves import Waves
 from p2vd.jobs.windows import WindowKeeper
 from p2vd.model.contents import Findings
+from p2vd.model.cutover import CutoverRequest
 from p2vd.model.disk import Source
 from p2vd.model.doctor import Finding
 from p2vd.model.errors import IllegalTransition, InvalidArgument, NotFound, P2vdError
@@ -71,6 +72,7 @@ class Engine:
         self._lock = threading.RLock()
         self._planner = Planner(services, self._lock)
         self._desk = MachineDesk(services)
+        self.plan_cutover = self._desk.plan_cutover
         self._crew = Crew(services, self._job_ended)
         self._scheduler = Scheduler(
             services.board, services.inventory, services.config.all_limits, self._crew.nudge
@@ -352,9 +354,9 @@ class Engine:
         self._crew.nudge(uuid)
         self._schedule()
 
-    def cutover(self, machine_uuid: str, start: bool | None, caller: Caller) -> None:
-        """Register a machine that is ready; `start`: its domain, too. Raises NotFound, IllegalTransition."""
-        self._desk.cutover(machine_uuid, start, caller)
+    def cutover(self, machine_uuid: str, request: CutoverRequest, caller: Caller) -> None:
+        """Register a machine that is ready. Raises NotFound, and as jobs.cutover.choose does."""
+        self._desk.cutover(machine_uuid, request, caller)
 
     def rollback(self, machine_uuid: str, caller: Caller) -> None:
         """Take a registered machine back from the hypervisor. Raises NotFound, IllegalTransition."""

@@ -6,10 +6,12 @@ import time
 from dataclasses import replace
 
 from p2vd.jobs.control import Interrupted
-from p2vd.jobs.machine_step import PASSING, go_on, starts, waits_for_cutover
+from p2vd.jobs.cutover import Seen, choose, options_of
+from p2vd.jobs.machine_step import PASSING, go_on, waits_for_cutover
 from p2vd.jobs.services import Services
 from p2vd.jobs.task import Task
 from p2vd.jobs.transitions import MachineEvent
+from p2vd.model.cutover import CutoverChoice, CutoverRequest
 from p2vd.model.errors import IllegalTransition
 from p2vd.model.job import Caller, Job, JobError, Machine, MachineState, Stage
 
@@ -98,14 +100,29 @@ class MachineDesk:
 
     # ---- verbs -------------------------------------------------------------------------------
 
-    def cutover(self, uuid: str, start: bool | None, caller: Caller) -> None:
-        """Register a machine that is ready, and start it if asked. Raises NotFound, IllegalTransition.
+    def cutover(self, uuid: str, request: CutoverRequest, caller: Caller) -> None:
+        """Register a machine that is ready, as is asked. Raises NotFound, and as `choose` does."""
+        seen, start = self._board.machine(uuid), request.start
+        if not request.chooses:
+            start = options_of(self._services, seen).started_by_p2vd if start is None else start
+            self._go(self._board.cutover(uuid, start=start), "cutover", caller)
+            return
+        choice = choose(self._services, seen, request)
+        machine = self._board.cutover(
+            uuid,
+            start=choice.options.started_by_p2vd if start is None else start,
+            domain=choice.options,
+            still=lambda now: Seen.of(now) == Seen.of(seen),
+        )
+        how = f'as the policy "{choice.policy}" says now' if choice.policy else "otherwise than before"
+        log.info(
+            "machine %s: registered %s, conversion: %s", machine.name, how, choice.options.conversion.value
+        )
+        self._go(machine, "cutover", caller)
 
-        `start` None: the machine's policy says whether.
-        """
-        if start is None:
-            start = starts(self._services, self._board.machine(uuid))
-        self._go(self._board.cutover(uuid, start=start), "cutover", caller)
+    def plan_cutover(self, uuid: str, request: CutoverRequest) -> CutoverChoice:
+        """Return the virtual machine that a cutover would come to. Raises as `cutover`."""
+        return choose(self._services, self._board.machine(uuid), request)
 
     def rollback(self, uuid: str, caller: Caller) -> None:
         """Undefine a registered machine; its volumes stay. Raises NotFound, IllegalTransition."""

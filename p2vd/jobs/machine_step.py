@@ -12,6 +12,7 @@ from p2vd.jobs.accept_step import remove_sources
 from p2vd.jobs.activation import make_startable, take_volumes
 from p2vd.jobs.control import MustWait, TryAgain
 from p2vd.jobs.conversion import GuestConversion, leave_as_proven
+from p2vd.jobs.cutover import may_have_undo_points, options_of
 from p2vd.jobs.definition import definition_of
 from p2vd.jobs.hooks import run_after_register
 from p2vd.jobs.inventory_keeper import ScanFailed
@@ -55,11 +56,6 @@ def waits_for_cutover(machine: Machine) -> bool:
     return machine.cutover is Cutover.MANUAL and not machine.handed_over
 
 
-def starts(services: Services, machine: Machine) -> bool:
-    """Whether p2vd starts the machine by itself once it is registered: its policy says so."""
-    return services.store.plan(machine.plan_id).domain.started_by_p2vd
-
-
 def withdraw(services: Services, machine: Machine, job: Job) -> None:
     """Before a disk of an unregistered machine is given up: end what a cut-off registration left.
 
@@ -67,9 +63,8 @@ def withdraw(services: Services, machine: Machine, job: Job) -> None:
     """
     if not machine.handed_over:
         return
-    plan = services.store.plan(machine.plan_id)
-    taker(services, plan.domain).undefine(machine.uuid)
-    if plan.domain.conversion is Conversion.VIRT_V2V:
+    _taker(services, machine).undefine(machine.uuid)
+    if may_have_undo_points(services, machine):
         leave_as_proven(services, machine, job)
 
 
@@ -86,7 +81,8 @@ def _register(services: Services, uuid: str, stop: threading.Event) -> None:
             return
         machine = board.advance_machine(uuid, MachineEvent.ALL_PROVEN)
     if machine.state is MachineState.READY and not waits_for_cutover(machine):
-        machine = board.begin_registration(uuid, start=starts(services, machine))
+        starts = options_of(services, machine).started_by_p2vd
+        machine = board.begin_registration(uuid, start=starts)
     if machine.state is not MachineState.REGISTERING:
         return
     jobs, hooks = board.machine_jobs(machine), services.hooks
@@ -106,15 +102,21 @@ def _register(services: Services, uuid: str, stop: threading.Event) -> None:
 
 
 def _define(services: Services, machine: Machine, stop: threading.Event) -> None:
+    options = options_of(services, machine)
+    if machine.redefines:
+        taker(services, options).undefine(machine.uuid)
+        machine = services.board.change_machine(machine.uuid, lambda stored: replace(stored, redefines=False))
     take_volumes(services, machine)
-    plan = services.store.plan(machine.plan_id)
-    targets = [find_target(services, job) for job in services.board.machine_jobs(machine)]
-    definition = definition_of(services, machine, targets)
-    if plan.domain.conversion is Conversion.VIRT_V2V:
+    jobs = services.board.machine_jobs(machine)
+    if options.conversion is Conversion.NONE and may_have_undo_points(services, machine):
+        for job in jobs:
+            leave_as_proven(services, machine, job)
+    definition = definition_of(services, machine, [find_target(services, job) for job in jobs])
+    if options.conversion is Conversion.VIRT_V2V:
         converter = Converter(services.commands)
         # Whoever takes the machine, the converter reads where its disks are as libvirt writes it.
         GuestConversion(services, machine, converter, stop).convert(libvirt_xml(definition))
-    hand_over(services, definition, plan.domain)
+    hand_over(services, definition, options)
 
 
 def _start(services: Services, machine: Machine) -> JobError | None:
@@ -129,7 +131,7 @@ def _start(services: Services, machine: Machine) -> JobError | None:
         raise
     except P2vdError as error:
         # What is made of files says itself how it is started.
-        by_libvirt = "://" in services.store.plan(machine.plan_id).domain.uri
+        by_libvirt = "://" in options_of(services, machine).uri
         how = f" When that is mended: virsh start {machine.name}" if by_libvirt else ""
         return JobError(error.name, f"It is registered, but was not started. {error}{how}")
     return None
@@ -163,7 +165,7 @@ def _accept(services: Services, uuid: str) -> None:
 
 
 def _taker(services: Services, machine: Machine) -> Taker:
-    return taker(services, services.store.plan(machine.plan_id).domain)
+    return taker(services, options_of(services, machine))
 
 
 def _note(services: Services, uuid: str, error: P2vdError) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 from p2vd.copying.opening import OpenRequest, SourceToOpen
 from p2vd.copying.verification import VERSION, VerifyReport, VerifyStart
 from p2vd.jobs.control import MustWait, TryAgain
+from p2vd.jobs.cutover import options_of
 from p2vd.jobs.events import JobChanged, JobVerified
 from p2vd.jobs.job_target import JobLv
 from p2vd.jobs.services import Services
@@ -205,7 +206,7 @@ class Verifications:
         return conclude(self.shown(job), machine, receipt, report, target.lv.size_bytes)
 
     def _refuse_running(self, machine: Machine) -> None:
-        options = self._services.store.plan(machine.plan_id).domain
+        options = options_of(self._services, machine)
         if machine.domain_uuid and taker(self._services, options).is_running(machine.domain_uuid):
             self._services.board.change_machine(machine.uuid, ran_now)
             raise VerifyMachineRuns(machine.name, options.uri)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from p2vd.model.boot_test import BootTest
 from p2vd.model.copying import Progress
 from p2vd.model.passport import Passport
-from p2vd.model.plan import Cutover, DiskPlan
+from p2vd.model.plan import Cutover, DiskPlan, DomainOptions
 from p2vd.model.verification import Verification, WriteCount
 
 
@@ -137,7 +137,9 @@ class Machine:
     whatever is imported meanwhile. `handed_over`: its registration was begun, by itself or by `Cutover`,
     and there may be a domain. `start`: the domain is to be started once it is registered. `unmap`: WWIDs of
     sources whose paths were removed from this host: the array may unmap them. `ran_us`: when p2vd first
-    started the virtual machine or saw it run; 0: it never did.
+    started the virtual machine or saw it run; 0: it never did. `converted`: its guest is, for good. `domain`:
+    how it shall look, where that was chosen at a cutover; None: as its plan says. `redefines`: a domain that
+    was defined by an earlier choice may be there, and goes before the next is defined.
     """
 
     uuid: str
@@ -155,3 +157,5 @@ class Machine:
     boot_test: BootTest | None = None
     converted: bool = False
     ran_us: int = 0
+    domain: DomainOptions | None = None
+    redefines: bool = False

@@ -99,6 +99,18 @@ class LibvirtFailed(P2vdError):
 
 
 @dataclass(eq=False)
+class DefinitionRefused(LibvirtFailed):
+    """libvirt does not take a machine's definition, for what is in it; nothing was defined."""
+
+    machine: str
+    template: ClassVar[str] = (
+        "libvirt ({uri}) failed at {doing}: {message} (code {code}). What was copied stays as it is. Mend "
+        "what its policy says of the machine ([rule.domain]), then: p2vctl reload; "
+        "p2vctl cutover {machine} --with-present-policy. If the cause was another: p2vctl retry {machine}"
+    )
+
+
+@dataclass(eq=False)
 class BootTestCannotRun(P2vdError):
     """A boot test cannot be carried out on this host; nothing was started."""
 
@@ -211,7 +223,8 @@ class ConverterMissing(P2vdError):
     program: str
     template: ClassVar[str] = (
         "The policy wants the guest converted, and this host has no {program}. "
-        "Install it (apt-get install virt-v2v) and try again, or plan without the conversion in the policy."
+        "Install it (apt-get install virt-v2v) and try again, or do without: for a plan, domain.conversion = "
+        '"none" in the policy; for a machine that is ready, p2vctl cutover MACHINE --no-conversion.'
     )
 
 
@@ -224,5 +237,6 @@ class ConversionFailed(P2vdError):
     said: str
     template: ClassVar[str] = (
         "The guest of machine {machine} could not be converted (exit status {status}); its volumes are taken "
-        "back to what was copied. The converter said: {said}. Retry, or register it without a conversion."
+        "back to what was copied. The converter said: {said}. Mend the cause and convert again: p2vctl retry "
+        "{machine}. Or register it as it was copied: p2vctl cutover {machine} --no-conversion"
     )

@@ -11,6 +11,7 @@ import tenacity
 
 from p2vd.model.errors import P2vdError
 from p2vd.registration.errors import (
+    DefinitionRefused,
     DomainGone,
     DomainHasPoints,
     DomainNameTaken,
@@ -64,7 +65,7 @@ class Libvirt:
     def define(self, xml: str, uuid: str) -> None:
         """Define the domain of `xml`, whose UUID is `uuid`. A domain defined before stays as it is.
 
-        Raises DomainNameTaken, DomainNotOurs.
+        Raises DomainNameTaken, DomainNotOurs, DefinitionRefused.
         """
         name = _name(xml, uuid)
 
@@ -78,7 +79,10 @@ class Libvirt:
             connection.defineXML(xml)
             log.info("domain %s (%s) is defined at %s", name, uuid, self._uri)
 
-        self._run(f"defining domain {name}", attempt)
+        try:
+            self._run(f"defining domain {name}", attempt)
+        except LibvirtFailed as error:
+            raise DefinitionRefused(error.uri, error.doing, error.message, error.code, name) from error
 
     def undefine(self, uuid: str) -> None:
         """Undefine the domain that p2vd defined as `uuid`; its disks stay. None there: nothing to do.

@@ -44,6 +44,7 @@ from p2vd.model.portal import PortalState, PortalView, RescanReport
 from p2vd.model.rule import RuleMatch, RuleView
 from tests.bus import values
 from tests.bus.fake_bandwidth import FakeBandwidth
+from tests.bus.fake_handover import FakeHandover
 from tests.bus.fake_records import FakeRecords
 from tests.bus.fake_verifications import FakeVerifications
 from tests.bus.fake_waves import FakeWaves
@@ -91,7 +92,7 @@ class FakePortals:
         done(None)
 
 
-class FakeEngine(FakeVerifications):
+class FakeEngine(FakeVerifications, FakeHandover):
     """Satisfies EnginePort. The second half is what tests steer it by."""
 
     def __init__(self) -> None:
@@ -109,7 +110,6 @@ class FakeEngine(FakeVerifications):
         self.asked: list[list[object]] = []
         self.bandwidth = FakeBandwidth(self.asked)
         self._looks_left = 0
-        self._ends: tuple[str, str, str] | None = None
         self._findings: tuple[Finding, ...] = ()
         self._rules: tuple[RuleView, ...] = values.RULES
         self.portals = FakePortals(self)
@@ -239,24 +239,6 @@ class FakeEngine(FakeVerifications):
         self.asked.append(["cancel", job_uuid, keep_target])
         self._change(replace(self.job(job_uuid), stage=Stage.CANCELLED))
 
-    def cutover(self, machine_uuid: str, start: bool | None, caller: Caller) -> None:
-        self._verb(["cutover", machine_uuid, start], "ready", MachineState.REGISTERING)
-
-    def rollback(self, machine_uuid: str, caller: Caller) -> None:
-        self._verb(["rollback", machine_uuid], "registered", MachineState.ROLLING_BACK)
-
-    def accept(self, machine_uuid: str, caller: Caller) -> None:
-        self._verb(["accept", machine_uuid], "registered", MachineState.ACCEPTING)
-
-    def _verb(self, asked: list[object], before: str, under_way: MachineState) -> None:
-        self.asked.append(asked)
-        machine = self.machine(str(asked[1]))
-        if machine.state.value != before:
-            raise IllegalTransition(f"Machine {machine.name}", machine.state.value, str(asked[0]))
-        self.machine_state(machine.uuid, under_way.value)
-        if self._ends is not None:
-            self.machine_state(machine.uuid, *self._ends)
-
     def remove(self, job_uuid: str, caller: Caller) -> None:
         self.asked.append(["remove", job_uuid])
         if self.job(job_uuid).stage not in _ENDED:
@@ -309,10 +291,6 @@ class FakeEngine(FakeVerifications):
     def forget(self, job_uuid: str) -> None:
         del self._jobs[job_uuid]
         self.tell(JobRemoved(job_uuid, "done"))
-
-    def end_verbs(self, state: str, domain: str = "", error: str = "") -> None:
-        """What the next cutover, rollback or accept comes to."""
-        self._ends = (state, domain, error)
 
     def machine_state(self, uuid: str, state: str, domain: str = "", error: str = "") -> None:
         failure = JobError("RegistrationFailed", error) if error else None

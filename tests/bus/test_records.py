@@ -13,6 +13,7 @@ from p2vd.bus.names import (
     ACTION_MANAGE_JOBS,
     ERROR_PREFIX,
     JOB,
+    MACHINE,
     MANAGER,
     PASSPORT,
     ROOT,
@@ -128,6 +129,7 @@ def test_only_what_reads_says_that_it_does() -> None:
         *(f"{MANAGER}.{member}" for member in ("GetVerification", "GetVerifications")),
         *(f"{MANAGER}.{member}" for member in ("PlanWave", "GetWaves", "GetReport")),
         f"{JOB}.GetReceipt",
+        f"{MACHINE}.PlanCutover",
         f"{PASSPORT}.GetRecord",
     }
 

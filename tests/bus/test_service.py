@@ -348,10 +348,13 @@ def test_a_second_daemon_is_turned_away(client: Client, bus_address: str, face: 
 # ---- machines as a whole -----------------------------------------------------------------------
 
 
+CUTOVER = {"start": True, "convert": None, "policy": False}
+
+
 @pytest.mark.parametrize(
     ("method", "before", "after", "action", "asked"),
     [
-        ("Cutover", "ready", "registering", "org.p2vd1.cutover", ["cutover", values.MACHINE_UUID, True]),
+        ("Cutover", "ready", "registering", "org.p2vd1.cutover", ["cutover", values.MACHINE_UUID, CUTOVER]),
         ("Rollback", "registered", "rolling-back", "org.p2vd1.rollback", ["rollback", values.MACHINE_UUID]),
         ("Accept", "registered", "accepting", "org.p2vd1.accept", ["accept", values.MACHINE_UUID]),
     ],

@@ -45,14 +45,50 @@ def verbs(face: Face) -> list[Any]:
     return [asked for asked in face.tell("what_was_asked") if asked[0] in ("cutover", "rollback", "accept")]
 
 
-@pytest.mark.parametrize(("options", "start"), [([], None), (["--start"], True), (["--no-start"], False)])
+def asked(**said: object) -> dict[str, object]:
+    return {"start": None, "convert": None, "policy": False, **said}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ([], asked()),
+        (["--start"], asked(start=True)),
+        (["--no-start"], asked(start=False)),
+        (["--no-conversion"], asked(convert=False)),
+        (["--with-present-policy"], asked(policy=True)),
+        (
+            ["--with-present-policy", "--no-conversion", "--start"],
+            asked(start=True, convert=False, policy=True),
+        ),
+    ],
+)
 def test_cutover_waits_until_it_is_registered(
-    p2vctl: Run, face: Face, machine: Callable[..., None], options: list[str], start: bool | None
+    p2vctl: Run, face: Face, machine: Callable[..., None], options: list[str], said: dict[str, object]
 ) -> None:
     machine("ready", "registered", UUID)
     status, out, _ = p2vctl("cutover", "erp1", *options)
     assert (status, out) == (0, f"erp1 is registered. See it: virsh dominfo {UUID}\n")
-    assert verbs(face) == [["cutover", UUID, start]]
+    assert verbs(face) == [["cutover", UUID, said]]
+
+
+def test_what_a_cutover_would_define_is_shown_and_nothing_is_done(
+    p2vctl: Run, face: Face, machine: Callable[..., None]
+) -> None:
+    machine("ready", "registered", UUID)
+    options = ("--with-present-policy", "--no-conversion")
+    status, out, _ = p2vctl("cutover", "erp1", *options, "--dry-run")
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert status == 0
+    assert 'Said by the policy "lab" in force now' in lines
+    assert "Domain qemu:///system, 2 CPUs, 2 GiB memory, bios" in lines
+    assert "disk-bus sata. Nothing is known of virtio drivers in the guest." in lines
+    assert "! It has no network." in lines
+    assert lines[-1] == "p2vctl cutover erp1 --with-present-policy --no-conversion"
+    assert verbs(face) == []
+    assert face.tell("what_was_asked")[-1] == ["plan_cutover", UUID, asked(convert=False, policy=True)]
+    _, out, _ = p2vctl("cutover", "erp1", "--dry-run", "--json")
+    assert json.loads(out)["Conversion"] == "none"
 
 
 def test_a_cutover_that_is_tried_again_by_itself_says_so_and_does_not_wait(

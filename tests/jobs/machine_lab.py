@@ -22,6 +22,7 @@ from p2vd.model.lvm import Lv, Vg
 from p2vd.model.plan import Cutover, DomainOptions, Plan
 from p2vd.model.size import GIB
 from p2vd.policy.model import PolicySet
+from p2vd.provisioning.lvm import Volumes
 from p2vd.registration.errors import DomainRunning, LibvirtUnreachable
 from p2vd.system.command import Result
 from tests.fakes import FakeCommands
@@ -192,6 +193,7 @@ class MachineLab:
         self.array.attach(*(lun(number) for number in range(disks)))
         self.released: list[str] = []
         self.hooks = hooks or Hooks()
+        self.policies = PolicySet()
         jobs = [self._job(number, disks) for number in range(disks)]
         domain = domain or DomainOptions()
         plan = Plan("0123456789abcdef", "erp1", tuple(job.plan for job in jobs), domain, (), cutover)
@@ -221,7 +223,8 @@ class MachineLab:
                 inventory=self,
                 contents=SimpleNamespace(release=self.released.append),
                 commands=self.array,
-                policies=PolicySet,
+                volumes=Volumes(self.array, self.volume_group),
+                policies=lambda: self.policies,
                 sysfs=Path("/sys"),
                 free_volumes=self.ended_tests.append,
                 hooks=self.hooks,

@@ -9,6 +9,8 @@ import pytest
 
 from p2vd.jobs.control import Interrupted, TryAgain
 from p2vd.jobs.conversion import GuestConversion, leave_as_proven
+from p2vd.jobs.machine_step import go_on
+from p2vd.model.domain import Conversion
 from p2vd.model.job import MachineState
 from p2vd.model.lvm import Lv
 from p2vd.registration.conversion import PROGRAM, Converter, unit_of
@@ -16,6 +18,7 @@ from p2vd.registration.errors import ConversionFailed, ConverterMissing
 from p2vd.system.command import ChangeUnknown, Result
 from tests.fakes import FakeCommands
 from tests.jobs.proven_machine import JOB, MACHINE, ProvenMachine
+from tests.jobs.values import plan
 
 XML = "<domain/>"
 
@@ -233,6 +236,24 @@ def test_a_disk_that_is_given_up_after_a_conversion_was_cut_off_has_no_undo_poin
     leave_as_proven(daemon.services, machine, job)
     assert storage.undo is None
     assert storage.contents == {"lv-uuid": "copied" if status else "converted"}
+    daemon.services.store.close()
+
+
+def test_what_is_registered_without_a_conversion_is_what_was_copied(tmp_path: Path, storage: Storage) -> None:
+    """Also after a conversion that was cut off: it may have written half of what it had to."""
+    daemon = Daemon(tmp_path, storage)
+    storage.converter_writes, storage.cut_after = "half", 2
+    with pytest.raises(PowerCut):
+        daemon.convert()
+    storage.cut_after = 0
+    options = plan().domain
+    daemon.services.store.put_plan(replace(plan(), domain=replace(options, conversion=Conversion.VIRT_V2V)))
+    daemon.board.change_machine(MACHINE.uuid, lambda machine: replace(machine, domain_uuid=""))
+    daemon.board.cutover(MACHINE.uuid, start=False, domain=options)
+    go_on(daemon.services, MACHINE.uuid, daemon.stop)
+    assert daemon.board.machine(MACHINE.uuid).state is MachineState.REGISTERED
+    assert storage.contents == {"lv-uuid": "copied"}
+    assert (storage.undo, daemon.converted) == (None, False)
     daemon.services.store.close()
 
 

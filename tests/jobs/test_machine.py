@@ -11,6 +11,7 @@ import pytest
 from p2vd.jobs.events import Event, MachineChanged
 from p2vd.jobs.machine_step import go_on, withdraw
 from p2vd.jobs.transitions import JobEvent
+from p2vd.model.cutover import CutoverRequest
 from p2vd.model.errors import IllegalTransition
 from p2vd.model.job import Caller, JobError, MachineState, Stage
 from p2vd.model.plan import Cutover, DomainOptions
@@ -102,11 +103,11 @@ def test_a_manual_machine_waits_for_its_cutover(tmp_path: Path) -> None:
     assert (lab.machine.state, lab.hypervisor.asked) == (S.READY, [])
     with pytest.raises(IllegalTransition, match="waits for its cutover"):
         lab.desk.retry(lab.machine)
-    settle(lab, lambda: lab.desk.cutover(MACHINE, True, WHO), S.REGISTERED)
+    settle(lab, lambda: lab.desk.cutover(MACHINE, CutoverRequest(start=True), WHO), S.REGISTERED)
     assert lab.hypervisor.asked == ["define", "start"]
     assert lab.hypervisor.is_running(MACHINE)
     with pytest.raises(IllegalTransition, match="registered: cutover is not possible"):
-        lab.desk.cutover(MACHINE, False, WHO)
+        lab.desk.cutover(MACHINE, CutoverRequest(), WHO)
 
 
 def test_a_machine_is_started_once_it_is_registered_where_its_policy_says_so(tmp_path: Path) -> None:
@@ -137,14 +138,14 @@ def test_a_cutover_without_a_word_about_starting_is_as_the_policy_says(
     tmp_path: Path, policy: bool, asked: bool | None, started: bool
 ) -> None:
     lab = MachineLab(tmp_path, state=S.READY, cutover=Cutover.MANUAL, domain=DomainOptions(start=policy))
-    settle(lab, lambda: lab.desk.cutover(MACHINE, asked, WHO), S.REGISTERED)
+    settle(lab, lambda: lab.desk.cutover(MACHINE, CutoverRequest(start=asked), WHO), S.REGISTERED)
     assert lab.hypervisor.is_running(MACHINE) is started
 
 
 def test_a_registration_that_is_tried_again_starts_what_its_cutover_said(tmp_path: Path) -> None:
     lab = MachineLab(tmp_path, state=S.READY, cutover=Cutover.MANUAL, domain=STARTED)
     lab.hypervisor.refuses.append(REFUSAL)
-    settle(lab, lambda: lab.desk.cutover(MACHINE, False, WHO), S.READY)
+    settle(lab, lambda: lab.desk.cutover(MACHINE, CutoverRequest(start=False), WHO), S.READY)
     assert lab.machine.error is not None
     go_on(lab.services, MACHINE, NEVER)
     assert (lab.machine.state, lab.hypervisor.asked) == (S.REGISTERED, ["define", "define"])
@@ -153,7 +154,7 @@ def test_a_registration_that_is_tried_again_starts_what_its_cutover_said(tmp_pat
 def test_a_cutover_before_all_is_copied_is_refused(tmp_path: Path) -> None:
     lab = MachineLab(tmp_path, cutover=Cutover.MANUAL)
     with pytest.raises(IllegalTransition, match="copying: cutover is not possible"):
-        lab.desk.cutover(MACHINE, False, WHO)
+        lab.desk.cutover(MACHINE, CutoverRequest(), WHO)
     assert lab.machine.start is False
 
 

@@ -215,6 +215,7 @@ def test_libvirts_own_words_are_kept(ours: Libvirt) -> None:
     assert caught.value.code
     assert "memory" in caught.value.message
     assert "defining domain web1" in str(caught.value)
+    assert "p2vctl cutover web1 --with-present-policy" in str(caught.value)
 
 
 class Flaky:
