@@ -4,7 +4,8 @@ Every volume gets an undo point first. The machine's `converted` is durable befo
 - undo points of a machine that is not converted: a conversion that was cut off. It is awaited where it
   still runs, the volumes are taken back, and it is done again;
 - undo points of a machine that is: what is left of its end. They go.
-A failure takes the volumes back to the bytes that were copied and proven: it never costs a copy.
+A failure takes the volumes back to the bytes that were copied and proven: it never costs a copy. What was
+converted counts only once the disks keep it (design: §4.5): from then on there is no way back.
 """
 
 import logging
@@ -19,7 +20,7 @@ from p2vd.model.errors import IllegalTransition, P2vdError
 from p2vd.model.job import Job, Machine
 from p2vd.model.plan import LvTarget
 from p2vd.provisioning.undo import UndoPoints
-from p2vd.registration.conversion import Converter, unit_of
+from p2vd.registration.conversion import Converter, flush_unit_of, unit_of
 from p2vd.system import durable
 from p2vd.system.command import ChangeUnknown
 
@@ -44,8 +45,8 @@ class GuestConversion:
     def convert(self, definition: str) -> None:
         """Convert the guest on the disks of a libvirt definition, once. Idempotent.
 
-        Raises ConverterMissing, ConversionFailed, ChangeUnknown (it still runs: call again), Interrupted,
-        what `find_target` raises, and what LVM refuses.
+        Raises ConverterMissing, ConversionFailed, ConversionLost, ChangeUnknown (it still runs: call again),
+        Interrupted, what `find_target` raises, and what LVM refuses.
         """
         self._await_earlier()
         machine = self._services.board.machine(self._machine.uuid)
@@ -68,8 +69,10 @@ class GuestConversion:
                 self._undo.create(target.lv, target.vg, job.uuid)
             log.info("machine %s: its guest is converted", machine.name)
             self._converter.run(machine.name, machine.uuid, path)
+            for job in self._jobs:
+                self._converter.flush(machine.name, machine.uuid, self._target(job).devnode)
         except ChangeUnknown:
-            raise  # it may still write: nothing is taken back beneath it
+            raise  # it may still write, or have a volume open: nothing is taken back beneath it
         except P2vdError:
             self._take_back()
             raise
@@ -124,4 +127,6 @@ def leave_as_proven(services: Services, machine: Machine, job: Job) -> None:
 
 
 def _runs(services: Services, machine: Machine) -> bool:
-    return unit_of(machine.uuid) in services.commands.running_changes()
+    """Whether a conversion, or the flush at its end, has the volumes."""
+    own = {unit_of(machine.uuid), flush_unit_of(machine.uuid)}
+    return not own.isdisjoint(services.commands.running_changes())

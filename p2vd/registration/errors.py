@@ -240,3 +240,17 @@ class ConversionFailed(P2vdError):
         "back to what was copied. The converter said: {said}. Mend the cause and convert again: p2vctl retry "
         "{machine}. Or register it as it was copied: p2vctl cutover {machine} --no-conversion"
     )
+
+
+@dataclass(eq=False)
+class ConversionLost(P2vdError):
+    """What the converter wrote could not be made durable; the volumes are as they were copied."""
+
+    machine: str
+    device: str
+    said: str
+    template: ClassVar[str] = (
+        "The guest of machine {machine} was converted, but {device} does not keep what was written to it: "
+        "{said}. Its volumes are taken back to what was copied. Look at the disks below (journalctl -k, "
+        "multipath -ll), then convert again: p2vctl retry {machine}"
+    )

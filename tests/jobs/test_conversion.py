@@ -13,8 +13,8 @@ from p2vd.jobs.machine_step import go_on
 from p2vd.model.domain import Conversion
 from p2vd.model.job import MachineState
 from p2vd.model.lvm import Lv
-from p2vd.registration.conversion import PROGRAM, Converter, unit_of
-from p2vd.registration.errors import ConversionFailed, ConverterMissing
+from p2vd.registration.conversion import PROGRAM, Converter, flush_unit_of, unit_of
+from p2vd.registration.errors import ConversionFailed, ConversionLost, ConverterMissing
 from p2vd.system.command import ChangeUnknown, Result
 from tests.fakes import FakeCommands
 from tests.jobs.proven_machine import JOB, MACHINE, ProvenMachine
@@ -39,6 +39,7 @@ class Storage:
         self.cut_before, self.cut_after = 0, 0
         self.converter_writes = "converted"
         self.converter_status = 0
+        self.flush_status = 0
 
     def change(self, argv: tuple[str, ...]) -> Result:
         """Carry out one command, unless the power is cut before; or cut it after."""
@@ -83,6 +84,12 @@ class Storage:
         self.contents["lv-uuid"] = self.converter_writes
         return Result(argv, self.converter_status, "", "virt-v2v: error: no operating systems found")
 
+    def sync(self, argv: tuple[str, ...]) -> Result:
+        assert argv == ("sync", "--data", "/dev/mapper/vg_san-erp1")
+        assert self.undo is not None, "there is no way back any more"
+        said = f"sync: error syncing '{argv[-1]}': Input/output error"
+        return Result(argv, self.flush_status, "", said if self.flush_status else "")
+
 
 class Daemon(ProvenMachine):
     """A daemon over the storage; the next one has another store's connection and nothing else."""
@@ -90,7 +97,7 @@ class Daemon(ProvenMachine):
     def __init__(self, directory: Path, storage: Storage, *, running: frozenset[str] = frozenset()) -> None:
         self.storage = storage
         super().__init__(directory, MachineState.READY)
-        for program in ("lvcreate", "lvremove", "lvchange", "lvconvert", "env"):
+        for program in ("lvcreate", "lvremove", "lvchange", "lvconvert", "env", "sync"):
             self.commands.on(program, storage.change)
         self.commands.running = running
         programs = directory / "bin"
@@ -141,7 +148,7 @@ def test_a_guest_is_converted_once(daemon: Daemon, storage: Storage) -> None:
     daemon.convert()
     assert storage.contents == {"lv-uuid": "converted"}
     assert daemon.converted
-    assert [argv[0] for argv in daemon.commands.changes] == ["lvcreate", "env", "lvremove"]
+    assert [argv[0] for argv in daemon.commands.changes] == ["lvcreate", "env", "sync", "lvremove"]
     unit = next(call.unit for call in daemon.commands.calls if call.argv[0] == "env")
     assert unit == unit_of(MACHINE.uuid)
 
@@ -157,22 +164,51 @@ def test_a_conversion_that_fails_leaves_what_was_copied(daemon: Daemon, storage:
     assert storage.contents == {"lv-uuid": "converted"}
 
 
-CHANGES_OF_A_GOOD_RUN = 3
-CHANGES_OF_A_FAILED_RUN = 7
-"""Of a thick volume, which is active again before it is merged; a thin one takes one less."""
+def test_what_the_disks_do_not_keep_is_not_converted(daemon: Daemon, storage: Storage) -> None:
+    """The converter wrote all, and a flush at the end failed: after a power cut it might be half of it."""
+    storage.flush_status = 1
+    with pytest.raises(ConversionLost, match="vg_san-erp1': Input/output error"):
+        daemon.convert()
+    assert storage.contents == {"lv-uuid": "copied"}
+    assert (storage.undo, daemon.converted) == (None, False)
+    storage.flush_status = 0
+    daemon.convert()
+    assert storage.contents == {"lv-uuid": "converted"}
+
+
+def test_a_flush_that_does_not_end_keeps_the_way_back(tmp_path: Path, storage: Storage) -> None:
+    daemon = Daemon(tmp_path, storage)
+    daemon.commands.replace("sync", ChangeUnknown(("sync",), -9, ""))
+    with pytest.raises(ChangeUnknown):
+        daemon.convert()
+    assert (storage.undo is not None, daemon.converted) == (True, False)
+    assert daemon.commands.calls[-1].unit == flush_unit_of(MACHINE.uuid)
+    daemon.services.store.close()
+    again = Daemon(tmp_path, storage, running=frozenset({flush_unit_of(MACHINE.uuid)}))
+    again.stop.set()
+    with pytest.raises(Interrupted):
+        again.convert()
+    assert not again.commands.changes
+    again.services.store.close()
+
+
+CHANGES_OF_A_GOOD_RUN = 4
+CHANGES_OF_A_FAILED_RUN = 8
+"""Of a thick volume, which is active again before it is merged, whose last flush failed."""
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("at", range(1, CHANGES_OF_A_FAILED_RUN + 1))
-@pytest.mark.parametrize("fails", [False, True], ids=["succeeds", "fails"])
+@pytest.mark.parametrize("fails", ["", "converter", "flush"], ids=["succeeds", "fails", "is not kept"])
 def test_cut_off_at_any_command_it_is_converted_in_the_end(
-    tmp_path: Path, storage: Storage, when: str, at: int, fails: bool
+    tmp_path: Path, storage: Storage, when: str, at: int, fails: str
 ) -> None:
     first = Daemon(tmp_path, storage)
     setattr(storage, f"cut_{when}", at)
     if fails:
-        storage.converter_writes, storage.converter_status = "half", 1
-        with pytest.raises((PowerCut, ConversionFailed)):
+        storage.converter_writes = "half"
+        setattr(storage, f"{fails}_status", 1)
+        with pytest.raises((PowerCut, ConversionFailed, ConversionLost)):
             first.convert()
     elif at <= CHANGES_OF_A_GOOD_RUN:
         with pytest.raises(PowerCut):
@@ -181,7 +217,7 @@ def test_cut_off_at_any_command_it_is_converted_in_the_end(
         first.convert()
     first.services.store.close()
     storage.cut_before = storage.cut_after = 0
-    storage.converter_writes, storage.converter_status = "converted", 0
+    storage.converter_writes, storage.converter_status, storage.flush_status = "converted", 0, 0
     second = Daemon(tmp_path, storage)
     second.convert()
     assert storage.contents == {"lv-uuid": "converted"}
@@ -222,7 +258,7 @@ def test_a_disk_that_is_given_up_after_a_conversion_was_cut_off_has_no_undo_poin
         daemon.commands.replace("env", lambda argv: [storage.change(argv), Result(argv, status, "", "")][1])
         storage.cut_after = 2  # the converter wrote, and nobody heard of its end
     else:
-        storage.cut_before = 3  # its undo point was still to go
+        storage.cut_before = 4  # its undo point was still to go
     with pytest.raises(PowerCut):
         daemon.convert()
     storage.cut_after = storage.cut_before = 0
