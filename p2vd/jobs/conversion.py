@@ -12,6 +12,7 @@ import logging
 import threading
 from dataclasses import replace
 
+from p2vd.jobs import undo_room
 from p2vd.jobs.control import Interrupted, TryAgain
 from p2vd.jobs.job_target import JobLv
 from p2vd.jobs.services import Services
@@ -48,6 +49,7 @@ class GuestConversion:
         Raises ConverterMissing, ConversionFailed, ConversionLost, ChangeUnknown (it still runs: call again),
         Interrupted, what `find_target` raises, and what LVM refuses.
         """
+        self._keep_room()
         self._await_earlier()
         machine = self._services.board.machine(self._machine.uuid)
         if not machine.converted:
@@ -57,6 +59,7 @@ class GuestConversion:
         for job in self._jobs:
             target = self._target(job)
             self._undo.drop(target.lv, target.vg, job.uuid)
+            undo_room.free(self._services, job)
 
     def _convert(self, definition: str) -> None:
         machine = self._machine
@@ -64,8 +67,10 @@ class GuestConversion:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         durable.replace(path, definition, 0o600)
         try:
+            for job in self._jobs:  # of all disks first: half of them are no use
+                undo_room.hold(self._services, job, self._active(job))
             for job in self._jobs:
-                target = self._active(job)
+                target = self._target(job)
                 self._undo.create(target.lv, target.vg, job.uuid)
             log.info("machine %s: its guest is converted", machine.name)
             self._converter.run(machine.name, machine.uuid, path)
@@ -83,6 +88,14 @@ class GuestConversion:
         for job in self._jobs:
             target = self._target(job)
             self._undo.merge(target.lv, target.vg, job.uuid)
+            undo_room.free(self._services, job)
+
+    def _keep_room(self) -> None:
+        """Of a conversion that an earlier daemon began: copies go on again, and know nothing of it."""
+        for job in self._jobs:
+            target = self._target(job)
+            if self._undo.find(target.vg, job.uuid) is not None:
+                undo_room.keep(self._services, job, target)
 
     def _active(self, job: Job) -> JobLv:
         target = self._target(job)
@@ -124,6 +137,7 @@ def leave_as_proven(services: Services, machine: Machine, job: Job) -> None:
         undo.drop(lv, vg, job.uuid)
     else:
         undo.merge(lv, vg, job.uuid)
+    undo_room.free(services, job)
 
 
 def _runs(services: Services, machine: Machine) -> bool:

@@ -7,14 +7,14 @@ from p2vd.discovery.dm import PoolStatus, lv_dm_name, pool_status
 from p2vd.jobs.control import PoolBroken
 from p2vd.model.job import Job
 from p2vd.model.lvm import PoolUse, ThinPool, Vg
-from p2vd.planning.admission import Credit, Demand, PoolNumbers, Shortage, Tally, admit
+from p2vd.planning.admission import Credit, Demand, PoolNumbers, Shortage, Tally, admit, room_beside
 from p2vd.system.command import Commands
 
 METADATA_BLOCK_BYTES = 4096  # dm-thin-metadata.h: THIN_METADATA_BLOCK_SIZE
 
 
 class PoolWatch:
-    """Knows which copy was granted how much of which pool. Thread-safe."""
+    """Knows which copy was granted how much of which pool, and what is kept for others. Thread-safe."""
 
     def __init__(self, commands: Commands) -> None:
         self._commands = commands
@@ -43,9 +43,7 @@ class PoolWatch:
         Raises PoolBroken, CommandTimedOut.
         """
         key = vg.uuid, pool.name
-        with self._lock:
-            turn = self._measuring.setdefault(key, threading.Lock())
-        with turn:  # one grant at a time: the next one counts what this one took
+        with self._turn(key):
             with self._lock:
                 demands = self._demands.setdefault(key, {})
                 known = demands.get(job.uuid) or Demand(
@@ -61,6 +59,32 @@ class PoolWatch:
                 self._tallies[key] = tally.measured(numbers.used_data_bytes, all_demands)
                 demands[job.uuid] = replace(asking, granted_bytes=credit.total_bytes)
         return credit, admission.reason.text if admission.reason else ""
+
+    def hold(self, vg: Vg, pool: ThinPool, holder: str, wanted_bytes: int) -> int:
+        """Keep room in a pool for what `holder` writes, which is no copy, until it is forgotten.
+
+        Returns what there was for it beside the copies' credits; less than `wanted_bytes`: nothing is kept.
+        Raises PoolBroken, CommandTimedOut.
+        """
+        key = vg.uuid, pool.name
+        with self._turn(key):
+            with self._lock:
+                others = [one for name, one in self._demands.get(key, {}).items() if name != holder]
+            room = room_beside(self._numbers(vg, pool), others)
+            if room >= wanted_bytes:
+                self.keep(vg, pool, holder, wanted_bytes)
+        return room
+
+    def keep(self, vg: Vg, pool: ThinPool, holder: str, wanted_bytes: int) -> None:
+        """As `hold`, for what writes there already, room or not: copies get so much less."""
+        with self._lock:
+            held = Demand(holder, wanted_bytes, granted_bytes=wanted_bytes, reserve_percent=0)
+            self._demands.setdefault((vg.uuid, pool.name), {})[holder] = held
+
+    def _turn(self, key: tuple[str, str]) -> threading.Lock:
+        """Who measures a pool for a grant holds this: the next grant counts what this one took."""
+        with self._lock:
+            return self._measuring.setdefault(key, threading.Lock())
 
     def shortage(self, vg: Vg, pool: ThinPool) -> Shortage | None:
         """Return what keeps the copies in the pool short now; None: nothing, or nothing that an extend mends.
@@ -82,7 +106,10 @@ class PoolWatch:
         )
 
     def forget(self, job_uuid: str) -> None:
-        """The job's worker ended: what it was granted is free again, and its next worker counts from 0."""
+        """The job's worker, or another holder, ended: what it was granted is free again.
+
+        The job's next worker counts from 0.
+        """
         with self._lock:
             for key, demands in self._demands.items():
                 demands.pop(job_uuid, None)

@@ -46,7 +46,7 @@ class ThinPool:
     While a pool is not `active` nobody knows how full it is: its percentages are 0. LVM extends it by
     `autoextend_percent` when it is fuller than `autoextend_threshold_percent`; 100 means never.
     Both are of the metadata `profile` where the pool has one, else of lvm.conf. `metadata_size_bytes` 0: not
-    known.
+    known. `reserved_bytes`: what of `data_percent` is not used yet, but counted for what was planned before.
     """
 
     uuid: str
@@ -63,6 +63,7 @@ class ThinPool:
     autoextend_threshold_percent: int = 100
     autoextend_percent: int = 20
     metadata_size_bytes: int = 0
+    reserved_bytes: int = 0
 
     @property
     def used_bytes(self) -> int:

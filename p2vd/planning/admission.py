@@ -110,6 +110,16 @@ def free_for_copies(pool: PoolNumbers, reserve_percent: int) -> int:
     return 0 if pool.reason else max(0, min(_free(pool, reserve_percent)))
 
 
+def room_beside(pool: PoolNumbers, demands: Sequence[Demand]) -> int:
+    """Return the bytes that may be written to a pool beside all that its copies were granted.
+
+    Of data, and of what the metadata holds before dm-thin calls it low. The copies' own reserve counts: they
+    leave it for such writes.
+    """
+    outstanding = sum(max(0, demand.granted_bytes - demand.used_bytes) for demand in demands)
+    return max(0, free_for_copies(pool, 0) - outstanding)
+
+
 def admit(
     pool: PoolNumbers, name: str, demands: Sequence[Demand], window_bytes: int = WINDOW_BYTES
 ) -> Admission:

@@ -10,10 +10,11 @@ from p2vd.planning.targets import LvChoice
 
 
 def undo_reasons(drafts: Sequence[Draft]) -> Iterator[Reason]:
-    """Yield which volume groups have no room left for the undo points of these disks (field: §3.7).
+    """Yield which volume groups and pools have no room for the undo points of these disks (field: §3.7).
 
-    A thick one is as large as its volume. It is made after the copy, and refused then too where others
-    took the room meanwhile; but hours of copying shall not end in what could be known before.
+    A thick one is as large as its volume; of a thin one the pool takes what is written over it. They are made
+    after the copy, and refused then too where others took the room meanwhile; but hours of copying shall not
+    end in what could be known before. What copies may take of a pool is no reason: they seldom take all.
     """
     thick = [choice for choice in _volumes(drafts) if choice.pool is None]
     # The last disk of a group sees what those before it take.
@@ -28,6 +29,19 @@ def undo_reasons(drafts: Sequence[Draft]) -> Iterator[Reason]:
                 f"To convert the guest its volumes in {vg.name} get undo points of {format_size(wanted)} for "
                 f"the time; beside the volumes themselves {format_size(free)} are free. Add a PV (vgextend), "
                 'or write domain.conversion = "none".',
+            )
+
+    thin = [(choice, choice.pool) for choice in _volumes(drafts) if choice.pool is not None]
+    for vg, pool in {pool.uuid: (choice.vg, pool) for choice, pool in thin}.values():
+        wanted = sum(thin_undo_bytes(choice.size_bytes) for choice, own in thin if own.uuid == pool.uuid)
+        free = max(0, pool.size_bytes - pool.used_bytes + pool.reserved_bytes)
+        if wanted > free:
+            yield Reason(
+                "pool-undo-short",
+                f"To convert the guest over undo points, the thin pool {vg.name}/{pool.name} shall have "
+                f"{format_size(wanted)} free; now {format_size(free)} of {format_size(pool.size_bytes)} are. "
+                f"Extend it (lvextend -L +SIZE {vg.name}/{pool.name}), or write "
+                'domain.conversion = "none".',
             )
 
 

@@ -84,4 +84,5 @@ def _with_taken(pool: ThinPool, virtual_bytes: int, more_bytes: int) -> ThinPool
         pool,
         virtual_size_bytes=pool.virtual_size_bytes + virtual_bytes,
         data_percent=pool.data_percent + (more_bytes * 100 / pool.size_bytes if pool.size_bytes else 0.0),
+        reserved_bytes=pool.reserved_bytes + (more_bytes if pool.size_bytes else 0),
     )

@@ -59,8 +59,9 @@ class PoolShort(P2vdError):
     wanted: str
     health: str
     template: ClassVar[str] = (
-        "The thin pool {pool} is {health} and has {free} free; to convert the guest on {lv} over an undo "
-        "point, it shall be well and have {wanted}. Extend it (lvextend -L +SIZE {pool}), then retry."
+        "The thin pool {pool} is {health} and has {free} free, of data and metadata, beside what copies into "
+        "it were granted; to convert the guest on {lv} over an undo point, it shall be well and have "
+        "{wanted}. Extend it (lvextend -L +SIZE {pool}; metadata: --poolmetadatasize +SIZE), then retry."
     )
 
 

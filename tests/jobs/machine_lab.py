@@ -12,6 +12,7 @@ from p2vd.jobs.events import Event
 from p2vd.jobs.hooks import Hooks
 from p2vd.jobs.looks import Looks
 from p2vd.jobs.machine_desk import MachineDesk
+from p2vd.jobs.pool_watch import PoolWatch
 from p2vd.jobs.services import Services
 from p2vd.jobs.store import Store
 from p2vd.model.disk import Source
@@ -224,6 +225,7 @@ class MachineLab:
                 contents=SimpleNamespace(release=self.released.append),
                 commands=self.array,
                 volumes=Volumes(self.array, self.volume_group),
+                pools=PoolWatch(self.array),
                 policies=lambda: self.policies,
                 sysfs=Path("/sys"),
                 free_volumes=self.ended_tests.append,

@@ -99,6 +99,8 @@ class Daemon(ProvenMachine):
         super().__init__(directory, MachineState.READY)
         for program in ("lvcreate", "lvremove", "lvchange", "lvconvert", "env", "sync"):
             self.commands.on(program, storage.change)
+        self.commands.on("dmsetup status", pool_status(1000, chunks=5 * 16384))
+        self.commands.on("dmsetup table", "0 2097152 thin-pool 253:3 253:4 128 0 0")
         self.commands.running = running
         programs = directory / "bin"
         programs.mkdir(exist_ok=True)
@@ -129,6 +131,12 @@ class Daemon(ProvenMachine):
     @property
     def converted(self) -> bool:
         return self.board.machine(MACHINE.uuid).converted
+
+
+def pool_status(used: int, chunks: int = 16384, metadata: int = 10) -> str:
+    """A pool of so many chunks of 64 KiB, 1 GiB, and 1024 blocks of metadata."""
+    state = f"{metadata}/1024 {used}/{chunks} - rw discard_passdown queue_if_no_space - 1024"
+    return f"0 {chunks * 128} thin-pool 1 {state}"
 
 
 @pytest.fixture(params=["pool0", ""], ids=["thin", "thick"])
