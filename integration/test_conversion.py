@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from integration.content import fill_lun
+from integration.content import fill_lun, require_same
 from integration.host import Host, Properties
 from integration.lab.vm import Vm
 
@@ -23,7 +23,7 @@ domain.type = "qemu"
 
 # In virt-v2v-in-place's stead: writes to every disk of the definition, and ends as it is told to.
 CONVERTER = """#!/bin/sh
-for disk in $(sed -n "s/.*<source dev='\\([^']*\\)'.*/\\1/p" "$5"); do
+for disk in $(grep -o '/dev/vg_[A-Za-z0-9_./-]*' "$5" | sort -u); do
     dd if=/dev/zero of=$disk bs=1M count=16 oflag=direct conv=fsync status=none || exit 9
 done
 touch /run/converter-wrote
@@ -110,3 +110,38 @@ def test_failed_cut_off_and_done(vm: Vm, provisioning: str, lun: str, vg: str) -
     vm.run("cd / && rm /run/converter-wrote && python3 /opt/lab/convert.py guest", timeout_s=600)
     assert vm.run("test -e /run/converter-wrote", check=False).returncode != 0
     assert digest(vm, device) == converted
+
+
+def test_a_guest_that_cannot_be_converted_is_registered_as_it_was_copied(vm: Vm) -> None:
+    """The converter has written to the volume, and failed: the bytes are the copy's, which is not repeated."""
+    host = Host(vm)
+    lun = host.san["boot1"]
+    fill_lun(host.san, "boot1", 5)
+    # Where p2vd looks first: a real one, if there is any, is not asked.
+    vm.write("/usr/local/bin/virt-v2v-in-place", CONVERTER, "755")
+    vm.run("touch /run/converter-fails")
+    host.policy(more='domain.conversion = "virt-v2v-in-place"\n')
+    vm.run("systemctl start p2vd")
+    job = host.migrate(lun.wwid, "guest")
+    machine = host.machine_at(job["Machine"])
+    failed = host.wait_machine(machine, "the failed conversion", lambda now: bool(now["Error"][0]))
+    assert (failed["State"], failed["Error"][0]) == ("ready", "ConversionFailed"), failed
+    assert "p2vctl cutover guest --no-conversion" in failed["Error"][1]
+    vm.run("test -e /run/converter-wrote && rm /run/converter-wrote")
+    copied = host.at(job["path"])
+
+    shown = vm.out("p2vctl cutover guest --no-conversion --dry-run")
+    assert "Nothing was done." in shown
+    assert host.machine_at(job["Machine"])["State"] == "ready"
+    assert "guest is registered" in vm.out("p2vctl cutover guest --no-conversion")
+    assert vm.run("test -e /run/converter-wrote", check=False).returncode != 0, "it was converted again"
+    done = host.at(job["path"])
+    unchanged = ("Stage", "StartTime", "EndTime", "BytesCopied", "BytesZero", "TargetUuid", "Digest")
+    assert [done[name] for name in unchanged] == [copied[name] for name in unchanged]
+    require_same(vm, lun.backing, done["Target"], lun.size_bytes)
+    assert [lv["lv_name"] for lv in volumes(vm, "vg_san")] == ["guest"], "an undo point is left"
+    domain = vm.out("virsh dumpxml guest")
+    assert done["Target"] in domain
+    assert "bus='sata'" in domain
+    asked = vm.out("p2vctl audit --machine guest")
+    assert "Machine.Cutover" in asked

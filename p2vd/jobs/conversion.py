@@ -112,8 +112,10 @@ class GuestConversion:
 
     def _await_earlier(self) -> None:
         """Wait for a conversion that an earlier daemon began: two would ruin the guest."""
-        while _runs(self._services, self._machine):
-            log.info("machine %s: the conversion of an earlier daemon still runs", self._machine.name)
+        while units := _running(self._services, self._machine):
+            log.info(
+                "machine %s: the conversion of an earlier daemon still runs: %s", self._machine.name, units
+            )
             if self._stop.wait(_POLL_S):
                 raise Interrupted
 
@@ -124,9 +126,8 @@ def leave_as_proven(services: Services, machine: Machine, job: Job) -> None:
     Raises TryAgain while a conversion, perhaps of an earlier daemon, still writes to it; MustWait, and what
     LVM refuses.
     """
-    if _runs(services, machine):
-        unit = f"p2vd-change-{unit_of(machine.uuid)}.service"
-        raise TryAgain(f"the guest is being converted: that ends by itself, or by systemctl stop {unit}")
+    if units := _running(services, machine):
+        raise TryAgain(f"the guest is being converted: that ends by itself, or by systemctl stop {units}")
     if not isinstance(job.plan.target, LvTarget):
         return
     vg, undo = read_vg(services, job.plan.target), UndoPoints(services.volumes)
@@ -140,7 +141,8 @@ def leave_as_proven(services: Services, machine: Machine, job: Job) -> None:
     undo_room.free(services, job)
 
 
-def _runs(services: Services, machine: Machine) -> bool:
-    """Whether a conversion, or the flush at its end, has the volumes."""
-    own = {unit_of(machine.uuid), flush_unit_of(machine.uuid)}
-    return not own.isdisjoint(services.commands.running_changes())
+def _running(services: Services, machine: Machine) -> str:
+    """Return the unit in which a conversion, or the flush at its end, has the volumes; "" where none has."""
+    running = services.commands.running_changes()
+    own = (unit_of(machine.uuid), flush_unit_of(machine.uuid))
+    return " ".join(f"p2vd-change-{name}.service" for name in own if name in running)
