@@ -113,7 +113,7 @@ def test_failed_cut_off_and_done(vm: Vm, provisioning: str, lun: str, vg: str) -
 
 
 def test_a_guest_that_cannot_be_converted_is_registered_as_it_was_copied(vm: Vm) -> None:
-    """The converter has written to the volume, and failed: the bytes are the copy's, which is not repeated."""
+    """The converter has written to the volume, and failed: the bytes are the copy's, made once."""
     host = Host(vm)
     lun = host.san["boot1"]
     fill_lun(host.san, "boot1", 5)

@@ -170,6 +170,7 @@ def cutover_choice(choice: CutoverChoice) -> dict[str, Variant]:
     options = choice.options
     return {
         "Policy": Variant("s", choice.policy),
+        "Kept": Variant("b", choice.kept),
         "Hypervisor": Variant("s", options.uri),
         "Conversion": Variant("s", options.conversion.value),
         "Firmware": Variant("s", options.firmware.value),

@@ -33,9 +33,12 @@ def plan(page: Mapping[str, Any]) -> str:
 
 def cutover(choice: Mapping[str, Any], machine_name: str) -> str:
     """The virtual machine that a cutover would define."""
+    said_by = "an earlier cutover" if choice["Kept"] else "its plan"
+    if choice["Policy"]:
+        said_by = f'the policy "{choice["Policy"]}" in force now'
     told = (
         ("Machine", machine_name),
-        ("Said by", f'the policy "{choice["Policy"]}" in force now' if choice["Policy"] else "its plan"),
+        ("Said by", said_by),
         ("Conversion", choice["Conversion"]),
         ("Domain", _domain(choice)),
     )

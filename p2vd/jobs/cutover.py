@@ -68,8 +68,9 @@ def choose(services: Services, machine: Machine, request: CutoverRequest) -> Cut
     _expect_same_hypervisor(machine, before, options)
     disks = [_disk(job) for job in jobs]
     defined = define(machine.name, machine.uuid, machine.hardware, disks, options)
+    kept = machine.domain is not None and not request.policy and request.convert is not True
     return CutoverChoice(
-        options, name, defined.memory_bytes, defined.topology.count, defined.choices, defined.warnings
+        options, name, kept, defined.memory_bytes, defined.topology.count, defined.choices, defined.warnings
     )
 
 

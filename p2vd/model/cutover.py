@@ -27,10 +27,14 @@ class CutoverRequest:
 
 @dataclass(frozen=True)
 class CutoverChoice:
-    """The virtual machine that a request comes to. `policy`: the rule's name, "" where the plan counts."""
+    """The virtual machine that a request comes to.
+
+    `policy`: the rule that says how it looks, by name; "" where the plan does or, `kept`, an earlier cutover.
+    """
 
     options: DomainOptions
     policy: str
+    kept: bool
     memory_bytes: int
     vcpus: int
     choices: tuple[DomainChoice, ...]

@@ -33,7 +33,8 @@ class FakeHandover:
         self.asked.append(["plan_cutover", machine_uuid, asdict(request)])
         plan, name = values.PLAN, "lab" if request.policy else ""
         warnings = ("It has no network.",)
-        return CutoverChoice(plan.domain, name, 2 * GIB, 2, plan.domain_choices, warnings)
+        kept = not request.chooses
+        return CutoverChoice(plan.domain, name, kept, 2 * GIB, 2, plan.domain_choices, warnings)
 
     def rollback(self: _Engine, machine_uuid: str, caller: Caller) -> None:
         self._verb(["rollback", machine_uuid], "registered", MachineState.ROLLING_BACK)

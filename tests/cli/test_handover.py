@@ -87,6 +87,7 @@ def test_what_a_cutover_would_define_is_shown_and_nothing_is_done(
     assert lines[-1] == "p2vctl cutover erp1 --with-present-policy --no-conversion"
     assert verbs(face) == []
     assert face.tell("what_was_asked")[-1] == ["plan_cutover", UUID, asked(convert=False, policy=True)]
+    assert "Said by     an earlier cutover" in p2vctl("cutover", "erp1", "--dry-run")[1]
     _, out, _ = p2vctl("cutover", "erp1", "--dry-run", "--json")
     assert json.loads(out)["Conversion"] == "none"
 

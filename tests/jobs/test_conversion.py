@@ -196,6 +196,8 @@ def test_a_flush_that_does_not_end_keeps_the_way_back(tmp_path: Path, storage: S
     again.stop.set()
     with pytest.raises(Interrupted):
         again.convert()
+    with pytest.raises(TryAgain, match=r"systemctl stop p2vd-change-[0-9a-f-]+-flush\.service"):
+        leave_as_proven(again.services, again.board.machine(MACHINE.uuid), again.board.job(JOB.uuid))
     assert not again.commands.changes
     again.services.store.close()
 

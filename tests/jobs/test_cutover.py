@@ -87,6 +87,13 @@ def test_a_definition_that_is_refused_is_made_anew_as_the_policy_says_now(tmp_pa
     assert not lab.hypervisor.domains
 
 
+@pytest.mark.parametrize(("said", "runs"), [(None, True), (False, False)], ids=["not said", "no"])
+def test_the_policy_of_now_says_whether_it_is_started(tmp_path: Path, said: bool | None, runs: bool) -> None:
+    lab = lab_of(tmp_path, policy=EMULATED + "start = true\n")
+    cut_over(lab, replace(PRESENT, start=said), S.REGISTERED)
+    assert lab.hypervisor.is_running(MACHINE) is runs
+
+
 def test_a_domain_of_the_choice_before_goes_first(tmp_path: Path) -> None:
     """libvirt leaves a domain as it is that was defined before."""
     lab = lab_of(tmp_path)
@@ -110,6 +117,7 @@ def test_a_choice_is_kept_until_another_is_made(tmp_path: Path) -> None:
     go_on(lab.services, MACHINE, NEVER)
     assert lab.machine.error is not None
     assert lab.machine.error.name == "DefinitionRefused", "it was not converted by the retry"
+    assert lab.desk.plan_cutover(MACHINE, CutoverRequest()).kept
     with pytest.raises(ConverterMissing):
         lab.desk.cutover(MACHINE, CutoverRequest(convert=True), WHO)
     assert lab.machine.domain == unconverted(converting())
