@@ -72,7 +72,7 @@ def test_a_guest_is_converted_before_it_is_defined_or_not_defined(tmp_path: Path
 
 
 def test_volumes_that_sleep_are_awake_before_the_machine_starts(tmp_path: Path) -> None:
-    lab = machine_of(tmp_path)
+    lab = machine_of(tmp_path, start=True)
     lab.lv = replace(lab.lv, active=False)
 
     def wake(argv: tuple[str, ...]) -> str:
@@ -80,7 +80,6 @@ def test_volumes_that_sleep_are_awake_before_the_machine_starts(tmp_path: Path) 
         return ""
 
     lab.commands.on("lvchange", wake)
-    lab.board.change_machine(MACHINE.uuid, lambda machine: replace(machine, start=True))
     go_on(lab.services, MACHINE.uuid, NEVER)
     assert lab.board.machine(MACHINE.uuid).state is MachineState.REGISTERED
     assert lab.lv.active
