@@ -123,6 +123,11 @@ def test_the_manual_names_what_the_command_takes(name: str) -> None:
             assert str(action.metavar) in told
 
 
+def test_the_manual_names_who_may_do_each_command() -> None:
+    section = (ROOT / "units/p2vctl.1.md").read_text().partition("## Rights\n")[2].partition("\n## ")[0]
+    assert set(re.findall(r"\*\*([a-z -]+)\*\*", section)) == set(COMMANDS)
+
+
 def test_options_for_all_commands_are_in_the_manual() -> None:
     section = (ROOT / "units/p2vctl.1.md").read_text().partition("## Options\n")[2]
     for action in build_parser()._actions:
