@@ -1,4 +1,4 @@
-"""What the doctor judges: the settings of this host, and whether the hypervisors that policies name answer.
+"""What the doctor judges: this host's settings, and whether those whom policies name could take machines.
 
 Else it is told only when a machine is to be registered, after hours of copying.
 """
@@ -32,9 +32,21 @@ class HostLook:
     def facts(self) -> HostFacts:
         """Return what was found."""
         facts = self._services.host.host_facts()
-        named = {rule.domain.uri for rule in self._services.policies().rules} & set(LIBVIRT)
+        domains = [rule.domain for rule in self._services.policies().rules]
+        named = {domain.uri for domain in domains} & set(LIBVIRT)
         found = ((uri, self._problem(uri)) for uri in sorted(named))
-        return replace(facts, hypervisors=tuple(_reason(uri, problem) for uri, problem in found if problem))
+        silent = (_reason(uri, problem) for uri, problem in found if problem)
+        directories = {domain.directory for domain in domains if domain.directory}
+        closed = map(self._closed, sorted(directories))
+        return replace(facts, hypervisors=(*silent, *(reason for reason in closed if reason)))
+
+    def _closed(self, directory: str) -> Reason | None:
+        """Return why no definition could be written there; None: one could."""
+        problem = self._services.image_files.look_at(directory).problem
+        if not problem:
+            return None
+        text = f"Policies have the definitions of machines written to {directory}. {problem}"
+        return Reason("definitions-unwritable", text)
 
     def _problem(self, uri: str) -> str:
         """Return why the hypervisor cannot be asked; "" where it can."""

@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from p2vd.jobs.host_look import HostLook
+from p2vd.model.directory import TargetDirectory
 from p2vd.policy.model import PolicySet, PolicyText
 from p2vd.policy.parse import load
+from p2vd.provisioning.files import Files
 from p2vd.registration.errors import LibvirtUnreachable
+from tests.fakes import FakeCommands
 from tests.jobs.proven_machine import Hypervisor, ProvenMachine
 
 RULE = """
@@ -21,6 +24,18 @@ target.volume_groups = "vg_san"
 target.provisioning = "thin"
 domain.hypervisor = "{uri}"
 """
+
+
+class Places(Files):
+    """Each directory is as it is said."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(FakeCommands())
+        self._problem = problem
+
+    def look_at(self, directory: str, timeout_s: float = 0) -> TargetDirectory:
+        assert directory == "/nowhere"
+        return TargetDirectory(directory, problem=self._problem)
 
 
 def policies(*uris: str) -> PolicySet:
@@ -82,6 +97,18 @@ def test_one_that_cannot_be_asked(tmp_path: Path, libvirts: Libvirts, problem: E
     assert reason.code == "hypervisor-unreachable"
     assert reason.text.startswith("Policies give machines to qemu:///system,")
     assert told in reason.text
+
+
+def test_a_directory_for_definitions_that_cannot_be_used(tmp_path: Path, libvirts: Libvirts) -> None:
+    text = RULE.format(name="xl", uri="xl") + 'domain.directory = "/nowhere"\n'
+    rules = load([PolicyText("1.toml", text)])
+    assert not rules.errors
+    services = ProvenMachine(tmp_path).services
+    for problem, codes in (("", []), ("/nowhere cannot be used: it is a file.", ["definitions-unwritable"])):
+        files = Places(problem)
+        found = HostLook(replace(services, policies=lambda: rules, image_files=files)).facts().hypervisors
+        assert [reason.code for reason in found] == codes
+        assert all(problem in reason.text for reason in found)
 
 
 def test_one_that_hangs_is_not_asked_twice_at_a_time(tmp_path: Path, libvirts: Libvirts) -> None:
