@@ -141,7 +141,7 @@ def test_options_for_all_commands_are_in_the_manual() -> None:
 
 def test_p2vd_8_tells_the_sandbox_that_the_unit_has() -> None:
     unit = (ROOT / "units/p2vd.service").read_text()
-    told = {
+    told: dict[str, list[str]] = {
         key: [] for key in ("ReadWritePaths", "RestrictAddressFamilies", "StateDirectory", "RuntimeDirectory")
     }
     for key, value in re.findall(r"^(\w+)=(.*)$", unit, re.MULTILINE):
