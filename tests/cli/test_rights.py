@@ -2,17 +2,15 @@
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from p2vd.bus.names import ACTION_INSPECT, ACTIONS
-from p2vd.cli.main import main
 from tests.bus import values
 from tests.bus.harness import Face
+from tests.cli.conftest import Run
 
-Run = Callable[..., tuple[int, str, str]]
 MANUAL = Path(__file__).resolve().parents[2] / "units/p2vctl.1.md"
 ROWS = re.findall(r"^\| (`org\.[\w.-]+`|none) \| ([^|]*) \|", MANUAL.read_text(), re.MULTILINE)
 ARGUMENTS = {
@@ -33,16 +31,6 @@ def commands(action: str) -> list[str]:
     """The commands that the table has for `action`, but those that are not tried here."""
     (cell,) = (cell for name, cell in ROWS if name.strip("`") == action)
     return [name for name in re.findall(r"\*\*([a-z -]+)\*\*", cell) if name not in NOT_HERE]
-
-
-@pytest.fixture
-def p2vctl(bus_address: str, face: Face, capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*arguments: str) -> tuple[int, str, str]:
-        status = main(["--bus", bus_address, *arguments])
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return run
 
 
 def test_the_table_has_every_action() -> None:

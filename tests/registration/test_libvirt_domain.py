@@ -248,7 +248,7 @@ def test_a_libvirtd_that_stays_away_is_named() -> None:
 
 def test_where_there_is_no_libvirt_its_package_is_named() -> None:
     nobody = Libvirt("qemu+unix:///system?socket=/nowhere/libvirt-sock", wait_s=0)
-    for ask in (nobody.reach, lambda: nobody.is_defined(UUID)):
+    for ask in (nobody.reach, lambda: nobody.is_running(UUID)):
         with pytest.raises(LibvirtUnreachable, match=r"No such file.*apt-get install libvirt-daemon-system"):
             ask()
 

@@ -15,8 +15,8 @@ from p2vd.jobs.engine import Engine
 from p2vd.model.errors import Refused, StillLooking
 from p2vd.model.job import Activity, Caller, Hold, MachineState, Stage
 from p2vd.model.wave import Fate, WaveEntry, WaveState
-from tests.jobs.fake_disks import LONG_S
 from tests.sim.conftest import SCRIPT
+from tests.waiting import until
 
 T = TypeVar("T")
 
@@ -56,27 +56,22 @@ def running(directory: Path, script: str, bytes_per_s: int = 0) -> Iterator[Engi
         services.store.close()
 
 
-def until(probe: Callable[[], object]) -> None:
-    deadline = time.monotonic() + LONG_S
-    while not probe():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def usable(engine: Engine) -> list[str]:
     return [source.id for source in engine.inventory().sources if not source.reasons]
 
 
 def answered(ask: Callable[[], T]) -> T:
     """What is said once the disks were looked at."""
-    deadline = time.monotonic() + LONG_S
-    while True:
+
+    def asked() -> T | None:
         try:
             return ask()
         except (Refused, StillLooking):
-            if time.monotonic() > deadline:
-                raise
-        time.sleep(0.02)
+            return None
+
+    found = until(asked)
+    assert found is not None
+    return found
 
 
 def migrated(engine: Engine, source: str, name: str) -> str:
