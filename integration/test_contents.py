@@ -205,6 +205,8 @@ def test_the_doctor_finds_what_is_wrong_and_only_that(vm: Vm) -> None:
     vm.run("cat >> /etc/multipath.conf; multipathd reconfigure", stdin=BAD_MULTIPATH)
     vm.run(f"sed s/nowatch/watch/ {package} > {own}")
     vm.run("vgchange -q -y --systemid '' vg_san")
+    vm.run("echo 0 > /sys/module/dm_thin_pool/parameters/no_space_timeout")
+    vm.run("systemctl stop libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket libvirtd.service")
     host.rescan()
     wait_for_findings(
         host,
@@ -212,6 +214,8 @@ def test_the_doctor_finds_what_is_wrong_and_only_that(vm: Vm) -> None:
             "rule-overridden": "exposed",
             "no-path-retry-queue": "wrong",
             "iscsi-timeout": "wrong",
+            "no-space-timeout": "wrong",
+            "hypervisor-unreachable": "wrong",
             "no-system-id": "advice",
             "unknown-luns": "advice",
         },

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from p2vd.config import AuditOptions, Config, ConfigInvalid, QuarantineMode, load, policy_texts, show
+from p2vd.model.forms import IMAGE_NAMES
 from p2vd.model.limits import Limits
 from p2vd.policy.model import PolicyText
 
@@ -34,6 +35,13 @@ def test_the_shipped_file_shows_every_default(tmp_path: Path) -> None:
     lines = (CONF / "p2vd.toml").read_text().splitlines()
     settings = [line[1:] for line in lines if re.match(r"#(\w|\[\w)", line)]
     assert "\n".join(settings) + "\n" == show(Config())
+
+
+def test_the_shipped_file_and_the_manual_name_every_kind_of_image() -> None:
+    comment = (CONF / "p2vd.toml").read_text().partition("#image_directories")[0].rpartition("\n\n")[2]
+    assert set(re.findall(r"\*(\.\w+)", comment)) == set(IMAGE_NAMES)
+    table = (CONF / "p2vd.toml.5.md").read_text().partition("\n## IMAGES\n")[2].partition("\n\nImages")[0]
+    assert set(re.findall(r"`(\.\w+)`", table)) == set(IMAGE_NAMES)
 
 
 def test_the_manual_tells_of_every_setting() -> None:

@@ -123,9 +123,32 @@ def test_the_manual_names_what_the_command_takes(name: str) -> None:
             assert str(action.metavar) in told
 
 
+def test_the_manual_names_who_may_do_each_command() -> None:
+    section = (ROOT / "units/p2vctl.1.md").read_text().partition("## Rights\n")[2].partition("\n## ")[0]
+    assert set(re.findall(r"\*\*([a-z -]+)\*\*", section)) == set(COMMANDS)
+
+
 def test_options_for_all_commands_are_in_the_manual() -> None:
     section = (ROOT / "units/p2vctl.1.md").read_text().partition("## Options\n")[2]
     for action in build_parser()._actions:
         for option in action.option_strings:
             if option not in ("-h", "--help", "--version"):
                 assert f"**{option} " in section
+
+
+# -- p2vd(8) and the unit ---------------------------------------------------------------------
+
+
+def test_p2vd_8_tells_the_sandbox_that_the_unit_has() -> None:
+    unit = (ROOT / "units/p2vd.service").read_text()
+    told: dict[str, list[str]] = {
+        key: [] for key in ("ReadWritePaths", "RestrictAddressFamilies", "StateDirectory", "RuntimeDirectory")
+    }
+    for key, value in re.findall(r"^(\w+)=(.*)$", unit, re.MULTILINE):
+        told.get(key, []).extend(value.split())
+    writable = {path.removeprefix("-") for path in told["ReadWritePaths"]}
+    writable |= {f"/var/lib/{name}" for name in told["StateDirectory"]}
+    writable |= {f"/run/{name}" for name in told["RuntimeDirectory"]}
+    page = (ROOT / "units/p2vd.8.md").read_text().partition("The unit is sandboxed. ")[2].partition("\n\n")[0]
+    assert set(re.findall(r"`(/[^`]+)`", page)) == writable | {"/tmp", "/var/tmp"}
+    assert re.findall(r"`(AF_\w+)`", page) == told["RestrictAddressFamilies"]

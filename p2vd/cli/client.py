@@ -131,8 +131,12 @@ class Client:
         signature: str = "",
         *arguments: object,
         start: bool = True,
+        ask: bool = True,
     ) -> list[Any]:
-        """Call a method and return its values as plain ones. Raises CliError."""
+        """Call a method and return its values as plain ones. Raises CliError.
+
+        `start`: the bus may start p2vd for this; `ask`: polkit may ask the user for a password.
+        """
         if self._host and _has_descriptor(arguments):
             raise CliError(
                 f"{member} takes a file or a secret, which cannot be handed over ssh. "
@@ -141,7 +145,7 @@ class Client:
             )
         message = MethodCallMessage(BUS_NAME, path, interface, member)
         message.set_auto_start(start)
-        message.set_allow_interactive_authorization(True)
+        message.set_allow_interactive_authorization(ask)
         message.append(*arguments, signature=signature)
         wait_s = _PERSON_ANSWERS_S if interface in INTERFACES else self._patience_s
         try:

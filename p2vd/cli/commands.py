@@ -88,6 +88,12 @@ def migrate(client: Client, arguments: Arguments) -> Exit:
     if bool(arguments.plan) == bool(arguments.wave):
         raise CliError("Name a plan (p2vctl plan), or a list of machines by --wave.", Exit.USAGE)
     if arguments.wave:
+        if arguments.wait:
+            raise CliError(
+                "--wait is for one plan: the machines of a wave start when there is room for each. Leave it "
+                "out, and see how they fare: p2vctl waves show WAVE, p2vctl watch",
+                Exit.USAGE,
+            )
         return waves.migrate(client, arguments)
     if arguments.at:
         raise CliError("--at is for waves: write --wave FILE.", Exit.USAGE)
@@ -173,7 +179,13 @@ def watch(client: Client, arguments: Arguments) -> Exit:
         outcome = watch_all(client, subjects)
     except KeyboardInterrupt:
         print()
-        return Exit.OK
+        if not subjects:  # all jobs are watched until then
+            return Exit.OK
+        again = " ".join(arguments.objects)
+        raise CliError(
+            f"No longer watching, before it was over; the jobs go on. Watch again: p2vctl watch {again}",
+            Exit.INTERRUPTED,
+        ) from None
     if outcome.status is not Exit.OK:
         raise CliError(outcome.sentence, outcome.status)
     print(outcome.sentence)

@@ -79,7 +79,9 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument("plan", nargs="?", metavar="PLAN", help="the plan's id, as p2vctl plan printed it")
     waves.add_wave(one)
     waves.add_at(one)
-    one.add_argument("--wait", action="store_true", help="show progress until the machine is registered")
+    one.add_argument(
+        "--wait", action="store_true", help="show progress until the machine is registered; not with --wave"
+    )
     verb("jobs", commands.jobs, prints_json=True)
     one = verb("show", commands.show, prints_json=True)
     one.add_argument("object", metavar="JOB|MACHINE|SOURCE|VG")

@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from p2vd.bus.names import MANAGER, ROOT
+from p2vd.bus.names import ACTION_INSPECT, MANAGER, ROOT
 from p2vd.cli import render, wave_page
 from p2vd.cli.client import Client, CliError, Exit, Object, make_options, repeated
 from p2vd.cli.lookup import source_id
@@ -109,8 +109,16 @@ def report(client: Client, arguments: Arguments) -> Exit:
 
 
 def scheduled(client: Client) -> str:
-    """What `p2vctl jobs` says of waves that are not through; "" where there is none."""
-    (pages,) = client.act(ROOT, MANAGER, "GetWaves")
+    """What `p2vctl jobs` says of waves that are not through; "" where there is none.
+
+    Everybody may list jobs, and not everybody waves: nobody is asked for a password on their behalf.
+    """
+    try:
+        (pages,) = client.call(ROOT, MANAGER, "GetWaves", "a{sv}", make_options({}), ask=False)
+    except CliError as error:
+        if error.status is not Exit.NOT_AUTHORIZED:
+            raise
+        return f"\nWaves are not shown: they want the polkit action {ACTION_INSPECT}. See: p2vctl waves"
     under_way = [page for page in pages if page["State"] in ("scheduled", "running")]
     return f"\nWaves\n{wave_page.waves(under_way)}" if under_way else ""
 

@@ -229,6 +229,7 @@ class TargetChanged(CopyError):
     field: str
     expected: str
     found: str
+    exit_code: ClassVar[ExitCode] = ExitCode.MISMATCH
     template: ClassVar[str] = (
         "The target was changed under the copy: its {field} is {found}, expected {expected}. The copy "
         "stopped; nothing more was written."

@@ -38,6 +38,7 @@ def read_host_facts(commands: Commands, sysfs: Path = Path("/sys"), root: Path =
         rules=tuple(rule_in_effect(root, name) for name in QUARANTINE_RULES),
         multipath=multipath,
         sessions=tuple(_sessions(sysfs)),
+        no_space_timeout_s=_seconds(sysfs / "module/dm_thin_pool/parameters/no_space_timeout"),
         problems=tuple(problems),
     )
 

@@ -17,6 +17,7 @@ from p2vd.jobs.crew import Crew
 from p2vd.jobs.departures import Departures
 from p2vd.jobs.events import Event, InventoryChanged, PolicyErrorsChanged
 from p2vd.jobs.fills import Fills
+from p2vd.jobs.host_look import HostLook
 from p2vd.jobs.machine_desk import MachineDesk
 from p2vd.jobs.passports import Passports
 from p2vd.jobs.planner import Planner
@@ -87,7 +88,7 @@ class Engine:
         self._fills = Fills(services, self._planner)
         self._board.subscribe(self._rates.hear)
         self._care = SourceCare(services, self._planner, self._lock)
-        self._checkup = Checkup(services.host.host_facts)
+        self._checkup = Checkup(HostLook(services).facts)
         self._boot_tests = BootTests(services)
         self._verifications = Verifications(services)
         self._waking = Recovery(services)

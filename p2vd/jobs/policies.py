@@ -10,18 +10,24 @@ from p2vd.policy.describe import describe
 from p2vd.policy.match import explain
 from p2vd.policy.model import PolicySet, PolicyText
 from p2vd.policy.parse import load
+from p2vd.policy.toml import FileError
 
 log = logging.getLogger(__name__)
 
 
 class PolicyKeeper:
-    """Reads policy files on request; with an error in any the old policies stay in force. Thread-safe."""
+    """Reads policy files on request; with an error in any the old policies stay in force. Thread-safe.
+
+    Where there are none of before, as at a start, no rule is in force, and `current` says by its errors that
+    it is not known what the rules are: jobs and waves then wait.
+    """
 
     def __init__(self, read: Callable[[], Sequence[PolicyText]]) -> None:
         """`read` returns the texts in the order in which their rules apply; it may raise OSError."""
         self._read = read
         self._lock = threading.Lock()
         self._current = PolicySet()
+        self._are_known = False
         self._errors: tuple[str, ...] = ()
 
     def current(self) -> PolicySet:
@@ -48,15 +54,23 @@ class PolicyKeeper:
         with self._lock:
             try:
                 fresh = load(self._read())
-                self._errors = tuple(str(error) for error in fresh.errors)
             except OSError as error:
-                self._errors = (f"{error.filename}: {error.strerror}",)
+                unread = FileError(str(error.filename), 0, "", error.strerror or str(error))
+                fresh = PolicySet(errors=(unread,))
+            self._errors = tuple(str(error) for error in fresh.errors)
+            if not fresh.errors or not self._are_known:
+                self._current = fresh
+                self._are_known = not fresh.errors
             if self._errors:
                 for line in self._errors:
                     log.error("policy: %s", line)
-                log.error("policy: the policies of before stay in force (%d rules)", len(self._current.rules))
+                log.error("policy: %s", self._what_stays())
             else:
-                self._current = fresh
                 count = (len(fresh.rules), len(fresh.exports))
                 log.info("policy: %d rules in force, %d NBD exports named", *count)
             return self._errors
+
+    def _what_stays(self) -> str:
+        if self._are_known:
+            return f"the policies of before stay in force ({len(self._current.rules)} rules)"
+        return "there are none of before: no rule is in force, and what has not begun waits"

@@ -3,7 +3,7 @@
 import logging
 
 from p2vd.jobs import file_target, lun_target, lv_target
-from p2vd.jobs.control import Interrupted
+from p2vd.jobs.control import Interrupted, TryAgain
 from p2vd.jobs.places import with_places
 from p2vd.jobs.services import Services
 from p2vd.jobs.signals import Signals
@@ -47,6 +47,8 @@ def provision(services: Services, signals: Signals, job: Job) -> None:
 
 def _recheck(services: Services, job: Job, inventory: Inventory) -> None:
     plan = job.plan
+    if errors := services.policies().errors:  # p2vd was started so: the job is no worse for it
+        raise TryAgain(f"The policy files have errors: {errors[0]}. Correct them, then: p2vctl reload")
     # Of the jobs before this one every volume counts, made or not: two that start at the same moment are
     # never both given what only one of them can have.
     jobs = services.board.jobs()

@@ -74,6 +74,10 @@ class Hypervisor(Protocol):
         """Whether the domain that was defined as `uuid` runs; False where there is none."""
         ...
 
+    def reach(self) -> None:
+        """Connect to it and do nothing; may hang. Raises what keeps it from being asked."""
+        ...
+
 
 class BootTester(Protocol):
     """Starts a machine for a test; registration's is one."""

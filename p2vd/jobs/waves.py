@@ -26,6 +26,7 @@ from p2vd.model.errors import (
 from p2vd.model.job import Caller, Machine
 from p2vd.model.wave import Fate, Wave, WaveEntry, WaveItem, WaveState
 from p2vd.planning.contents import UNDER_EXAMINATION_CODE
+from p2vd.planning.disk import POLICIES_UNREAD_CODE
 from p2vd.planning.wave import SPACE, with_item
 from p2vd.system.command import CommandTimedOut
 
@@ -36,7 +37,7 @@ _LONGEST_SLEEP_S = 60.0
 _RETRY_S = 5.0
 _SECOND_US = 1_000_000
 _OLD_US = 60 * _SECOND_US
-_PASSING = SPACE | {UNDER_EXAMINATION_CODE, "inventory-stale"}
+_PASSING = SPACE | {UNDER_EXAMINATION_CODE, POLICIES_UNREAD_CODE, "inventory-stale"}
 _OPEN = (Fate.READY, Fate.WAITS)
 _ACTIVE = (WaveState.SCHEDULED, WaveState.RUNNING)
 

@@ -55,10 +55,16 @@ class Session:
 
 @dataclass(frozen=True)
 class HostFacts:
-    """What was read. `multipath` is None where multipathd does not answer; `problems` say what could not."""
+    """What was read. `multipath` is None where multipathd does not answer; `problems` say what could not.
+
+    `no_space_timeout_s`: how long writes to a full thin pool wait, then fail; 0: for ever, -1: not known.
+    `hypervisors`: which of those that policies name would not get a machine, and why.
+    """
 
     exposures: tuple[Reason, ...] = ()
     rules: tuple[UdevRule, ...] = ()
     multipath: Multipath | None = None
     sessions: tuple[Session, ...] = ()
+    no_space_timeout_s: int = -1
+    hypervisors: tuple[Reason, ...] = ()
     problems: tuple[str, ...] = ()

@@ -19,6 +19,8 @@ from p2vd.policy.match import first_match
 from p2vd.policy.model import PolicySet, Rule
 
 POLICY_TEXT = "policy text"
+POLICIES_UNREAD_CODE = "policies-unread"
+"""Of the reason that no policy file was read without an error yet: what is to be done is not known."""
 
 Parts = tuple[tuple[str, str], ...]
 
@@ -52,6 +54,8 @@ def draft(
     only: Target | None = None,
 ) -> Draft:
     """Return where the disk would go, and all that speaks against it. `only`: there and nowhere else."""
+    if policies.errors:  # all else depends on the rule
+        return Draft(source, place, None, None, (_unread(policies),))
     rule = first_match(policies, source, place.machine_name)
     reasons = [*source.reasons, *contents_reasons(source, rule)]
     reasons += [*inventory.exposures, *source_reasons(source, place.machine_name)]
@@ -60,7 +64,7 @@ def draft(
         reasons.append(_stale(inventory))
     choice: Choice | None = None
     if rule is None:
-        reasons.append(_no_policy(source, policies))
+        reasons.append(_no_policy(source))
     else:
         reasons += [*sector_sizes(source), *holds_source(rule, source, inventory)]
         chosen = choose(rule, source, place, inventory, only)
@@ -150,14 +154,19 @@ def _stale(inventory: Inventory) -> Reason:
     )
 
 
-def _no_policy(source: Source, policies: PolicySet) -> Reason:
-    if policies.errors:
-        text = f"No policies are in force, for their files have errors: {policies.errors[0]}"
-    else:
-        text = (
-            f"No policy matches {source}. Write a rule for it in /etc/p2vd/policy.d (p2vd-policy(5)), "
-            "then reload."
-        )
+def _unread(policies: PolicySet) -> Reason:
+    text = (
+        f"No policies are in force, for their files have errors since p2vd was started: {policies.errors[0]} "
+        "Correct them (p2vctl policy check), then: p2vctl reload."
+    )
+    return Reason(POLICIES_UNREAD_CODE, text)
+
+
+def _no_policy(source: Source) -> Reason:
+    text = (
+        f"No policy matches {source}. Write a rule for it in /etc/p2vd/policy.d (p2vd-policy(5)), "
+        "then reload."
+    )
     return Reason("no-policy", text)
 
 

@@ -30,6 +30,8 @@ def diagnose(
         *_maps(inventory),
         *_sessions(facts, inventory),
         *_volume_groups(inventory, policies),
+        *_thin_pools(facts),
+        *(Finding(Severity.WRONG, reason) for reason in facts.hypervisors),
         *_problems(facts, inventory),
         *_quarantine(facts, inventory, keeps_unknown=keeps_unknown),
     ]
@@ -155,6 +157,20 @@ def _volume_groups(inventory: Inventory, policies: PolicySet) -> Iterator[Findin
             f"The volume group {vg.name} carries no system ID: another host that sees its LUNs may change it "
             f"at the same time{only}. Give it this host's: vgchange --systemid "
             f"{inventory.system_id or '$(uname -n)'} {vg.name} (lvmsystemid(7)).{host}",
+        )
+
+
+def _thin_pools(facts: HostFacts) -> Iterator[Finding]:
+    # Linux, Documentation/admin-guide/device-mapper/thin-provisioning.rst: 60 s by default, 0 is for ever.
+    if facts.no_space_timeout_s == 0:
+        yield _finding(
+            Severity.WRONG,
+            "no-space-timeout",
+            "Writes to a full thin pool wait for ever (no_space_timeout = 0 of dm_thin_pool): whoever wrote "
+            "hangs in the kernel, and LVM's commands may hang behind it. Let them fail after a minute: "
+            "echo 60 > /sys/module/dm_thin_pool/parameters/no_space_timeout, and for the next boot "
+            '"options dm_thin_pool no_space_timeout=60" in /etc/modprobe.d/dm_thin_pool.conf (and in the '
+            "initramfs: update-initramfs -u).",
         )
 
 

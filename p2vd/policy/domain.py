@@ -7,9 +7,9 @@ from p2vd.model.domain import Conversion, CpuMode, MachineType, NetworkRule
 from p2vd.model.plan import DiskBus, DomainOptions, VirtType
 from p2vd.policy.toml import Table
 
-_LIBVIRT = ("qemu:///system", "xen:///system")
+LIBVIRT = ("qemu:///system", "xen:///system")
 _FILES = ("xl", "proxmox", "kubevirt")
-_QEMU = _LIBVIRT[0]
+_QEMU = LIBVIRT[0]
 NO_HYPERVISOR = "none"
 """Nobody takes the machine: its disks are copied and proven, and that is all."""
 
@@ -27,14 +27,14 @@ _INTERFACE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 def domain_options(table: Table) -> DomainOptions:
     """Return what the table says; all that is wrong in it is recorded there."""
     uri = table.text("hypervisor", DomainOptions.uri)
-    if uri not in (*_LIBVIRT, *_FILES, NO_HYPERVISOR):
-        allowed = " or ".join(f'"{one}"' for one in (*_LIBVIRT, *_FILES, NO_HYPERVISOR))
+    if uri not in (*LIBVIRT, *_FILES, NO_HYPERVISOR):
+        allowed = " or ".join(f'"{one}"' for one in (*LIBVIRT, *_FILES, NO_HYPERVISOR))
         table.error("hypervisor", f"must be {allowed}, not {uri!r}")
     memory = table.size("memory")
     if "memory" in table and not 1 << 20 <= memory <= _PIB:
         table.error("memory", "must be from 1 MiB to 1 PiB")
     virt_type = table.choice("type", DomainOptions.virt_type)
-    if uri in (*_LIBVIRT, *_FILES) and uri != _QEMU and "type" in table:
+    if uri in (*LIBVIRT, *_FILES) and uri != _QEMU and "type" in table:
         table.error("type", f'is for hypervisor = "{_QEMU}" only; remove the key')
     domain = DomainOptions(
         uri=uri,

@@ -81,8 +81,9 @@ class LibvirtUnreachable(P2vdError):
 
     uri: str
     message: str
+    remedy: str = "Start it (systemctl start libvirtd)"
     template: ClassVar[str] = (
-        "libvirt ({uri}) cannot be reached: {message}. Start it (systemctl start libvirtd): "
+        "libvirt ({uri}) cannot be reached: {message}. {remedy}: "
         "what was to be done there is tried again by itself."
     )
 

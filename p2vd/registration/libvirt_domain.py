@@ -1,5 +1,6 @@
 """Defines a machine's domain in libvirt, once, and undefines only what was defined here."""
 
+import errno
 import logging
 import threading
 import xml.etree.ElementTree as ET
@@ -29,6 +30,11 @@ T = TypeVar("T")
 NAMESPACE = "urn:p2vd:domain:1"
 
 _ATTEMPTS = 5
+
+_NOT_THERE = (
+    "Install it (apt-get install libvirt-daemon-system, libvirt-clients for virsh), or start it where it is "
+    "(systemctl enable --now libvirtd)"
+)
 
 # What a libvirtd that is being started or restarted answers. Both as (code, domain): the codes alone
 # also stand for errors that would come again.
@@ -140,6 +146,13 @@ class Libvirt:
 
         return self._run(f"looking whether domain {uuid} runs", attempt)
 
+    def reach(self) -> None:
+        """Try to connect, once."""
+        try:
+            self._connect(self._uri).close()
+        except libvirt.libvirtError as error:
+            raise self._translated("connecting", error) from error
+
     def _own(self, domain: "libvirt.virDomain") -> None:
         """Raise DomainNotOurs unless the domain carries p2vd's mark with its own UUID."""
         try:
@@ -174,7 +187,9 @@ class Libvirt:
     def _translated(self, doing: str, error: "libvirt.libvirtError") -> P2vdError:
         message = (error.get_error_message() or str(error)).rstrip(".")
         if _is_connection_error(error):
-            return LibvirtUnreachable(self._uri, message)
+            # Of an error of the system libvirt tells errno: its socket is not there.
+            absent = error.get_int1() == errno.ENOENT
+            return LibvirtUnreachable(self._uri, message, *((_NOT_THERE,) if absent else ()))
         return LibvirtFailed(self._uri, doing, message, error.get_error_code() or 0)
 
 

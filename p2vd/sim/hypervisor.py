@@ -20,6 +20,10 @@ class SimLibvirt:
         if self._volumes.libvirt_down:
             raise LibvirtUnreachable(self._uri, "the simulated libvirtd is stopped")
 
+    def reach(self) -> None:
+        """Raise LibvirtUnreachable while it is stopped."""
+        self._expect_reachable()
+
     def define(self, xml: str, uuid: str) -> None:
         """Define the domain of `xml`. One defined before stays as it is. Raises DomainNameTaken."""
         self._expect_reachable()

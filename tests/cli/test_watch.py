@@ -108,6 +108,24 @@ def test_interrupt_ends_the_watching_only(waiting: P2vctl, face: Face) -> None:
     assert ["cancel"] not in [asked[:1] for asked in face.tell("what_was_asked")]
 
 
+def test_interrupt_before_the_end_of_what_is_named_is_no_success(start: Start, face: Face) -> None:
+    face.tell("add", values.JOB_UUID, values.MACHINE_UUID)
+    running = start("watch", "erp1")
+    running.line_with("planned")
+    running.process.send_signal(signal.SIGINT)
+    status, _, err = running.end()
+    assert status == 130
+    assert "the jobs go on. Watch again: p2vctl watch erp1" in err
+
+
+def test_interrupt_is_how_the_watching_of_all_jobs_ends(start: Start, face: Face) -> None:
+    face.tell("add", values.JOB_UUID, values.MACHINE_UUID)
+    running = start("watch")
+    running.line_with("planned")
+    running.process.send_signal(signal.SIGINT)
+    assert running.end()[0] == 0
+
+
 def test_a_daemon_that_starts_again_is_watched_on(start: Start, bus_address: str) -> None:
     first = Face(bus_address)
     first.tell("add", values.JOB_UUID, values.MACHINE_UUID)

@@ -68,6 +68,13 @@ def test_a_wrong_command_line_is_told(p2vctl: Run, words: list[str]) -> None:
     assert p2vctl(*words)[0] == 2
 
 
+def test_a_wave_is_not_waited_for(p2vctl: Run, listed: str) -> None:
+    status, _, err = p2vctl("migrate", "--wave", listed, "--wait")
+    assert status == 2
+    assert "--wait is for one plan" in err
+    assert "No wave was planned" in p2vctl("waves")[1]
+
+
 def test_the_report_is_a_page_and_json(p2vctl: Run) -> None:
     status, out, _ = p2vctl("report", "--since", "2026-10-01")
     assert status == 6

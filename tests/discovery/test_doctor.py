@@ -44,6 +44,16 @@ def test_the_lab_host(host: Host) -> None:
     assert host.commands.changes == []
 
 
+def test_how_long_writes_to_a_full_pool_wait(host: Host) -> None:
+    def read() -> int:
+        return read_host_facts(host.commands, host.sysfs, host.root).no_space_timeout_s
+
+    assert read() == -1  # the module is not loaded
+    for told in (60, 0):
+        host.write("module/dm_thin_pool/parameters/no_space_timeout", f"{told}\n")
+        assert read() == told
+
+
 def test_the_rules_are_looked_for(host: Host) -> None:
     (host.root / "usr/lib/udev/rules.d" / QUARANTINE_RULES[1]).unlink()
     facts = read_host_facts(host.commands, host.sysfs, host.root)

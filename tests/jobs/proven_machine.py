@@ -41,6 +41,9 @@ class Hypervisor:
 
     def start(self, uuid: str) -> None: ...
 
+    def reach(self) -> None:
+        """It can be."""
+
     def is_running(self, uuid: str) -> bool:
         return self.running
 

@@ -32,11 +32,11 @@ from p2vd.model.size import GIB
 from p2vd.policy.model import PolicyText
 from p2vd.provisioning.lvm import Volumes
 from p2vd.provisioning.quarantine import Quarantine
-from p2vd.registration.libvirt_domain import Libvirt
 from p2vd.system.process import spawn
 from tests.fakes import FakeCommands
 from tests.jobs.fake_disks import BIOS, LONG_S, Disks
 from tests.jobs.portal_desk import no_portals
+from tests.jobs.proven_machine import Hypervisor
 from tests.jobs.record_desk import no_records
 from tests.jobs.values import WWID, lv_target, machine_and_job, source
 
@@ -93,7 +93,7 @@ class Lab:
             volumes=Volumes(commands, self.host.volume_group),
             quarantine=Quarantine(directory / "quarantine", directory / "sys"),
             pools=PoolWatch(commands),
-            libvirt=Libvirt,
+            libvirt=lambda _: Hypervisor(),
             policies=policies.current,
             worker_ids=(os.getuid(), os.getgid()),
             spawn=spawn,

@@ -1,4 +1,4 @@
-"""The small parts of jobs: finding devices again, credits, waits, policies in force, old workers."""
+"""The small parts of jobs: finding devices again, credits, waits, old workers."""
 
 import threading
 from collections.abc import Collection
@@ -9,7 +9,6 @@ import pytest
 from p2vd.jobs.control import MustWait, PoolBroken, TryAgain
 from p2vd.jobs.host_maps import maps_in_use, target_maps
 from p2vd.jobs.inventory_keeper import InventoryKeeper, ScanFailed
-from p2vd.jobs.policies import PolicyKeeper
 from p2vd.jobs.pool_watch import PoolWatch
 from p2vd.jobs.targets import devices_of, find_source
 from p2vd.model.copying import Progress
@@ -19,12 +18,12 @@ from p2vd.model.inventory import Difference, Inventory, difference
 from p2vd.model.job import Hold
 from p2vd.model.lvm import PoolUse, Pv, ThinPool, Vg
 from p2vd.model.nbd import NbdExport
-from p2vd.model.rule import RuleMatch
 from p2vd.model.size import GIB, MIB
 from p2vd.policy.model import PolicyText
 from p2vd.policy.parse import load
 from p2vd.provisioning.errors import MarkerUnwritable
 from tests.fakes import FakeCommands
+from tests.jobs.test_policies import GOOD
 from tests.jobs.values import lv_target, machine_and_job, source
 
 _, JOB = machine_and_job()
@@ -314,46 +313,6 @@ def test_what_a_job_stands_on_is_looked_at_by_its_devices() -> None:
     assert devices_of(replace(seen, sources=(image, lun)), JOB) is None
     export = replace(image, export=NbdExport("nbd://a/"))  # no scan tells of it
     assert devices_of(replace(seen, sources=(export, lun)), JOB) == frozenset({"dm-9"})
-
-
-GOOD = """
-[[rule]]
-name = "all"
-match.transport = ["iscsi"]
-target.volume_groups = ["vg_san"]
-target.provisioning = "thick"
-"""
-
-
-def test_policies_with_an_error_leave_the_old_ones_in_force() -> None:
-    texts = [PolicyText("/etc/p2vd/policy.d/a.toml", GOOD)]
-    keeper = PolicyKeeper(lambda: texts)
-    assert keeper.reload() == ()
-    before = keeper.current()
-    texts[0] = PolicyText("/etc/p2vd/policy.d/a.toml", GOOD + "colour = 3\n")
-    (error,) = keeper.reload()
-    assert "a.toml" in error
-    assert "colour" in error
-    assert keeper.current() == before
-    assert keeper.errors() == (error,)
-
-
-def test_the_rules_in_force_are_told_and_explained() -> None:
-    texts = [PolicyText("a.toml", GOOD.replace('"iscsi"', '"fc"') + GOOD.replace('"all"', '"rest"'))]
-    keeper = PolicyKeeper(lambda: texts)
-    keeper.reload()
-    assert [(rule.name, rule.line) for rule in keeper.rules()] == [("all", 2), ("rest", 8)]
-    assert keeper.explain(source()) == (
-        RuleMatch("all", "a.toml", 2, ("transport is iscsi, not fc",), chosen=False),
-        RuleMatch("rest", "a.toml", 8, (), chosen=True),
-    )
-
-
-def test_an_unreadable_policy_file_is_an_error_too() -> None:
-    def fail() -> list[PolicyText]:
-        raise PermissionError(13, "Permission denied", "/etc/p2vd/policy.d/a.toml")
-
-    assert PolicyKeeper(fail).reload() == ("/etc/p2vd/policy.d/a.toml: Permission denied",)
 
 
 def test_the_maps_under_a_policys_volume_groups_are_the_hosts_own() -> None:

@@ -49,6 +49,18 @@ def test_a_well_host() -> None:
     assert found() == {}
 
 
+def test_writes_to_a_full_pool_that_would_wait_for_ever() -> None:
+    finding = found(replace(WELL, no_space_timeout_s=0))["no-space-timeout"]
+    assert finding.severity is Severity.WRONG
+    assert "echo 60 > /sys/module/dm_thin_pool/parameters/no_space_timeout" in text(finding)
+    assert found(replace(WELL, no_space_timeout_s=60)) == {}
+
+
+def test_a_hypervisor_that_cannot_be_reached() -> None:
+    reason = Reason("hypervisor-unreachable", "libvirt is not there.")
+    assert found(replace(WELL, hypervisors=(reason,))) == {reason.code: Finding(Severity.WRONG, reason)}
+
+
 def test_exposures_come_first() -> None:
     facts = replace(
         WELL, exposures=(Reason("kpartx", "udev makes partition maps."),), multipath=Multipath("no")

@@ -247,6 +247,21 @@ def test_a_libvirtd_that_stays_away_is_named() -> None:
     assert flaky.attempts == 5
 
 
+def test_where_there_is_no_libvirt_its_package_is_named() -> None:
+    nobody = Libvirt("qemu+unix:///system?socket=/nowhere/libvirt-sock", wait_s=0)
+    for ask in (nobody.reach, lambda: nobody.is_running(UUID)):
+        with pytest.raises(LibvirtUnreachable, match=r"No such file.*apt-get install libvirt-daemon-system"):
+            ask()
+
+
+def test_to_reach_it_is_one_attempt(ours: Libvirt) -> None:
+    ours.reach()
+    flaky = Flaky(99, libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_FROM_RPC)
+    with pytest.raises(LibvirtUnreachable, match=r"Start it \(systemctl start libvirtd\)"):
+        Libvirt(URI, connect=flaky.connect).reach()
+    assert flaky.attempts == 1
+
+
 def test_other_errors_are_not_repeated() -> None:
     flaky = Flaky(99, libvirt.VIR_ERR_AUTH_FAILED, libvirt.VIR_FROM_RPC)
     with pytest.raises(LibvirtFailed):

@@ -361,7 +361,7 @@ def install(week: Week, tmp_path: Path) -> None:
     week.shows("cat /etc/p2vd/policy.d/10-site.toml", POLICY)
     words = [sys.executable, "-m", "p2vd.daemon", "--config", f"{tmp_path}/p2vd.toml", "--check-config"]
     subprocess.run(words, check=True)
-    week.shows("p2vd --check-config && systemctl start p2vd", "")
+    week.shows("p2vd --check-config && systemctl enable --now p2vd", "")
 
 
 def wave(week: Week, servers: Sequence[str], tmp_path: Path) -> None:
