@@ -82,7 +82,7 @@ def copy(services: Services, signals: Signals, job: Job) -> None:
     source = find_source(services.inventory.scanned_once(), job)
     target = find_target(services, job)
     target_watch.make_ready(services, signals, job, target)
-    source_guard.protect(services, job, source)
+    services.quarantine.add_source(source)
     attempt, session = _begin(services, signals, job, source, target)
     log.info("job %s: worker %d copies %s to %s", job.uuid, session.pid, source, target.devnode)
     services.board.release(job.uuid, Hold.OLD_WORKER)
@@ -105,6 +105,7 @@ def _begin(
     """Open the devices and start a worker, which has them alone: where none starts, nobody has them open."""
     opened = open_devices(services, signals, job, source, target)
     try:
+        source_guard.protect(services, job, source)
         table = target_watch.table_of(services, target)
         # The credits of a pool count from the start of a worker.
         services.board.progress(job.uuid, replace(services.board.job(job.uuid).progress, allocated_bytes=0))
@@ -201,12 +202,15 @@ def _obey(services: Services, signals: Signals, attempt: _Copy, session: WorkerS
 
 
 def _watch_source(services: Services, attempt: _Copy, session: WorkerSession) -> None:
-    """See that each path of source and target leads where it did."""
+    """See that each path of source and target leads where it did, and the source's to no writer."""
     inventory = services.inventory.current()
     if (elsewhere := attempt.paths.look(inventory, time.monotonic())) is not None:
         # Durable before the worker commits another byte: what it has committed is not to be gone on with.
         _mistrust(services, attempt.job, elsewhere)
         _spoil(attempt, session, elsewhere)
+    # A path that was logged in again is a new device, and writable.
+    if (seen := inventory.by_id.get(attempt.source.id)) is not None and seen.device:
+        source_guard.protect(services, attempt.job, replace(seen, paths=attempt.paths.sound(seen)))
 
 
 def _mistrust(services: Services, job: Job, error: P2vdError) -> None:

@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 
 from p2vd.copying.terms import Failure, Report
-from p2vd.jobs import copy_step, target_watch
+from p2vd.jobs import copy_step, source_guard, target_watch
 from p2vd.jobs.board import Board
 from p2vd.jobs.control import MustWait
 from p2vd.jobs.copy_step import _conclude, _Copy
@@ -114,6 +114,8 @@ def test_devices_are_not_held_open_where_no_worker_starts(
         raise CommandTimedOut(("dmsetup", "table"), 30.0)
 
     monkeypatch.setattr(copy_step, "open_devices", lambda *_: Opened(opened))
+    guarded: list[object] = []
+    monkeypatch.setattr(source_guard, "protect", lambda *told: guarded.append(told[-1]))
     monkeypatch.setattr(target_watch, "table_of", hangs)
     services = cast(Services, SimpleNamespace(board=board))
     with pytest.raises(CommandTimedOut):
@@ -121,3 +123,4 @@ def test_devices_are_not_held_open_where_no_worker_starts(
     for fd in opened:
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(fd)
+    assert guarded == [source()]  # it was open, and no worker had begun

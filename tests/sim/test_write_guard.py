@@ -14,6 +14,26 @@ def error(client: Client, job: str) -> list[str]:
     return [str(word) for word in client.get(job, JOB, "Error")]
 
 
+def test_the_source_is_read_only_while_it_is_copied_and_is_as_it_was_after(
+    start: Start, client: Client
+) -> None:
+    daemon = start(SLOW)
+    limit(client, 2)
+    source = usable(client)[0]
+    first, second = daemon.tell("paths", source)
+    daemon.tell("set_read_only", second, True)
+    machine, job = migrate(client, source)
+    client.until(lambda: client.get(job, JOB, "BytesCommitted"))
+    assert daemon.tell("read_only", source) == ["map", first, second]
+    # Neither who sets it back meanwhile has it, nor who finds a path that is logged in meanwhile.
+    daemon.tell("set_read_only", first, False)
+    new = daemon.tell("add_path", source)
+    client.until(lambda: daemon.tell("read_only", source) == ["map", first, second, new])
+    limit(client, 0)
+    await_(client, machine, MACHINE, "State", "registered")
+    assert daemon.tell("read_only", source) == [second]
+
+
 def test_a_path_that_comes_back_as_another_lun_ends_the_copy_for_good(start: Start, client: Client) -> None:
     daemon = start(SLOW)
     limit(client, 2)
