@@ -2,7 +2,7 @@
 
 import logging
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import tenacity
 
@@ -25,6 +25,7 @@ from p2vd.jobs.path_watch import PathWatch
 from p2vd.jobs.services import Services
 from p2vd.jobs.session import OpenFailed, WorkerSession, ask_opener
 from p2vd.jobs.signals import Signals
+from p2vd.jobs.target_watch import Glances
 from p2vd.jobs.targets import devices_of, find_source, find_target
 from p2vd.jobs.transitions import JobEvent
 from p2vd.jobs.worker_start import PROBES_END_S, open_devices, request, start_message
@@ -65,6 +66,7 @@ class _Copy:
     paused: bool = False
     bandwidth: int = 0
     credit_wanted: int = 0
+    glances: Glances = field(default_factory=Glances)
     spoiled: P2vdError | None = None
     """What was seen meanwhile that ends the copy."""
 
@@ -150,7 +152,9 @@ def _supervise(services: Services, signals: Signals, attempt: _Copy, session: Wo
             _watch_source(services, attempt, session)
             _watch_target(services, attempt, session)
             took = time.monotonic() - began
-            next_check = began + max(_CHECK_INTERVAL_S, _CHECK_SHARE * took)
+            # Sooner, while it is open to somebody who may only look at it.
+            interval_s = target_watch.GLANCE_S if attempt.glances.count else _CHECK_INTERVAL_S
+            next_check = began + max(interval_s, _CHECK_SHARE * took)
         if signals.gave_up_waiting():
             return None
     while (code := session.exit_code(1.0)) is None:
@@ -229,10 +233,16 @@ def _watch_target(services: Services, attempt: _Copy, session: WorkerSession) ->
     """See that the target is ours alone and unchanged, and renew the credits of its pool."""
     try:
         target_watch.expect_ours(services, attempt.target, attempt.table, 1)
+        attempt.glances = Glances()
         _renew_credit(services, attempt, session)
     except (CommandTimedOut, FileStepFailed) as error:
         log.warning("job %s: %s", attempt.job.uuid, error)
-    except (TargetChanged, TargetInUse, PoolBroken) as error:
+    except TargetInUse as error:
+        if attempt.glances.are_over(time.monotonic()):
+            _spoil(attempt, session, error)
+        else:
+            log.warning("job %s: looked at again: %s", attempt.job.uuid, error)
+    except (TargetChanged, PoolBroken) as error:
         _spoil(attempt, session, error)
 
 

@@ -14,7 +14,7 @@ from p2vd.copying.protocol import Stop, decode
 from p2vd.copying.terms import Report
 from p2vd.jobs import copy_step
 from p2vd.jobs.board import Board
-from p2vd.jobs.control import PathReplaced, TargetChanged
+from p2vd.jobs.control import PathReplaced, TargetChanged, TargetInUse
 from p2vd.jobs.copy_step import _conclude, _Copy
 from p2vd.jobs.job_target import JobLun
 from p2vd.jobs.path_watch import PathWatch
@@ -22,6 +22,7 @@ from p2vd.jobs.services import Services
 from p2vd.jobs.session import OpenFailed, WorkerSession
 from p2vd.jobs.signals import Signals
 from p2vd.jobs.store import Store
+from p2vd.jobs.target_watch import GLANCE_S, GLANCES
 from p2vd.model.codec import to_dict
 from p2vd.model.copying import Progress
 from p2vd.model.inventory import Inventory
@@ -144,6 +145,29 @@ def test_paths_that_lead_where_they_did_are_left_in_peace(copy: Copy) -> None:
     copy_step._watch_target(copy.services, copy.attempt, copy.session)
     assert copy.told_to_stop() == 0
     assert copy.job.mistrust is None
+
+
+def test_a_short_look_of_others_at_the_target_ends_no_copy(
+    copy: Copy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(copy_step, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def watch(opens: int, times: int) -> None:
+        for _ in range(times):
+            copy.opens(opens)
+            copy_step._watch_target(copy.services, copy.attempt, copy.session)
+            now[0] += GLANCE_S
+
+    for _ in range(2):  # who comes back later is given his time anew
+        watch(2, GLANCES)
+        watch(1, 1)
+    assert not copy.attempt.stopping
+    watch(2, GLANCES + 1)
+    assert copy.attempt.stopping
+    with pytest.raises(TargetInUse):
+        copy.conclude()
+    assert copy.told_to_stop() == 1
 
 
 def test_a_copy_counts_as_proven_when_all_that_is_asked_is_as_it_was(copy: Copy) -> None:
