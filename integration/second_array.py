@@ -15,8 +15,10 @@ USER_IN, SECRET_IN = "array-side", "arraysecret-5678"
 
 _CONFIG = "/sys/kernel/config/target"
 _GROUP = f"{_CONFIG}/iscsi/{IQN}/tpgt_1"
+# Of a portal that is served apart.
+_GROUP_APART = f"{_CONFIG}/iscsi/{IQN}/tpgt_2"
 _STORES = f"{_CONFIG}/core/fileio_7"
-_ACL = f"{_GROUP}/acls/$(sed -n s/^InitiatorName=//p /etc/iscsi/initiatorname.iscsi)"
+_ACL = "acls/$(sed -n s/^InitiatorName=//p /etc/iscsi/initiatorname.iscsi)"
 
 
 def wwid(name: str) -> str:
@@ -55,20 +57,18 @@ class SecondArray:
                 f"ip link set isc{number} up",
                 f"ip addr replace {_with_prefix(portal)} dev isc{number} {nodad}",
             ]
-        lines += [
-            f"echo 1 > {_GROUP}/attrib/authentication",
-            f"echo 0 > {_GROUP}/attrib/generate_node_acls",
-            f"mkdir -p {_ACL}",
-        ]
-        # What it wants to hear, and what it proves itself with.
-        said = {"userid": USER, "password": SECRET, "userid_mutual": USER_IN, "password_mutual": SECRET_IN}
-        lines += [f"echo -n {value} > {_ACL}/auth/{name}" for name, value in said.items()]
-        self.vm.run("\n".join([*lines, f"echo 1 > {_GROUP}/enable"]))
+        self.vm.run("\n".join([*lines, *_admission(_GROUP)]))
 
-    def serve(self) -> None:
-        """Have every portal answer; what is mapped by then is what a login finds."""
-        shown = (f"[{portal}]" if ":" in portal else portal for portal in PORTALS)
+    def serve(self, apart: str = "") -> None:
+        """Have every portal answer; what is mapped by then is what a login finds.
+
+        A portal that is served `apart` is a target portal group of its own: its LUN numbers are its own, too.
+        """
+        shown = (f"[{portal}]" if ":" in portal else portal for portal in PORTALS if portal != apart)
         self.vm.run(f"set -e; cd {_GROUP}/np; " + "; ".join(f"mkdir -p '{portal}:3260'" for portal in shown))
+        if apart:
+            lines = ["set -e", f"mkdir -p {_GROUP_APART}", *_admission(_GROUP_APART)]
+            self.vm.run("\n".join([*lines, f"mkdir {_GROUP_APART}/np/{apart}:3260"]))
 
     def add(self, name: str, size_mib: int, number: int) -> str:
         """Make a disk and map it; its WWID."""
@@ -82,22 +82,22 @@ class SecondArray:
         self.map(number, name)
         return wwid(name)
 
-    def map(self, number: int, name: str) -> None:
-        """Show a disk to the host under a LUN number."""
-        lun, own = f"{_GROUP}/lun/lun_{number}", f"{_ACL}/lun_{number}"
+    def map(self, number: int, name: str, *, apart: bool = False) -> None:
+        """Show a disk to the host under a LUN number, by the portal that is `apart` or by the others."""
+        lun, own = _lun(number, apart=apart)
         self.vm.run(
             f"set -e; mkdir -p {lun}; ln -s {_STORES}/{name} {lun}/store\nmkdir -p {own}; ln -s {lun} {own}/x"
         )
 
-    def unmap(self, number: int) -> None:
+    def unmap(self, number: int, *, apart: bool = False) -> None:
         """Take a LUN number away from the host; the disk stays in the array."""
-        lun, own = f"{_GROUP}/lun/lun_{number}", f"{_ACL}/lun_{number}"
+        lun, own = _lun(number, apart=apart)
         self.vm.run(f"rm {own}/x && rmdir {own} && rm {lun}/store && rmdir {lun}")
 
-    def remap(self, number: int, name: str) -> None:
+    def remap(self, number: int, name: str, *, apart: bool = False) -> None:
         """Give a LUN number to another disk of the array."""
-        self.unmap(number)
-        self.map(number, name)
+        self.unmap(number, apart=apart)
+        self.map(number, name, apart=apart)
 
     def grow(self, name: str, size_mib: int) -> None:
         """Make a mapped disk larger; the host is not told."""
@@ -113,6 +113,25 @@ class SecondArray:
     def portal_up(self, portal: str) -> None:
         """Plug it in again."""
         self.vm.run(f"ip addr add {_with_prefix(portal)} dev isc{PORTALS.index(portal) + 3}")
+
+
+def _admission(group: str) -> list[str]:
+    """Return the commands that let the host in to a target portal group, by CHAP, and enable it."""
+    # What it wants to hear, and what it proves itself with.
+    said = {"userid": USER, "password": SECRET, "userid_mutual": USER_IN, "password_mutual": SECRET_IN}
+    return [
+        f"echo 1 > {group}/attrib/authentication",
+        f"echo 0 > {group}/attrib/generate_node_acls",
+        f"mkdir -p {group}/{_ACL}",
+        *(f"echo -n {value} > {group}/{_ACL}/auth/{name}" for name, value in said.items()),
+        f"echo 1 > {group}/enable",
+    ]
+
+
+def _lun(number: int, *, apart: bool) -> tuple[str, str]:
+    """Return where a LUN number is configured: in its target portal group, and for the host."""
+    group = _GROUP_APART if apart else _GROUP
+    return f"{group}/lun/lun_{number}", f"{group}/{_ACL}/lun_{number}"
 
 
 def _with_prefix(portal: str) -> str:

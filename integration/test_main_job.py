@@ -291,6 +291,7 @@ def test_a_lost_path_a_stop_and_a_pause_that_outlives_a_restart(vm: Vm) -> None:
     host, job, digest = start_slow_copy(vm, rate=SLOW)
     path = host.san.paths("boot1")[0]
     host.wait_copied(job, MIB)
+    assert read_only(host) == {"1"}
     host.san.path_state(path, "offline")
     committed = host.wait_copied(job, host.at(job["path"])["BytesCommitted"] + MIB)["BytesCommitted"]
     host.san.path_state(path, "running")
@@ -307,7 +308,13 @@ def test_a_lost_path_a_stop_and_a_pause_that_outlives_a_restart(vm: Vm) -> None:
     host.verb(job, "Resume")
     host.full_speed(job)
     require_good_end(host, job, digest)
-    assert vm.out(f"blockdev --getro {host.san['boot1'].device}") == "0"
+    assert read_only(host) == {"0"}
+
+
+def read_only(host: Host) -> set[str]:
+    """Return what the kernel says of the source's map and of each of its paths."""
+    paths = " ".join(f"/dev/{path}" for path in host.san.paths("boot1"))
+    return set(host.vm.out(f"blockdev --getro {host.san['boot1'].device} {paths}").split())
 
 
 def stopped(host: Host) -> None:

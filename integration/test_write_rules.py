@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from integration.content import fill_lun, require_same
+from integration.content import fill, fill_lun, require_same
 from integration.host import JOB, CallFailed, Host, Properties
 from integration.lab.san import Lun
 from integration.lab.shell import GuestError
 from integration.lab.vm import Vm
+from integration.portals import Portals
+from integration.second_array import SECRET, SECRET_IN, USER, USER_IN, SecondArray
 
 pytestmark = pytest.mark.lab
 
@@ -177,6 +179,8 @@ def test_a_target_touched_from_outside_fails_the_job_by_name_and_cancel_removes_
         job = host.migrate(host.san["boot1"].wwid, "touched")
         host.wait_copied(job, MIB)
         vm.run(touch.format(target=job["Target"]))
+        if "TargetMismatch" in names:  # who is gone again within seconds is found when the target is read
+            host.full_speed(job)
         failed = ended(host, job)
         vm.run("systemctl stop lab-holds", check=False)
         assert failed["Stage"] == "failed", how
@@ -188,6 +192,48 @@ def test_a_target_touched_from_outside_fails_the_job_by_name_and_cancel_removes_
     assert host.san.digest("boot1") == digest
     assert vm.out("virsh -q list --all --name") == ""
     assert vm.out(f"blockdev --getro {host.san['boot1'].device}") == "0"
+
+
+# ---- a path becomes another disk ----------------------------------------------------------------
+
+
+def test_a_path_that_comes_back_as_another_lun_ends_the_copy_for_good(vm: Vm) -> None:
+    """While it was away its LUN number was given to a disk of the same size: multipathd takes that for it."""
+    array, apart = SecondArray(vm), "10.98.4.1"
+    array.build()
+    wwid, other = array.add("first", 64, 1), array.add("second", 64, 2)
+    array.serve(apart=apart)
+    array.map(1, "first", apart=True)
+    fill(vm, "/srv/second/first.img", 11)
+    # Nine minutes a copy: a path takes its time to go and to come back.
+    host = Host.ready(vm, bandwidth="128 KiB")
+    own = Portals(host)
+    for portal in ("10.98.3.1", apart):
+        own.add(portal, user=USER, secret=SECRET, user_in=USER_IN, secret_in=SECRET_IN)
+        own.wait(f"{portal}:3260", "connected")
+
+    def paths(ready: int) -> None:
+        host.wait_source(
+            wwid, f"{ready} paths", lambda now: (now["PathsReady"], now["PathsTotal"]) == (ready, 2)
+        )
+
+    paths(2)
+    job = host.migrate(wwid, "elsewhere")
+    host.wait_copied(job, MIB)
+    array.portal_down(apart)
+    paths(1)
+    array.remap(1, "second", apart=True)
+    array.portal_up(apart)
+    failed = ended(host, job)
+    assert failed["Stage"] == "failed"
+    assert failed["Error"][0] == "IdentityChanged"
+    assert f"a path of {wwid}, leads to {other} by now" in failed["Error"][1]
+    # What was read through it is in the volume, whatever the path leads to by then.
+    host.verb(job, "Retry")
+    assert ended(host, job)["Error"] == failed["Error"]
+    host.verb(job, "Cancel", target="remove")
+    host.wait_stage(job, "cancelled")
+    assert vm.out("lvs --noheadings -o lv_name vg_san").split() == ["pool0"]
 
 
 # ---- a hostile host ----------------------------------------------------------------------------

@@ -61,7 +61,7 @@ class Opener:
                 self.check_identity(source)
                 self.check_reservation(source, silent)
             if target is not None:
-                self.check_target(target)
+                silent += self.check_target(target)
             if source is not None and (target is not None or request.source_alone):
                 fds.append(self.open_patiently(source, os.O_RDONLY, "source", allowed))
             if target is not None:
@@ -73,10 +73,16 @@ class Opener:
             return OpenReply(ok=False, error=OpenError(error.name, str(error))), []
         return OpenReply(ok=True, silent_paths=silent), fds
 
-    def check_target(self, target: TargetToOpen) -> None:
-        """Ask every path of a whole LUN who it is, and who has reserved it. Raises as the source's checks."""
+    def check_target(self, target: TargetToOpen) -> tuple[str, ...]:
+        """Ask every path of a whole LUN who it is, and who has reserved it; return those that are silent.
+
+        Raises as the source's checks.
+        """
+        silent: tuple[str, ...] = ()
         if target.wwid:
-            self.check_reservation(target, self.check_wwid(target))
+            silent = self.check_wwid(target)
+            self.check_reservation(target, silent)
+        return silent
 
     def check_wwid(self, source: SourceToOpen | TargetToOpen) -> tuple[str, ...]:
         """Read the WWID from every path by INQUIRY (sysfs caches it). Return paths that did not answer.

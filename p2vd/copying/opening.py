@@ -88,7 +88,8 @@ class OpenReply:
     """The one answer. `ok` with a target: two descriptors come along, source and target, or the target's
     alone where there is no source to open; with `source_alone` the source's.
 
-    `silent_paths`: paths that did not answer the INQUIRY; read them again when they are back.
+    `silent_paths`: paths, of the source and of a LUN that is the target, that did not answer the INQUIRY;
+    read them again when they are back.
     """
 
     ok: bool

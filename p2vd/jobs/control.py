@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from p2vd.model.errors import P2vdError
+from p2vd.model.errors import IdentityChanged, P2vdError
 from p2vd.model.job import Hold
 
 
@@ -59,6 +59,23 @@ class TargetChanged(P2vdError):
         "The target {device} was changed from outside: {what}. What was copied cannot be trusted: "
         "find out who did it, cancel the job with --remove-target and make a new plan."
     )
+
+
+@dataclass(eq=False)
+class PathReplaced(IdentityChanged):
+    """A path of a running copy leads to another LUN by now: what went through it is another disk's."""
+
+    template: ClassVar[str] = (
+        "{device}, a path of {expected}, leads to {found} by now: the array has given the LUN number to "
+        "another disk, and the copy may have used it. What was copied cannot be trusted: check the LUN "
+        "mapping on the array and what is on {found}, have the paths looked at (p2vctl portals rescan), "
+        "cancel the job with --remove-target and make a new plan."
+    )
+
+    @property
+    def name(self) -> str:
+        """As where it is found before anything was copied."""
+        return IdentityChanged.__name__
 
 
 @dataclass(eq=False)

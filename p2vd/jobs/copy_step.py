@@ -11,7 +11,7 @@ from p2vd.copying.protocol import Bandwidth, Credit, NeedCredit, Phase, Progress
 from p2vd.copying.protocol import Pause as PauseWorker
 from p2vd.copying.protocol import Resume as ResumeWorker
 from p2vd.copying.terms import Report
-from p2vd.jobs import old_worker, source_guard, target_watch
+from p2vd.jobs import old_worker, path_watch, source_guard, target_watch
 from p2vd.jobs.control import (
     Interrupted,
     MustWait,
@@ -20,10 +20,12 @@ from p2vd.jobs.control import (
     TargetInUse,
     WorkerFailed,
 )
-from p2vd.jobs.job_target import JobTarget
+from p2vd.jobs.job_target import JobLun, JobTarget
+from p2vd.jobs.path_watch import PathWatch
 from p2vd.jobs.services import Services
 from p2vd.jobs.session import OpenFailed, WorkerSession, ask_opener
 from p2vd.jobs.signals import Signals
+from p2vd.jobs.target_watch import Glances
 from p2vd.jobs.targets import devices_of, find_source, find_target
 from p2vd.jobs.transitions import JobEvent
 from p2vd.jobs.worker_start import PROBES_END_S, open_devices, request, start_message
@@ -57,13 +59,16 @@ class _Copy:
     source: Source
     target: JobTarget
     table: str
+    paths: PathWatch
     report: Report | None = None
     committed_bytes: int = 0
     stopping: bool = False
     paused: bool = False
     bandwidth: int = 0
     credit_wanted: int = 0
-    target_error: P2vdError | None = field(default=None)
+    glances: Glances = field(default_factory=Glances)
+    spoiled: P2vdError | None = None
+    """What was seen meanwhile that ends the copy."""
 
 
 def copy(services: Services, signals: Signals, job: Job) -> None:
@@ -71,12 +76,15 @@ def copy(services: Services, signals: Signals, job: Job) -> None:
 
     Ends with a transition; or raises MustWait, TryAgain, Interrupted, or what fails the job.
     """
+    if job.mistrust is not None:
+        services.board.advance(job.uuid, JobEvent.FAIL, job.mistrust)
+        return
     old_worker.hold_while_one_lives(job.uuid)
     # As uevents keep it: what counts is asked of the devices themselves, by the helper that opens them.
     source = find_source(services.inventory.scanned_once(), job)
     target = find_target(services, job)
     target_watch.make_ready(services, signals, job, target)
-    source_guard.protect(services, job, source)
+    services.quarantine.add_source(source)
     attempt, session = _begin(services, signals, job, source, target)
     log.info("job %s: worker %d copies %s to %s", job.uuid, session.pid, source, target.devnode)
     services.board.release(job.uuid, Hold.OLD_WORKER)
@@ -97,18 +105,22 @@ def _begin(
     services: Services, signals: Signals, job: Job, source: Source, target: JobTarget
 ) -> tuple[_Copy, WorkerSession]:
     """Open the devices and start a worker, which has them alone: where none starts, nobody has them open."""
-    descriptors = open_devices(services, signals, job, source, target)
+    opened = open_devices(services, signals, job, source, target)
     try:
+        source_guard.protect(services, job, source)
         table = target_watch.table_of(services, target)
         # The credits of a pool count from the start of a worker.
         services.board.progress(job.uuid, replace(services.board.job(job.uuid).progress, allocated_bytes=0))
-        attempt = _Copy(services.board.job(job.uuid), source, target, table)
+        luns = (source, *((target.lun,) if isinstance(target, JobLun) else ()))
+        paths = PathWatch(services.commands, luns, opened.silent_paths, time.monotonic())
+        attempt = _Copy(services.board.job(job.uuid), source, target, table, paths)
         attempt.bandwidth = services.bandwidth.granted(attempt.job).bytes_per_s
         start = start_message(services, attempt.job, source, target, attempt.bandwidth)
     except BaseException:
-        close_all(descriptors)  # held open here, they would keep out every later attempt, until a restart
+        # Held open here, they would keep out every later attempt, until a restart.
+        close_all(opened.descriptors)
         raise
-    return attempt, WorkerSession.start(services.spawn, start, descriptors)
+    return attempt, WorkerSession.start(services.spawn, start, opened.descriptors)
 
 
 def _supervise(services: Services, signals: Signals, attempt: _Copy, session: WorkerSession) -> int | None:
@@ -134,11 +146,15 @@ def _supervise(services: Services, signals: Signals, attempt: _Copy, session: Wo
                 attempt.report = message
                 services.board.progress(attempt.job.uuid, message.progress)
         _obey(services, signals, attempt, session)
+        attempt.paths.note(services.inventory.current())
         began = time.monotonic()
         if began >= next_check and attempt.report is None:
+            _watch_source(services, attempt, session)
             _watch_target(services, attempt, session)
             took = time.monotonic() - began
-            next_check = began + max(_CHECK_INTERVAL_S, _CHECK_SHARE * took)
+            # Sooner, while it is open to somebody who may only look at it.
+            interval_s = target_watch.GLANCE_S if attempt.glances.count else _CHECK_INTERVAL_S
+            next_check = began + max(interval_s, _CHECK_SHARE * took)
         if signals.gave_up_waiting():
             return None
     while (code := session.exit_code(1.0)) is None:
@@ -189,19 +205,45 @@ def _obey(services: Services, signals: Signals, attempt: _Copy, session: WorkerS
         attempt.bandwidth = wanted
 
 
+def _watch_source(services: Services, attempt: _Copy, session: WorkerSession) -> None:
+    """See that each path of source and target leads where it did, and the source's to no writer."""
+    inventory = services.inventory.current()
+    if (elsewhere := attempt.paths.look(inventory, time.monotonic())) is not None:
+        # Durable before the worker commits another byte: what it has committed is not to be gone on with.
+        _mistrust(services, attempt.job, elsewhere)
+        _spoil(attempt, session, elsewhere)
+    # A path that was logged in again is a new device, and writable.
+    if (seen := inventory.by_id.get(attempt.source.id)) is not None and seen.device:
+        source_guard.protect(services, attempt.job, replace(seen, paths=attempt.paths.sound(seen)))
+
+
+def _mistrust(services: Services, job: Job, error: P2vdError) -> None:
+    found = JobError(error.name, str(error))
+    services.board.change(job.uuid, lambda stored: replace(stored, mistrust=stored.mistrust or found))
+
+
+def _spoil(attempt: _Copy, session: WorkerSession, error: P2vdError) -> None:
+    attempt.spoiled = attempt.spoiled or error
+    if not attempt.stopping:
+        session.send(Stop())
+        attempt.stopping = True
+
+
 def _watch_target(services: Services, attempt: _Copy, session: WorkerSession) -> None:
     """See that the target is ours alone and unchanged, and renew the credits of its pool."""
-    uuid, target = attempt.job.uuid, attempt.target
     try:
-        target_watch.expect_ours(services, target, attempt.table, 1)
+        target_watch.expect_ours(services, attempt.target, attempt.table, 1)
+        attempt.glances = Glances()
         _renew_credit(services, attempt, session)
     except (CommandTimedOut, FileStepFailed) as error:
-        log.warning("job %s: %s", uuid, error)
-    except (TargetChanged, TargetInUse, PoolBroken) as error:
-        attempt.target_error = attempt.target_error or error
-        if not attempt.stopping:
-            session.send(Stop())
-            attempt.stopping = True
+        log.warning("job %s: %s", attempt.job.uuid, error)
+    except TargetInUse as error:
+        if attempt.glances.are_over(time.monotonic()):
+            _spoil(attempt, session, error)
+        else:
+            log.warning("job %s: looked at again: %s", attempt.job.uuid, error)
+    except (TargetChanged, PoolBroken) as error:
+        _spoil(attempt, session, error)
 
 
 def _renew_credit(services: Services, attempt: _Copy, session: WorkerSession) -> None:
@@ -232,8 +274,8 @@ def _conclude(services: Services, signals: Signals, attempt: _Copy, code: int | 
     uuid = attempt.job.uuid
     if services.board.job(uuid).stage is Stage.CANCELLING:
         raise Interrupted
-    if attempt.target_error is not None:
-        raise attempt.target_error
+    if attempt.spoiled is not None:
+        raise attempt.spoiled
     progressed = attempt.committed_bytes > attempt.job.progress.committed_bytes
     if progressed:
         services.board.change(uuid, lambda job: replace(job, fruitless_exits=0))
@@ -282,7 +324,11 @@ def _prove(services: Services, signals: Signals, attempt: _Copy, report: Report)
         sleep=signals.pause,
         reraise=True,
     )(target_watch.expect_ours, services, target, attempt.table, 0)
-    target_watch.expect_same_lun(services, target)
+    try:
+        target_watch.expect_same_lun(services, target)
+    except TargetChanged as error:
+        _mistrust(services, job, error)
+        raise
     services.board.change(
         job.uuid,
         lambda stored: replace(
@@ -314,4 +360,7 @@ def _ask_who_it_is(services: Services, signals: Signals, job: Job, source: Sourc
     except OpenFailed as error:
         if error.absent:
             raise MustWait(Hold.SOURCE_ABSENT, error.message) from error
+        if (elsewhere := path_watch.elsewhere(services.commands, source)) is not None:
+            _mistrust(services, job, elsewhere)
+            raise elsewhere from error
         raise

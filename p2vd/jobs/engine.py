@@ -121,9 +121,9 @@ class Engine:
         self.waves.go()
 
     def _unfinished(self, job: Job) -> bool:
-        if job.stage is not Stage.PROVEN:
+        if job.stage is not Stage.PROVEN or job.finished:
             return bool(job.source_set_read_only)
-        return not job.finished and self._board.machine(job.machine_uuid).state is MachineState.COPYING
+        return self._board.machine(job.machine_uuid).state is MachineState.COPYING
 
     def _job_ended(self, uuid: str) -> None:
         self._desk.job_ended(uuid)

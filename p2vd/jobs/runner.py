@@ -16,7 +16,6 @@ from p2vd.jobs.services import Services
 from p2vd.jobs.signals import Signals
 from p2vd.jobs.transitions import JobEvent
 from p2vd.jobs.write_count import write_count
-from p2vd.model.disk import Source
 from p2vd.model.errors import P2vdError
 from p2vd.model.hook import HookStep
 from p2vd.model.job import Activity, Hold, Job, JobError, Stage
@@ -130,6 +129,9 @@ class JobRunner:
                 provision(services, signals, job)
             case Stage.COPYING | Stage.VERIFYING:
                 copy(services, signals, job)
+            case Stage.PROVEN if job.finished:
+                self._release_source(job)  # what could not be set back at its end
+                return True
             case Stage.PROVEN:
                 finish(services, signals, job)
                 self._release_source(job)
@@ -154,6 +156,7 @@ class JobRunner:
                 services.board.cancel_machine(job.machine_uuid)
                 return True
             case Stage.CANCELLED:
+                self._release_source(job)
                 return True
         return False
 
@@ -164,9 +167,10 @@ class JobRunner:
         )
 
     def _release_source(self, job: Job) -> None:
-        inventory = self._services.inventory.current()
-        source: Source | None = next((s for s in inventory.sources if s.id == job.plan.source.id), None)
-        source_guard.release(self._services, self._services.board.job(job.uuid), source)
+        job = self._services.board.job(job.uuid)
+        if job.source_set_read_only:
+            source = self._services.inventory.scanned_once().by_id.get(job.plan.source.id)
+            source_guard.release(self._services, job, source)
 
     def _clear_holds(self, job: Job) -> None:
         if self._services.board.job(job.uuid).holds:

@@ -39,6 +39,14 @@ class OpenFailed(P2vdError):
         return self.error_name in _ABSENT
 
 
+@dataclass(frozen=True)
+class Opened:
+    """What the helper hands over: the descriptors of source and target, and which paths did not answer it."""
+
+    descriptors: list[int]
+    silent_paths: tuple[str, ...] = ()
+
+
 @dataclass(eq=False)
 class ProtocolError(P2vdError):
     """A helper or worker said what this daemon does not understand."""
@@ -52,7 +60,7 @@ class ProtocolError(P2vdError):
         return cls(f"{who} said what is not understood: {error}.")
 
 
-def ask_opener(spawn: Spawn, request: OpenRequest, keep_waiting: Callable[[float], bool]) -> list[int]:
+def ask_opener(spawn: Spawn, request: OpenRequest, keep_waiting: Callable[[float], bool]) -> Opened:
     """Have a disposable helper probe and open devices; return source and target descriptors.
 
     The helper may hang in the kernel: `keep_waiting(seconds so far)` is asked several times a second
@@ -71,7 +79,7 @@ def ask_opener(spawn: Spawn, request: OpenRequest, keep_waiting: Callable[[float
         ours.close()
         child.poll()
     if reply.ok and reply.error is None:
-        return descriptors
+        return Opened(descriptors, reply.silent_paths)
     close_all(descriptors)
     if reply.error is None:
         raise ProtocolError(f"{_OPENER} says neither that it did nor why not.")

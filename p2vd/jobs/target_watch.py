@@ -1,5 +1,7 @@
 """The target of a copy: ready before it, ours alone and unchanged while it lasts, with room to grow."""
 
+from dataclasses import dataclass
+
 from p2vd.discovery import luns
 from p2vd.discovery.dm import dm_info
 from p2vd.discovery.luns import Found
@@ -11,6 +13,26 @@ from p2vd.model.forms import PACKED_TARGETS
 from p2vd.model.job import Job
 from p2vd.planning.admission import Credit
 from p2vd.planning.directory_admission import Space
+
+GLANCES = 3
+"""So often in a row somebody else may have the target open: udev's probes, `pvs` and os-prober do."""
+
+GLANCE_S = 1.0
+
+
+@dataclass
+class Glances:
+    """Tells somebody who looked at the target from somebody who keeps it open."""
+
+    count: int = 0
+    last_s: float = 0.0
+
+    def are_over(self, now_s: float) -> bool:
+        """Note that somebody has it open; return whether he has had time enough to close it again."""
+        if not self.count or now_s - self.last_s >= GLANCE_S:
+            self.count += 1
+            self.last_s = now_s
+        return self.count > GLANCES
 
 
 def make_ready(services: Services, signals: Signals, job: Job, target: JobTarget) -> None:

@@ -242,7 +242,7 @@ class Verifications:
             return not running.stop.is_set()
 
         try:
-            return ask_opener(self._services.spawn, request, keep_waiting)
+            return ask_opener(self._services.spawn, request, keep_waiting).descriptors
         except TimeoutError:
             raise VerifyInterrupted(_volume(job)) from None
         except OpenFailed as error:

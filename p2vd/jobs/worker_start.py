@@ -12,7 +12,7 @@ from p2vd.jobs.control import Interrupted, MustWait
 from p2vd.jobs.export_known import server_of
 from p2vd.jobs.job_target import JobFile, JobLv, JobTarget
 from p2vd.jobs.services import Services
-from p2vd.jobs.session import OpenFailed, ask_opener
+from p2vd.jobs.session import Opened, OpenFailed, ask_opener
 from p2vd.jobs.signals import Signals
 from p2vd.jobs.targets import may_have_written
 from p2vd.model.disk import Source, Transport
@@ -53,10 +53,11 @@ def request(source: Source, target: JobTarget | None, *, fresh: bool = False) ->
     )
 
 
-def open_devices(
-    services: Services, signals: Signals, job: Job, source: Source, target: JobTarget
-) -> list[int]:
-    """Return the descriptors of source and target. Raises MustWait, Interrupted, OpenFailed."""
+def open_devices(services: Services, signals: Signals, job: Job, source: Source, target: JobTarget) -> Opened:
+    """Return the descriptors of source and target, and the paths that did not answer.
+
+    Raises MustWait, Interrupted, OpenFailed.
+    """
 
     def keep_waiting(seconds: float) -> bool:
         if seconds >= _OPEN_DEADLINE_S:

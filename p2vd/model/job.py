@@ -94,7 +94,8 @@ class Job:
     stays in the store. `proven_writes`: how often the volume had been written to when the job was finished;
     None: that could not be read. `verification`: the latest of the later ones. `prepared`: its hooks before
     the copy have run. `hook_error`: why it has the hold `hook`. `woken_boot`: in which boot p2vd has
-    activated its LV, which was at rest, to read it; "" once it is at rest again.
+    activated its LV, which was at rest, to read it; "" once it is at rest again. `mistrust`: why what
+    was copied cannot be trusted, for good: every attempt fails with it.
     """
 
     uuid: str
@@ -127,6 +128,7 @@ class Job:
     prepared: bool = False
     hook_error: str = ""
     woken_boot: str = ""
+    mistrust: JobError | None = None
 
 
 @dataclass(frozen=True)

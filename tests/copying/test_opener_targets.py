@@ -15,7 +15,7 @@ from p2vd.model.disk import Transport
 from p2vd.system import image_file
 from p2vd.system.descriptors import close_all
 from p2vd.system.image_file import FileSeen
-from tests.copying.test_opener import FREE, MIB, RESERVED, WWID
+from tests.copying.test_opener import FREE, MIB, RESERVED, WWID, failed
 from tests.fakes import FakeCommands, SleepingClock
 from tests.loop import Loop, needs_loop
 
@@ -113,6 +113,23 @@ def test_a_reserved_lun_is_no_target(source: SourceToOpen) -> None:
     assert error_of(ask(source, wanted, commands))[0] == "DeviceReserved"
     other = FakeCommands().on("/lib/udev/scsi_id", "36001405other").on("sg_persist", FREE)
     assert error_of(ask(source, wanted, other))[0] == "IdentityChanged"
+
+
+def test_a_path_of_the_target_that_is_silent_is_named_beside_the_sources(
+    made: FileSeen, tmp_path: Path
+) -> None:
+    lun = SourceToOpen("/dev/nowhere", MIB, 512, wwid=WWID, path_devices=("sda", "sdb"))
+    wanted = replace(target(tmp_path, made.file_id), wwid=WWID, path_devices=("sdc", "sdd"))
+    commands = FakeCommands().on("/lib/udev/scsi_id", WWID).on("sg_persist", FREE)
+    for silent in ("sda", "sdd"):
+        commands.on(f"/lib/udev/scsi_id -g -u -d /dev/{silent}", failed)
+    opener = Opener(commands, clock=SleepingClock())
+    assert (opener.check_wwid(lun), opener.check_target(wanted)) == (("sda",), ("sdd",))
+    (tmp_path / "source").touch()
+    image = SourceToOpen(str(tmp_path / "source"), 0, 512, image=True)
+    reply, fds = opener.answer(OpenRequest(image, wanted))
+    close_all(fds)
+    assert (reply.ok, reply.silent_paths) == (True, ("sdd",))
 
 
 @needs_loop

@@ -9,12 +9,14 @@ from typing import cast
 import pytest
 
 from p2vd.copying.terms import Failure, Report
-from p2vd.jobs import copy_step, target_watch
+from p2vd.jobs import copy_step, source_guard, target_watch
 from p2vd.jobs.board import Board
 from p2vd.jobs.control import MustWait
 from p2vd.jobs.copy_step import _conclude, _Copy
 from p2vd.jobs.job_target import JobTarget
+from p2vd.jobs.path_watch import PathWatch
 from p2vd.jobs.services import Services
+from p2vd.jobs.session import Opened
 from p2vd.jobs.signals import Signals
 from p2vd.jobs.store import Store
 from p2vd.model.copying import Progress
@@ -22,9 +24,11 @@ from p2vd.model.disk import Source
 from p2vd.model.job import Hold, Stage
 from p2vd.model.nbd import NbdExport
 from p2vd.system.command import CommandTimedOut
+from tests.fakes import FakeCommands
 from tests.jobs.values import machine_and_job, source
 
 KILLED = -9
+NO_PATHS = PathWatch(FakeCommands(), (), (), 0.0)
 
 
 class Hasty(Signals):
@@ -48,7 +52,7 @@ def end(board: Board, *committed_bytes: int) -> Stage:
     services = cast(Services, SimpleNamespace(board=board))
     for committed in committed_bytes:
         now = board.job(job.uuid)
-        attempt = _Copy(now, cast(Source, "the source"), cast(JobTarget, "the target"), "table")
+        attempt = _Copy(now, cast(Source, "the source"), cast(JobTarget, "the target"), "table", NO_PATHS)
         attempt.committed_bytes = committed
         _conclude(services, Hasty(), attempt, KILLED)
         board.progress(job.uuid, replace(now.progress, committed_bytes=committed))
@@ -65,7 +69,7 @@ def test_a_copy_that_lost_its_export_is_held_and_the_export_asked(board: Board) 
     doubted: list[str] = []
     exports = SimpleNamespace(doubt=doubted.append)
     export = replace(source(), id="nbd://a:10809/", export=NbdExport("nbd://a/"))
-    attempt = _Copy(job, export, cast(JobTarget, "the target"), "table")
+    attempt = _Copy(job, export, cast(JobTarget, "the target"), "table", NO_PATHS)
     attempt.report = Report(2, job.progress, failure=Failure("ConnectionLost", "nbd://a/ was lost."))
     services = cast(Services, SimpleNamespace(board=board, exports=exports))
     with pytest.raises(MustWait, match="was lost") as raised:
@@ -91,7 +95,7 @@ def test_one_that_made_progress_is_not_counted(board: Board) -> None:
 def test_what_ends_by_itself_holds_the_job(board: Board, failure: str, hold: Hold) -> None:
     (job,) = board.jobs()
     services = cast(Services, SimpleNamespace(board=board))
-    attempt = _Copy(job, source(), cast(JobTarget, "the target"), "table")
+    attempt = _Copy(job, source(), cast(JobTarget, "the target"), "table", NO_PATHS)
     attempt.report = Report(2, Progress(), failure=Failure(failure, "It says why."))
     with pytest.raises(MustWait, match="It says why") as held:
         _conclude(services, Hasty(), attempt, 2)
@@ -109,7 +113,9 @@ def test_devices_are_not_held_open_where_no_worker_starts(
     def hangs(*_: object) -> str:
         raise CommandTimedOut(("dmsetup", "table"), 30.0)
 
-    monkeypatch.setattr(copy_step, "open_devices", lambda *_: opened)
+    monkeypatch.setattr(copy_step, "open_devices", lambda *_: Opened(opened))
+    guarded: list[object] = []
+    monkeypatch.setattr(source_guard, "protect", lambda *told: guarded.append(told[-1]))
     monkeypatch.setattr(target_watch, "table_of", hangs)
     services = cast(Services, SimpleNamespace(board=board))
     with pytest.raises(CommandTimedOut):
@@ -117,3 +123,4 @@ def test_devices_are_not_held_open_where_no_worker_starts(
     for fd in opened:
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(fd)
+    assert guarded == [source()]  # it was open, and no worker had begun

@@ -19,12 +19,15 @@ LONG_S = 60.0
 
 
 class LastLook:
-    """The inventory, which a runner reads in the last step of a failed job: then something is asked."""
+    """The inventory, which a runner reads in the last step of a failed job that has its source to set back.
+
+    Then something is asked.
+    """
 
     def __init__(self) -> None:
         self.ask: Callable[[], None] | None = None
 
-    def current(self) -> Inventory:
+    def scanned_once(self) -> Inventory:
         ask, self.ask = self.ask, None
         if ask is not None:
             ask()
@@ -37,10 +40,13 @@ class Lab:
         self.job: Job
         self.machine, self.job = machine_and_job()
         self.board = Board(Store(tmp_path / "state.db"))
-        self.board.add(self.machine, (replace(self.job, stage=Stage.FAILED, failed_stage=Stage.COPYING),))
+        failed = replace(self.job, stage=Stage.FAILED, failed_stage=Stage.COPYING)
+        self.board.add(self.machine, (replace(failed, source_set_read_only=("/dev/dm-0",)),))
         self.look = LastLook()
         self.ends = threading.Semaphore(0)
-        services = cast(Services, SimpleNamespace(board=self.board, inventory=self.look))
+        services = cast(
+            Services, SimpleNamespace(board=self.board, inventory=self.look, sysfs=tmp_path / "sys")
+        )
         self.crew = Crew(services, lambda _: self.ends.release())
 
     def cancel(self) -> None:

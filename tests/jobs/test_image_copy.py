@@ -47,7 +47,7 @@ def image(directory: Path, form: SourceFormat) -> Source:
 def opened(seen: Source) -> int:
     """The descriptor that the helper hands over. Raises OpenFailed."""
     wanted = replace(request(seen, None), source_alone=True)
-    (fd,) = ask_opener(spawn, wanted, lambda _: True)
+    (fd,) = ask_opener(spawn, wanted, lambda _: True).descriptors
     return fd
 
 

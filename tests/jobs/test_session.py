@@ -74,9 +74,11 @@ def test_an_answer_that_does_not_fit_keeps_no_device_open(said: dict[str, Any], 
     assert helper.nothing_is_open()
 
 
-def test_an_answer_that_fits_brings_the_device() -> None:
-    helper = Helper(to_dict(OpenReply(ok=True)))
-    (fd,) = ask_opener(helper.spawn, REQUEST, lambda _: True)
+def test_an_answer_that_fits_brings_the_device_and_the_paths_that_were_silent() -> None:
+    helper = Helper(to_dict(OpenReply(ok=True, silent_paths=("sdb",))))
+    opened = ask_opener(helper.spawn, REQUEST, lambda _: True)
+    assert opened.silent_paths == ("sdb",)
+    (fd,) = opened.descriptors
     os.close(fd)
     assert helper.nothing_is_open()
 

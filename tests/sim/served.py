@@ -185,10 +185,28 @@ class Steering:
         """Have so much of a directory's filesystem taken."""
         self._world.files_of_jobs.used[directory] = used_bytes
 
-    def read_only(self, wwid: str) -> bool:
+    def read_only(self, wwid: str) -> list[str]:
+        """Which of a LUN's devices the kernel lets nobody write to: `map`, and the names of paths."""
         lun = self._san.luns[wwid]
-        flags = [self._world.root / f"sys/class/block/{name}/ro" for name in (lun.device, *lun.path_names)]
-        return any(flag.read_text().strip() == "1" for flag in flags)
+        devices = {"map": lun.device, **dict.fromkeys(lun.path_names)}
+        return [
+            shown
+            for shown, device in devices.items()
+            if (self._world.root / f"sys/class/block/{device or shown}/ro").read_text().strip() == "1"
+        ]
+
+    def set_read_only(self, device: str, read_only: bool) -> None:
+        self._san.set_read_only([device], read_only)
+
+    def add_path(self, wwid: str) -> str:
+        """Log a LUN in once more: a new device, which the map takes in."""
+        return self._san.add_path(wwid, in_map=True)
+
+    def lead_elsewhere(self, device: str, wwid: str) -> None:
+        """Give the LUN number of a path to another LUN, of which only an INQUIRY tells."""
+        queries, scsi_id = self._world.commands._queries, ("/lib/udev/scsi_id",)
+        known = queries[scsi_id]
+        queries[scsi_id] = lambda words: f"{wwid}\n" if words[-1] == f"/dev/{device}" else known(words)
 
     def harm(self, lv_uuid: str, offset: int, length: int) -> None:
         """Overwrite a part of a volume behind p2vd's back."""

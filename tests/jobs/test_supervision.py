@@ -1,0 +1,210 @@
+"""What is seen of source and target while a worker copies, and before its copy counts as proven."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from p2vd.copying.opening import OpenError, OpenReply
+from p2vd.copying.protocol import Stop, decode
+from p2vd.copying.terms import Report
+from p2vd.jobs import copy_step
+from p2vd.jobs.board import Board
+from p2vd.jobs.control import PathReplaced, TargetChanged, TargetInUse
+from p2vd.jobs.copy_step import _conclude, _Copy
+from p2vd.jobs.job_target import JobLun
+from p2vd.jobs.path_watch import PathWatch
+from p2vd.jobs.services import Services
+from p2vd.jobs.session import OpenFailed, WorkerSession
+from p2vd.jobs.signals import Signals
+from p2vd.jobs.store import Store
+from p2vd.jobs.target_watch import GLANCE_S, GLANCES
+from p2vd.model.codec import to_dict
+from p2vd.model.copying import Progress
+from p2vd.model.inventory import Inventory
+from p2vd.model.job import Job, Stage
+from p2vd.model.plan import LunTarget
+from p2vd.model.size import GIB
+from p2vd.system.descriptors import SeqpacketChannel
+from tests.fakes import FakeCommands
+from tests.jobs.fake_asker import FakeChild
+from tests.jobs.test_path_watch import await_end
+from tests.jobs.values import WWID, machine_and_job, scsi_path, source
+
+OTHER = "36001405ffffffffffffffffffffffffff"
+TARGET_WWID = "36001405eeeeeeeeeeeeeeeeeeeeeeeeee"
+TARGET = replace(
+    source(),
+    id=TARGET_WWID,
+    wwid=TARGET_WWID,
+    device="dm-1",
+    name="mpathb",
+    dm_uuid=f"mpath-{TARGET_WWID}",
+    paths=(scsi_path("sdy"), scsi_path("sdz")),
+)
+LUN = LunTarget(TARGET_WWID, TARGET_WWID, "mpathb", GIB, 512, "/dev/disk/by-id/x")
+
+
+class Copy:
+    """A copy of one LUN to another that has its worker; `says` is what the helper answers at the end."""
+
+    def __init__(self, root: Path) -> None:
+        machine, job = machine_and_job()
+        plan = replace(job.plan, target=LUN)
+        self.board = Board(Store(root / "state.db"))
+        self.board.add(machine, (replace(job, plan=plan, stage=Stage.VERIFYING),))
+        self.commands = FakeCommands().on("/lib/udev/scsi_id", WWID).on("sg_turs", "")
+        for path in TARGET.paths:
+            self.commands.on(f"/lib/udev/scsi_id -g -u -d /dev/{path.device}", TARGET_WWID)
+        self.opens(1)
+        self.commands.on("dmsetup table", "0 2097152 multipath\n")
+        self.seen = Inventory((source(), TARGET))
+        self.says = OpenReply(ok=True)
+        self.helpers: list[SeqpacketChannel] = []
+        look = SimpleNamespace(
+            current=lambda: self.seen,
+            scanned_once=lambda: self.seen,
+            fresh=lambda names: self.seen if names else pytest.fail("all of the host is looked at"),
+        )
+        parts = SimpleNamespace(
+            board=self.board, inventory=look, commands=self.commands, sysfs=root / "sys", spawn=self.spawn
+        )
+        self.services = cast(Services, parts)
+        ours, self.worker = SeqpacketChannel.pair()
+        self.session = WorkerSession(FakeChild(), ours)
+        paths = PathWatch(self.commands, (source(), TARGET), (), -1e9)
+        self.attempt = _Copy(self.job, source(), JobLun(TARGET, LUN), "", paths)
+
+    def opens(self, count: int) -> None:
+        self.commands.replace("dmsetup info", f"{TARGET.dm_uuid}:{count}:Active:Writeable:mpathb\n")
+
+    @property
+    def job(self) -> Job:
+        (job,) = self.board.jobs()
+        return job
+
+    def spawn(self, argv: Sequence[str], channel_fd: int) -> FakeChild:
+        assert "p2vd.copying.opener" in argv
+        self.helpers.append(SeqpacketChannel.from_fd(os.dup(channel_fd)))
+        self.helpers[-1].send(to_dict(self.says))
+        return FakeChild()
+
+    def look(self) -> None:
+        """Look at the source's and target's paths, and again when those have answered."""
+        copy_step._watch_source(self.services, self.attempt, self.session)
+        await_end("ask-")
+        copy_step._watch_source(self.services, self.attempt, self.session)
+
+    def told_to_stop(self) -> int:
+        """How often its worker was told to stop."""
+        self.session.close()
+        told = iter(self.worker.receive, None)
+        return sum(isinstance(decode(packet[0]), Stop) for packet in told if packet)
+
+    def conclude(self) -> None:
+        self.attempt.report = Report(0, Progress(), digest="xxh3:1", source_stable="proven")
+        _conclude(self.services, Signals(), self.attempt, 0)
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Iterator[Copy]:
+    copy = Copy(tmp_path)
+    yield copy
+    copy.session.close()
+    for channel in (copy.worker, *copy.helpers):
+        channel.close()
+
+
+def elsewhere(copy: Copy, device: str) -> None:
+    copy.commands.replace(f"/lib/udev/scsi_id -g -u -d /dev/{device}", OTHER)
+
+
+@pytest.mark.parametrize(("device", "wwid"), [("sdb", WWID), ("sdz", TARGET_WWID)])
+def test_a_path_that_leads_elsewhere_ends_the_copy_for_good(copy: Copy, device: str, wwid: str) -> None:
+    """Of the source it read another disk, of the target it wrote to one."""
+    elsewhere(copy, device)
+    copy.look()
+    with pytest.raises(PathReplaced, match=f"/dev/{device}, a path of {wwid}, leads to {OTHER} by now"):
+        copy.conclude()
+    mistrust = copy.job.mistrust
+    assert mistrust is not None
+    assert mistrust.name == "IdentityChanged"
+    assert copy.told_to_stop() == 1
+    # Neither a retry nor a restart goes on with what was copied, whatever the path leads to by then.
+    copy_step.copy(copy.services, Signals(), copy.job)
+    assert copy.job.stage is Stage.FAILED
+    assert copy.job.error == mistrust
+
+
+def test_paths_that_lead_where_they_did_are_left_in_peace(copy: Copy) -> None:
+    copy.look()
+    copy_step._watch_target(copy.services, copy.attempt, copy.session)
+    assert copy.told_to_stop() == 0
+    assert copy.job.mistrust is None
+
+
+def test_a_short_look_of_others_at_the_target_ends_no_copy(
+    copy: Copy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(copy_step, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def watch(opens: int, times: int) -> None:
+        for _ in range(times):
+            copy.opens(opens)
+            copy_step._watch_target(copy.services, copy.attempt, copy.session)
+            now[0] += GLANCE_S
+
+    for _ in range(2):  # who comes back later is given his time anew
+        watch(2, GLANCES)
+        watch(1, 1)
+    assert not copy.attempt.stopping
+    watch(2, GLANCES + 1)
+    assert copy.attempt.stopping
+    with pytest.raises(TargetInUse):
+        copy.conclude()
+    assert copy.told_to_stop() == 1
+
+
+def test_a_copy_counts_as_proven_when_all_that_is_asked_is_as_it_was(copy: Copy) -> None:
+    copy.opens(0)
+    copy.conclude()
+    assert (copy.job.stage, copy.job.digest) == (Stage.PROVEN, "xxh3:1")
+
+
+def test_a_source_that_is_another_at_the_end_is_not_proven(copy: Copy) -> None:
+    copy.opens(0)
+    copy.says = OpenReply(ok=False, error=OpenError("IdentityChanged", "/dev/sdb is another."))
+    elsewhere(copy, "sdb")
+    with pytest.raises(PathReplaced, match="/dev/sdb"):
+        copy.conclude()
+    assert copy.job.stage is Stage.VERIFYING
+    assert copy.job.mistrust is not None
+
+
+def test_what_else_refuses_the_source_at_the_end_is_passed_on(copy: Copy) -> None:
+    copy.opens(0)
+    copy.says = OpenReply(ok=False, error=OpenError("DeviceReserved", "A host has reserved it."))
+    with pytest.raises(OpenFailed, match="A host has reserved it"):
+        copy.conclude()
+    assert copy.job.mistrust is None
+
+
+def test_a_target_that_is_another_at_the_end_is_not_proven(copy: Copy) -> None:
+    copy.opens(0)
+    elsewhere(copy, "sdz")
+    with pytest.raises(TargetChanged, match="its path sdz leads to"):
+        copy.conclude()
+    assert copy.job.stage is Stage.VERIFYING
+    assert copy.job.mistrust is not None
+
+
+def test_a_target_of_another_uuid_at_the_end_is_not_proven(copy: Copy) -> None:
+    copy.commands.replace("dmsetup info", "mpath-another:0:Active:Writeable:mpathb\n")
+    with pytest.raises(TargetChanged):
+        copy.conclude()
+    assert copy.job.stage is Stage.VERIFYING
