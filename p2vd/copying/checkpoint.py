@@ -10,11 +10,12 @@ look untouched. A new checkpoint gets its name when it is whole, so an empty fil
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
+from p2vd.copying.controls import COMMITTING
 from p2vd.copying.digests import DigestKind, checksum
 from p2vd.copying.errors import (
     CheckpointDamaged,
@@ -78,13 +79,21 @@ class Header:
     result: Report | None = None
 
 
+Io = Callable[[str, int], contextlib.AbstractContextManager[object]]
+"""Notes an operation, at an offset, while it lasts: Gauge.io."""
+
+
 class Checkpoint:
-    """An open checkpoint; this process is its only user. Its methods may be called by any thread."""
+    """An open checkpoint; this process is its only user. Its methods may be called by any thread.
+
+    `io` is told of every commit, as of the I/O of the disks: the checkpoint's own disk may hang, too.
+    """
 
     def __init__(self, path: Path, connection: sqlite3.Connection, header: Header):
         self._path = path
         self._db = connection
         self._lock = threading.Lock()
+        self.io: Io = lambda operation, offset: contextlib.nullcontext()
         self.header = header
         self.layout = Layout(header.binding.source_size_bytes, header.target_bytes)
         self._sums = RowSums(self.layout.regions)
@@ -267,7 +276,7 @@ class Checkpoint:
 
         The caller has flushed the target before: what `rows` claim must be there after a power cut.
         """
-        with self._lock:
+        with self._lock, self.io(COMMITTING, 0):
             sums: dict[int, bytes] = {}
             packed = []
             generation = self.header.binding.generation

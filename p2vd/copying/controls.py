@@ -15,6 +15,8 @@ _NO_SPACE_WAIT_S = 5.0
 
 READING = "read"
 """The operation of a read of the source; the target is read back otherwise."""
+COMMITTING = "commit"
+"""The operation of making the checkpoint durable; it has no offset."""
 
 
 class Interrupted(Exception):

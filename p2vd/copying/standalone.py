@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from p2vd.copying import endpoints, forms, options
 from p2vd.copying.checkpoint import Checkpoint, Header
-from p2vd.copying.controls import Controls, Gauge, Interrupted, Outstanding
+from p2vd.copying.controls import COMMITTING, Controls, Gauge, Interrupted, Outstanding
 from p2vd.copying.digests import DigestKind
 from p2vd.copying.endpoints import Endpoint
 from p2vd.copying.errors import CheckpointMissing, ExitCode, MapfileUnwritable, PoolFull, UsageError
@@ -131,7 +131,10 @@ class Console:
         if self._json:
             self._line("stalled", {"operation": stall.operation, "offset": stall.offset})
         else:
-            print(f"\nstill waiting: {stall.operation} at offset {stall.offset}", file=sys.stderr)
+            what = f"{stall.operation} at offset {stall.offset}"
+            if stall.operation == COMMITTING:
+                what = "commit of the checkpoint"
+            print(f"\nstill waiting: {what}", file=sys.stderr)
 
     def held(self, error: PoolFull) -> None:
         """Tell of a write that waits for space."""
@@ -270,6 +273,7 @@ def _prepare(
     make = forms.TARGETS.get(asked.target_form.format)
     target = make(asked, source) if make else _plain_target(arguments, asked, source.endpoint, clock)
     ending.callback(target.close)
+    target.checkpoint.io = gauge.io
     if arguments.resync:
         target.checkpoint.begin_pass(target_proven=arguments.target_unchanged)
     return Session(

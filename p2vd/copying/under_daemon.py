@@ -158,6 +158,7 @@ def prepare(
     handed.open_source(controls, gauge, orders.ended)
     header = Header(start.binding, start.target.size_bytes, start.digest)
     checkpoint = open_checkpoint(Path(start.checkpoint_path), header, must_exist=start.resume)
+    checkpoint.io = gauge.io
     handed.open_target(controls, gauge, orders.ended, checkpoint)
     privileges.become(start.worker_uid, start.worker_gid)
     source, target = handed.finish()

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import tenacity
 
+from p2vd.copying.controls import COMMITTING, READING
 from p2vd.copying.errors import ExitCode
 from p2vd.copying.protocol import Bandwidth, Credit, NeedCredit, Phase, ProgressReport, Stalled, Stop
 from p2vd.copying.protocol import Pause as PauseWorker
@@ -177,13 +178,13 @@ def _note_stall(services: Services, attempt: _Copy, stall: Stalled) -> None:
     if stall.since_us == 0:
         services.board.set_activity(attempt.job.uuid, Activity.RUNNING)
         return
-    device = str(attempt.source) if stall.operation == "read" else attempt.target.devnode
-    services.board.set_activity(
-        attempt.job.uuid,
-        Activity.STALLED,
-        f"{stall.operation} of {device} at offset {stall.offset} outstanding since "
-        f"{time.strftime('%H:%M:%S', time.localtime(stall.since_us / 1e6))}",
-    )
+    if stall.operation == COMMITTING:
+        what = f"commit of the checkpoint in {services.job_directory(attempt.job)}"
+    else:
+        device = str(attempt.source) if stall.operation == READING else attempt.target.devnode
+        what = f"{stall.operation} of {device} at offset {stall.offset}"
+    since = time.strftime("%H:%M:%S", time.localtime(stall.since_us / 1e6))
+    services.board.set_activity(attempt.job.uuid, Activity.STALLED, f"{what} outstanding since {since}")
 
 
 def _obey(services: Services, signals: Signals, attempt: _Copy, session: WorkerSession) -> None:

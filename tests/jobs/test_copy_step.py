@@ -8,6 +8,7 @@ from typing import cast
 
 import pytest
 
+from p2vd.copying.protocol import Stalled
 from p2vd.copying.terms import Failure, Report
 from p2vd.jobs import copy_step, source_guard, target_watch
 from p2vd.jobs.board import Board
@@ -21,7 +22,7 @@ from p2vd.jobs.signals import Signals
 from p2vd.jobs.store import Store
 from p2vd.model.copying import Progress
 from p2vd.model.disk import Source
-from p2vd.model.job import Hold, Stage
+from p2vd.model.job import Activity, Hold, Stage
 from p2vd.model.nbd import NbdExport
 from p2vd.system.command import CommandTimedOut
 from tests.fakes import FakeCommands
@@ -124,3 +125,24 @@ def test_devices_are_not_held_open_where_no_worker_starts(
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(fd)
     assert guarded == [source()]  # it was open, and no worker had begun
+
+
+@pytest.mark.parametrize(
+    ("operation", "says"),
+    [
+        ("read", "read of mpatha at offset 512 outstanding since"),
+        ("write", "write of /dev/vg_san/erp1 at offset 512 outstanding since"),
+        ("commit", "commit of the checkpoint in /var/lib/p2vd/jobs/J outstanding since"),
+    ],
+)
+def test_what_hangs_is_named(board: Board, operation: str, says: str) -> None:
+    (job,) = board.jobs()
+    services = cast(
+        Services, SimpleNamespace(board=board, job_directory=lambda _: Path("/var/lib/p2vd/jobs/J"))
+    )
+    target = cast(JobTarget, SimpleNamespace(devnode="/dev/vg_san/erp1"))
+    attempt = _Copy(job, cast(Source, "mpatha"), target, "table", NO_PATHS)
+    copy_step._note_stall(services, attempt, Stalled(operation, 512, 1))
+    activity, why = board.activity(job.uuid)
+    assert activity is Activity.STALLED
+    assert why.startswith(says)
