@@ -31,7 +31,7 @@ from p2vd.jobs.targets import devices_of, find_source, find_target
 from p2vd.jobs.transitions import JobEvent
 from p2vd.jobs.worker_start import PROBES_END_S, open_devices, request, start_message
 from p2vd.model.disk import Source
-from p2vd.model.errors import P2vdError
+from p2vd.model.errors import IdentityChanged, P2vdError
 from p2vd.model.job import Activity, Hold, Job, JobError, Stage
 from p2vd.model.size import format_size
 from p2vd.provisioning.errors import FileStepFailed
@@ -361,7 +361,13 @@ def _ask_who_it_is(services: Services, signals: Signals, job: Job, source: Sourc
     except OpenFailed as error:
         if error.absent:
             raise MustWait(Hold.SOURCE_ABSENT, error.message) from error
-        if (elsewhere := path_watch.elsewhere(services.commands, source)) is not None:
-            _mistrust(services, job, elsewhere)
-            raise elsewhere from error
+        if error.error_name == IdentityChanged.__name__:
+            _expect_own_paths(services, job, source)
         raise
+
+
+def _expect_own_paths(services: Services, job: Job, source: Source) -> None:
+    """Find the path that leads elsewhere, as the copy may have used it. Raises PathReplaced."""
+    if (elsewhere := path_watch.elsewhere(services.commands, source)) is not None:
+        _mistrust(services, job, elsewhere)
+        raise elsewhere

@@ -11,7 +11,7 @@ import pytest
 from p2vd.jobs.engine import Engine
 from p2vd.jobs.policies import PolicyKeeper
 from p2vd.model.boot_test import BootReport, BootRequest
-from p2vd.model.job import Caller, MachineState
+from p2vd.model.job import Caller, MachineState, Stage
 from p2vd.registration.errors import BootTestInterrupted
 from tests.jobs.portal_desk import no_portals
 from tests.jobs.proven_machine import JOB, MACHINE
@@ -78,3 +78,15 @@ def test_the_daemon_waits_for_a_boot_test_that_tidies_up(
     assert tester.tidied.is_set()
     monkeypatch.setattr(engine, "_crew", None)
     engine.stop()  # of one that has stopped nothing is stopped: it would cost the time once more
+
+
+def test_a_finished_job_is_taken_up_again_while_its_source_is_still_read_only(
+    lab: Lab, tmp_path: Path
+) -> None:
+    records = no_records(tmp_path, lab.services.store)
+    engine = Engine(lab.services, PolicyKeeper(list), no_portals(tmp_path / "portals"), records)
+    for stage in (Stage.PROVEN, Stage.CANCELLED):
+        over = replace(JOB, stage=stage, finished=stage is Stage.PROVEN)
+        assert engine._unfinished(replace(over, source_set_read_only=("/dev/sda",)))
+        assert not engine._unfinished(replace(over, source_set_read_only=()))
+    engine.stop()
