@@ -34,31 +34,39 @@ class Watcher:
 
     def run(self) -> Outcome:
         """Watch until it is over. Raises CliError; KeyboardInterrupt goes through."""
-        connection = self._client.connection
-        for name, interface, handler in (
-            ("PropertiesChanged", PROPERTIES, self._changed),
-            ("InterfacesAdded", OBJECT_MANAGER, self._added),
-            ("InterfacesRemoved", OBJECT_MANAGER, self._removed),
-        ):
-            connection.add_signal_receiver(handler, name, interface, BUS_NAME, path_keyword="where")
-        connection.add_signal_receiver(
-            self._owner, "NameOwnerChanged", "org.freedesktop.DBus", "org.freedesktop.DBus", arg0=BUS_NAME
-        )
-        connection.call_on_disconnection(self._disconnected)
-        if self._client.is_running():
-            self._load()
-        else:
-            self._screen.note("p2vd does not run; waiting for it. To start it: systemctl start p2vd")
+        matches = self._listen()
         timer = GLib.timeout_add(_REDRAW_MS, self._tick)
         try:
+            if self._client.is_running():
+                self._load()
+            else:
+                self._screen.note("p2vd does not run; waiting for it. To start it: systemctl start p2vd")
             if self._outcome is None and self._error is None:
                 self._loop.run()
         finally:
             GLib.source_remove(timer)
+            for match in matches:  # whoever uses the connection for something else is told no more of jobs
+                match.remove()
         if self._error is not None:
             raise self._error
         assert self._outcome is not None  # noqa: S101  (the loop ends for one of the two)
         return self._outcome
+
+    def _listen(self) -> list[Any]:
+        connection = self._client.connection
+        matches = [
+            connection.add_signal_receiver(handler, name, interface, BUS_NAME, path_keyword="where")
+            for name, interface, handler in (
+                ("PropertiesChanged", PROPERTIES, self._changed),
+                ("InterfacesAdded", OBJECT_MANAGER, self._added),
+                ("InterfacesRemoved", OBJECT_MANAGER, self._removed),
+            )
+        ]
+        owner = connection.add_signal_receiver(
+            self._owner, "NameOwnerChanged", "org.freedesktop.DBus", "org.freedesktop.DBus", arg0=BUS_NAME
+        )
+        connection.call_on_disconnection(self._disconnected)
+        return [*matches, owner]
 
     def _load(self) -> None:
         try:

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from p2vd.bus.names import JOB, object_path
 from tests.bus import values
-from tests.bus.harness import PATIENCE_S, Face
+from tests.bus.harness import PATIENCE_S, Client, Face
+from tests.cli.conftest import Run
 
 
 class P2vctl:
@@ -142,6 +144,19 @@ def test_a_daemon_that_starts_again_is_watched_on(start: Start, bus_address: str
         assert running.end()[0] == 0
     finally:
         second.stop()
+
+
+def test_after_the_end_nothing_is_told_any_more(
+    p2vctl: Run, face: Face, client: Client, capsys: pytest.CaptureFixture[str]
+) -> None:
+    face.tell("add", values.JOB_UUID, values.MACHINE_UUID)
+    face.tell("stage", values.JOB_UUID, "proven")
+    face.tell("machine_state", values.MACHINE_UUID, "registered", "domain-uuid")
+    assert p2vctl("watch", "erp1")[0] == 0
+    face.tell("stage", values.JOB_UUID, "failed", "The array said no.")
+    job = object_path(JOB, values.JOB_UUID)
+    client.until(lambda: any(change.get("Stage") == "failed" for change in client.changes(job)))
+    assert capsys.readouterr() == ("", "")
 
 
 def test_migrate_with_wait_and_json_prints_the_machine(start: Start, face: Face) -> None:
