@@ -18,6 +18,7 @@ from p2vd.system.clock import now_us
 log = logging.getLogger(__name__)
 
 _UNREGISTERED = (MachineState.COPYING, MachineState.READY)
+_CANCELLABLE = (MachineState.PLANNED, *_UNREGISTERED)
 
 
 class Board:
@@ -193,13 +194,15 @@ class Board:
 
     def cancel_machine(self, uuid: str) -> None:
         """End a machine, with the last of its jobs that is cancelled; idempotent."""
+        self._advance_once(uuid, MachineEvent.CANCELLED, self._is_over)
 
-        def is_over(machine: Machine) -> bool:
-            jobs = [self._store.job(job_uuid) for job_uuid in machine.jobs]
-            over = all(job.stage is Stage.CANCELLED for job in jobs)
-            return over and machine.state is not MachineState.CANCELLED
+    def is_over(self, uuid: str) -> bool:
+        """Whether all jobs of a machine are cancelled, and it is not yet."""
+        return self._is_over(self._store.machine(uuid))
 
-        self._advance_once(uuid, MachineEvent.CANCELLED, is_over)
+    def _is_over(self, machine: Machine) -> bool:
+        jobs = (self._store.job(job_uuid) for job_uuid in machine.jobs)
+        return machine.state in _CANCELLABLE and all(job.stage is Stage.CANCELLED for job in jobs)
 
     def _advance_once(self, uuid: str, event: MachineEvent, due: Callable[[Machine], bool]) -> None:
         """Make a transition where it is due: several jobs of a machine may think of it at once."""

@@ -122,8 +122,9 @@ class Engine:
 
     def _unfinished(self, job: Job) -> bool:
         if job.stage is not Stage.PROVEN or job.finished:
-            return bool(job.source_set_read_only)
-        return self._board.machine(job.machine_uuid).state is MachineState.COPYING
+            return bool(job.source_set_read_only) or self._board.is_over(job.machine_uuid)
+        state = self._board.machine(job.machine_uuid).state
+        return state in (MachineState.PLANNED, MachineState.COPYING)
 
     def _job_ended(self, uuid: str) -> None:
         self._desk.job_ended(uuid)

@@ -40,8 +40,14 @@ class MachineDesk:
     def start(self) -> None:
         """Go on with every machine that was under way, without being asked."""
         for machine in self._board.machines():
-            if machine.state in _UNDER_WAY:
+            if machine.state in _UNDER_WAY or self._is_left_behind(machine):
                 self.nudge(machine.uuid)
+
+    def _is_left_behind(self, machine: Machine) -> bool:
+        """Whether no job is left that would have a planned machine on its way: a daemon died too early."""
+        if machine.state is not MachineState.PLANNED:
+            return False
+        return all(job.stage is Stage.PROVEN and job.finished for job in self._board.machine_jobs(machine))
 
     def stop(self, timeout_s: float) -> None:
         """End what waits to be tried again; a step under way is waited for so long, and else left behind.

@@ -43,7 +43,9 @@ def go_on(services: Services, uuid: str, stop: threading.Event) -> None:
     Raises what is PASSING, after it was noted: then this is to be called again.
     """
     match services.board.machine(uuid).state:
-        case MachineState.COPYING | MachineState.READY | MachineState.REGISTERING:
+        case (
+            MachineState.PLANNED | MachineState.COPYING | MachineState.READY | MachineState.REGISTERING
+        ):
             _register(services, uuid, stop)
         case MachineState.ROLLING_BACK:
             _roll_back(services, uuid)
@@ -76,9 +78,10 @@ def _register(services: Services, uuid: str, stop: threading.Event) -> None:
     """
     board = services.board
     machine = board.machine(uuid)
-    if machine.state is MachineState.COPYING:
+    if machine.state in (MachineState.PLANNED, MachineState.COPYING):
         if not all(job.stage is Stage.PROVEN and job.finished for job in board.machine_jobs(machine)):
             return
+        board.start_machine(uuid)  # an earlier daemon may have died before it
         machine = board.advance_machine(uuid, MachineEvent.ALL_PROVEN)
     if machine.state is MachineState.READY and not waits_for_cutover(machine):
         starts = options_of(services, machine).started_by_p2vd

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 _RETRY_S = 5.0
 # Ended by the administrator or the scheduler; the others go by themselves, so the runner tries again.
 _OTHERS_DECIDE = frozenset({Hold.USER, Hold.WINDOW, Hold.SLOT, Hold.HOOK})
+_ON_ITS_WAY = frozenset({Stage.PLANNED, Stage.PROVISIONING, Stage.COPYING, Stage.VERIFYING, Stage.PROVEN})
 
 
 class JobRunner:
@@ -118,10 +119,11 @@ class JobRunner:
 
     def _do(self, job: Job) -> bool:
         services, signals = self._services, self.signals
+        if job.stage in _ON_ITS_WAY:  # before the job's own commit: whoever dies in between does it again
+            services.board.start_machine(job.machine_uuid)
         match job.stage:
             case Stage.PLANNED:
                 services.board.advance(job.uuid, JobEvent.START)
-                services.board.start_machine(job.machine_uuid)
             case Stage.PROVISIONING:
                 services.board.set_activity(job.uuid, Activity.RUNNING)
                 if not job.prepared:
@@ -157,6 +159,7 @@ class JobRunner:
                 return True
             case Stage.CANCELLED:
                 self._release_source(job)
+                services.board.cancel_machine(job.machine_uuid)  # where the daemon died before it, above
                 return True
         return False
 
