@@ -10,7 +10,7 @@ from p2vd.jobs.events import Event, JobAdded, JobChanged, MachineAdded, MachineC
 from p2vd.jobs.store import Store
 from p2vd.jobs.transitions import TERMINAL, JobEvent, MachineEvent, advance, advance_machine
 from p2vd.model.copying import Progress
-from p2vd.model.errors import IllegalTransition
+from p2vd.model.errors import IllegalTransition, P2vdError
 from p2vd.model.job import Activity, Hold, Job, JobError, Machine, MachineState, Stage
 from p2vd.model.plan import DomainOptions
 from p2vd.system.clock import now_us
@@ -40,9 +40,14 @@ class Board:
         self._listeners.append(listener)
 
     def publish(self, event: Event) -> None:
-        """Tell every subscriber."""
+        """Tell every subscriber: it is durable, so that one of them fails keeps it from none of the others."""
         for listener in self._listeners:
-            listener(event)
+            try:
+                listener(event)
+            except P2vdError as error:
+                log.error("%s: %s", event, error)  # noqa: TRY400 - the host lacks something, no defect of ours
+            except Exception:
+                log.exception("%s could not be told", event)
 
     def jobs(self) -> tuple[Job, ...]:
         """All jobs with the progress of this moment, oldest first."""

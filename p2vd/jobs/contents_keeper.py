@@ -250,7 +250,12 @@ class ContentsKeeper:
                 if entry is None:
                     lane.threads -= 1
                     break
-            helper = self._examine(entry, helper)
+            try:
+                helper = self._examine(entry, helper)
+            except Exception as error:  # no helper could be started, or a defect: the others have their turn
+                log.exception("contents of %s", entry.source)
+                self._end(entry, Examination.FAILED, problem=f"it could not be looked at: {error}")
+                helper = None
             self._tell()
         if helper is not None:
             helper.close()
@@ -315,4 +320,9 @@ class ContentsKeeper:
                 return
             self._told_s = now_s
             news, self._news = frozenset(self._news), set()
-        self._on_change(news)
+        try:
+            self._on_change(news)
+        except Exception:  # who is told ends nothing of ours by what goes wrong
+            log.exception("contents: news of %d disks could not be told", len(news))
+            with self._changed:
+                self._news |= news  # with those of the next look

@@ -17,6 +17,7 @@ from p2vd.jobs.definition import definition_of
 from p2vd.jobs.hooks import run_after_register
 from p2vd.jobs.inventory_keeper import ScanFailed
 from p2vd.jobs.services import Services
+from p2vd.jobs.store import StoreUnusable
 from p2vd.jobs.takers import Taker, hand_over, taker
 from p2vd.jobs.targets import find_target
 from p2vd.jobs.transitions import MachineEvent
@@ -33,7 +34,10 @@ from p2vd.system.command import ChangeUnknown, CommandTimedOut
 
 log = logging.getLogger(__name__)
 
-PASSING = (LibvirtUnreachable, MustWait, TryAgain, VgStalled, ScanFailed, CommandTimedOut, ChangeUnknown)
+PASSING = (
+    *(LibvirtUnreachable, MustWait, TryAgain, VgStalled, ScanFailed, CommandTimedOut, ChangeUnknown),
+    StoreUnusable,
+)
 """What goes by without the administrator's doing, at least not at p2vd: it is tried again."""
 
 

@@ -14,6 +14,7 @@ from p2vd.jobs.machine_step import withdraw
 from p2vd.jobs.provision_step import finish, provision, remove_target
 from p2vd.jobs.services import Services
 from p2vd.jobs.signals import Signals
+from p2vd.jobs.store import StoreUnusable
 from p2vd.jobs.transitions import JobEvent
 from p2vd.jobs.write_count import write_count
 from p2vd.model.errors import P2vdError
@@ -69,25 +70,37 @@ class JobRunner:
                 self.signals.take_nudge()
                 if self.signals.stopping:
                     break
-                job = board.job(self._uuid)
-                if job.stage is not Stage.CANCELLING and job.holds & _OTHERS_DECIDE:
-                    board.set_activity(self._uuid, Activity.IDLE, why_held(job))
-                    # Whoever decides nudges, and then there is another thread: hundreds of jobs may wait.
-                    if self._retire():
+                try:
+                    if self._turn():
                         return
-                    continue
-                if self._step(job):
-                    board.set_activity(self._uuid, Activity.IDLE)
-                    self._on_end(self._uuid)
-                    # From here another runner may have the job, and a stop of the daemon waits no longer.
-                    if self._retire():
-                        return
+                except (StoreUnusable, OSError) as error:
+                    # Also how a step has ended is not durable then: it is done again.
+                    self._wait_for_host(error)
             board.set_activity(self._uuid, Activity.IDLE)
         except BaseException:
             # A defect of ours: the job keeps its durable stage, the log says what, a restart resumes.
             log.exception("job %s: its thread ended", self._uuid)
             board.set_activity(self._uuid, Activity.IDLE)
             raise
+
+    def _turn(self) -> bool:
+        """Do what the job's stage and holds ask for; return whether the thread is to end."""
+        board = self._services.board
+        job = board.job(self._uuid)
+        if job.stage is not Stage.CANCELLING and job.holds & _OTHERS_DECIDE:
+            board.set_activity(self._uuid, Activity.IDLE, why_held(job))
+            # Whoever decides nudges, and then there is another thread: hundreds of jobs may wait.
+            return self._retire()
+        if not self._step(job):
+            return False
+        board.set_activity(self._uuid, Activity.IDLE)
+        self._on_end(self._uuid)
+        # From here another runner may have the job, and a stop of the daemon waits no longer.
+        return self._retire()
+
+    def _wait_for_host(self, error: Exception) -> None:
+        self._services.board.set_activity(self._uuid, Activity.STALLED, str(error))
+        self.signals.pause(_RETRY_S)
 
     def _step(self, job: Job) -> bool:
         """Do one step; return whether it was the last."""
@@ -100,15 +113,16 @@ class JobRunner:
             board.set_activity(self._uuid, Activity.IDLE, wait.why)
             board.hold(self._uuid, wait.hold)
             self.signals.pause(_RETRY_S)
-        except (TryAgain, VgStalled, ScanFailed, CommandTimedOut, ChangeUnknown, OSError) as error:
-            # OSError: this host's own disk or processes, not the job's; it is tried again, and said.
-            board.set_activity(self._uuid, Activity.STALLED, str(error))
-            self.signals.pause(_RETRY_S)
+        except (
+            *(TryAgain, VgStalled, ScanFailed, CommandTimedOut, ChangeUnknown),
+            *(StoreUnusable, OSError),
+        ) as error:
+            # The last two: this host's own disk or processes, not the job's; it is tried again, and said.
+            self._wait_for_host(error)
         except P2vdError as error:
             # The stage of now: a cancel may have come while the step ran.
             if board.job(self._uuid).stage in (Stage.PROVEN, Stage.CANCELLING):
-                board.set_activity(self._uuid, Activity.STALLED, str(error))
-                self.signals.pause(_RETRY_S)
+                self._wait_for_host(error)
             else:
                 board.advance(self._uuid, JobEvent.FAIL, JobError(error.name, str(error)))
         else:

@@ -1,0 +1,307 @@
+"""A state disk that is full, or read-only, for a while: nothing ends for good, and nothing is told that is not."""
+
+import threading
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from p2vd.jobs.again import Again
+from p2vd.jobs.board import Board
+from p2vd.jobs.contents_keeper import ContentsKeeper
+from p2vd.jobs.events import Event, JobChanged
+from p2vd.jobs.inventory_keeper import InventoryKeeper
+from p2vd.jobs.runner import JobRunner
+from p2vd.jobs.scheduler import Scheduler
+from p2vd.jobs.services import Services
+from p2vd.jobs.store import Store, StoreDamaged, StoreUnusable, StoreUnwritable
+from p2vd.jobs.windows import WindowKeeper
+from p2vd.model.contents import Examination
+from p2vd.model.copying import Progress
+from p2vd.model.disk import Portal
+from p2vd.model.inventory import Inventory
+from p2vd.model.job import Activity, Hold, Job, MachineState, Stage
+from p2vd.model.limits import Limits
+from p2vd.model.portal import PortalRecord
+from tests.jobs.fake_disks import Disks, FakeHelper, StoppedClock
+from tests.jobs.machine_lab import MACHINE, MachineLab, settle
+from tests.jobs.test_windows import NIGHTS, NOON, ToldClock
+from tests.jobs.values import machine_and_job, plan, source
+
+MACHINE_OF_ONE, JOB = machine_and_job()
+PATIENCE_S = 60.0
+
+
+@contextmanager
+def unwritable(store: Store) -> Iterator[None]:
+    """SQLite itself refuses every change, with the words of a read-only filesystem."""
+    with store._lock:
+        store._db.execute("PRAGMA query_only=1")
+    try:
+        yield
+    finally:
+        with store._lock:
+            store._db.execute("PRAGMA query_only=0")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "state.db")
+
+
+def test_every_change_says_what_to_do_and_has_not_been(store: Store) -> None:
+    store.add(MACHINE_OF_ONE, (JOB,))
+    record = PortalRecord(Portal("10.1.1.1", 3260), "ens4")
+    changes: list[Callable[[], object]] = [
+        lambda: store.put_plan(plan()),
+        lambda: store.add(replace(MACHINE_OF_ONE, uuid="other"), ()),
+        lambda: store.change_job(JOB.uuid, lambda job: replace(job, stage=Stage.PROVEN)),
+        lambda: store.change_machine(MACHINE_OF_ONE.uuid, lambda one: replace(one, name="x")),
+        lambda: store.put_portal(record),
+        lambda: store.remove_portal(record.id),
+    ]
+    with unwritable(store):
+        for change in changes:
+            with pytest.raises(StoreUnwritable, match=r"state\.db cannot be written: .*readonly.*Make room"):
+                change()
+        assert (store.jobs(), store.machines(), store.portals()) == ((JOB,), (MACHINE_OF_ONE,), ())
+
+
+def test_a_full_disk_is_told_as_one(store: Store) -> None:
+    pages = store._db.execute("PRAGMA page_count").fetchone()[0]
+    store._db.execute(f"PRAGMA max_page_count={pages}")
+    with pytest.raises(StoreUnwritable, match="disk is full"):
+        for number in range(1000):
+            store.add(replace(MACHINE_OF_ONE, uuid=str(number)), ())
+    store._db.execute("PRAGMA max_page_count=100000")
+    store.add(MACHINE_OF_ONE, (JOB,))
+    assert store.jobs() == (JOB,)
+
+
+def test_a_closed_store_is_no_full_disk(store: Store) -> None:
+    store.close()
+    with pytest.raises(Exception, match="closed") as caught:
+        store.put_plan(plan())
+    assert not isinstance(caught.value, StoreUnusable)
+
+
+# ---- at the start ---------------------------------------------------------------------------------
+
+
+def test_a_store_that_cannot_be_opened_is_not_said_to_be_damaged(tmp_path: Path) -> None:
+    """An administrator who does as told would put an old store over a good one."""
+    (tmp_path / "state.db").mkdir()
+    with pytest.raises(StoreUnusable, match="not damaged") as caught:
+        Store(tmp_path / "state.db")
+    assert "Restore" not in str(caught.value)
+
+
+def test_one_whose_content_is_none_is(tmp_path: Path) -> None:
+    (tmp_path / "state.db").write_bytes(b"SQLite format 3\0" + b"\xff" * 8176)
+    with pytest.raises(StoreDamaged, match="Restore it from a backup"):
+        Store(tmp_path / "state.db")
+
+
+# ---- the threads ----------------------------------------------------------------------------------
+
+
+class Refusing(JobRunner):
+    """A runner whose steps end in a change of the store; its pauses wait for the test."""
+
+    def __init__(self, board: Board, store: Store) -> None:
+        super().__init__(cast(Services, SimpleNamespace(board=board)), JOB.uuid, lambda: True, lambda _: None)
+        self.board, self.store = board, store
+        self.paused, self.go_on = threading.Event(), threading.Event()
+        vars(self.signals)["pause"] = self.pause
+
+    def pause(self, _: float | None) -> None:
+        self.paused.set()
+        assert self.go_on.wait(PATIENCE_S)
+
+    def _do(self, job: Job) -> bool:
+        self.board.hold(job.uuid, Hold.POOL)
+        return True
+
+
+def test_a_jobs_thread_waits_for_the_disk(store: Store) -> None:
+    board = Board(store)
+    board.add(MACHINE_OF_ONE, (replace(JOB, stage=Stage.COPYING),))
+    runner = Refusing(board, store)
+    with unwritable(store):
+        runner.start()
+        assert runner.paused.wait(PATIENCE_S)
+        activity, why = board.activity(JOB.uuid)
+        assert (activity, "cannot be written" in why) == (Activity.STALLED, True)
+    runner.go_on.set()
+    assert runner.join(PATIENCE_S)
+    assert board.job(JOB.uuid).holds == {Hold.POOL}
+
+
+class Failing(Refusing):
+    """A runner whose steps fail the job."""
+
+    def _do(self, job: Job) -> bool:
+        if job.stage is Stage.FAILED:
+            return True
+        raise StoreDamaged("/x", "of this kind")
+
+
+def test_a_failure_that_cannot_be_stored_ends_no_thread(store: Store) -> None:
+    """What is raised by the very handler of an error was caught by nobody."""
+    board = Board(store)
+    board.add(MACHINE_OF_ONE, (replace(JOB, stage=Stage.COPYING),))
+    runner = Failing(board, store)
+    with unwritable(store):
+        runner.start()
+        assert runner.paused.wait(PATIENCE_S)
+    runner.go_on.set()
+    assert runner.join(PATIENCE_S)
+    assert board.job(JOB.uuid).stage is Stage.FAILED
+
+
+def test_a_machine_is_registered_once_there_is_room(tmp_path: Path) -> None:
+    lab = MachineLab(tmp_path)
+    waits = threading.Event()
+    change = lab.store.change_machine
+
+    def full_once(*arguments: object) -> object:
+        vars(lab.store).pop("change_machine")
+        waits.set()
+        with unwritable(lab.store):
+            return change(*arguments)  # type: ignore[arg-type]  # as it is called
+
+    vars(lab.store)["change_machine"] = full_once
+    settle(lab, lab.desk.start, MachineState.REGISTERED)
+    assert waits.is_set()
+    assert list(lab.hypervisor.domains) == [MACHINE]
+
+
+class Host:
+    def scan(self) -> Inventory:
+        return Inventory()
+
+    def refresh(self, names: Collection[str]) -> Inventory:
+        return Inventory()
+
+
+def test_the_first_scan_with_a_job_that_may_work_now_does_not_end_the_looking(store: Store) -> None:
+    board, later = Board(store), Later()
+    keeper = InventoryKeeper(Host(), lambda *_: scheduler.decide())
+    scheduler = Scheduler(board, keeper, Limits(in_all=1), lambda _: None, Again(later))
+    board.add(MACHINE_OF_ONE, (replace(JOB, stage=Stage.COPYING, holds=frozenset({Hold.SLOT})),))
+    with unwritable(store):
+        keeper.start()
+        keeper.fresh(PATIENCE_S)
+        keeper.fresh(PATIENCE_S)
+        assert board.job(JOB.uuid).holds == {Hold.SLOT}
+    later.until(lambda: board.job(JOB.uuid).holds == frozenset(), board)
+    keeper.stop()
+
+
+class Later:
+    """The main loop's timers: they go off when the test says so."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Callable[[], None]] = []
+
+    def __call__(self, _: float, act: Callable[[], None]) -> None:
+        self.waiting.append(act)
+
+    def until(self, so: Callable[[], bool], board: Board) -> None:
+        """Let them go off, and wait for what comes of it."""
+        reached = threading.Event()
+
+        def hear(_: Event) -> None:
+            if so():
+                reached.set()
+
+        board.subscribe(hear)
+        while self.waiting:
+            self.waiting.pop()()
+        assert reached.wait(PATIENCE_S)
+
+
+def test_the_next_event_decides_again_what_could_not_be_stored(store: Store) -> None:
+    board = Board(store)
+    keeper = cast(InventoryKeeper, SimpleNamespace(scanned=True, current=Inventory))
+    scheduler = Scheduler(board, keeper, Limits(in_all=1), lambda _: None, Again(lambda *_: None))
+    board.add(MACHINE_OF_ONE, (replace(JOB, stage=Stage.COPYING, holds=frozenset({Hold.SLOT})),))
+    board.subscribe(scheduler.hear)
+    with unwritable(store):
+        scheduler.decide()
+    assert board.job(JOB.uuid).holds == {Hold.SLOT}
+    board.progress(JOB.uuid, Progress(bytes_copied=1))
+    assert board.job(JOB.uuid).holds == frozenset()
+
+
+def test_a_subscriber_that_fails_keeps_the_news_from_no_other(store: Store) -> None:
+    board, heard = Board(store), []
+
+    def broken(_: Event) -> None:
+        raise RuntimeError("a defect")
+
+    board.subscribe(broken)
+    board.subscribe(heard.append)
+    board.add(MACHINE_OF_ONE, (JOB,))
+    assert len(heard) == 2
+
+
+def test_a_window_that_could_not_be_stored_is_shut_at_the_next_try(store: Store) -> None:
+    """Else a job would work outside of it until the next one opens."""
+    board, clock = Board(store), ToldClock(NOON)
+    job = replace(JOB, plan=replace(JOB.plan, copy=replace(JOB.plan.copy, windows=NIGHTS)))
+    board.add(MACHINE_OF_ONE, (replace(job, stage=Stage.COPYING),))
+    windows = WindowKeeper(board, clock, lambda _: None)
+    board.subscribe(windows.hear)
+    with unwritable(store):
+        windows.start()
+        clock.await_sleep()
+        assert board.job(JOB.uuid).holds == frozenset()
+    board.publish(JobChanged(JOB.uuid))
+    assert board.job(JOB.uuid).holds == {Hold.WINDOW}
+    windows.stop()
+
+
+def test_news_of_contents_that_cannot_be_told_cost_no_thread_and_are_told_later() -> None:
+    """Each that was lost was one less to look at disks, until there was none."""
+    disks, clock, told = Disks(), StoppedClock(), threading.Event()
+    heard: set[str] = set()
+
+    def refuse(ids: frozenset[str]) -> None:
+        if "last" not in ids:
+            raise RuntimeError("a defect")
+        heard.update(ids)
+        told.set()
+
+    disks.gate.set()
+    keeper = ContentsKeeper(disks.start, refuse, clock)
+    for name in ("first", "second", "third", "last"):
+        clock.now_s += 2.0  # news are due
+        keeper.want([replace(source(), id=name)], ("first", "second", "third"))
+        assert disks.began.acquire(timeout=PATIENCE_S)
+    assert told.wait(PATIENCE_S)
+    keeper.stop()
+    assert heard == {"first", "second", "third", "last"}
+
+
+def test_a_disk_whose_helper_cannot_be_started_keeps_no_other_waiting() -> None:
+    disks, left = Disks(), iter([True, True, True])
+    disks.gate.set()
+
+    def start() -> FakeHelper:
+        if next(left, False):
+            raise OSError(12, "Cannot allocate memory")
+        return disks.start()
+
+    keeper = ContentsKeeper(start, lambda _: None)
+    for name in ("first", "second", "third", "last"):
+        keeper.refresh(replace(source(), id=name), PATIENCE_S)
+    shown = keeper.attach(Inventory((replace(source(), id="first"), replace(source(), id="last"))))
+    keeper.stop()
+    first, last = shown.sources
+    assert (first.examination, last.examination) == (Examination.FAILED, Examination.DONE)
+    assert "Cannot allocate memory" in first.examination_problem
