@@ -40,7 +40,7 @@ class Board:
         self._listeners.append(listener)
 
     def publish(self, event: Event) -> None:
-        """Tell every subscriber: it is durable, so that one of them fails keeps it from none of the others."""
+        """Tell every subscriber: it is durable, and one that fails keeps it from none of the others."""
         for listener in self._listeners:
             try:
                 listener(event)

@@ -4,7 +4,9 @@ import logging
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 
+from p2vd.jobs.again import Again
 from p2vd.jobs.control import Interrupted
 from p2vd.jobs.cutover import Seen, choose, options_of
 from p2vd.jobs.machine_step import PASSING, go_on, waits_for_cutover
@@ -14,6 +16,7 @@ from p2vd.jobs.transitions import MachineEvent
 from p2vd.model.cutover import CutoverChoice, CutoverRequest
 from p2vd.model.errors import IllegalTransition
 from p2vd.model.job import Caller, Job, JobError, Machine, MachineState, Stage
+from p2vd.system.threads import NoThread, start
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +32,12 @@ _UNDER_WAY = frozenset(
 class MachineDesk:
     """Thread-safe. A machine has one thread at a time, while something is done for it; no verb waits."""
 
-    def __init__(self, services: Services, first_wait_s: float = _FIRST_WAIT_S) -> None:
+    def __init__(
+        self, services: Services, first_wait_s: float = _FIRST_WAIT_S, again: Again | None = None
+    ) -> None:
+        """`again` begins what the host has no thread for."""
         self._services = services
+        self._again = again or Again()
         self._board = services.board
         self._first_wait_s = first_wait_s
         self._lock = threading.Lock()
@@ -77,9 +84,12 @@ class MachineDesk:
             if self._stopped:
                 return
             previous = self._tasks.get(uuid)
-            self._tasks[uuid] = task
-            task.thread = threading.Thread(target=run, name=f"machine-{uuid[:8]}", daemon=True)
-            task.thread.start()
+            try:
+                task.thread = start(run, f"machine-{uuid[:8]}")
+            except NoThread as error:
+                self._again.owe(f"machine {uuid}", partial(self.nudge, uuid), error)
+            else:
+                self._tasks[uuid] = task
 
     def _run(self, uuid: str, task: Task) -> None:
         def step() -> None:

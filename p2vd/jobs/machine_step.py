@@ -47,9 +47,7 @@ def go_on(services: Services, uuid: str, stop: threading.Event) -> None:
     Raises what is PASSING, after it was noted: then this is to be called again.
     """
     match services.board.machine(uuid).state:
-        case (
-            MachineState.PLANNED | MachineState.COPYING | MachineState.READY | MachineState.REGISTERING
-        ):
+        case MachineState.PLANNED | MachineState.COPYING | MachineState.READY | MachineState.REGISTERING:
             _register(services, uuid, stop)
         case MachineState.ROLLING_BACK:
             _roll_back(services, uuid)

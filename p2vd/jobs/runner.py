@@ -23,6 +23,7 @@ from p2vd.model.job import Activity, Hold, Job, JobError, Stage
 from p2vd.provisioning.errors import VgStalled
 from p2vd.records.receipt import write_receipt
 from p2vd.system.command import ChangeUnknown, CommandTimedOut
+from p2vd.system.threads import start
 
 log = logging.getLogger(__name__)
 
@@ -46,21 +47,22 @@ class JobRunner:
         self._retire = retire
         self._on_end = on_end
         self.signals = Signals()
-        self._thread = threading.Thread(target=self._run, name=f"job-{uuid[:8]}", daemon=True)
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin."""
-        self._thread.start()
+        """Begin. Raises NoThread."""
+        self._thread = start(self._run, f"job-{self._uuid[:8]}")
 
     def join(self, timeout_s: float) -> bool:
         """Wait for the end; return whether it came."""
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+        return not self.alive
 
     @property
     def alive(self) -> bool:
         """Whether the job's thread runs."""
-        return self._thread.is_alive()
+        return self._thread is not None and self._thread.is_alive()
 
     def _run(self) -> None:
         board = self._services.board

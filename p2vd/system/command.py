@@ -94,14 +94,14 @@ class CommandTimedOut(P2vdError):
 
 @dataclass(eq=False)
 class CommandNotStarted(CommandTimedOut):
-    """This host has no process, memory or open file for a command now: it has neither told nor done anything."""
+    """This host has no process, memory or open file for a command now: it has told and done nothing."""
 
     cause: str
 
     def __str__(self) -> str:
         return (
-            f"The command {command_line(self.argv)} could not be started: {self.cause}. This host is short of "
-            "memory, processes or open files (free, systemctl status p2vd); what it was for is tried again."
+            f"The command {command_line(self.argv)} could not be started: {self.cause}. This host is short "
+            "of memory, processes or open files (free, systemctl status p2vd). Nothing was done."
         )
 
 

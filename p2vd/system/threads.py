@@ -1,11 +1,14 @@
 """Starting a thread, which a host at its limit of processes or memory refuses."""
 
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 from p2vd.model.errors import P2vdError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
@@ -33,8 +36,16 @@ def start(target: Callable[[], object], name: str) -> threading.Thread:
     return thread
 
 
+def start_or_skip(target: Callable[[], object], name: str) -> None:
+    """Have `target` run on a thread of its own; where there is none, not at all: it has its turn later."""
+    try:
+        start(target, name)
+    except NoThread as error:
+        log.warning("%s", error)
+
+
 def start_or_run(target: Callable[[], object], name: str) -> None:
-    """Have `target` run on a thread of its own; where there is none, here and now: it cannot be left undone."""
+    """Have `target` run on a thread of its own; where there is none, here and now: it must be done."""
     try:
         start(target, name)
     except NoThread:

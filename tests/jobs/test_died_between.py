@@ -1,4 +1,4 @@
-"""A daemon that died between the commit of a job and that of its machine: the next one ends what was begun."""
+"""A daemon that died between the commits of a job and of its machine: the next one ends what was begun."""
 
 import itertools
 import threading

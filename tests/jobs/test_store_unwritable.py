@@ -1,4 +1,4 @@
-"""A state disk that is full, or read-only, for a while: nothing ends for good, and nothing is told that is not."""
+"""A state disk that is full or read-only for a while: no thread ends, and nothing is told that is not so."""
 
 import threading
 from collections.abc import Callable, Collection, Iterator
@@ -13,13 +13,16 @@ import pytest
 from p2vd.jobs.again import Again
 from p2vd.jobs.board import Board
 from p2vd.jobs.contents_keeper import ContentsKeeper
+from p2vd.jobs.engine import Engine
 from p2vd.jobs.events import Event, JobChanged
 from p2vd.jobs.inventory_keeper import InventoryKeeper
+from p2vd.jobs.policies import PolicyKeeper
 from p2vd.jobs.runner import JobRunner
 from p2vd.jobs.scheduler import Scheduler
 from p2vd.jobs.services import Services
 from p2vd.jobs.store import Store, StoreDamaged, StoreUnusable, StoreUnwritable
 from p2vd.jobs.windows import WindowKeeper
+from p2vd.model.boot_test import BootState, BootTest
 from p2vd.model.contents import Examination
 from p2vd.model.copying import Progress
 from p2vd.model.disk import Portal
@@ -27,8 +30,13 @@ from p2vd.model.inventory import Inventory
 from p2vd.model.job import Activity, Hold, Job, MachineState, Stage
 from p2vd.model.limits import Limits
 from p2vd.model.portal import PortalRecord
+from p2vd.model.verification import Verification, VerifyState
 from tests.jobs.fake_disks import Disks, FakeHelper, StoppedClock
 from tests.jobs.machine_lab import MACHINE, MachineLab, settle
+from tests.jobs.portal_desk import no_portals
+from tests.jobs.proven_machine import MACHINE as PROVEN
+from tests.jobs.proven_machine import ProvenMachine
+from tests.jobs.record_desk import no_records
 from tests.jobs.test_windows import NIGHTS, NOON, ToldClock
 from tests.jobs.values import machine_and_job, plan, source
 
@@ -75,8 +83,7 @@ def test_a_full_disk_is_told_as_one(store: Store) -> None:
     pages = store._db.execute("PRAGMA page_count").fetchone()[0]
     store._db.execute(f"PRAGMA max_page_count={pages}")
     with pytest.raises(StoreUnwritable, match="disk is full"):
-        for number in range(1000):
-            store.add(replace(MACHINE_OF_ONE, uuid=str(number)), ())
+        store.add(replace(MACHINE_OF_ONE, uuid="large", name="x" * 65536), ())
     store._db.execute("PRAGMA max_page_count=100000")
     store.add(MACHINE_OF_ONE, (JOB,))
     assert store.jobs() == (JOB,)
@@ -239,7 +246,8 @@ def test_the_next_event_decides_again_what_could_not_be_stored(store: Store) -> 
 
 
 def test_a_subscriber_that_fails_keeps_the_news_from_no_other(store: Store) -> None:
-    board, heard = Board(store), []
+    board = Board(store)
+    heard: list[Event] = []
 
     def broken(_: Event) -> None:
         raise RuntimeError("a defect")
@@ -305,3 +313,26 @@ def test_a_disk_whose_helper_cannot_be_started_keeps_no_other_waiting() -> None:
     first, last = shown.sources
     assert (first.examination, last.examination) == (Examination.FAILED, Examination.DONE)
     assert "Cannot allocate memory" in first.examination_problem
+
+
+def test_the_daemon_starts_with_a_full_disk_and_says_what_it_could_not_do(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its jobs wait for room, and there is somebody who says so."""
+    lab = ProvenMachine(tmp_path)
+    running, old = BootTest(BootState.RUNNING, 1), Verification(VerifyState.RUNNING, 1)
+    lab.board.change_machine(PROVEN.uuid, lambda one: replace(one, boot_test=running))
+    windowed = replace(JOB.plan, copy=replace(JOB.plan.copy, windows=NIGHTS))
+    lab.board.change(JOB.uuid, lambda job: replace(job, verification=old, plan=windowed, end_time_us=1))
+    records = no_records(tmp_path, lab.services.store)
+    services = replace(lab.services, again=Again(Later()))
+    engine = Engine(services, PolicyKeeper(list), no_portals(tmp_path / "portals"), records)
+    with unwritable(lab.services.store):
+        engine.start()
+        engine.tidy()
+        assert engine.job(JOB.uuid).stage is Stage.PROVEN
+        engine.stop()
+    assert "how its boot test ended: The job store" in caplog.text
+    assert "how its verification ended cannot be stored" in caplog.text
+    assert "finished jobs cannot leave the bus" in caplog.text
+    lab.services.store.close()

@@ -1,4 +1,4 @@
-"""Commands that this host cannot start for a moment, or that something kills: nothing is known, nothing done."""
+"""Commands that this host cannot start for a moment, or that are killed: nothing is known, nothing done."""
 
 import errno
 import os
@@ -9,7 +9,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from p2vd.system.command import CommandFailed, CommandKilled, CommandNotStarted, CommandTimedOut, SystemCommands
+from p2vd.system.command import (
+    CommandFailed,
+    CommandKilled,
+    CommandNotStarted,
+    CommandTimedOut,
+    SystemCommands,
+)
 
 Run = Callable[[], object]
 COMMANDS = SystemCommands(systemd_run="/bin/true")
