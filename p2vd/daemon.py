@@ -68,6 +68,7 @@ from p2vd.system import journal, memory, notify
 from p2vd.system.caller import unit_of
 from p2vd.system.clock import Clock, SystemClock, boot_id
 from p2vd.system.command import Commands, SystemCommands
+from p2vd.system.exclusive import Exclusive
 from p2vd.system.process import Spawn, spawn
 from p2vd.system.threads import start_or_run, start_or_skip
 
@@ -240,12 +241,11 @@ def simulation(
 
 
 def build(config: Config, doors: Doors) -> tuple[Engine, Services]:
-    """Return the engine and its parts, as `config` says; nothing runs yet."""
+    """Return the engine and its parts, as `config` says; nothing runs yet. Raises DirectoryTaken."""
     state = config.state_dir
-    state.mkdir(parents=True, exist_ok=True, mode=0o700)
     commands, sysfs = doors.commands, doors.root / "sys"
     host = Discovery(commands, sysfs, doors.root / "proc", doors.root, config.image_directories)
-    store = Store(state / "state.db")
+    store = Store(state / "state.db", Exclusive(state))
     board = Board(store)
     policies = PolicyKeeper(lambda: policy_texts(config))
     trail = AuditTrail(store, state / "audit", config.audit, unit_of, doors.journal)

@@ -23,6 +23,7 @@ from p2vd.model.plan import Plan
 from p2vd.model.portal import PortalRecord
 from p2vd.model.rates import CopyRate
 from p2vd.model.wave import Wave
+from p2vd.system.exclusive import Exclusive
 
 _VERSION = 2
 _SCHEMA = """
@@ -53,8 +54,8 @@ class StoreUnusable(P2vdError):
     path: str
     problem: str
     template: ClassVar[str] = (
-        "The job store {path} cannot be used: {problem}. It is not damaged for that, and no backup is needed: "
-        "look at its filesystem (df, findmnt, dmesg) and at the rights of its directory."
+        "The job store {path} cannot be used: {problem}. It is not damaged for that, and no backup is "
+        "needed: look at its filesystem (df, findmnt, dmesg) and at the rights of its directory."
     )
 
 
@@ -81,13 +82,14 @@ class Store:
     changed. Every one that reads raises StoreUnusable where the file cannot be read.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Open or create `path`.
+    def __init__(self, path: Path, held: Exclusive | None = None) -> None:
+        """Open or create `path`. `held`: the directory that it is in, let go of when it is closed.
 
         Raises StoreDamaged where its content fails SQLite's own check, StoreUnusable where it cannot be read
         or written.
         """
         self._path = path
+        self._held = held
         self._lock = threading.RLock()
         # What was decoded or written last: this is the file's only writer, and jobs are read many
         # times a second.
@@ -138,6 +140,9 @@ class Store:
         """Close the file; the store is of no use afterwards."""
         with self._lock:
             self._db.close()
+            held, self._held = self._held, None
+        if held is not None:
+            held.release()
 
     def _all(self, cls: type[T]) -> tuple[T, ...]:
         with self._lock:
