@@ -21,6 +21,8 @@ from p2vd.system.threads import NoThread, start
 log = logging.getLogger(__name__)
 
 _FIRST_WAIT_S = 2.0
+_PASSING = (*PASSING, OSError)
+"""What goes by: OSError is this host's own disk or processes, as for a job's thread."""
 _UNDER_WAY = frozenset(
     {
         *(MachineState.COPYING, MachineState.READY, MachineState.REGISTERING),
@@ -100,8 +102,8 @@ class MachineDesk:
             log.warning("machine %s: tried again by itself: %s", uuid, error)
 
         try:
-            task.repeat(step, PASSING, wait, self._first_wait_s)
-        except (*PASSING, Interrupted):
+            task.repeat(step, _PASSING, wait, self._first_wait_s)
+        except (*_PASSING, Interrupted):
             pass  # cancelled: whoever did that has the machine go on, or the daemon's next start does
         except Exception:
             if not self._stopped:  # else it met what the daemon has closed

@@ -97,20 +97,21 @@ class Portals:
     def add(self, request: PortalRequest) -> str:
         """Remember a portal and log in to it; its id, at once.
 
-        Raises InvalidArgument, IllegalTransition, NoThread.
+        Raises InvalidArgument, IllegalTransition, StoreUnwritable, NoThread.
         """
         wanted, chap = request.read()
         with self._lock:
             live = self._lives.get(wanted.id)
             was = None if live is None else (live.record, live.state)
             if live is None:
-                live = self._lives[wanted.id] = Live(wanted, PortalState.REFUSED)
+                live = Live(wanted, PortalState.REFUSED)
             elif live.state in _BUSY:
                 raise IllegalTransition(f"Portal {wanted.id}", live.state.value, "add")
             known = live.record
             has_chap = wanted.chap or (known.chap and bool(known.nodes))
-            live.record = replace(known, targets=wanted.targets, chap=has_chap)
-            self._store.put_portal(live.record)
+            record = replace(known, targets=wanted.targets, chap=has_chap)
+            self._store.put_portal(record)
+            live.record, self._lives[wanted.id] = record, live
             self._set(live, PortalState.CONNECTING)
         log.info("portal %s: added", wanted.id)
 

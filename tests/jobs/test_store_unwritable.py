@@ -17,6 +17,7 @@ from p2vd.jobs.engine import Engine
 from p2vd.jobs.events import Event, JobChanged
 from p2vd.jobs.inventory_keeper import InventoryKeeper
 from p2vd.jobs.policies import PolicyKeeper
+from p2vd.jobs.portal_request import PortalRequest
 from p2vd.jobs.runner import JobRunner
 from p2vd.jobs.scheduler import Scheduler
 from p2vd.jobs.services import Services
@@ -33,7 +34,7 @@ from p2vd.model.portal import PortalRecord
 from p2vd.model.verification import Verification, VerifyState
 from tests.jobs.fake_disks import Disks, FakeHelper, StoppedClock
 from tests.jobs.machine_lab import MACHINE, MachineLab, settle
-from tests.jobs.portal_desk import no_portals
+from tests.jobs.portal_desk import A, Desk, no_portals
 from tests.jobs.proven_machine import MACHINE as PROVEN
 from tests.jobs.proven_machine import ProvenMachine
 from tests.jobs.record_desk import no_records
@@ -336,3 +337,18 @@ def test_the_daemon_starts_with_a_full_disk_and_says_what_it_could_not_do(
     assert "how its verification ended cannot be stored" in caplog.text
     assert "finished jobs cannot leave the bus" in caplog.text
     lab.services.store.close()
+
+
+def test_a_portal_that_cannot_be_remembered_is_not_there(desk: Desk) -> None:
+    with unwritable(desk.store), pytest.raises(StoreUnwritable):
+        desk.portals.add(PortalRequest(A))
+    assert desk.views() == {}
+    desk.add(A)
+
+
+def test_a_machine_whose_files_find_no_room_is_tried_again(tmp_path: Path) -> None:
+    """What a conversion of its guest reads is written beside the store."""
+    lab = MachineLab(tmp_path)
+    lab.hypervisor.refuses.append(OSError(28, "No space left on device"))
+    settle(lab, lab.desk.start, MachineState.REGISTERED)
+    assert lab.hypervisor.asked.count("define") == 2
