@@ -7,7 +7,7 @@ import os
 import pwd
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from p2vd.bus.service import Service
 from p2vd.bus.timer import later
 from p2vd.config import DEFAULT_PATH, Config, load, policy_texts, show
 from p2vd.discovery.dm import open_counts
-from p2vd.discovery.iscsi import Session, list_sessions
+from p2vd.discovery.iscsi import list_sessions
 from p2vd.discovery.iscsiadm import Iscsiadm
 from p2vd.discovery.scanner import Discovery
 from p2vd.discovery.scsi_scan import look_for_luns
@@ -294,10 +294,7 @@ def build(config: Config, doors: Doors) -> tuple[Engine, Services]:
 def _portals(services: Services, doors: Doors) -> Portals:
     commands, inventory, sysfs = services.commands, services.inventory, services.sysfs
     iscsiadm = Iscsiadm(commands, doors.root / "etc/iscsi", doors.root / "run/p2vd", sysfs)
-    release = services.contents.release
-
-    def sessions() -> Sequence[Session]:
-        return list_sessions(sysfs)
+    release, sessions = services.contents.release, partial(list_sessions, sysfs)
 
     def use(seen: Inventory) -> LunUse:
         board = services.board

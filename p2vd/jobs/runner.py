@@ -174,8 +174,8 @@ class JobRunner:
                 services.board.cancel_machine(job.machine_uuid)
                 return True
             case Stage.CANCELLED:
-                self._release_source(job)
                 services.board.cancel_machine(job.machine_uuid)  # where the daemon died before it, above
+                self._release_source(job)
                 return True
         return False
 

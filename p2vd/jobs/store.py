@@ -7,6 +7,7 @@ version N-1 left; `user_version` guards against a newer file.
 
 import contextlib
 import json
+import logging
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +25,8 @@ from p2vd.model.portal import PortalRecord
 from p2vd.model.rates import CopyRate
 from p2vd.model.wave import Wave
 from p2vd.system.exclusive import Exclusive
+
+log = logging.getLogger(__name__)
 
 _VERSION = 2
 _SCHEMA = """
@@ -73,6 +76,12 @@ class StoreUnwritable(StoreUnusable):
 _DAMAGE = frozenset(
     {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_ERROR}
 )
+# Of a disk that is full, when the memory that a file's readers share is to be made beside it.
+_NO_ROOM = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL})
+
+
+def _code(error: sqlite3.Error) -> int:
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
 class Store:
@@ -97,17 +106,33 @@ class Store:
             tuple[str, str], Plan | Machine | Job | PortalRecord | Passport | CopyRate | Wave
         ] = {}
         try:
-            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            try:
+                self._db = self._connect("NORMAL")
+            except sqlite3.OperationalError as error:
+                if _code(error) not in _NO_ROOM:
+                    raise
+                self._db = self._connect("EXCLUSIVE")
+                log.warning("%s: %s: until a start with room there nobody else can read it", path, error)
             self._open()
         except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGE:
+            if _code(error) in _DAMAGE:
                 raise StoreDamaged(str(path), str(error)) from error
             raise StoreUnusable(str(path), str(error)) from error
 
+    def _connect(self, locking: str) -> sqlite3.Connection:
+        """`locking` EXCLUSIVE: without the 32 KiB beside the file that a full disk has no room for."""
+        db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        try:
+            db.execute(f"PRAGMA locking_mode={locking}")
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=FULL")
+        except BaseException:
+            db.close()
+            raise
+        return db
+
     def _open(self) -> None:
         path = self._path
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=FULL")
         (verdict,) = self._db.execute("PRAGMA quick_check").fetchone()
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if verdict != "ok":

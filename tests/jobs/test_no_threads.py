@@ -1,9 +1,9 @@
 """A host that gives no thread for a moment: what is durable goes on by itself, what is not is refused."""
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -29,8 +29,9 @@ from p2vd.model.job import MachineState, Stage
 from p2vd.model.portal import PortalState
 from p2vd.model.wave import WaveEntry
 from p2vd.system.threads import NoThread
+from tests.fakes import StoppedClock
 from tests.iscsi_host import IscsiHost
-from tests.jobs.fake_disks import Disks, StoppedClock
+from tests.jobs.fake_disks import Disks
 from tests.jobs.machine_lab import PATIENCE_S, MachineLab, settle
 from tests.jobs.portal_desk import A, Desk, no_portals
 from tests.jobs.proven_machine import JOB, MACHINE
@@ -38,6 +39,7 @@ from tests.jobs.record_desk import no_records
 from tests.jobs.test_boot_test import Lab as BootLab
 from tests.jobs.test_crew import Lab as CrewLab
 from tests.jobs.test_denials import Desk as DenialDesk
+from tests.jobs.threads import no_more
 from tests.jobs.values import source
 
 NoneLeft = Callable[[], AbstractContextManager[None]]
@@ -46,17 +48,7 @@ NoneLeft = Callable[[], AbstractContextManager[None]]
 @pytest.fixture
 def none_left(monkeypatch: pytest.MonkeyPatch) -> NoneLeft:
     """A while in which no thread starts, as Python tells that."""
-
-    def refuse(_: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    @contextmanager
-    def no_threads() -> Iterator[None]:
-        with monkeypatch.context() as patch:
-            patch.setattr(threading.Thread, "start", refuse)
-            yield
-
-    return no_threads
+    return partial(no_more, monkeypatch)
 
 
 class Timers:

@@ -1,5 +1,6 @@
 """A state disk that is full or read-only for a while: no thread ends, and nothing is told that is not so."""
 
+import resource
 import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -32,7 +33,8 @@ from p2vd.model.job import Activity, Hold, Job, MachineState, Stage
 from p2vd.model.limits import Limits
 from p2vd.model.portal import PortalRecord
 from p2vd.model.verification import Verification, VerifyState
-from tests.jobs.fake_disks import Disks, FakeHelper, StoppedClock
+from tests.fakes import StoppedClock
+from tests.jobs.fake_disks import Disks, FakeHelper
 from tests.jobs.machine_lab import MACHINE, MachineLab, settle
 from tests.jobs.portal_desk import A, Desk, no_portals
 from tests.jobs.proven_machine import MACHINE as PROVEN
@@ -106,6 +108,33 @@ def test_a_store_that_cannot_be_opened_is_not_said_to_be_damaged(tmp_path: Path)
     with pytest.raises(StoreUnusable, match="not damaged") as caught:
         Store(tmp_path / "state.db")
     assert "Restore" not in str(caught.value)
+
+
+@contextmanager
+def no_room(bytes_a_file: int) -> Iterator[None]:
+    """Nobody may write to a file beyond so many bytes: as on a full disk, for which it takes no disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_a_file, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_on_a_full_disk_it_is_opened_all_the_same(tmp_path: Path) -> None:
+    """SQLite wants 32 KiB beside the file even to read it, if others are to read it, too."""
+    path = tmp_path / "state.db"
+    store = Store(path)
+    store.add(MACHINE_OF_ONE, (JOB,))
+    store.close()
+    with no_room(path.stat().st_size + 1024):
+        store = Store(path)
+        assert store.jobs() == (JOB,)
+        with pytest.raises(StoreUnwritable, match="Make room"):
+            store.add(replace(MACHINE_OF_ONE, uuid="large", name="x" * 65536), ())
+    store.add(replace(MACHINE_OF_ONE, uuid="large", name="x" * 65536), ())
+    store.close()
+    assert len(Store(path).machines()) == 2
 
 
 def test_one_whose_content_is_none_is(tmp_path: Path) -> None:
