@@ -7,8 +7,7 @@ import os
 import pwd
 import signal
 import sys
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -22,13 +21,15 @@ from p2vd import __version__
 from p2vd.bus.polkit import Polkit
 from p2vd.bus.port import Authority
 from p2vd.bus.service import Service
+from p2vd.bus.timer import later
 from p2vd.config import DEFAULT_PATH, Config, load, policy_texts, show
 from p2vd.discovery.dm import open_counts
-from p2vd.discovery.iscsi import Session, list_sessions
+from p2vd.discovery.iscsi import list_sessions
 from p2vd.discovery.iscsiadm import Iscsiadm
 from p2vd.discovery.scanner import Discovery
 from p2vd.discovery.scsi_scan import look_for_luns
 from p2vd.discovery.watcher import EventSource, Watcher, block_events
+from p2vd.jobs.again import Again
 from p2vd.jobs.audit_journal import Journal
 from p2vd.jobs.audit_trail import AuditTrail
 from p2vd.jobs.bandwidth import Bandwidth
@@ -67,7 +68,9 @@ from p2vd.system import journal, memory, notify
 from p2vd.system.caller import unit_of
 from p2vd.system.clock import Clock, SystemClock, boot_id
 from p2vd.system.command import Commands, SystemCommands
+from p2vd.system.exclusive import Exclusive
 from p2vd.system.process import Spawn, spawn
+from p2vd.system.threads import start_or_run, start_or_skip
 
 if TYPE_CHECKING:
     from p2vd.sim.world import World
@@ -238,12 +241,11 @@ def simulation(
 
 
 def build(config: Config, doors: Doors) -> tuple[Engine, Services]:
-    """Return the engine and its parts, as `config` says; nothing runs yet."""
+    """Return the engine and its parts, as `config` says; nothing runs yet. Raises DirectoryTaken."""
     state = config.state_dir
-    state.mkdir(parents=True, exist_ok=True, mode=0o700)
     commands, sysfs = doors.commands, doors.root / "sys"
     host = Discovery(commands, sysfs, doors.root / "proc", doors.root, config.image_directories)
-    store = Store(state / "state.db")
+    store = Store(state / "state.db", Exclusive(state))
     board = Board(store)
     policies = PolicyKeeper(lambda: policy_texts(config))
     trail = AuditTrail(store, state / "audit", config.audit, unit_of, doors.journal)
@@ -251,7 +253,6 @@ def build(config: Config, doors: Doors) -> tuple[Engine, Services]:
     pools = PoolWatch(commands)
     extender = PoolExtender(commands, volumes, host.volume_group, pools, trail.note_pool, doors.clock)
     engine: Engine
-
     may_lack_hooks = doors.may_lack_hooks or config.hooks_dir == Config.hooks_dir
     more = (doors.spawn, doors.worker_ids, policies.current, board, doors.clock, state)
     scanner = FormScanner.over(host, *more, lambda: inventory.mark_dirty(()))  # no device has changed
@@ -283,6 +284,7 @@ def build(config: Config, doors: Doors) -> tuple[Engine, Services]:
         bandwidth=Bandwidth(config.limits.bandwidth_bytes_per_s, doors.clock),
         extend_pool=extender.want,
         hooks=Hooks(config.hooks_dir, config.hook_timeout_s, os.geteuid(), trail.note_hook, may_lack_hooks),
+        again=Again(later),
     )
     records = Records(trail, state / "jobs", services.board)
     engine = Engine(services, policies, _portals(services, doors), records)
@@ -292,10 +294,7 @@ def build(config: Config, doors: Doors) -> tuple[Engine, Services]:
 def _portals(services: Services, doors: Doors) -> Portals:
     commands, inventory, sysfs = services.commands, services.inventory, services.sysfs
     iscsiadm = Iscsiadm(commands, doors.root / "etc/iscsi", doors.root / "run/p2vd", sysfs)
-    release = services.contents.release
-
-    def sessions() -> Sequence[Session]:
-        return list_sessions(sysfs)
+    release, sessions = services.contents.release, partial(list_sessions, sysfs)
 
     def use(seen: Inventory) -> LunUse:
         board = services.board
@@ -310,7 +309,7 @@ def _portals(services: Services, doors: Doors) -> Portals:
         doors.route_to,
         boot_id(),
     )
-    return Portals(tools, services.store, services.board.publish)
+    return Portals(tools, services.store, services.board.publish, again=services.again)
 
 
 def serve(config: Config, doors: Doors) -> int:
@@ -325,17 +324,16 @@ def serve(config: Config, doors: Doors) -> int:
         failed.append(why)
         loop.quit()
 
-    def lost() -> None:
-        fail("the connection to the system bus was lost")
-
     def stop_workers() -> None:
-        engine.stop()
-        GLib.idle_add(loop.quit)
+        try:
+            engine.stop()
+        finally:
+            GLib.idle_add(loop.quit)
 
     def stop() -> bool:
         notify.stopping()
-        # Not on this thread: the bus answers while the workers commit their last checkpoints.
-        threading.Thread(target=stop_workers, name="stop").start()
+        # Not on this thread where there is another: the bus answers while workers commit their last ones.
+        start_or_run(stop_workers, "stop")
         return False
 
     def reload() -> bool:
@@ -347,11 +345,12 @@ def serve(config: Config, doors: Doors) -> int:
         return True
 
     def tidy() -> bool:
-        threading.Thread(target=engine.tidy, name="tidy", daemon=True).start()
+        start_or_skip(engine.tidy, "tidy")
         return True
 
     engine.records.audit.start(doors.version)
     engine.reload()
+    lost = partial(fail, "the connection to the system bus was lost")
     service = Service(engine, connection, doors.authority(connection), doors.version, lost, memory.give_back)
     watcher = Watcher(services.inventory.mark_dirty, doors.events())
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -380,7 +379,7 @@ def serve(config: Config, doors: Doors) -> int:
     published: list[bool] = []
     engine.rescan(lambda _: GLib.idle_add(publish))
     engine.start()
-    engine.tidy()
+    tidy()
     GLib.timeout_add_seconds(_FIRST_SCAN_S, publish)
     GLib.timeout_add_seconds(_TIDY_S, tidy)
     loop.run()

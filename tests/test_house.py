@@ -41,6 +41,8 @@ ROOMS: dict[str, set[str]] = {
 EXCEPTIONS: dict[str, set[str]] = {
     # Checks policy files where no daemon is: with the very code by which the daemon reads them.
     "cli.policy_check": {"config", "policy.model", "policy.parse"},
+    # A call that gets no thread has its answer all the same.
+    "bus.service": {"system.threads"},
     # A support bundle is made where p2vd does not run: p2vctl asks the host itself, by the daemon's own door.
     "cli.bundle": {"config", "system.command"},
     "cli.bundle_parts": {"config", "system.command"},
@@ -78,6 +80,14 @@ CONFINED: dict[str, set[str]] = {
     "nbd": {"copying"},
 }
 
+# Who starts threads otherwise than by `system.threads`, which tells where the host gives none: at its own
+# start that ends the daemon, and of a program that copies or asks its daemon hears.
+OWN_THREADS = {
+    *("system.threads", "discovery.watcher", "bus.collector", "jobs.inventory_keeper", "jobs.windows"),
+    *("jobs.waves", "jobs.auto", "jobs.waking"),
+}
+OWN_THREADS_ROOMS = ("copying", "sim")
+
 
 @dataclass(frozen=True)
 class Module:
@@ -100,6 +110,12 @@ class Module:
                 assert node.level == 0, f"{self.name} imports relatively from {source!r}: write p2vd...."
                 yield source
                 yield from (f"{source}.{alias.name}" for alias in node.names)
+
+    def makes_threads(self) -> bool:
+        """Whether it makes a thread, or a timer, which is one, by hand."""
+        calls = (node.func for node in ast.walk(ast.parse(self.text)) if isinstance(node, ast.Call))
+        names = {getattr(call, "attr", getattr(call, "id", "")) for call in calls}
+        return "threading" in self.libraries() and bool(names & {"Thread", "Timer"})
 
     def libraries(self) -> set[str]:
         return {name.split(".")[0] for name in self.imports()}
@@ -170,6 +186,11 @@ def test_a_library_stays_in_its_room(library: str) -> None:
     assert not [module.name for module in MODULES if misplaced(module, library)]
 
 
+def test_threads_are_started_where_it_is_told_that_there_is_none() -> None:
+    making = {module.name for module in MODULES if module.makes_threads()}
+    assert {name for name in making if name.split(".")[0] not in OWN_THREADS_ROOMS} == OWN_THREADS
+
+
 def test_every_room_has_a_rule() -> None:
     known = {*ROOMS, "daemon", "p2vd", ""}
     assert not {module.room for module in MODULES} - known
@@ -229,6 +250,20 @@ def test_a_misplaced_library_is_seen(library: str) -> None:
     assert misplaced(Module("planning.plan", f"def f():\n    import {library}.inner"), library)
     (place, *_) = sorted(CONFINED[library])
     assert not misplaced(Module(f"{place}.x", f"import {library}"), library)
+
+
+@pytest.mark.parametrize(
+    ("text", "makes"),
+    [
+        ("import threading\nthreading.Thread(target=f).start()", True),
+        ("from threading import Thread\ndef f():\n    Thread(target=f)", True),
+        ("import threading\nthreading.Timer(1, f)", True),
+        ("import threading\nx: threading.Thread\nthreading.Lock()", False),
+        ("from p2vd.system.threads import start\nstart(f, 'x')", False),
+    ],
+)
+def test_a_thread_is_seen(text: str, makes: bool) -> None:
+    assert Module("jobs.x", text).makes_threads() is makes
 
 
 def test_relative_imports_are_refused() -> None:

@@ -5,7 +5,6 @@ slow engine never delays anybody else's call, nor the daemon's stop.
 """
 
 import logging
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -30,12 +29,14 @@ from p2vd.bus.names import BUS_NAME, JOB, MANAGER, ROOT, error_name, object_id
 from p2vd.bus.port import Authority, EnginePort, Verdict
 from p2vd.bus.recording import is_recorded, request_of, subject_after
 from p2vd.bus.standard import StandardError, answer_standard, arguments_of
+from p2vd.bus.timer import later
 from p2vd.bus.tree import Interfaces, ObjectTree, append
 from p2vd.bus.turns import Turns
 from p2vd.bus.wire import fits, plain
 from p2vd.model.audit import Request, Subject
 from p2vd.model.errors import InvalidArgument, P2vdError
 from p2vd.model.job import Caller, Stage
+from p2vd.system.threads import start
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ class Service:
         self._authority = authority
         self._on_lost = on_lost
         self._calls = 0
-        self._tree = ObjectTree(connection.send_message, _monotonic_s, _later)
+        self._tree = ObjectTree(connection.send_message, _monotonic_s, later)
         self._collector = Collector(engine, version, Turns().add, self._apply, on_calm)
         self._methods = Methods(engine, self._collector)
         self._audit = engine.records.audit
@@ -159,7 +160,7 @@ class Service:
         action = action_of(method.action, options)
         sender = message.get_sender()
 
-        def decided(verdict: Verdict) -> None:
+        def decide(verdict: Verdict) -> None:
             caller = Caller(verdict.uid, sender, verdict.pid)
             request = None
             if is_recorded(method, action):
@@ -172,6 +173,15 @@ class Service:
                 return
             call = Call(object_id(path), tuple(arguments), options, caller)
             self._begin(message, interface, method, call, request)
+
+        def decided(verdict: Verdict) -> None:
+            try:
+                decide(verdict)
+            except P2vdError as error:
+                self._refuse(message, error)
+            except Exception as error:  # as in `_on_message`, which has long returned
+                log.exception("call %s failed", name)
+                self._refuse(message, _unexpected(error))
 
         self._authority.authorize(sender, action, interactive, decided)
 
@@ -191,7 +201,6 @@ class Service:
         if self._calls >= CALLS_AT_ONCE:
             self._refuse(message, Busy(self._calls))
             return
-        self._calls += 1
         work = self._methods.table[(interface, method.name)]
 
         def run() -> None:
@@ -212,7 +221,8 @@ class Service:
             else:
                 self._refuse(message, error)
 
-        threading.Thread(target=run, name=f"bus-{method.name}", daemon=True).start()
+        start(run, f"bus-{method.name}")
+        self._calls += 1  # in time: `finish` is for this thread. Where none runs nobody would count back
 
     def _recorded(
         self, request: Request | None, interface: str, method: Method, act: Callable[[], Answer]
@@ -273,14 +283,6 @@ def _unexpected(error: Exception) -> Failed:
 
 def _ours(path: str) -> bool:
     return path == "/" or path == ROOT or ROOT.startswith(path + "/") or path.startswith(ROOT + "/")
-
-
-def _later(delay_s: float, function: Callable[[], None]) -> None:
-    def once() -> bool:
-        function()
-        return False
-
-    GLib.timeout_add(int(delay_s * 1000) + 1, once)
 
 
 def _monotonic_s() -> float:

@@ -50,6 +50,12 @@ class IscsidUnavailable(IscsiTransient):
     )
 
 
+class IscsiadmNotStarted(IscsiTransient):
+    """This host could not start iscsiadm: nothing was asked of the portal, and nothing changed."""
+
+    template: ClassVar[str] = "iscsiadm was not run for {portal}: {problem}"
+
+
 class LoginRefused(IscsiError):
     """The target does not let this initiator in."""
 

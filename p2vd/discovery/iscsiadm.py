@@ -17,7 +17,7 @@ from p2vd.discovery.iscsid_conf import private_conf
 from p2vd.model.disk import Portal
 from p2vd.model.portal import DEFAULT_INTERFACE, Chap, Node, PortalName, same_writing
 from p2vd.system import durable
-from p2vd.system.command import CommandFailed, Commands, Result
+from p2vd.system.command import CommandFailed, CommandNotStarted, Commands, Result
 
 ETC = Path("/etc/iscsi")
 RUN = Path("/run/p2vd")
@@ -170,6 +170,8 @@ class Iscsiadm:
         unit = f"iscsi-{verb}-{plain}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
         try:
             return self.commands.change(argv, unit=unit, deadline_s=_DEADLINE_S, ok=ok, properties=properties)
+        except CommandNotStarted as error:
+            raise errors.IscsiadmNotStarted(told, str(error)) from error
         except CommandFailed as error:
             if type(error) is not CommandFailed:  # whether it ended is not known
                 raise

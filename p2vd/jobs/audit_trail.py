@@ -37,6 +37,7 @@ from p2vd.records.chain import Link, parse
 from p2vd.records.files import lines
 from p2vd.records.search import search, verify
 from p2vd.system.clock import Clock, SystemClock
+from p2vd.system.threads import start
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ class AuditTrail:
     def start(self, version: str) -> None:
         """Record that the daemon starts; and soon, on another thread, what a crash left unrecorded."""
         self._record(AuditEvent(Kind.DAEMON, outcome="started", text=f"p2vd {version}"))
-        threading.Thread(target=self._catch_up, name="audit-start", daemon=True).start()
+        start(self._catch_up, "audit-start")
 
     def _catch_up(self) -> None:
         with self._lock, contextlib.suppress(OSError):  # which the entry before has met and told

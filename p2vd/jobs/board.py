@@ -10,7 +10,7 @@ from p2vd.jobs.events import Event, JobAdded, JobChanged, MachineAdded, MachineC
 from p2vd.jobs.store import Store
 from p2vd.jobs.transitions import TERMINAL, JobEvent, MachineEvent, advance, advance_machine
 from p2vd.model.copying import Progress
-from p2vd.model.errors import IllegalTransition
+from p2vd.model.errors import IllegalTransition, P2vdError
 from p2vd.model.job import Activity, Hold, Job, JobError, Machine, MachineState, Stage
 from p2vd.model.plan import DomainOptions
 from p2vd.system.clock import now_us
@@ -18,6 +18,7 @@ from p2vd.system.clock import now_us
 log = logging.getLogger(__name__)
 
 _UNREGISTERED = (MachineState.COPYING, MachineState.READY)
+_CANCELLABLE = (MachineState.PLANNED, *_UNREGISTERED)
 
 
 class Board:
@@ -39,9 +40,14 @@ class Board:
         self._listeners.append(listener)
 
     def publish(self, event: Event) -> None:
-        """Tell every subscriber."""
+        """Tell every subscriber: it is durable, and one that fails keeps it from none of the others."""
         for listener in self._listeners:
-            listener(event)
+            try:
+                listener(event)
+            except P2vdError as error:
+                log.error("%s: %s", event, error)  # noqa: TRY400 - the host lacks something, no defect of ours
+            except Exception:
+                log.exception("%s could not be told", event)
 
     def jobs(self) -> tuple[Job, ...]:
         """All jobs with the progress of this moment, oldest first."""
@@ -193,13 +199,15 @@ class Board:
 
     def cancel_machine(self, uuid: str) -> None:
         """End a machine, with the last of its jobs that is cancelled; idempotent."""
+        self._advance_once(uuid, MachineEvent.CANCELLED, self._is_over)
 
-        def is_over(machine: Machine) -> bool:
-            jobs = [self._store.job(job_uuid) for job_uuid in machine.jobs]
-            over = all(job.stage is Stage.CANCELLED for job in jobs)
-            return over and machine.state is not MachineState.CANCELLED
+    def is_over(self, uuid: str) -> bool:
+        """Whether all jobs of a machine are cancelled, and it is not yet."""
+        return self._is_over(self._store.machine(uuid))
 
-        self._advance_once(uuid, MachineEvent.CANCELLED, is_over)
+    def _is_over(self, machine: Machine) -> bool:
+        jobs = (self._store.job(job_uuid) for job_uuid in machine.jobs)
+        return machine.state in _CANCELLABLE and all(job.stage is Stage.CANCELLED for job in jobs)
 
     def _advance_once(self, uuid: str, event: MachineEvent, due: Callable[[Machine], bool]) -> None:
         """Make a transition where it is due: several jobs of a machine may think of it at once."""

@@ -6,6 +6,7 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from p2vd.domain.definition import Definition
 from p2vd.jobs.control import MustWait
@@ -13,6 +14,7 @@ from p2vd.jobs.cutover import options_of
 from p2vd.jobs.definition import definition_of, devnode
 from p2vd.jobs.job_target import JobFile, JobLv, JobTarget
 from p2vd.jobs.services import Services
+from p2vd.jobs.store import StoreUnusable
 from p2vd.jobs.takers import taker
 from p2vd.jobs.targets import find_target
 from p2vd.jobs.volume_history import ran_now
@@ -31,6 +33,7 @@ from p2vd.model.plan import VirtType
 from p2vd.model.size import MIB, format_size
 from p2vd.registration.errors import BootTestCannotRun, BootTestEnded, BootTestInterrupted, MachineRuns
 from p2vd.system.clock import now_us
+from p2vd.system.threads import start
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +96,10 @@ class BootTests:
         """Say of tests that an earlier daemon began that they saw nothing: they ended with it."""
         for machine in self._services.board.machines():
             if machine.boot_test is not None and machine.boot_test.state is BootState.RUNNING:
-                self._keep_failure(machine, BootTestInterrupted(machine.name))
+                try:
+                    self._keep_failure(machine, BootTestInterrupted(machine.name))
+                except StoreUnusable as error:  # a full disk keeps no daemon from its start
+                    log.error("machine %s: how its boot test ended: %s", machine.name, error)  # noqa: TRY400
 
     def start(self, uuid: str, options: Mapping[str, object]) -> None:
         """Begin a test and return at once. Raises NotFound, IllegalTransition, InvalidArgument."""
@@ -107,13 +113,8 @@ class BootTests:
             # Once more: who takes the volumes for the machine from here on, ends this one.
             machine = self._testable(uuid)
             self._keep(uuid, BootTest(BootState.RUNNING, now_us()))
-            running.thread = threading.Thread(
-                target=self._run,
-                args=(machine, wish, running),
-                name=f"boot-test-{uuid[:8]}",
-                daemon=True,
-            )
-            running.thread.start()
+            with self._lock:  # whoever ends it waits for its thread
+                running.thread = start(partial(self._run, machine, wish, running), f"boot-test-{uuid[:8]}")
         except BaseException:  # the store's disk is full, or there are no threads: another may be asked for
             with self._lock:
                 del self._running[uuid]

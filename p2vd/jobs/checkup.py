@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 
 from p2vd.model.errors import StillLooking
 from p2vd.system.clock import Clock, SystemClock
+from p2vd.system.threads import start
 
 log = logging.getLogger(__name__)
 
@@ -35,14 +36,14 @@ class Checkup(Generic[T]):
     def facts(self, timeout_s: float) -> T:
         """Return what a look found that ended after this call, or some seconds before it.
 
-        Raises StillLooking where it does not end within `timeout_s`: the next call may have it.
+        Raises StillLooking where it does not end within `timeout_s`: the next call may have it; NoThread.
         """
         with self._changed:
             if self._facts is None or self._clock.monotonic() - self._ended_s > _FRESH_S:
                 self._facts = None
                 if not self._looking:
-                    self._looking = True
-                    threading.Thread(target=self._look, name="checkup", daemon=True).start()
+                    start(self._look, "checkup")
+                    self._looking = True  # in time: it waits for our lock
             self._changed.wait_for(lambda: not self._looking, timeout_s)
             if self._facts is None:
                 raise StillLooking(self._what)

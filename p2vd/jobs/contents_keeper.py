@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from p2vd.jobs.disk_helper import Helper, key_of, request_of
 from p2vd.jobs.sampler import Sampler
@@ -16,6 +17,7 @@ from p2vd.model.contents import Contents, Examination
 from p2vd.model.disk import Source
 from p2vd.model.inventory import Inventory
 from p2vd.system.clock import Clock, SystemClock
+from p2vd.system.threads import NoThread, start
 
 log = logging.getLogger(__name__)
 
@@ -219,10 +221,9 @@ class ContentsKeeper:
         # One too many ends at once: those that run may be busy for long.
         for lane in (self._disks, self._forms):
             for _ in range(0 if self._stopped else min(lane.most - lane.threads, len(lane.queue))):
-                thread = threading.Thread(target=self._run, args=(lane,), name="contents", daemon=True)
                 try:
-                    thread.start()
-                except RuntimeError as error:  # the next scan, or plan, tries again
+                    start(partial(self._run, lane), "contents")
+                except NoThread as error:  # the next scan, or plan, tries again
                     log.warning("disks cannot be looked at now: %s", error)
                     return
                 lane.threads += 1  # in time: it waits for our lock
@@ -250,7 +251,12 @@ class ContentsKeeper:
                 if entry is None:
                     lane.threads -= 1
                     break
-            helper = self._examine(entry, helper)
+            try:
+                helper = self._examine(entry, helper)
+            except Exception as error:  # no helper could be started, or a defect: the others have their turn
+                log.exception("contents of %s", entry.source)
+                self._end(entry, Examination.FAILED, problem=f"it could not be looked at: {error}")
+                helper = None
             self._tell()
         if helper is not None:
             helper.close()
@@ -315,4 +321,9 @@ class ContentsKeeper:
                 return
             self._told_s = now_s
             news, self._news = frozenset(self._news), set()
-        self._on_change(news)
+        try:
+            self._on_change(news)
+        except Exception:  # who is told ends nothing of ours by what goes wrong
+            log.exception("contents: news of %d disks could not be told", len(news))
+            with self._changed:
+                self._news |= news  # with those of the next look

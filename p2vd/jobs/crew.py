@@ -3,16 +3,23 @@
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
+from p2vd.jobs.again import Again
 from p2vd.jobs.runner import JobRunner
 from p2vd.jobs.services import Services
+from p2vd.system.threads import NoThread
 
 
 class Crew:
     """Thread-safe."""
 
-    def __init__(self, services: Services, on_end: Callable[[str], None]) -> None:
-        """`on_end` is called with a job's UUID, on its own thread, when it has nothing left to do."""
+    def __init__(self, services: Services, on_end: Callable[[str], None], again: Again | None = None) -> None:
+        """`on_end` is called with a job's UUID, on its own thread, when it has nothing left to do.
+
+        `again` starts runners that the host has no thread for.
+        """
+        self._again = again or Again()
         self._services = services
         self._on_end = on_end
         self._lock = threading.Lock()
@@ -26,10 +33,13 @@ class Crew:
             if runner is not None and runner.alive:
                 runner.signals.nudge()
             elif not self._stopped:
-                self._runners[uuid] = JobRunner(
-                    self._services, uuid, lambda: self._retire(uuid), self._on_end
-                )
-                self._runners[uuid].start()
+                runner = JobRunner(self._services, uuid, lambda: self._retire(uuid), self._on_end)
+                try:
+                    runner.start()
+                except NoThread as error:
+                    self._again.owe(f"job {uuid}", partial(self.nudge, uuid), error)
+                else:
+                    self._runners[uuid] = runner  # in time: to end it waits for our lock
 
     def _retire(self, uuid: str) -> bool:
         """Let a runner that sees nothing left to do end; False: it has been nudged since it looked.

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from p2vd.model.audit import AuditEvent
 from p2vd.system.clock import Clock
+from p2vd.system.threads import NoThread, start
 
 log = logging.getLogger(__name__)
 
@@ -45,13 +46,13 @@ class Denials:
             gathered = self._waiting.get(key)
             if gathered is not None:
                 gathered.count += 1
-                return
-            if self._stopped or len(self._waiting) >= _CALLERS:
-                return  # the log has the line of each
-            self._waiting[key] = _Gathered(make, 1, self._clock.monotonic())
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="denials", daemon=True)
-                self._thread.start()
+            elif not self._stopped and len(self._waiting) < _CALLERS:  # else the log has the line of each
+                self._waiting[key] = _Gathered(make, 1, self._clock.monotonic())
+            if self._thread is None and not self._stopped:
+                try:
+                    self._thread = start(self._run, "denials")
+                except NoThread as error:  # the next refusal tries again, and at the latest the stop
+                    log.warning("refused calls cannot be recorded now: %s", error)
             self._changed.notify()
 
     def stop(self) -> None:
@@ -62,6 +63,8 @@ class Denials:
             thread = self._thread
         if thread is not None:
             thread.join(_STOP_S)
+        else:
+            self._run()
 
     def _run(self) -> None:
         while True:

@@ -9,9 +9,11 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from p2vd.model.contents import UNDER_EXAMINATION
 from p2vd.model.directory import TargetDirectory
+from p2vd.system.threads import NoThread, start
 
 log = logging.getLogger(__name__)
 
@@ -51,10 +53,8 @@ class DirectoryLooks:
                 self._states = {key: each for key, each in self._states.items() if not each.is_old}
                 state = _State()
                 try:
-                    threading.Thread(
-                        target=_run, args=(state, path, look), name="directory", daemon=True
-                    ).start()
-                except RuntimeError as error:  # there are no threads now; the next call tries again
+                    start(partial(_run, state, path, look), "directory")
+                except NoThread as error:  # there are no threads now; the next call tries again
                     return _unseen(path, error)
                 self._states[path] = state
         state.over.wait(wait_s)

@@ -25,9 +25,11 @@ from p2vd.jobs.policies import PolicyKeeper
 from p2vd.jobs.portals import Portals
 from p2vd.jobs.rates import Rates
 from p2vd.jobs.records import Records
+from p2vd.jobs.rescans import Rescans
 from p2vd.jobs.scheduler import Scheduler
 from p2vd.jobs.services import Services
 from p2vd.jobs.source_care import SourceCare
+from p2vd.jobs.store import StoreUnusable
 from p2vd.jobs.transitions import TERMINAL, JobEvent
 from p2vd.jobs.verification import Verifications
 from p2vd.jobs.waking import Recovery
@@ -37,7 +39,7 @@ from p2vd.model.contents import Findings
 from p2vd.model.cutover import CutoverRequest
 from p2vd.model.disk import Source
 from p2vd.model.doctor import Finding
-from p2vd.model.errors import IllegalTransition, InvalidArgument, NotFound, P2vdError
+from p2vd.model.errors import IllegalTransition, P2vdError
 from p2vd.model.inventory import Difference, Inventory
 from p2vd.model.job import Activity, Caller, Hold, Job, Machine, MachineState, Stage
 from p2vd.model.limits import Waiting
@@ -49,6 +51,7 @@ from p2vd.planning.contents import findings
 from p2vd.planning.doctor import diagnose
 from p2vd.policy.match import first_match
 from p2vd.system.clock import now_us
+from p2vd.system.threads import NoThread, start
 
 log = logging.getLogger(__name__)
 
@@ -72,11 +75,12 @@ class Engine:
         self._policies = policies
         self._lock = threading.RLock()
         self._planner = Planner(services, self._lock)
-        self._desk = MachineDesk(services)
+        again = services.again
+        self._desk = MachineDesk(services, again=again)
         self.plan_cutover = self._desk.plan_cutover
-        self._crew = Crew(services, self._job_ended)
+        self._crew = Crew(services, self._job_ended, again)
         self._scheduler = Scheduler(
-            services.board, services.inventory, services.config.all_limits, self._crew.nudge
+            services.board, services.inventory, services.config.all_limits, self._crew.nudge, again
         )
         self._windows = WindowKeeper(services.board, services.clock, self._crew.nudge)
         # In this order: a job that comes outside its window never takes a place.
@@ -88,6 +92,7 @@ class Engine:
         self._fills = Fills(services, self._planner)
         self._board.subscribe(self._rates.hear)
         self._care = SourceCare(services, self._planner, self._lock)
+        self._rescans = Rescans(services, self._care.rescanned)
         self._checkup = Checkup(HostLook(services).facts)
         self._boot_tests = BootTests(services)
         self._verifications = Verifications(services)
@@ -122,8 +127,9 @@ class Engine:
 
     def _unfinished(self, job: Job) -> bool:
         if job.stage is not Stage.PROVEN or job.finished:
-            return bool(job.source_set_read_only)
-        return self._board.machine(job.machine_uuid).state is MachineState.COPYING
+            return bool(job.source_set_read_only) or self._board.is_over(job.machine_uuid)
+        state = self._board.machine(job.machine_uuid).state
+        return state in (MachineState.PLANNED, MachineState.COPYING)
 
     def _job_ended(self, uuid: str) -> None:
         self._desk.job_ended(uuid)
@@ -148,15 +154,19 @@ class Engine:
         self._windows.stop()
         self._waking.stop()
         # Beside the workers, as long as they may take: each may wait for a read that does not come back.
-        others = [self._auto.stop, self.waves.stop, self._boot_tests.stop, self._verifications.stop]
-        ending = [threading.Thread(target=end, name="stop-other", daemon=True) for end in others]
-        for thread in ending:
-            thread.start()
+        ending, left = [], []
+        for end in (self._auto.stop, self.waves.stop, self._boot_tests.stop, self._verifications.stop):
+            try:
+                ending.append(start(end, "stop-other"))
+            except NoThread:
+                left.append(end)
         timeout_s = self._services.config.stop_timeout_s
         until = time.monotonic() + timeout_s
         self._crew.stop(timeout_s)
         for thread in ending:
             thread.join(max(0.0, until - time.monotonic()))
+        for end in left:  # after the workers, which have a checkpoint to commit
+            end()
         self._desk.stop(_DESK_STOP_S)
 
     def _schedule(self) -> None:
@@ -234,34 +244,8 @@ class Engine:
     # -- verbs ---------------------------------------------------------------------------------
 
     def rescan(self, done: Callable[[P2vdError | None], None], scsi: str = "") -> None:
-        """Scan the host, then call `done` on another thread.
-
-        `scsi`: first have the kernel look for LUNs there, see discovery.scsi_scan.
-        """
-        problem: P2vdError | None = None
-
-        def scanned(error: P2vdError | None) -> None:
-            self._care.rescanned(error)
-            done(problem or error)
-
-        self._services.exports.ask_soon()
-        if not scsi:
-            self._services.inventory.request(scanned)
-            return
-
-        def look() -> None:
-            nonlocal problem
-            try:
-                self._services.look_for_luns(scsi)
-            except (InvalidArgument, NotFound) as error:
-                done(error)  # nothing was done: there is nothing to look at
-                return
-            except P2vdError as error:
-                problem = error
-            self._services.inventory.request(scanned)
-
-        # The kernel takes its time with devices that do not answer.
-        threading.Thread(target=look, name="scsi-scan", daemon=True).start()
+        """Scan the host, then call `done`; first for LUNs, where `scsi` says. See Rescans."""
+        self._rescans.begin(done, scsi)
 
     def doctor(self) -> tuple[Finding, ...]:
         """What is not as it should be on this host. Raises StillLooking: ask again."""
@@ -392,7 +376,10 @@ class Engine:
 
     def tidy(self) -> None:
         """Take the jobs off the bus that have been finished for long. Once an hour is enough."""
-        self._departures.leave(now_us())
+        try:
+            self._departures.leave(now_us())
+        except StoreUnusable as error:  # in an hour, then
+            log.error("finished jobs cannot leave the bus: %s", error)  # noqa: TRY400 - the disk, no defect
 
     def set_bandwidth(self, uuid: str, bytes_per_s: int) -> None:
         """Limit a copy, 0: not at all. Lasts until the daemon restarts. Raises NotFound."""

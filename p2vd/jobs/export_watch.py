@@ -20,6 +20,7 @@ from p2vd.model.nbd import NbdExport
 from p2vd.system.clock import Clock, SystemClock
 from p2vd.system.descriptors import SeqpacketChannel
 from p2vd.system.process import ChildProcess, Spawn
+from p2vd.system.threads import NoThread, start
 
 log = logging.getLogger(__name__)
 
@@ -131,8 +132,8 @@ class ExportWatch:
     def _start_thread(self, name: str, target: Callable[[], None]) -> bool:
         """Return whether the host lets us: it may be at its limit of processes."""
         try:
-            threading.Thread(target=target, name=name, daemon=True).start()
-        except RuntimeError as error:
+            start(target, name)
+        except NoThread as error:
             if not self._is_short_of_threads:  # it is tried twice a second
                 log.warning("NBD: servers cannot be asked now: %s", error)
             self._is_short_of_threads = True

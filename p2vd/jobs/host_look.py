@@ -6,12 +6,14 @@ Else it is told only when a machine is to be registered, after hours of copying.
 import logging
 import threading
 from dataclasses import replace
+from functools import partial
 from queue import Empty, Queue
 
 from p2vd.jobs.services import Services
 from p2vd.model.doctor import HostFacts
 from p2vd.model.errors import P2vdError, Reason
 from p2vd.policy.domain import LIBVIRT
+from p2vd.system.threads import start
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +32,7 @@ class HostLook:
         self._asking: dict[str, threading.Thread] = {}
 
     def facts(self) -> HostFacts:
-        """Return what was found."""
+        """Return what was found. Raises NoThread, and what looking at the host does."""
         facts = self._services.host.host_facts()
         domains = [rule.domain for rule in self._services.policies().rules]
         named = {domain.uri for domain in domains} & set(LIBVIRT)
@@ -54,9 +56,7 @@ class HostLook:
         if (before := self._asking.get(uri)) is not None and before.is_alive():
             return silent
         said: Queue[str] = Queue()
-        thread = threading.Thread(target=self._ask, args=(uri, said), name="hypervisor", daemon=True)
-        self._asking[uri] = thread
-        thread.start()
+        self._asking[uri] = start(partial(self._ask, uri, said), "hypervisor")
         try:
             return said.get(timeout=self._answer_s)
         except Empty:

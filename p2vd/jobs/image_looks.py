@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from p2vd.copying.asking import MOST_IMAGES, Answer, AskRequest
 from p2vd.jobs.disposable import NoAnswer, answers
@@ -24,6 +25,7 @@ from p2vd.system import mountinfo
 from p2vd.system.clock import Clock, SystemClock
 from p2vd.system.mountinfo import Mount
 from p2vd.system.process import ChildProcess, Spawn
+from p2vd.system.threads import NoThread, start
 
 log = logging.getLogger(__name__)
 
@@ -161,11 +163,10 @@ class ImageLooks:
             if name in self._running or self._stopped:
                 continue
             if any(self._wanted(read_all=read_all)) or (self._hanging and not read_all):
-                thread = threading.Thread(target=self._run, args=(name, read_all), name=name, daemon=True)
                 self._running.add(name)
                 try:
-                    thread.start()
-                except RuntimeError as error:  # the next change or scan tries again
+                    start(partial(self._run, name, read_all), name)
+                except NoThread as error:  # the next change or scan tries again
                     self._running.discard(name)
                     log.warning("images cannot be looked into now: %s", error)
 

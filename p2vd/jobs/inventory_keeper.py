@@ -85,10 +85,13 @@ class InventoryKeeper:
         self._thread.start()
 
     def stop(self) -> None:
-        """End after the scan under way; waits for none."""
-        self._stopped.set()
+        """End after the scan under way; waits for none. Who waits for a later one is told that none comes."""
+        with self._lock:
+            self._stopped.set()
         self._asked.set()
         self._wanted.set()
+        if not self._thread.is_alive():
+            self._refuse()
 
     def current(self) -> Inventory:
         """What the last scan saw."""
@@ -107,13 +110,15 @@ class InventoryKeeper:
     def request(self, done: Done, names: Names | None = None) -> None:
         """Look soon, and call `done` (on the looking thread) after a look that began after this call.
 
-        At the devices `names`; None: at all.
+        At the devices `names`; None: at all. After a stop `done` is called with an error, on this thread.
         """
         with self._lock:
             self._wish.add(names)
             self._wish.waiting.append(done)
             self._asked.set()
         self._wanted.set()
+        if self._stopped.is_set():
+            self._refuse()
 
     def fresh(self, timeout_s: float = 60.0, names: Names | None = None) -> Inventory:
         """Return an inventory that was looked for after this call, as far as `names` goes; None: all of it.
@@ -142,12 +147,22 @@ class InventoryKeeper:
             self._asked.wait(max(0.0, not_before_s[self._wish.everything] - time.monotonic()))
             self._wanted.clear()
             with self._lock:
+                if self._stopped.is_set():
+                    break
                 self._asked.clear()
                 wish, self._wish = self._wish, _Wish()
             began = time.monotonic()
             self._look(wish)
             ended = time.monotonic()
             not_before_s[wish.everything] = ended + (ended - began) * _SETTLE_SCANS
+        self._refuse()
+
+    def _refuse(self) -> None:
+        """Tell all who wait for a look that there is none any more."""
+        with self._lock:
+            wish, self._wish = self._wish, _Wish()
+        for done in wish.waiting:
+            done(ScanFailed("p2vd stops."))
 
     def _look(self, wish: _Wish) -> None:
         inventory, problem = self._see(wish)

@@ -19,7 +19,7 @@ from p2vd.model.inventory import Inventory
 from p2vd.model.portal import RescanReport
 from p2vd.model.size import format_size
 from p2vd.system.clock import now_us
-from p2vd.system.command import CommandFailed, Commands
+from p2vd.system.command import CommandFailed, CommandNotStarted, Commands
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +112,7 @@ class LunRescan:
                 luns.flush_map(self.commands, source.name)
             for device in stale:
                 luns.remove_path(self.commands, device)
-        except CommandFailed as error:
+        except (CommandFailed, CommandNotStarted) as error:
             findings.left_alone.append(f"{text} It could not be taken away: {error}")
             return False
         log.warning("rescan: %s", text)

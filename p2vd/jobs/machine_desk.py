@@ -4,7 +4,9 @@ import logging
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 
+from p2vd.jobs.again import Again
 from p2vd.jobs.control import Interrupted
 from p2vd.jobs.cutover import Seen, choose, options_of
 from p2vd.jobs.machine_step import PASSING, go_on, waits_for_cutover
@@ -14,10 +16,13 @@ from p2vd.jobs.transitions import MachineEvent
 from p2vd.model.cutover import CutoverChoice, CutoverRequest
 from p2vd.model.errors import IllegalTransition
 from p2vd.model.job import Caller, Job, JobError, Machine, MachineState, Stage
+from p2vd.system.threads import NoThread, start
 
 log = logging.getLogger(__name__)
 
 _FIRST_WAIT_S = 2.0
+_PASSING = (*PASSING, OSError)
+"""What goes by: OSError is this host's own disk or processes, as for a job's thread."""
 _UNDER_WAY = frozenset(
     {
         *(MachineState.COPYING, MachineState.READY, MachineState.REGISTERING),
@@ -29,8 +34,12 @@ _UNDER_WAY = frozenset(
 class MachineDesk:
     """Thread-safe. A machine has one thread at a time, while something is done for it; no verb waits."""
 
-    def __init__(self, services: Services, first_wait_s: float = _FIRST_WAIT_S) -> None:
+    def __init__(
+        self, services: Services, first_wait_s: float = _FIRST_WAIT_S, again: Again | None = None
+    ) -> None:
+        """`again` begins what the host has no thread for."""
         self._services = services
+        self._again = again or Again()
         self._board = services.board
         self._first_wait_s = first_wait_s
         self._lock = threading.Lock()
@@ -40,8 +49,14 @@ class MachineDesk:
     def start(self) -> None:
         """Go on with every machine that was under way, without being asked."""
         for machine in self._board.machines():
-            if machine.state in _UNDER_WAY:
+            if machine.state in _UNDER_WAY or self._is_left_behind(machine):
                 self.nudge(machine.uuid)
+
+    def _is_left_behind(self, machine: Machine) -> bool:
+        """Whether no job is left that would have a planned machine on its way: a daemon died too early."""
+        if machine.state is not MachineState.PLANNED:
+            return False
+        return all(job.stage is Stage.PROVEN and job.finished for job in self._board.machine_jobs(machine))
 
     def stop(self, timeout_s: float) -> None:
         """End what waits to be tried again; a step under way is waited for so long, and else left behind.
@@ -71,9 +86,12 @@ class MachineDesk:
             if self._stopped:
                 return
             previous = self._tasks.get(uuid)
-            self._tasks[uuid] = task
-            task.thread = threading.Thread(target=run, name=f"machine-{uuid[:8]}", daemon=True)
-            task.thread.start()
+            try:
+                task.thread = start(run, f"machine-{uuid[:8]}")
+            except NoThread as error:
+                self._again.owe(f"machine {uuid}", partial(self.nudge, uuid), error)
+            else:
+                self._tasks[uuid] = task
 
     def _run(self, uuid: str, task: Task) -> None:
         def step() -> None:
@@ -84,8 +102,8 @@ class MachineDesk:
             log.warning("machine %s: tried again by itself: %s", uuid, error)
 
         try:
-            task.repeat(step, PASSING, wait, self._first_wait_s)
-        except (*PASSING, Interrupted):
+            task.repeat(step, _PASSING, wait, self._first_wait_s)
+        except (*_PASSING, Interrupted):
             pass  # cancelled: whoever did that has the machine go on, or the daemon's next start does
         except Exception:
             if not self._stopped:  # else it met what the daemon has closed

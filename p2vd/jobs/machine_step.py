@@ -17,6 +17,7 @@ from p2vd.jobs.definition import definition_of
 from p2vd.jobs.hooks import run_after_register
 from p2vd.jobs.inventory_keeper import ScanFailed
 from p2vd.jobs.services import Services
+from p2vd.jobs.store import StoreUnusable
 from p2vd.jobs.takers import Taker, hand_over, taker
 from p2vd.jobs.targets import find_target
 from p2vd.jobs.transitions import MachineEvent
@@ -33,7 +34,10 @@ from p2vd.system.command import ChangeUnknown, CommandTimedOut
 
 log = logging.getLogger(__name__)
 
-PASSING = (LibvirtUnreachable, MustWait, TryAgain, VgStalled, ScanFailed, CommandTimedOut, ChangeUnknown)
+PASSING = (
+    *(LibvirtUnreachable, MustWait, TryAgain, VgStalled, ScanFailed, CommandTimedOut, ChangeUnknown),
+    StoreUnusable,
+)
 """What goes by without the administrator's doing, at least not at p2vd: it is tried again."""
 
 
@@ -43,7 +47,7 @@ def go_on(services: Services, uuid: str, stop: threading.Event) -> None:
     Raises what is PASSING, after it was noted: then this is to be called again.
     """
     match services.board.machine(uuid).state:
-        case MachineState.COPYING | MachineState.READY | MachineState.REGISTERING:
+        case MachineState.PLANNED | MachineState.COPYING | MachineState.READY | MachineState.REGISTERING:
             _register(services, uuid, stop)
         case MachineState.ROLLING_BACK:
             _roll_back(services, uuid)
@@ -76,9 +80,10 @@ def _register(services: Services, uuid: str, stop: threading.Event) -> None:
     """
     board = services.board
     machine = board.machine(uuid)
-    if machine.state is MachineState.COPYING:
+    if machine.state in (MachineState.PLANNED, MachineState.COPYING):
         if not all(job.stage is Stage.PROVEN and job.finished for job in board.machine_jobs(machine)):
             return
+        board.start_machine(uuid)  # an earlier daemon may have died before it
         machine = board.advance_machine(uuid, MachineEvent.ALL_PROVEN)
     if machine.state is MachineState.READY and not waits_for_cutover(machine):
         starts = options_of(services, machine).started_by_p2vd

@@ -7,7 +7,6 @@ paths are asked now and then.
 
 import logging
 import queue
-import threading
 from collections.abc import Collection, Mapping, Sequence
 
 from p2vd.discovery import luns
@@ -16,6 +15,7 @@ from p2vd.jobs.control import PathReplaced
 from p2vd.model.disk import PathState, ScsiPath, Source
 from p2vd.model.inventory import Inventory
 from p2vd.system.command import Commands
+from p2vd.system.threads import NoThread, start
 
 log = logging.getLogger(__name__)
 
@@ -111,8 +111,8 @@ class PathWatch:
 
         self._under_way[device] = True
         try:
-            threading.Thread(target=ask, name=f"ask-{device}", daemon=True).start()
-        except RuntimeError as error:  # no thread to be had: a busy host, and no answer
+            start(ask, f"ask-{device}")
+        except NoThread as error:  # a busy host, and no answer
             del self._under_way[device]
             self._due_s[device] = now_s + ASK_SILENT_S
             log.warning("/dev/%s is not asked who it is: %s", device, error)

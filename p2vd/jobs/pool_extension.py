@@ -21,6 +21,7 @@ from p2vd.planning.extension import PoolGrowth, growth
 from p2vd.provisioning.lvm import Volumes
 from p2vd.system.clock import Clock
 from p2vd.system.command import Commands
+from p2vd.system.threads import NoThread, start
 
 log = logging.getLogger(__name__)
 
@@ -75,17 +76,11 @@ class PoolExtender:
         with self._lock:
             state = self._states.setdefault(pool_uuid, _State())
             if not state.running and self._clock.monotonic() >= state.again_s:
-                thread = threading.Thread(
-                    target=self._run,
-                    args=(job, target, policy, state),
-                    name=f"extend-{pool_uuid[:6]}",
-                    daemon=True,
-                )
                 state.running = True
                 try:
-                    thread.start()
-                except RuntimeError as error:
-                    state.running, state.said = False, f"p2vd could not extend it: {error}."
+                    start(partial(self._run, job, target, policy, state), f"extend-{pool_uuid[:6]}")
+                except NoThread as error:
+                    state.running, state.said = False, f"p2vd could not extend it: {error}"
             return state.said
 
     def _run(self, job: Job, target: LvTarget, policy: PoolExtension, state: _State) -> None:

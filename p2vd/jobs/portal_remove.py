@@ -8,7 +8,7 @@ from p2vd.discovery.iscsi import Session
 from p2vd.jobs.lun_use import LunUse, PortalInUse, carrying, paths_by
 from p2vd.model.disk import Source
 from p2vd.model.inventory import Inventory
-from p2vd.system.command import CommandFailed, Commands
+from p2vd.system.command import CommandFailed, CommandNotStarted, Commands
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class PortalRemoval:
         for number, source in enumerate(maps):
             try:
                 luns.flush_map(self.commands, source.name)
-            except CommandFailed as error:
+            except (CommandFailed, CommandNotStarted) as error:
                 for flushed in maps[:number]:
                     luns.make_map(self.commands, flushed.paths[0].device)
                 user = f"multipath does not give {source.id} ({source.name}) up: {error}"

@@ -13,17 +13,20 @@ import re
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from p2vd.discovery.iscsi import Session
 from p2vd.discovery.iscsi_errors import IscsiTransient, LoginRejected, PortalUnreachable
+from p2vd.jobs.again import Again
 from p2vd.jobs.events import Event, PortalChanged
 from p2vd.jobs.portal_connect import Connector
 from p2vd.jobs.portal_live import Live, PortalFault, PortalTools, by_hosts
 from p2vd.jobs.portal_request import PortalRequest
-from p2vd.jobs.store import Store
+from p2vd.jobs.store import Store, StoreUnusable
 from p2vd.jobs.task import Task
 from p2vd.model.errors import IllegalTransition, InvalidArgument, NotFound, P2vdError
 from p2vd.model.portal import PortalRecord, PortalState, PortalView, parse_portal
+from p2vd.system.threads import NoThread, start
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +46,11 @@ class Portals:
         store: Store,
         publish: Callable[[Event], None],
         first_wait_s: float = _FIRST_WAIT_S,
+        again: Again | None = None,
     ) -> None:
+        """`again` begins what the host has no thread for."""
         self._tools = tools
+        self._again = again or Again()
         self._store = store
         self._publish = publish
         self._first_wait_s = first_wait_s
@@ -58,7 +64,7 @@ class Portals:
         """Log in to what is remembered and not connected, until it is."""
         for record in self._store.portals():
             live = self._lives[record.id] = Live(record, PortalState.CONNECTING)
-            self._begin(live, self._reconnect)
+            self._begin_reconnect(live)
 
     def stop(self) -> None:
         """End what waits; waits for nothing itself. Commands under way go on in their units."""
@@ -89,18 +95,23 @@ class Portals:
     # ---- verbs -------------------------------------------------------------------------------
 
     def add(self, request: PortalRequest) -> str:
-        """Remember a portal and log in to it; its id, at once. Raises InvalidArgument, IllegalTransition."""
+        """Remember a portal and log in to it; its id, at once.
+
+        Raises InvalidArgument, IllegalTransition, StoreUnwritable, NoThread.
+        """
         wanted, chap = request.read()
         with self._lock:
             live = self._lives.get(wanted.id)
+            was = None if live is None else (live.record, live.state)
             if live is None:
-                live = self._lives[wanted.id] = Live(wanted, PortalState.REFUSED)
+                live = Live(wanted, PortalState.REFUSED)
             elif live.state in _BUSY:
                 raise IllegalTransition(f"Portal {wanted.id}", live.state.value, "add")
             known = live.record
             has_chap = wanted.chap or (known.chap and bool(known.nodes))
-            live.record = replace(known, targets=wanted.targets, chap=has_chap)
-            self._store.put_portal(live.record)
+            record = replace(known, targets=wanted.targets, chap=has_chap)
+            self._store.put_portal(record)
+            live.record, self._lives[wanted.id] = record, live
             self._set(live, PortalState.CONNECTING)
         log.info("portal %s: added", wanted.id)
 
@@ -111,16 +122,21 @@ class Portals:
             before = record if record.settled else replace(record, nodes=(), interface_made=False)
             self._connect(live, task, lambda one: self._connector.connect(one, chap), before)
 
-        self._begin(live, connect)
+        try:
+            self._begin(live, connect)
+        except NoThread:
+            self._set_back(live, was)
+            raise
         return wanted.id
 
     def remove(self, text: str, done: Done) -> None:
         """Log out what p2vd logged in and forget the portal; `done` is called when it is over.
 
-        Raises InvalidArgument, NotFound, IllegalTransition.
+        Raises InvalidArgument, NotFound, IllegalTransition, NoThread.
         """
         with self._lock:
             live = self._find(text)
+            was = live.record, live.state
             if live.state is PortalState.REMOVING or live.rescanning:
                 raise IllegalTransition(f"Portal {live.record.id}", live.doing, "remove")
             self._set(live, PortalState.REMOVING)
@@ -134,13 +150,17 @@ class Portals:
                 self._set(live, state, problem)
             done(problem)
 
-        self._begin(live, remove)
+        try:
+            self._begin(live, remove)
+        except NoThread:
+            self._set_back(live, was)
+            raise
 
     def rescan(self, text: str, hct: str, done: Done) -> None:
         """Look for LUNs of a portal, or of the one session at `hct` (HOST:CHANNEL:TARGET).
 
         A session that is gone is logged in again first. Raises InvalidArgument, NotFound,
-        IllegalTransition.
+        IllegalTransition, NoThread.
         """
         if hct and not _HCT.fullmatch(hct):
             raise InvalidArgument("option hct", f"{hct!r} is not HOST:CHANNEL:TARGET, such as 6:0:0.")
@@ -159,12 +179,33 @@ class Portals:
             self._set(live, live.state, problem)
             done(problem)
 
-        self._begin(live, scan)
+        try:
+            self._begin(live, scan)
+        except NoThread:
+            live.rescanning = False
+            self._publish(PortalChanged(live.record.id))
+            raise
+
+    def _set_back(self, live: Live, was: tuple[PortalRecord, PortalState] | None) -> None:
+        """Nothing could be begun: have a portal as it was; None: it was not there."""
+        with self._lock:
+            if was is None:
+                del self._lives[live.record.id]
+                self._store.remove_portal(live.record.id)
+            else:
+                record, live.state = was
+                if record != live.record:
+                    live.record = record
+                    self._store.put_portal(record)
+        self._publish(PortalChanged(live.record.id))
 
     # ---- on a portal's own thread ------------------------------------------------------------
 
     def _begin(self, live: Live, work: Callable[[Live, Task], None]) -> None:
-        """Run `work` on a thread, after what is done for the portal now; that is told to end."""
+        """Run `work` on a thread, after what is done for the portal now; that is told to end.
+
+        Raises NoThread; then what is done now goes on.
+        """
         task = Task()
 
         def run() -> None:
@@ -179,9 +220,19 @@ class Portals:
         with self._lock:
             if self._stopped:
                 return
-            previous, live.task = live.task, task
-            task.thread = threading.Thread(target=run, name=f"portal {live.record.id}", daemon=True)
-            task.thread.start()
+            previous = live.task
+            task.thread = start(run, f"portal {live.record.id}")
+            live.task = task
+
+    def _begin_reconnect(self, live: Live) -> None:
+        """Log in to what is remembered: soon, where there is no thread for it now."""
+        with self._lock:
+            if self._lives.get(live.record.id) is not live or live.state is not PortalState.CONNECTING:
+                return  # somebody has wanted something else meanwhile
+        try:
+            self._begin(live, self._reconnect)
+        except NoThread as error:
+            self._again.owe(f"portal {live.record.id}", partial(self._begin_reconnect, live), error)
 
     def _reconnect(self, live: Live, task: Task) -> None:
         self._connect(live, task, self._connector.reconnect, None)
@@ -196,7 +247,9 @@ class Portals:
         """Attempt until it works, is refused or is cancelled; a refused one is taken back to `before`."""
 
         # An array that starts says of a target it does not know yet what one says that it never will.
-        passing = (IscsiTransient,) if before is not None else (IscsiTransient, LoginRejected)
+        passing: tuple[type[P2vdError], ...] = (IscsiTransient, StoreUnusable)
+        if before is None:
+            passing = (*passing, LoginRejected)
 
         def once() -> None:
             try:

@@ -14,6 +14,7 @@ from p2vd.jobs.machine_step import withdraw
 from p2vd.jobs.provision_step import finish, provision, remove_target
 from p2vd.jobs.services import Services
 from p2vd.jobs.signals import Signals
+from p2vd.jobs.store import StoreUnusable
 from p2vd.jobs.transitions import JobEvent
 from p2vd.jobs.write_count import write_count
 from p2vd.model.errors import P2vdError
@@ -22,12 +23,14 @@ from p2vd.model.job import Activity, Hold, Job, JobError, Stage
 from p2vd.provisioning.errors import VgStalled
 from p2vd.records.receipt import write_receipt
 from p2vd.system.command import ChangeUnknown, CommandTimedOut
+from p2vd.system.threads import start
 
 log = logging.getLogger(__name__)
 
 _RETRY_S = 5.0
 # Ended by the administrator or the scheduler; the others go by themselves, so the runner tries again.
 _OTHERS_DECIDE = frozenset({Hold.USER, Hold.WINDOW, Hold.SLOT, Hold.HOOK})
+_ON_ITS_WAY = frozenset({Stage.PLANNED, Stage.PROVISIONING, Stage.COPYING, Stage.VERIFYING, Stage.PROVEN})
 
 
 class JobRunner:
@@ -44,21 +47,22 @@ class JobRunner:
         self._retire = retire
         self._on_end = on_end
         self.signals = Signals()
-        self._thread = threading.Thread(target=self._run, name=f"job-{uuid[:8]}", daemon=True)
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin."""
-        self._thread.start()
+        """Begin. Raises NoThread."""
+        self._thread = start(self._run, f"job-{self._uuid[:8]}")
 
     def join(self, timeout_s: float) -> bool:
         """Wait for the end; return whether it came."""
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+        return not self.alive
 
     @property
     def alive(self) -> bool:
         """Whether the job's thread runs."""
-        return self._thread.is_alive()
+        return self._thread is not None and self._thread.is_alive()
 
     def _run(self) -> None:
         board = self._services.board
@@ -68,25 +72,37 @@ class JobRunner:
                 self.signals.take_nudge()
                 if self.signals.stopping:
                     break
-                job = board.job(self._uuid)
-                if job.stage is not Stage.CANCELLING and job.holds & _OTHERS_DECIDE:
-                    board.set_activity(self._uuid, Activity.IDLE, why_held(job))
-                    # Whoever decides nudges, and then there is another thread: hundreds of jobs may wait.
-                    if self._retire():
+                try:
+                    if self._turn():
                         return
-                    continue
-                if self._step(job):
-                    board.set_activity(self._uuid, Activity.IDLE)
-                    self._on_end(self._uuid)
-                    # From here another runner may have the job, and a stop of the daemon waits no longer.
-                    if self._retire():
-                        return
+                except (StoreUnusable, OSError) as error:
+                    # Also how a step has ended is not durable then: it is done again.
+                    self._wait_for_host(error)
             board.set_activity(self._uuid, Activity.IDLE)
         except BaseException:
             # A defect of ours: the job keeps its durable stage, the log says what, a restart resumes.
             log.exception("job %s: its thread ended", self._uuid)
             board.set_activity(self._uuid, Activity.IDLE)
             raise
+
+    def _turn(self) -> bool:
+        """Do what the job's stage and holds ask for; return whether the thread is to end."""
+        board = self._services.board
+        job = board.job(self._uuid)
+        if job.stage is not Stage.CANCELLING and job.holds & _OTHERS_DECIDE:
+            board.set_activity(self._uuid, Activity.IDLE, why_held(job))
+            # Whoever decides nudges, and then there is another thread: hundreds of jobs may wait.
+            return self._retire()
+        if not self._step(job):
+            return False
+        board.set_activity(self._uuid, Activity.IDLE)
+        self._on_end(self._uuid)
+        # From here another runner may have the job, and a stop of the daemon waits no longer.
+        return self._retire()
+
+    def _wait_for_host(self, error: Exception) -> None:
+        self._services.board.set_activity(self._uuid, Activity.STALLED, str(error))
+        self.signals.pause(_RETRY_S)
 
     def _step(self, job: Job) -> bool:
         """Do one step; return whether it was the last."""
@@ -99,15 +115,16 @@ class JobRunner:
             board.set_activity(self._uuid, Activity.IDLE, wait.why)
             board.hold(self._uuid, wait.hold)
             self.signals.pause(_RETRY_S)
-        except (TryAgain, VgStalled, ScanFailed, CommandTimedOut, ChangeUnknown, OSError) as error:
-            # OSError: this host's own disk or processes, not the job's; it is tried again, and said.
-            board.set_activity(self._uuid, Activity.STALLED, str(error))
-            self.signals.pause(_RETRY_S)
+        except (
+            *(TryAgain, VgStalled, ScanFailed, CommandTimedOut, ChangeUnknown),
+            *(StoreUnusable, OSError),
+        ) as error:
+            # The last two: this host's own disk or processes, not the job's; it is tried again, and said.
+            self._wait_for_host(error)
         except P2vdError as error:
             # The stage of now: a cancel may have come while the step ran.
             if board.job(self._uuid).stage in (Stage.PROVEN, Stage.CANCELLING):
-                board.set_activity(self._uuid, Activity.STALLED, str(error))
-                self.signals.pause(_RETRY_S)
+                self._wait_for_host(error)
             else:
                 board.advance(self._uuid, JobEvent.FAIL, JobError(error.name, str(error)))
         else:
@@ -118,10 +135,11 @@ class JobRunner:
 
     def _do(self, job: Job) -> bool:
         services, signals = self._services, self.signals
+        if job.stage in _ON_ITS_WAY:  # before the job's own commit: whoever dies in between does it again
+            services.board.start_machine(job.machine_uuid)
         match job.stage:
             case Stage.PLANNED:
                 services.board.advance(job.uuid, JobEvent.START)
-                services.board.start_machine(job.machine_uuid)
             case Stage.PROVISIONING:
                 services.board.set_activity(job.uuid, Activity.RUNNING)
                 if not job.prepared:
@@ -156,6 +174,7 @@ class JobRunner:
                 services.board.cancel_machine(job.machine_uuid)
                 return True
             case Stage.CANCELLED:
+                services.board.cancel_machine(job.machine_uuid)  # where the daemon died before it, above
                 self._release_source(job)
                 return True
         return False

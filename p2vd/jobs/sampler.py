@@ -8,6 +8,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from p2vd.discovery.examining import sample_of
 from p2vd.jobs.disk_helper import Helper, key_of, request_of
@@ -16,6 +17,7 @@ from p2vd.model.errors import StillLooking
 from p2vd.model.fill import ZeroSample
 from p2vd.planning.fill import sample_blocks
 from p2vd.system.clock import Clock
+from p2vd.system.threads import start
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +58,8 @@ class Sampler:
     def take(self, wanted: Sequence[tuple[Source, int]], timeout_s: float) -> tuple[ZeroSample | str, ...]:
         """Return a sample of each source, in blocks of so many bytes, or in a sentence why there is none.
 
-        Raises StillLooking where that takes longer than `timeout_s`: it goes on, for the next call.
+        Raises StillLooking where that takes longer than `timeout_s`: it goes on, for the next call; NoThread
+        where one cannot be begun.
         """
         with self._changed:
             entries = [self._entry(source, block_bytes) for source, block_bytes in wanted]
@@ -96,9 +99,10 @@ class Sampler:
             if same and not old:
                 return known
             self._let_go(known)
-        entry = self._entries[source.id] = _Entry(source, block_bytes)
+        entry = _Entry(source, block_bytes)
         if not self._stopped:
-            threading.Thread(target=self._run, args=(entry,), name="sample", daemon=True).start()
+            start(partial(self._run, entry), "sample")
+        self._entries[source.id] = entry
         return entry
 
     @staticmethod

@@ -3,15 +3,18 @@
 import threading
 from collections.abc import Callable, Iterable
 
+from p2vd.jobs.again import Again
 from p2vd.jobs.board import Board
 from p2vd.jobs.events import Event, InventoryChanged, JobAdded, JobChanged
 from p2vd.jobs.inventory_keeper import InventoryKeeper
+from p2vd.jobs.store import StoreUnusable
 from p2vd.jobs.transitions import TERMINAL
 from p2vd.model.disk import Source
 from p2vd.model.job import Hold, Job, Stage
 from p2vd.model.limits import Limits, Waiting
 from p2vd.model.plan import LvTarget
 from p2vd.planning.schedule import Kind, Resource, Work, schedule
+from p2vd.system.threads import NoThread, start
 
 _NOT_MINE = TERMINAL | {Stage.CANCELLING}
 _BEFORE_SCAN = "This host has not been looked at yet."
@@ -26,9 +29,15 @@ class Scheduler:
     """
 
     def __init__(
-        self, board: Board, inventory: InventoryKeeper, limits: Limits, nudge: Callable[[str], None]
+        self,
+        board: Board,
+        inventory: InventoryKeeper,
+        limits: Limits,
+        nudge: Callable[[str], None],
+        again: Again | None = None,
     ) -> None:
-        """`nudge` has a job look at its holds."""
+        """`nudge` has a job look at its holds; `again` tries what could not be stored."""
+        self._owed = again or Again()
         self._board = board
         self._inventory = inventory
         self._limits = limits
@@ -52,7 +61,7 @@ class Scheduler:
                 self.decide()
 
     def decide(self) -> None:
-        """Hold those that must wait, and let the others work."""
+        """Hold those that must wait, and let the others work; what cannot be stored now is soon."""
         with self._lock:
             if self._deciding:  # by what this very decision changes
                 self._again = True
@@ -63,8 +72,18 @@ class Scheduler:
                 while self._again:
                     self._again = False
                     self._decide()
+            except StoreUnusable as error:
+                self._seen.clear()  # the next event decides, too
+                self._owed.owe("places of jobs", self._decide_aside, error)
             finally:
                 self._deciding = False
+
+    def _decide_aside(self) -> None:
+        """On a thread of its own: it waits for the disk."""
+        try:
+            start(self.decide, "places")
+        except NoThread as error:
+            self._owed.owe("places of jobs", self._decide_aside, error)
 
     def waiting(self, uuid: str) -> Waiting | None:
         """What a job waits for that has nothing against it but the limits; None: it does not."""

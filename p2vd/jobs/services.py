@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from p2vd.config import Config
+from p2vd.jobs.again import Again
 from p2vd.jobs.bandwidth import Bandwidth
 from p2vd.jobs.board import Board
 from p2vd.jobs.contents_keeper import ContentsKeeper
@@ -116,7 +117,7 @@ class Services:
     to be said of that. `free_volumes` ends the boot test and verifications of a machine, if any run, and
     waits until its volumes are free. `image_files` makes the files that disks become; `directories` shares
     their filesystems out, and `directory_looks` looks at them for plans. `images` looks into image files,
-    `exports` asks NBD servers.
+    `exports` asks NBD servers. `again` tries again what cannot be begun now.
     """
 
     config: Config
@@ -148,6 +149,7 @@ class Services:
     looks: Looks = field(default_factory=Looks)
     images: ImageLooks = field(default_factory=_no_looks)
     exports: ExportWatch = field(default_factory=_no_exports)
+    again: Again = field(default_factory=Again)
 
     def job_directory(self, job: Job) -> Path:
         """Where a job keeps its checkpoint and its receipt."""

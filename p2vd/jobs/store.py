@@ -7,13 +7,14 @@ version N-1 left; `user_version` guards against a newer file.
 
 import contextlib
 import json
+import logging
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from p2vd.model.codec import from_json, to_json
 from p2vd.model.errors import NotFound, P2vdError
@@ -23,6 +24,9 @@ from p2vd.model.plan import Plan
 from p2vd.model.portal import PortalRecord
 from p2vd.model.rates import CopyRate
 from p2vd.model.wave import Wave
+from p2vd.system.exclusive import Exclusive
+
+log = logging.getLogger(__name__)
 
 _VERSION = 2
 _SCHEMA = """
@@ -46,12 +50,55 @@ class StoreDamaged(P2vdError):
     )
 
 
-class Store:
-    """Plans, jobs, machines, passports and portals by id. Thread-safe."""
+@dataclass(eq=False)
+class StoreUnusable(P2vdError):
+    """The file of the job store cannot be opened or read now, which says nothing of what is in it."""
 
-    def __init__(self, path: Path) -> None:
-        """Open or create `path`. Raises StoreDamaged where its content fails SQLite's own check."""
+    path: str
+    problem: str
+    template: ClassVar[str] = (
+        "The job store {path} cannot be used: {problem}. It is not damaged for that, and no backup is "
+        "needed: look at its filesystem (df, findmnt, dmesg) and at the rights of its directory."
+    )
+
+
+@dataclass(eq=False)
+class StoreUnwritable(StoreUnusable):
+    """The job store takes no change now; what it holds stays in force."""
+
+    template: ClassVar[str] = (
+        "The job store {path} cannot be written: {problem}. Nothing has changed by that. Make room on its "
+        "filesystem, or have it writable again (df, findmnt, dmesg); what p2vd does by itself goes on then."
+    )
+
+
+# What SQLite says of a file that is not what it was written as; all else is the host's trouble, or ours.
+_DAMAGE = frozenset(
+    {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_ERROR}
+)
+# Of a disk that is full, when the memory that a file's readers share is to be made beside it.
+_NO_ROOM = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL})
+
+
+def _code(error: sqlite3.Error) -> int:
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+
+
+class Store:
+    """Plans, jobs, machines, passports and portals by id. Thread-safe.
+
+    Every method that changes something raises StoreUnwritable where that is not durable: then nothing has
+    changed. Every one that reads raises StoreUnusable where the file cannot be read.
+    """
+
+    def __init__(self, path: Path, held: Exclusive | None = None) -> None:
+        """Open or create `path`. `held`: the directory that it is in, let go of when it is closed.
+
+        Raises StoreDamaged where its content fails SQLite's own check, StoreUnusable where it cannot be read
+        or written.
+        """
         self._path = path
+        self._held = held
         self._lock = threading.RLock()
         # What was decoded or written last: this is the file's only writer, and jobs are read many
         # times a second.
@@ -59,13 +106,35 @@ class Store:
             tuple[str, str], Plan | Machine | Job | PortalRecord | Passport | CopyRate | Wave
         ] = {}
         try:
-            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            (verdict,) = self._db.execute("PRAGMA quick_check").fetchone()
-            (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        except sqlite3.DatabaseError as error:
-            raise StoreDamaged(str(path), str(error)) from error
+            try:
+                self._db = self._connect("NORMAL")
+            except sqlite3.OperationalError as error:
+                if _code(error) not in _NO_ROOM:
+                    raise
+                self._db = self._connect("EXCLUSIVE")
+                log.warning("%s: %s: until a start with room there nobody else can read it", path, error)
+            self._open()
+        except sqlite3.Error as error:
+            if _code(error) in _DAMAGE:
+                raise StoreDamaged(str(path), str(error)) from error
+            raise StoreUnusable(str(path), str(error)) from error
+
+    def _connect(self, locking: str) -> sqlite3.Connection:
+        """`locking` EXCLUSIVE: without the 32 KiB beside the file that a full disk has no room for."""
+        db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        try:
+            db.execute(f"PRAGMA locking_mode={locking}")
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=FULL")
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _open(self) -> None:
+        path = self._path
+        (verdict,) = self._db.execute("PRAGMA quick_check").fetchone()
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if verdict != "ok":
             raise StoreDamaged(str(path), verdict)
         if version > _VERSION:
@@ -96,12 +165,13 @@ class Store:
         """Close the file; the store is of no use afterwards."""
         with self._lock:
             self._db.close()
+            held, self._held = self._held, None
+        if held is not None:
+            held.release()
 
     def _all(self, cls: type[T]) -> tuple[T, ...]:
         with self._lock:
-            keys = self._db.execute(
-                "SELECT id FROM record WHERE kind = ? ORDER BY number", (_kind(cls),)
-            ).fetchall()
+            keys = self._read("SELECT id FROM record WHERE kind = ? ORDER BY number", _kind(cls))
             return tuple(self._get(cls, key) for (key,) in keys)
 
     def _get(self, cls: type[T], key: str) -> T:
@@ -109,14 +179,28 @@ class Store:
             known = self._known.get((_kind(cls), key))
             if isinstance(known, cls):
                 return known
-            row = self._db.execute(
-                "SELECT value FROM record WHERE kind = ? AND id = ?", (_kind(cls), key)
-            ).fetchone()
-            if row is None:
+            rows = self._read("SELECT value FROM record WHERE kind = ? AND id = ?", _kind(cls), key)
+            if not rows:
                 raise NotFound(_kind(cls), key)
-            value = self._value(cls, key, row[0])
+            value = self._value(cls, key, rows[0][0])
             self._known[_kind(cls), key] = value
             return value
+
+    def _read(self, text: str, *values: str) -> list[Any]:
+        try:
+            return self._db.execute(text, values).fetchall()
+        except sqlite3.OperationalError as error:
+            raise StoreUnusable(str(self._path), str(error)) from error
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Raises StoreUnwritable for what SQLite raises within."""
+        try:
+            yield
+        except sqlite3.ProgrammingError:
+            raise  # it was closed, or a defect of ours
+        except sqlite3.Error as error:
+            raise StoreUnwritable(str(self._path), str(error)) from error
 
     def _value(self, cls: type[T], key: str, text: str) -> T:
         try:
@@ -125,7 +209,7 @@ class Store:
             raise StoreDamaged(str(self._path), f"{_kind(cls)} {key}: {error}") from error
 
     def _put(self, cls: type[T], key: str, value: T) -> T:
-        with self._lock:
+        with self._lock, self._writing():
             self._db.execute(
                 "INSERT INTO record (kind, id, value) VALUES (?, ?, ?) "
                 "ON CONFLICT(kind, id) DO UPDATE SET value = excluded.value",
@@ -167,7 +251,7 @@ class Store:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with self._lock:
+        with self._lock, self._writing():
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -252,7 +336,7 @@ class Store:
         self._remove(CopyRate, job)
 
     def _remove(self, cls: type[T], key: str) -> None:
-        with self._lock:
+        with self._lock, self._writing():
             self._db.execute("DELETE FROM record WHERE kind = ? AND id = ?", (_kind(cls), key))
             self._known.pop((_kind(cls), key), None)
 

@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 
 import tenacity
 
-from p2vd.model.errors import P2vdError
-
 _LONGEST_WAIT_S = 60.0
 
 
@@ -21,7 +19,7 @@ class Task:
     def repeat(
         self,
         step: Callable[[], None],
-        passing: tuple[type[P2vdError], ...],
+        passing: tuple[type[Exception], ...],
         on_wait: Callable[[BaseException | None], None],
         first_wait_s: float,
     ) -> None:

@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from p2vd.copying.opening import OpenRequest, SourceToOpen
@@ -44,6 +45,7 @@ from p2vd.records.receipt import versions
 from p2vd.records.receipts import read_receipt
 from p2vd.records.verifications import read_verifications, write_verification
 from p2vd.system.clock import now_us
+from p2vd.system.threads import start
 
 log = logging.getLogger(__name__)
 
@@ -118,10 +120,8 @@ class Verifications:
             # Once more: who takes the volumes for the machine from here on, ends this one.
             _refuse_under_way(board.machine(machine.uuid))
             board.change(uuid, begin)
-            running.thread = threading.Thread(
-                target=self._run, args=(job, receipt, running), name=f"verify-{uuid[:8]}", daemon=True
-            )
-            running.thread.start()
+            with self._lock:  # whoever ends it waits for its thread
+                running.thread = start(partial(self._run, job, receipt, running), f"verify-{uuid[:8]}")
         except BaseException:  # the store's disk is full, or there are no threads: another may be asked for
             with self._lock:
                 del self._running[uuid]

@@ -4,6 +4,7 @@ import logging
 import threading
 from collections.abc import Mapping
 from concurrent import futures
+from functools import partial
 
 from p2vd.jobs.contents_keeper import FRESH_S
 from p2vd.jobs.places import with_places
@@ -15,6 +16,7 @@ from p2vd.model.passport import Passport
 from p2vd.model.wave import Wave, WaveEntry, WaveState
 from p2vd.planning.wave import plan_wave, wave_id
 from p2vd.policy.names import default_machine_name
+from p2vd.system.threads import start
 
 log = logging.getLogger(__name__)
 
@@ -37,21 +39,18 @@ class WavePlanning:
         self._works: dict[tuple[WaveEntry, ...], futures.Future[Wave]] = {}
 
     def plan(self, entries: tuple[WaveEntry, ...]) -> Wave:
-        """Return the wave, and keep it and its plans. Raises InvalidArgument; StillLooking: ask again."""
+        """Return the wave, and keep it and its plans.
+
+        Raises InvalidArgument, NoThread; StillLooking: ask again.
+        """
         if not 1 <= len(entries) <= MAX_MACHINES:
             raise InvalidArgument("machines", f"a wave has 1 to {MAX_MACHINES} machines.")
         with self._lock:
             work = self._works.get(entries)
             if work is None:
-                work = self._works[entries] = futures.Future()
-                thread = threading.Thread(
-                    target=self._work, args=(entries, work), name="wave-plan", daemon=True
-                )
-                try:
-                    thread.start()
-                except RuntimeError:  # there are no threads: nobody would ever end this
-                    del self._works[entries]
-                    raise
+                work = futures.Future()
+                start(partial(self._work, entries, work), "wave-plan")
+                self._works[entries] = work  # in time: to end it waits for our lock
         if not futures.wait([work], _ANSWER_S).done:
             raise StillLooking(f"the plan of {len(entries)} machines")
         with self._lock:

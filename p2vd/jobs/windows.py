@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from p2vd.jobs.board import Board
 from p2vd.jobs.events import Event, JobAdded, JobChanged
+from p2vd.jobs.store import StoreUnusable
 from p2vd.jobs.transitions import TERMINAL
 from p2vd.model.job import Hold, Job, Stage
 from p2vd.model.window import Window
@@ -54,7 +55,10 @@ class WindowKeeper:
 
     def start(self) -> None:
         """Set all jobs' holds as they must be now, and from now on. Returns when the first is done."""
-        self._settle_all()
+        try:
+            self._settle_all()
+        except StoreUnusable as error:  # no job can begin either; the thread tries again at once
+            log.error("windows: %s", error)  # noqa: TRY400 - the host lacks something, no defect of ours
         self._thread.start()
 
     def stop(self) -> None:
@@ -70,8 +74,10 @@ class WindowKeeper:
             case JobAdded(uuid) | JobChanged(uuid):
                 job = self._board.job(uuid)
                 if job.plan.copy.windows and self._seen.get(uuid) != _told_by(job):
-                    self._settle(job)
-                    self._wake.set()
+                    try:
+                        self._settle(job)
+                    finally:  # what could not be stored the thread tries again
+                        self._wake.set()
 
     def waiting(self, job: Job) -> str:
         """What a job waits for that its windows hold; "" where they do not."""
@@ -111,8 +117,12 @@ class WindowKeeper:
 
     def _settle(self, job: Job) -> None:
         self._seen[job.uuid] = _told_by(job)
-        if self._board.settle_hold(job.uuid, Hold.WINDOW, self._holds):
-            self._nudge(job.uuid)
+        try:
+            if self._board.settle_hold(job.uuid, Hold.WINDOW, self._holds):
+                self._nudge(job.uuid)
+        except StoreUnusable:
+            self._seen.pop(job.uuid, None)  # it is not settled
+            raise
 
     def _holds(self, job: Job) -> bool:
         """Whether a job must not work now by its windows."""

@@ -15,7 +15,7 @@ from p2vd.model.directory import TargetDirectory
 from p2vd.model.forms import TargetFormat
 from p2vd.model.plan import FileTarget
 from p2vd.provisioning.errors import FileNameTaken, FileNotOurs, FileStepFailed
-from p2vd.system.command import CommandFailed, Commands, CommandTimedOut
+from p2vd.system.command import CommandFailed, CommandNotStarted, Commands, CommandTimedOut
 from p2vd.system.image_file import FileSeen
 
 log = logging.getLogger(__name__)
@@ -48,6 +48,8 @@ class Files:
                 f"{directory} cannot be used: {error.problem}. Make it (mkdir) or mount it, then plan again."
             )
             return TargetDirectory(directory, problem=problem)
+        except CommandNotStarted as error:  # no fault of the directory's
+            return TargetDirectory(directory, problem=f"{directory} cannot be looked at: {error}")
         except CommandTimedOut:
             problem = f"{directory} gives no answer: look at its file server or its disk. Then plan again."
             return TargetDirectory(directory, problem=problem)

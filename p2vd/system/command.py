@@ -6,6 +6,7 @@ pipes, because a pipe whose reader died would make LVM's next message fail in mi
 """
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -35,6 +36,9 @@ _UNIT_PROPERTIES = ("KillSignal=SIGCONT", "SendSIGKILL=no", "TimeoutStartSec=inf
 
 # Units in any other state have ended.
 _LIVE_STATES = "active,activating,deactivating,reloading"
+
+# What a host may lack for a moment: memory, processes, open files.
+_LACKS = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,39 @@ class CommandTimedOut(P2vdError):
         )
 
 
+@dataclass(eq=False)
+class CommandNotStarted(CommandTimedOut):
+    """This host has no process, memory or open file for a command now: it has told and done nothing."""
+
+    cause: str
+
+    def __str__(self) -> str:
+        return (
+            f"The command {command_line(self.argv)} could not be started: {self.cause}. This host is short "
+            "of memory, processes or open files (free, systemctl status p2vd). Nothing was done."
+        )
+
+
+@dataclass(eq=False)
+class CommandKilled(CommandTimedOut):
+    """A query was ended by a signal, perhaps for want of memory: nothing is known."""
+
+    signal: int
+
+    def __str__(self) -> str:
+        return (
+            f"The command {command_line(self.argv)} was ended by {_signal_name(self.signal)} before it "
+            "answered; where the kernel did that for want of memory, its log says so (journalctl -k)."
+        )
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"
+
+
 def command_line(argv: Sequence[str]) -> str:
     """Return `argv` for a reader; long device lists are cut."""
     return " ".join(word if len(word) <= 200 else word[:200] + "..." for word in argv)
@@ -102,7 +139,7 @@ class Commands(Protocol):
     """The door to external commands; tests put a fake here."""
 
     def query(self, argv: Sequence[str], *, timeout_s: float = 30.0, ok: Sequence[int] = (0,)) -> Result:
-        """Run a command that changes nothing. Raises CommandFailed, CommandTimedOut."""
+        """Run a command that changes nothing. Raises CommandFailed; CommandTimedOut: it gave no answer."""
         ...
 
     def change(
@@ -115,7 +152,10 @@ class Commands(Protocol):
         ok: Sequence[int] = (0,),
         properties: Sequence[str] = (),
     ) -> Result:
-        """Run a command that changes the host, to its end. Raises CommandFailed, ChangeUnknown."""
+        """Run a command that changes the host, to its end.
+
+        Raises CommandFailed, ChangeUnknown, CommandNotStarted: then nothing has changed.
+        """
         ...
 
     def running_changes(self) -> frozenset[str]:
@@ -134,7 +174,8 @@ class SystemCommands:
         """Run a command that changes nothing; it and its children are killed at `timeout_s`.
 
         It runs with LC_ALL=C and empty input. Raises CommandFailed where the exit status is not in
-        `ok` or the program is missing, CommandTimedOut.
+        `ok` or the program is missing; CommandTimedOut where it gave no answer, of these CommandNotStarted
+        where this host cannot start it now, CommandKilled where a signal ended it.
         """
         words = tuple(argv)
         try:
@@ -148,7 +189,7 @@ class SystemCommands:
                 start_new_session=True,
             )
         except OSError as error:
-            raise CommandFailed(words, 127, str(error)) from error
+            raise _unstarted(words, error) from error
         try:
             stdout, stderr = child.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired as error:
@@ -157,6 +198,8 @@ class SystemCommands:
         except BaseException:
             _kill(child)
             raise
+        if child.returncode < 0:
+            raise CommandKilled(words, timeout_s, -child.returncode)
         return _checked(Result(words, child.returncode, _text(stdout), _text(stderr)), ok)
 
     def change(
@@ -176,14 +219,16 @@ class SystemCommands:
         of that name that runs already makes this fail: it never runs twice at a time. `properties`
         are the unit's own, besides those of every change (systemd.exec(5)).
 
-        Raises CommandFailed, ChangeUnknown, ValueError where `unit` is no name for a unit.
+        Raises CommandFailed, ChangeUnknown, ValueError where `unit` is no name for a unit; and
+        CommandNotStarted where this host cannot start it now: then nothing has changed.
         """
         if _UNIT_NAME.fullmatch(unit) is None:
             raise ValueError(f"{unit!r} is no name for a unit: use letters, digits and _ . -")
         words = tuple(argv)
         log.info("change %s: %s", unit, command_line(words))
-        with _memory_file("stdout") as stdout, _memory_file("stderr") as stderr:
+        with contextlib.ExitStack() as files:
             try:
+                stdout, stderr = (files.enter_context(_memory_file(name)) for name in ("stdout", "stderr"))
                 child = subprocess.Popen(
                     self._unit_command(words, unit, properties),
                     stdin=subprocess.DEVNULL,
@@ -192,7 +237,7 @@ class SystemCommands:
                     env=_environment(),
                 )
             except OSError as error:
-                raise CommandFailed(words, 127, str(error)) from error
+                raise _unstarted(words, error) from error
             try:
                 child.wait(deadline_s)
             except subprocess.TimeoutExpired:
@@ -247,6 +292,13 @@ def _checked(result: Result, ok: Sequence[int]) -> Result:
     if result.returncode not in ok:
         raise CommandFailed(result.argv, result.returncode, result.stderr)
     return result
+
+
+def _unstarted(words: tuple[str, ...], error: OSError) -> P2vdError:
+    """What it is that a command could not be started: nothing that lasts, or that it is not there."""
+    if error.errno in _LACKS:
+        return CommandNotStarted(words, 0.0, error.strerror or str(error))
+    return CommandFailed(words, 127, str(error))
 
 
 def _kill(child: subprocess.Popen[bytes]) -> None:

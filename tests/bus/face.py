@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Collection
 
 import dbus
+import pytest
 from dbus.mainloop.glib import DBusGMainLoop
 from gi.repository import GLib
 
@@ -40,6 +41,23 @@ class FakeAuthority:
 
     def what_was_decided(self) -> list[tuple[str, bool]]:
         return self.questions
+
+
+class Host:
+    """What the process gets of its host."""
+
+    def __init__(self) -> None:
+        self._patch = pytest.MonkeyPatch()
+
+    def threads(self, are_left: bool) -> None:
+        if are_left:
+            self._patch.undo()
+        else:
+            self._patch.setattr(threading.Thread, "start", _none_left)
+
+
+def _none_left(_: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
 
 
 class Published(Collector):
@@ -78,7 +96,7 @@ def main() -> None:
     DBusGMainLoop(set_as_default=True)
     loop = GLib.MainLoop()
     connection = dbus.bus.BusConnection(sys.argv[1])
-    engine, fake = FakeEngine(), FakeAuthority()
+    engine, fake, host = FakeEngine(), FakeAuthority(), Host()
     authority: Authority = Polkit(connection, always=()) if "--polkit" in sys.argv else fake
     vars(bus_service)["Collector"] = Published
     service = Service(engine, connection, authority, "1.2.3", on_lost=loop.quit)
@@ -87,7 +105,7 @@ def main() -> None:
     def steer() -> None:
         for line in sys.stdin:
             name, arguments = json.loads(line)
-            function = getattr(fake, name, None) or getattr(engine, name)
+            function = getattr(fake, name, None) or getattr(host, name, None) or getattr(engine, name)
             result = function(*arguments)
             Published.settle()
             print(json.dumps(result), flush=True)

@@ -78,6 +78,7 @@ def test_errors_outside_the_table_arrive_as_failed() -> None:
         "p2vd.bus.errors",
         "p2vd.config",
         "p2vd.system.command",
+        "p2vd.system.threads",
         "p2vd.discovery.dm",
         "p2vd.discovery.lvm",
         "p2vd.discovery.multipath",

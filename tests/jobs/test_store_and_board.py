@@ -13,7 +13,7 @@ import pytest
 
 from p2vd.jobs.board import Board
 from p2vd.jobs.events import Event, JobAdded, JobChanged, MachineAdded
-from p2vd.jobs.store import Store, StoreDamaged
+from p2vd.jobs.store import Store, StoreDamaged, StoreUnwritable
 from p2vd.jobs.transitions import JobEvent
 from p2vd.model.codec import to_dict
 from p2vd.model.copying import Progress
@@ -152,7 +152,7 @@ def test_what_could_not_be_committed_is_not_remembered(path: Path) -> None:
     machine, job = machine_and_job()
     store = Store(path)
     inner, vars(store)["_db"] = store._db, Full(store._db)
-    with pytest.raises(sqlite3.OperationalError, match="disk is full"):
+    with pytest.raises(StoreUnwritable, match="disk is full"):
         store.add(machine, (job,))
     vars(store)["_db"] = inner
     assert (store.machines(), store.jobs()) == ((), ())
