@@ -71,8 +71,7 @@ class Timers:
 
 def test_a_job_begins_once_there_is_a_thread(tmp_path: Path, none_left: NoneLeft) -> None:
     lab, timers = CrewLab(tmp_path), Timers()
-    services = cast(Services, SimpleNamespace(board=lab.board, inventory=lab.look))
-    lab.crew = Crew(services, lambda _: lab.ends.release(), Again(timers))
+    lab.crew = Crew(lab.crew._services, lambda _: lab.ends.release(), Again(timers))
     with none_left():
         lab.cancel()
         lab.crew.nudge(lab.job.uuid)
@@ -88,8 +87,7 @@ def test_that_a_job_could_not_begin_is_logged_once(
     tmp_path: Path, none_left: NoneLeft, caplog: pytest.LogCaptureFixture
 ) -> None:
     lab, timers = CrewLab(tmp_path), Timers()
-    services = cast(Services, SimpleNamespace(board=lab.board, inventory=lab.look))
-    crew = Crew(services, lambda _: lab.ends.release(), Again(timers))
+    crew = Crew(lab.crew._services, lambda _: lab.ends.release(), Again(timers))
     with none_left():
         crew.nudge(lab.job.uuid)
         for _ in range(5):
@@ -103,8 +101,7 @@ def test_that_a_job_could_not_begin_is_logged_once(
 def test_a_crew_whose_runner_did_not_start_can_be_stopped(tmp_path: Path, none_left: NoneLeft) -> None:
     """A thread that was never started cannot be joined: the stop of the daemon ended there."""
     lab, timers = CrewLab(tmp_path), Timers()
-    services = cast(Services, SimpleNamespace(board=lab.board, inventory=lab.look))
-    crew = Crew(services, lambda _: lab.ends.release(), Again(timers))
+    crew = Crew(lab.crew._services, lambda _: lab.ends.release(), Again(timers))
     with none_left():
         crew.nudge(lab.job.uuid)
         crew.stop(0.0)
