@@ -123,6 +123,7 @@ ERRORS: Final = {
     "StoreUnwritable": "the job store takes no change now, so nothing was done",
     "NoThread": "this host lets p2vd start no more threads now, so nothing was begun",
     "StoreDamaged": "the job store cannot be trusted",
+    "StoreNewer": "the job store is of a newer p2vd",
     "AuditUnwritable": "what was asked cannot be recorded in the audit, so it was not done",
     "AuditUnreadable": "the audit's files cannot be read",
     "ReceiptDamaged": "a receipt is torn or was edited; what it says is worth nothing",

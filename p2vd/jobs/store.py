@@ -51,6 +51,19 @@ class StoreDamaged(P2vdError):
 
 
 @dataclass(eq=False)
+class StoreNewer(P2vdError):
+    """The job store was written by a newer p2vd."""
+
+    path: str
+    format: int
+    known: int
+    template: ClassVar[str] = (
+        "The job store {path} has format {format}, of a newer p2vd; this one knows up to {known}. Install "
+        "that p2vd again: the store is whole, and nothing was changed."
+    )
+
+
+@dataclass(eq=False)
 class StoreUnusable(P2vdError):
     """The file of the job store cannot be opened or read now, which says nothing of what is in it."""
 
@@ -94,8 +107,8 @@ class Store:
     def __init__(self, path: Path, held: Exclusive | None = None) -> None:
         """Open or create `path`. `held`: the directory that it is in, let go of when it is closed.
 
-        Raises StoreDamaged where its content fails SQLite's own check, StoreUnusable where it cannot be read
-        or written.
+        Raises StoreDamaged where its content fails SQLite's own check, StoreNewer, StoreUnusable where it
+        cannot be read or written.
         """
         self._path = path
         self._held = held
@@ -138,7 +151,7 @@ class Store:
         if verdict != "ok":
             raise StoreDamaged(str(path), verdict)
         if version > _VERSION:
-            raise StoreDamaged(str(path), f"it was written by a newer p2vd (format {version})")
+            raise StoreNewer(str(path), version, _VERSION)
         if version == 0:
             self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={_VERSION}; COMMIT;")
         elif version == 1:

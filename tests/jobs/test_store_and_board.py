@@ -13,7 +13,7 @@ import pytest
 
 from p2vd.jobs.board import Board
 from p2vd.jobs.events import Event, JobAdded, JobChanged, MachineAdded
-from p2vd.jobs.store import Store, StoreDamaged, StoreUnwritable
+from p2vd.jobs.store import Store, StoreDamaged, StoreNewer, StoreUnwritable
 from p2vd.jobs.transitions import JobEvent
 from p2vd.model.codec import to_dict
 from p2vd.model.copying import Progress
@@ -174,7 +174,7 @@ def test_a_store_of_a_newer_p2vd_is_refused(path: Path) -> None:
     db = sqlite3.connect(path)
     db.execute("PRAGMA user_version=99")
     db.commit()
-    with pytest.raises(StoreDamaged, match="newer p2vd"):
+    with pytest.raises(StoreNewer, match="newer p2vd"):
         Store(path)
 
 
