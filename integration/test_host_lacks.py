@@ -8,7 +8,7 @@ from p2vd.bus.names import ROOT
 
 pytestmark = pytest.mark.lab
 
-SMALL = "mount -t tmpfs -o size=16m,mode=700 none /var/lib/p2vd"
+SMALL = "mkdir -p /var/lib/p2vd && mount -t tmpfs -o size=16m,mode=700 none /var/lib/p2vd"
 
 
 def test_a_second_p2vd_by_hand_names_the_first(vm: Vm) -> None:
