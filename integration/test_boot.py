@@ -29,6 +29,7 @@ target.autoactivate = {autoactivate}
 domain.memory = "192 MiB"
 domain.vcpus = 1
 domain.type = "qemu"
+domain.bus = "virtio"
 """
 
 # An emulated machine in an emulated machine.
