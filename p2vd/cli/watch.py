@@ -5,6 +5,7 @@ again is watched on.
 """
 
 import contextlib
+import signal
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,6 +32,7 @@ class Watcher:
         self._loop = GLib.MainLoop()
         self._outcome: Outcome | None = None
         self._error: CliError | None = None
+        self._interrupted = False
 
     def run(self) -> Outcome:
         """Watch until it is over. Raises CliError; KeyboardInterrupt goes through."""
@@ -42,7 +44,7 @@ class Watcher:
             else:
                 self._screen.note("p2vd does not run; waiting for it. To start it: systemctl start p2vd")
             if self._outcome is None and self._error is None:
-                self._loop.run()
+                self._wait()
         finally:
             GLib.source_remove(timer)
             for match in matches:  # whoever uses the connection for something else is told no more of jobs
@@ -51,6 +53,28 @@ class Watcher:
             raise self._error
         assert self._outcome is not None  # noqa: S101  (the loop ends for one of the two)
         return self._outcome
+
+    def _wait(self) -> None:
+        """Let the signals come in until it is over. Raises KeyboardInterrupt."""
+        before = signal.getsignal(signal.SIGINT)
+        if before is not signal.default_int_handler:  # ignored, as in the background of a script: so it stays
+            self._loop.run()
+            return
+        # Left to itself, PyGObject answers SIGINT with quit(): one that comes just before the loop runs quits
+        # nothing, and is lost. A source of the loop waits for it.
+        source = GLib.unix_signal_add(GLib.PRIORITY_HIGH, signal.SIGINT, self._interrupt)
+        try:
+            self._loop.run()
+        finally:
+            GLib.source_remove(source)
+            signal.signal(signal.SIGINT, before)  # GLib leaves it the kernel's, which ends the process
+        if self._interrupted:
+            raise KeyboardInterrupt
+
+    def _interrupt(self) -> bool:
+        self._interrupted = True
+        self._loop.quit()
+        return True
 
     def _listen(self) -> list[Any]:
         connection = self._client.connection

@@ -4,7 +4,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
@@ -13,13 +13,28 @@ from tests.bus import values
 from tests.bus.harness import PATIENCE_S, Client, Face
 from tests.cli.conftest import Run
 
+P2VCTL = ("-m", "p2vd.cli.main")
+# SIGINT comes when PyGObject has its own handler for it, and its loop does not run yet.
+INTERRUPTED_BEFORE_THE_LOOP = """
+import os, signal, sys
+from gi.repository import GLib
+from p2vd.cli.main import main
+overrides = sys.modules["gi.overrides.GLib"]
+wakeup_on_signal = overrides.wakeup_on_signal
+def interrupted():
+    os.kill(os.getpid(), signal.SIGINT)
+    return wakeup_on_signal()
+overrides.wakeup_on_signal = interrupted
+sys.exit(main())
+"""
+
 
 class P2vctl:
     """A running p2vctl whose lines are read as they come."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, program: Sequence[str] = P2VCTL) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "p2vd.cli.main", *arguments],
+            [sys.executable, *program, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -46,8 +61,8 @@ Start = Callable[..., P2vctl]
 def start(bus_address: str) -> Iterator[Start]:
     started: list[P2vctl] = []
 
-    def run(*arguments: str) -> P2vctl:
-        started.append(P2vctl("--bus", bus_address, *arguments))
+    def run(*arguments: str, program: Sequence[str] = P2VCTL) -> P2vctl:
+        started.append(P2vctl("--bus", bus_address, *arguments, program=program))
         return started[-1]
 
     yield run
@@ -126,6 +141,11 @@ def test_interrupt_is_how_the_watching_of_all_jobs_ends(start: Start, face: Face
     running.line_with("planned")
     running.process.send_signal(signal.SIGINT)
     assert running.end()[0] == 0
+
+
+def test_an_interrupt_just_before_the_loop_runs_is_not_lost(start: Start, face: Face) -> None:
+    face.tell("add", values.JOB_UUID, values.MACHINE_UUID)
+    assert start("watch", program=("-c", INTERRUPTED_BEFORE_THE_LOOP)).end()[0] == 0
 
 
 def test_a_daemon_that_starts_again_is_watched_on(start: Start, bus_address: str) -> None:
