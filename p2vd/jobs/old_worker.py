@@ -34,9 +34,18 @@ def _command_lines(process: Path) -> Iterator[bytes]:
     A killed process whose one thread is stuck in the kernel has a first thread that is a zombie: that has
     no memory any more and so no command line (proc(5)), and the process has the devices open all the same.
     """
+    yield _read(process / "cmdline")
     try:
-        yield (process / "cmdline").read_bytes()
-        for thread in (process / "task").iterdir():
-            yield (thread / "cmdline").read_bytes()
-    except OSError:  # it ended while we looked
+        threads = list((process / "task").iterdir())
+    except OSError:
         return
+    for thread in threads:
+        yield _read(thread / "cmdline")
+
+
+def _read(file: Path) -> bytes:
+    """Return what is in a file; nothing where its thread has ended while we looked: others need not have."""
+    try:
+        return file.read_bytes()
+    except OSError:
+        return b""

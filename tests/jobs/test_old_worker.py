@@ -47,6 +47,16 @@ def test_an_old_worker_is_found_by_its_job(tmp_path: Path) -> None:
     assert old_worker.find("gone", proc=tmp_path) is None
 
 
+def test_what_ends_meanwhile_hides_none_of_its_other_threads(tmp_path: Path) -> None:
+    """Neither the first thread, whose command line cannot be read then, nor any other."""
+    for thread in range(200, 209):
+        (tmp_path / f"200/task/{thread}").mkdir(parents=True)
+    stuck = b"/usr/bin/python3\0-m\0p2vd.copying.worker\0--daemon\0" + b"3\0--job\0mine\0"
+    (tmp_path / "200/task/204/cmdline").write_bytes(stuck)
+    (tmp_path / "300").mkdir()
+    assert old_worker.find("mine", proc=tmp_path) == 200
+
+
 @contextlib.contextmanager
 def headless(program: str) -> Iterator[int]:
     """A process whose first thread has ended, and another not; yields its id."""
