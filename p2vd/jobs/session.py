@@ -8,6 +8,7 @@ from typing import ClassVar, Self
 
 from p2vd.copying.opening import OpenReply, OpenRequest
 from p2vd.copying.protocol import VERSION, Hello, Start, ToDaemon, ToWorker, decode, encode
+from p2vd.jobs import disposable
 from p2vd.model.codec import from_dict, to_dict
 from p2vd.model.errors import P2vdError
 from p2vd.system.descriptors import SeqpacketChannel, close_all
@@ -67,17 +68,12 @@ def ask_opener(spawn: Spawn, request: OpenRequest, keep_waiting: Callable[[float
     and ends the wait by returning False; then the helper is left to itself and TimeoutError raised.
     Raises OpenFailed with the helper's own error, ProtocolError.
     """
-    ours, theirs = SeqpacketChannel.pair()
-    child = spawn(
-        [sys.executable, "-m", "p2vd.copying.opener", "--channel", str(theirs.fileno())], theirs.fileno()
-    )
-    theirs.close()
-    try:
-        ours.send(to_dict(request))
-        reply, descriptors = _answer(ours, keep_waiting)
-    finally:
-        ours.close()
-        child.poll()
+    with disposable.started(spawn, "p2vd.copying.opener") as (ours, child):
+        try:
+            ours.send(to_dict(request))
+            reply, descriptors = _answer(ours, keep_waiting)
+        finally:
+            child.poll()
     if reply.ok and reply.error is None:
         return Opened(descriptors, reply.silent_paths)
     close_all(descriptors)
@@ -118,18 +114,25 @@ class WorkerSession:
 
     @classmethod
     def start(cls, spawn: Spawn, start: Start, descriptors: list[int]) -> "WorkerSession":
-        """Spawn a worker and hand it `descriptors`, which are closed here: the worker is the fence."""
-        ours, theirs = SeqpacketChannel.pair()
+        """Spawn a worker and hand it `descriptors`, which are closed here: the worker is the fence.
+
+        They are closed also where none starts. Raises OSError.
+        """
         try:
-            child = spawn(
-                [
-                    *(sys.executable, "-m", "p2vd.copying.worker", "--daemon", str(theirs.fileno())),
-                    *("--job", start.binding.job),
-                ],
-                theirs.fileno(),
-            )
-            theirs.close()
-            ours.send(encode(start), descriptors)
+            ours, theirs = SeqpacketChannel.pair()
+            try:
+                with theirs:
+                    child = spawn(
+                        [
+                            *(sys.executable, "-m", "p2vd.copying.worker", "--daemon", str(theirs.fileno())),
+                            *("--job", start.binding.job),
+                        ],
+                        theirs.fileno(),
+                    )
+                ours.send(encode(start), descriptors)
+            except BaseException:
+                ours.close()
+                raise
         finally:
             close_all(descriptors)
         return cls(child, ours)

@@ -30,12 +30,16 @@ def read_again(
     `on_progress` hears of bytes read, and of a read that hangs ("": none does). A process that is stuck in
     the kernel is left to itself at `stop`. Raises VerifyInterrupted, VerifyFailed.
     """
-    ours, theirs = SeqpacketChannel.pair()
     try:
-        program = (sys.executable, "-m", "p2vd.copying.verifier", "--channel", str(theirs.fileno()))
-        child = spawn([*program, "--verify", start.job], theirs.fileno())
-        theirs.close()
-        ours.send(encode(start), descriptors)
+        ours, theirs = SeqpacketChannel.pair()
+        try:
+            program = (sys.executable, "-m", "p2vd.copying.verifier", "--channel", str(theirs.fileno()))
+            with theirs:
+                child = spawn([*program, "--verify", start.job], theirs.fileno())
+            ours.send(encode(start), descriptors)
+        except BaseException:
+            ours.close()
+            raise
     finally:
         close_all(descriptors)
     read = 0

@@ -1,9 +1,10 @@
 """What is no answer of a helper or worker ends as an error that says so, and leaves nothing open."""
 
 import contextlib
+import errno
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -11,7 +12,8 @@ import pytest
 
 from p2vd.copying import verification
 from p2vd.copying.opening import OpenReply, OpenRequest, SourceToOpen
-from p2vd.copying.protocol import Phase, encode
+from p2vd.copying.protocol import Phase, Start, encode
+from p2vd.copying.terms import Binding, TargetTraits
 from p2vd.copying.verification import VERSION, VerifyProgress, VerifyStart
 from p2vd.discovery.examining import READY, ExamineRequest
 from p2vd.jobs import examiner_helper
@@ -113,6 +115,40 @@ class SentAlong:
         os.close(self.fd)
         os.set_blocking(self._read_end, False)
         assert os.read(self._read_end, 1) == b""
+
+
+def start_worker(fds: list[int]) -> None:
+    start = Start(1, Binding("job", 1, "source", 4096, 512, "target"), "/nowhere", TargetTraits(4096, 512))
+    WorkerSession.start(no_process, start, fds)
+
+
+def start_verifier(fds: list[int]) -> None:
+    start = VerifyStart(VERSION, "job", 1, 4096, 4096, "xxh3:0", "")
+    read_again(no_process, "vg/lv", start, fds, threading.Event(), lambda *_: None)
+
+
+def no_process(argv: Sequence[str], channel_fd: int) -> FakeChild:
+    raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+
+@pytest.mark.parametrize("start", [start_worker, start_verifier])
+@pytest.mark.parametrize("lacks", ["process", "channel"])
+def test_where_no_process_can_be_started_no_device_stays_open(
+    start: Callable[[list[int]], None], lacks: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the daemon itself has open to itself alone it would meet at every attempt after this one."""
+
+    def no_channel() -> tuple[SeqpacketChannel, SeqpacketChannel]:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    if lacks == "channel":
+        monkeypatch.setattr(SeqpacketChannel, "pair", no_channel)
+    opened = [os.open(os.devnull, os.O_RDONLY), os.open(os.devnull, os.O_RDONLY)]
+    with pytest.raises(OSError, match=r"Too many|temporarily"):
+        start(opened)
+    for fd in opened:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(fd)
 
 
 @pytest.mark.parametrize("said", [encode(Phase("copying")), {"type": "progres"}])
