@@ -57,9 +57,10 @@ class PathWatch:
         return found
 
     def note(self, inventory: Inventory) -> None:
-        """See which paths are away: they are asked when they are back, however short it was.
+        """See which paths are away: they are asked when they are back, as far as an inventory shows that.
 
-        One that is faulty carries nothing, and is away, too. It costs nothing where nothing has changed.
+        One that was away for so short that none has shown it is asked within `ASK_AGAIN_S`. One that is
+        faulty carries nothing, and is away, too. It costs nothing where nothing has changed.
         """
         if inventory is self._noted:
             return

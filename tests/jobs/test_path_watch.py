@@ -34,6 +34,7 @@ def await_end(name: str) -> None:
     for thread in threading.enumerate():
         if thread.name.startswith(name):
             thread.join(LONG_S)
+            assert not thread.is_alive()
 
 
 class Watched:
@@ -200,6 +201,7 @@ def test_an_nvme_namespace_is_the_kernels_own_to_ask() -> None:
     copy = Watched()
     namespace = lun(replace(scsi_path("nvme0n1"), hctl=""))
     copy.watch.look(Inventory((namespace,)), 1.0)
+    assert copy.watch._under_way == {}
     assert copy.asked() == []
 
 

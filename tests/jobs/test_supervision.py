@@ -142,6 +142,8 @@ def test_a_path_that_leads_elsewhere_ends_the_copy_for_good(copy: Copy, device: 
 
 def test_paths_that_lead_where_they_did_are_left_in_peace(copy: Copy) -> None:
     copy.look()
+    asked = {argv[-1] for argv in copy.commands.queries if "scsi_id" in argv[0]}
+    assert asked == {"/dev/sda", "/dev/sdb", "/dev/sdy", "/dev/sdz"}
     copy_step._watch_target(copy.services, copy.attempt, copy.session)
     assert copy.told_to_stop() == 0
     assert copy.job.mistrust is None

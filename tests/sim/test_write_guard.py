@@ -29,7 +29,7 @@ def test_the_source_is_read_only_while_it_is_copied_and_is_as_it_was_after(
     # Neither who sets it back meanwhile has it, nor who finds a path that is logged in meanwhile.
     daemon.tell("set_read_only", first, False)
     new = daemon.tell("add_path", source)
-    client.until(lambda: daemon.tell("read_only", source) == ["map", first, second, new])
+    until(lambda: daemon.tell("read_only", source) == ["map", first, second, new])
     limit(client, 0)
     await_(client, machine, MACHINE, "State", "registered")
     assert daemon.tell("read_only", source) == [second]
@@ -58,7 +58,7 @@ def test_a_path_that_comes_back_as_another_lun_ends_the_copy_for_good(
     assert name == "IdentityChanged"
     for told in (f"/dev/{path}", source, OTHER):
         assert told in message
-    client.until(lambda: daemon.tell("read_only", source) == [])
+    until(lambda: daemon.tell("read_only", source) == [])  # no signal tells of it
     # What was read through it stays in the volume, whatever the path leads to by now.
     daemon.tell("lead_elsewhere", path, source)
     until(lambda: failures(bus_address) == 1)
