@@ -25,13 +25,14 @@ class Board:
     """The one place through which jobs change. Thread-safe.
 
     A change is durable before a subscriber hears of it. Progress and activity are of this moment:
-    they are kept in memory, and written with the next transition.
+    they are kept in memory, and written with the next transition; so is a mistrust that cannot be stored.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._lock = threading.RLock()
         self._progress: dict[str, Progress] = {}
+        self._mistrust: dict[str, JobError] = {}
         self._activity: dict[str, tuple[Activity, str]] = {}
         self._listeners: list[Callable[[Event], None]] = []
 
@@ -59,8 +60,9 @@ class Board:
 
     def _live(self, job: Job) -> Job:
         with self._lock:
-            progress = self._progress.get(job.uuid)
-        return job if progress is None else replace(job, progress=progress)
+            progress, mistrust = self._progress.get(job.uuid), self._mistrust.get(job.uuid)
+        job = job if progress is None else replace(job, progress=progress)
+        return job if mistrust is None else replace(job, mistrust=job.mistrust or mistrust)
 
     def machines(self) -> tuple[Machine, ...]:
         """All machines, oldest first."""
@@ -87,8 +89,19 @@ class Board:
         with self._lock:
             job = self._store.change_job(uuid, lambda stored: change(self._live(stored)))
             self._progress.pop(uuid, None)
+            self._mistrust.pop(uuid, None)
         self.publish(JobChanged(uuid))
         return job
+
+    def mistrust(self, uuid: str, error: JobError) -> Job:
+        """Note for good why what a job has copied cannot be trusted: the first reason stays.
+
+        Where that cannot be stored now (StoreUnwritable) the board tells it as long as the daemon runs,
+        and stores it with the job's next change.
+        """
+        with self._lock:
+            self._mistrust.setdefault(uuid, error)
+        return self.change(uuid, lambda job: job)
 
     def advance(self, uuid: str, event: JobEvent, error: JobError | None = None) -> Job:
         """Make a transition. Raises IllegalTransition; then nothing has changed."""

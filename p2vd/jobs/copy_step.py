@@ -26,8 +26,9 @@ from p2vd.jobs.path_watch import PathWatch
 from p2vd.jobs.services import Services
 from p2vd.jobs.session import OpenFailed, WorkerSession, ask_opener
 from p2vd.jobs.signals import Signals
+from p2vd.jobs.store import StoreUnusable
 from p2vd.jobs.target_watch import Glances
-from p2vd.jobs.targets import devices_of, find_source, find_target
+from p2vd.jobs.targets import devices_of, find_source, find_target, may_have_written
 from p2vd.jobs.transitions import JobEvent
 from p2vd.jobs.worker_start import PROBES_END_S, open_devices, request, start_message
 from p2vd.model.disk import Source
@@ -87,11 +88,11 @@ def copy(services: Services, signals: Signals, job: Job) -> None:
     target_watch.make_ready(services, signals, job, target)
     services.quarantine.add_source(source)
     attempt, session = _begin(services, signals, job, source, target)
-    log.info("job %s: worker %d copies %s to %s", job.uuid, session.pid, source, target.devnode)
-    services.board.release(job.uuid, Hold.OLD_WORKER)
-    services.board.release(job.uuid, Hold.SOURCE_ABSENT)
-    services.board.release(job.uuid, Hold.TARGET_ABSENT)
     try:
+        log.info("job %s: worker %d copies %s to %s", job.uuid, session.pid, source, target.devnode)
+        services.board.release(job.uuid, Hold.OLD_WORKER)
+        services.board.release(job.uuid, Hold.SOURCE_ABSENT)
+        services.board.release(job.uuid, Hold.TARGET_ABSENT)
         services.board.set_activity(job.uuid, Activity.RUNNING)
         code = _supervise(services, signals, attempt, session)
     finally:
@@ -106,13 +107,19 @@ def _begin(
     services: Services, signals: Signals, job: Job, source: Source, target: JobTarget
 ) -> tuple[_Copy, WorkerSession]:
     """Open the devices and start a worker, which has them alone: where none starts, nobody has them open."""
-    opened = open_devices(services, signals, job, source, target)
+    luns = (source, *((target.lun,) if isinstance(target, JobLun) else ()))
+    try:
+        opened = open_devices(services, signals, job, source, target)
+    except OpenFailed as error:
+        if error.error_name == IdentityChanged.__name__ and may_have_written(services, job):
+            for lun in luns:
+                _expect_own_paths(services, job, lun)
+        raise
     try:
         source_guard.protect(services, job, source)
         table = target_watch.table_of(services, target)
         # The credits of a pool count from the start of a worker.
         services.board.progress(job.uuid, replace(services.board.job(job.uuid).progress, allocated_bytes=0))
-        luns = (source, *((target.lun,) if isinstance(target, JobLun) else ()))
         paths = PathWatch(services.commands, luns, opened.silent_paths, time.monotonic())
         attempt = _Copy(services.board.job(job.uuid), source, target, table, paths)
         attempt.bandwidth = services.bandwidth.granted(attempt.job).bytes_per_s
@@ -210,17 +217,22 @@ def _watch_source(services: Services, attempt: _Copy, session: WorkerSession) ->
     """See that each path of source and target leads where it did, and the source's to no writer."""
     inventory = services.inventory.current()
     if (elsewhere := attempt.paths.look(inventory, time.monotonic())) is not None:
-        # Durable before the worker commits another byte: what it has committed is not to be gone on with.
-        _mistrust(services, attempt.job, elsewhere)
-        _spoil(attempt, session, elsewhere)
+        try:  # first: each moment more may read or write another disk
+            _spoil(attempt, session, elsewhere)
+        finally:
+            _mistrust(services, attempt.job, elsewhere)
     # A path that was logged in again is a new device, and writable.
     if (seen := inventory.by_id.get(attempt.source.id)) is not None and seen.device:
         source_guard.protect(services, attempt.job, replace(seen, paths=attempt.paths.sound(seen)))
 
 
 def _mistrust(services: Services, job: Job, error: P2vdError) -> None:
-    found = JobError(error.name, str(error))
-    services.board.change(job.uuid, lambda stored: replace(stored, mistrust=stored.mistrust or found))
+    """Note for good why what was copied is not to be gone on with."""
+    try:
+        services.board.mistrust(job.uuid, JobError(error.name, str(error)))
+    except StoreUnusable as unwritable:
+        # The board has it all the same: no attempt begins before the job has failed with it, durably.
+        log.error("job %s: %s: %s", job.uuid, error, unwritable)  # noqa: TRY400 - the host lacks something
 
 
 def _spoil(attempt: _Copy, session: WorkerSession, error: P2vdError) -> None:

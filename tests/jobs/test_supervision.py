@@ -21,18 +21,19 @@ from p2vd.jobs.path_watch import PathWatch
 from p2vd.jobs.services import Services
 from p2vd.jobs.session import OpenFailed, WorkerSession
 from p2vd.jobs.signals import Signals
-from p2vd.jobs.store import Store
+from p2vd.jobs.store import Store, StoreUnwritable
 from p2vd.jobs.target_watch import GLANCE_S, GLANCES
 from p2vd.model.codec import to_dict
 from p2vd.model.copying import Progress
 from p2vd.model.inventory import Inventory
-from p2vd.model.job import Job, Stage
+from p2vd.model.job import Hold, Job, Stage
 from p2vd.model.plan import LunTarget
 from p2vd.model.size import GIB
 from p2vd.system.descriptors import SeqpacketChannel
 from tests.fakes import FakeCommands
 from tests.jobs.fake_asker import FakeChild
 from tests.jobs.test_path_watch import await_end
+from tests.jobs.test_store_unwritable import unwritable
 from tests.jobs.values import WWID, machine_and_job, scsi_path, source
 
 OTHER = "36001405ffffffffffffffffffffffffff"
@@ -71,7 +72,15 @@ class Copy:
             fresh=lambda names: self.seen if names else pytest.fail("all of the host is looked at"),
         )
         parts = SimpleNamespace(
-            board=self.board, inventory=look, commands=self.commands, sysfs=root / "sys", spawn=self.spawn
+            board=self.board,
+            inventory=look,
+            commands=self.commands,
+            sysfs=root / "sys",
+            spawn=self.spawn,
+            job_directory=lambda job: root / "jobs" / job.uuid,
+            quarantine=SimpleNamespace(add_source=lambda _: None),
+            pools=SimpleNamespace(forget=lambda _: None),
+            directories=SimpleNamespace(forget=lambda _: None),
         )
         self.services = cast(Services, parts)
         ours, self.worker = SeqpacketChannel.pair()
@@ -109,6 +118,10 @@ class Copy:
         self.attempt.report = Report(0, Progress(), digest="xxh3:1", source_stable="proven")
         _conclude(self.services, Signals(), self.attempt, 0)
 
+    def begin(self) -> None:
+        """Take the copy up again."""
+        copy_step._begin(self.services, Signals(), self.job, source(), JobLun(TARGET, LUN))
+
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Iterator[Copy]:
@@ -138,6 +151,91 @@ def test_a_path_that_leads_elsewhere_ends_the_copy_for_good(copy: Copy, device: 
     copy_step.copy(copy.services, Signals(), copy.job)
     assert copy.job.stage is Stage.FAILED
     assert copy.job.error == mistrust
+
+
+ANOTHERS = OpenError("IdentityChanged", "A path is another's. Nothing was written.")
+NOT_ITS_OWN = OpenReply(ok=False, error=ANOTHERS)
+
+
+@pytest.mark.parametrize("device", ["sdb", "sdz"])
+def test_one_that_is_found_when_the_copy_is_taken_up_again_ends_it_for_good(copy: Copy, device: str) -> None:
+    """The attempt before may have used it."""
+    copy.board.change(copy.job.uuid, lambda job: replace(job, checkpoint_begun=True))
+    copy.says = NOT_ITS_OWN
+    elsewhere(copy, device)
+    with pytest.raises(PathReplaced, match=f"/dev/{device}"):
+        copy.begin()
+    assert copy.job.mistrust is not None
+
+
+def test_one_that_is_found_before_anything_was_written_does_not(copy: Copy) -> None:
+    copy.says = NOT_ITS_OWN
+    elsewhere(copy, "sdb")
+    with pytest.raises(OpenFailed, match="Nothing was written"):
+        copy.begin()
+    assert copy.job.mistrust is None
+
+
+def test_what_the_helper_alone_has_seen_is_passed_on(copy: Copy) -> None:
+    """A disk of another size under the same WWID: no path leads elsewhere."""
+    copy.board.change(copy.job.uuid, lambda job: replace(job, checkpoint_begun=True))
+    copy.says = NOT_ITS_OWN
+    with pytest.raises(OpenFailed):
+        copy.begin()
+    assert copy.job.mistrust is None
+
+
+def expect_failed_for_good(copy: Copy, store: Path) -> None:
+    """With a job store that was not writable meanwhile: nothing is begun before that is durable."""
+    with unwritable(copy.board._store):
+        assert copy.job.mistrust is not None
+        with pytest.raises(StoreUnwritable):
+            copy_step.copy(copy.services, Signals(), copy.job)
+    copy_step.copy(copy.services, Signals(), copy.job)
+    (job,) = Store(store).jobs()
+    assert job.stage is Stage.FAILED
+    assert job.mistrust == job.error
+    assert job.error is not None
+
+
+def test_what_leads_elsewhere_is_not_forgotten_where_it_cannot_be_stored(copy: Copy, tmp_path: Path) -> None:
+    elsewhere(copy, "sdb")
+    with unwritable(copy.board._store):
+        copy.look()
+        with pytest.raises(PathReplaced):
+            copy.conclude()
+    assert copy.told_to_stop() == 1
+    expect_failed_for_good(copy, tmp_path / "state.db")
+
+
+def test_nor_is_what_is_found_at_the_end(copy: Copy, tmp_path: Path) -> None:
+    copy.opens(0)
+    elsewhere(copy, "sdz")
+    with unwritable(copy.board._store), pytest.raises(TargetChanged):
+        copy.conclude()
+    expect_failed_for_good(copy, tmp_path / "state.db")
+
+
+def test_nor_where_the_worker_does_not_listen(copy: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
+    def deaf(*_: object) -> None:
+        raise TimeoutError("no message could pass within 10 s")
+
+    monkeypatch.setattr(copy.session, "send", deaf)
+    elsewhere(copy, "sdb")
+    with pytest.raises(TimeoutError):
+        copy.look()
+    assert copy.job.mistrust is not None
+
+
+def test_a_worker_is_not_left_alone_where_the_state_disk_is_full(
+    copy: Copy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would copy on, and nobody would watch source and target."""
+    copy.board.change(copy.job.uuid, lambda job: replace(job, holds=frozenset({Hold.SOURCE_ABSENT})))
+    monkeypatch.setattr(copy_step, "_begin", lambda *_: (copy.attempt, copy.session))
+    with unwritable(copy.board._store), pytest.raises(StoreUnwritable):
+        copy_step.copy(copy.services, Signals(), copy.job)
+    assert copy.worker.peer_is_gone()
 
 
 def test_paths_that_lead_where_they_did_are_left_in_peace(copy: Copy) -> None:
