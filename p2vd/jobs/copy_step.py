@@ -31,6 +31,7 @@ from p2vd.jobs.target_watch import Glances
 from p2vd.jobs.targets import devices_of, find_source, find_target, may_have_written
 from p2vd.jobs.transitions import JobEvent
 from p2vd.jobs.worker_start import PROBES_END_S, open_devices, request, start_message
+from p2vd.model.copying import Verify
 from p2vd.model.disk import Source
 from p2vd.model.errors import IdentityChanged, P2vdError
 from p2vd.model.job import Activity, Hold, Job, JobError, Stage
@@ -69,6 +70,8 @@ class _Copy:
     bandwidth: int = 0
     credit_wanted: int = 0
     glances: Glances = field(default_factory=Glances)
+    seen_open: TargetInUse | None = None
+    """At the latest look somebody else had the target open."""
     spoiled: P2vdError | None = None
     """What was seen meanwhile that ends the copy."""
 
@@ -141,7 +144,7 @@ def _supervise(services: Services, signals: Signals, attempt: _Copy, session: Wo
             break
         match message:
             case Phase():
-                _note_phase(services, attempt, message.phase)
+                _note_phase(services, attempt, session, message.phase)
             case NeedCredit():
                 attempt.credit_wanted = message.total_bytes
                 next_check = 0.0
@@ -171,7 +174,7 @@ def _supervise(services: Services, signals: Signals, attempt: _Copy, session: Wo
     return code
 
 
-def _note_phase(services: Services, attempt: _Copy, phase: str) -> None:
+def _note_phase(services: Services, attempt: _Copy, session: WorkerSession, phase: str) -> None:
     job = services.board.job(attempt.job.uuid)
     if not job.checkpoint_begun:
         # The worker has committed to its checkpoint: from now on one that is missing was lost, and
@@ -179,6 +182,8 @@ def _note_phase(services: Services, attempt: _Copy, phase: str) -> None:
         services.board.change(job.uuid, lambda stored: replace(stored, checkpoint_begun=True))
     if phase == "verifying" and job.stage is Stage.COPYING:
         services.board.advance(job.uuid, JobEvent.COPIED)
+        if attempt.seen_open is not None:  # and not seen to have closed it before it was read back
+            _spoil(attempt, session, attempt.seen_open)
 
 
 def _note_stall(services: Services, attempt: _Copy, stall: Stalled) -> None:
@@ -246,12 +251,16 @@ def _watch_target(services: Services, attempt: _Copy, session: WorkerSession) ->
     """See that the target is ours alone and unchanged, and renew the credits of its pool."""
     try:
         target_watch.expect_ours(services, attempt.target, attempt.table, 1)
-        attempt.glances = Glances()
+        attempt.glances, attempt.seen_open = Glances(), None
         _renew_credit(services, attempt, session)
     except (CommandTimedOut, FileStepFailed) as error:
         log.warning("job %s: %s", attempt.job.uuid, error)
     except TargetInUse as error:
-        if attempt.glances.are_over(time.monotonic()):
+        attempt.seen_open = error
+        job = services.board.job(attempt.job.uuid)
+        # What he writes behind the place that is read back nothing would find.
+        found_later = job.stage is Stage.COPYING and job.plan.copy.verify is not Verify.NONE
+        if attempt.glances.are_over(time.monotonic()) or not found_later:
             _spoil(attempt, session, error)
         else:
             log.warning("job %s: looked at again: %s", attempt.job.uuid, error)

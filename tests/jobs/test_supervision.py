@@ -24,7 +24,7 @@ from p2vd.jobs.signals import Signals
 from p2vd.jobs.store import Store, StoreUnwritable
 from p2vd.jobs.target_watch import GLANCE_S, GLANCES
 from p2vd.model.codec import to_dict
-from p2vd.model.copying import Progress
+from p2vd.model.copying import Progress, Verify
 from p2vd.model.inventory import Inventory
 from p2vd.model.job import Hold, Job, Stage
 from p2vd.model.plan import LunTarget
@@ -87,6 +87,15 @@ class Copy:
         self.session = WorkerSession(FakeChild(), ours)
         paths = PathWatch(self.commands, (source(), TARGET), (), -1e9)
         self.attempt = _Copy(self.job, source(), JobLun(TARGET, LUN), "", paths)
+
+    def copies(self, stage: Stage = Stage.COPYING, verify: Verify = Verify.READ_BACK) -> None:
+        """Have the job in that stage, and its copy read again as `verify` says."""
+
+        def changed(job: Job) -> Job:
+            plan = replace(job.plan, copy=replace(job.plan.copy, verify=verify))
+            return replace(job, stage=stage, plan=plan)
+
+        self.attempt.job = self.board.change(self.job.uuid, changed)
 
     def opens(self, count: int) -> None:
         self.commands.replace("dmsetup info", f"{TARGET.dm_uuid}:{count}:Active:Writeable:mpathb\n")
@@ -250,6 +259,7 @@ def test_paths_that_lead_where_they_did_are_left_in_peace(copy: Copy) -> None:
 def test_a_short_look_of_others_at_the_target_ends_no_copy(
     copy: Copy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    copy.copies()
     now = [0.0]
     monkeypatch.setattr(copy_step, "time", SimpleNamespace(monotonic=lambda: now[0]))
 
@@ -268,6 +278,40 @@ def test_a_short_look_of_others_at_the_target_ends_no_copy(
     with pytest.raises(TargetInUse):
         copy.conclude()
     assert copy.told_to_stop() == 1
+
+
+def expect_ended_by_who_is_seen(copy: Copy) -> None:
+    assert copy.attempt.stopping
+    with pytest.raises(TargetInUse):
+        copy.conclude()
+    assert copy.told_to_stop() == 1
+
+
+@pytest.mark.parametrize(
+    ("stage", "verify"), [(Stage.VERIFYING, Verify.READ_BACK), (Stage.COPYING, Verify.NONE)]
+)
+def test_nobody_may_have_it_open_where_no_read_back_follows(copy: Copy, stage: Stage, verify: Verify) -> None:
+    """What he wrote behind the place that is read nothing would find."""
+    copy.copies(stage, verify)
+    copy.opens(2)
+    copy_step._watch_target(copy.services, copy.attempt, copy.session)
+    expect_ended_by_who_is_seen(copy)
+
+
+@pytest.mark.parametrize("closes", [False, True])
+def test_nor_when_it_begins(copy: Copy, *, closes: bool) -> None:
+    copy.copies()
+    copy.opens(2)
+    copy_step._watch_target(copy.services, copy.attempt, copy.session)
+    if closes:
+        copy.opens(1)
+        copy_step._watch_target(copy.services, copy.attempt, copy.session)
+    copy_step._note_phase(copy.services, copy.attempt, copy.session, "verifying")
+    assert copy.job.stage is Stage.VERIFYING
+    if closes:
+        assert not copy.attempt.stopping
+    else:
+        expect_ended_by_who_is_seen(copy)
 
 
 def test_a_copy_counts_as_proven_when_all_that_is_asked_is_as_it_was(copy: Copy) -> None:
