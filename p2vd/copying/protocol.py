@@ -46,7 +46,8 @@ class Start:
     read of the source, beyond which the copy slows down; 0: it never does.
 
     `resume`: a checkpoint must be there (the job has written before); its absence refuses, because
-    a target taken for untouched would keep old bytes where the source has zeros.
+    a target taken for untouched would keep old bytes where the source has zeros. `read_back_anew`: what was
+    read back before proves nothing any more.
     """
 
     version: int
@@ -66,6 +67,7 @@ class Start:
     source_form: SourceForm = field(default_factory=SourceForm)
     target_form: TargetForm = field(default_factory=TargetForm)
     max_latency_us: int = 0
+    read_back_anew: bool = False
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ class Session:
 
     `sample_source`: parts of the source are read again at the end even if nothing else is verified.
     `bad_sectors`: how many of the source may be unreadable. `outlast_full`: wait while the target has no
-    space, instead of ending.
+    space, instead of ending. `read_back_anew`: a result of the checkpoint is not taken for one.
     `on_phase` and `on_commit` are called on the session's threads. Its `run` may be called on any
     thread, once; `progress` on any other meanwhile.
     """
@@ -55,6 +55,7 @@ class Session:
     sample_source: bool = True
     bad_sectors: int = 0
     outlast_full: bool = False
+    read_back_anew: bool = False
     on_phase: Callable[[str], None] = lambda phase: None
     on_commit: Callable[[], None] = lambda: None
     chance: random.Random = field(default_factory=random.Random)
@@ -130,7 +131,8 @@ class Session:
         if self._resumed_from:
             self._prove_committed()
         stored = self.checkpoint.header
-        if stored.result is not None and _STRENGTH[stored.verified] >= _STRENGTH[self.verify.value]:
+        as_strong = _STRENGTH[stored.verified] >= _STRENGTH[self.verify.value]
+        if stored.result is not None and as_strong and not self.read_back_anew:
             return replace(stored.result, seconds=self.clock.monotonic() - self._started)
         if self._later_pass and not stored.target_proven:
             self.on_phase("proving")

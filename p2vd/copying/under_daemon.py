@@ -172,6 +172,7 @@ def prepare(
         start.queue_depth,
         start.commit_interval_s,
         bad_sectors=start.bad_sectors,
+        read_back_anew=start.read_back_anew,
     )
     return session, orders, gauge
 

@@ -25,14 +25,14 @@ class Board:
     """The one place through which jobs change. Thread-safe.
 
     A change is durable before a subscriber hears of it. Progress and activity are of this moment:
-    they are kept in memory, and written with the next transition; so is a mistrust that cannot be stored.
+    they are kept in memory, and written with the next transition; so is what is kept.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._lock = threading.RLock()
         self._progress: dict[str, Progress] = {}
-        self._mistrust: dict[str, JobError] = {}
+        self._kept: dict[str, dict[str, Any]] = {}
         self._activity: dict[str, tuple[Activity, str]] = {}
         self._listeners: list[Callable[[Event], None]] = []
 
@@ -60,9 +60,9 @@ class Board:
 
     def _live(self, job: Job) -> Job:
         with self._lock:
-            progress, mistrust = self._progress.get(job.uuid), self._mistrust.get(job.uuid)
+            progress, kept = self._progress.get(job.uuid), dict(self._kept.get(job.uuid, {}))
         job = job if progress is None else replace(job, progress=progress)
-        return job if mistrust is None else replace(job, mistrust=job.mistrust or mistrust)
+        return replace(job, **{name: value for name, value in kept.items() if not getattr(job, name)})
 
     def machines(self) -> tuple[Machine, ...]:
         """All machines, oldest first."""
@@ -89,18 +89,19 @@ class Board:
         with self._lock:
             job = self._store.change_job(uuid, lambda stored: change(self._live(stored)))
             self._progress.pop(uuid, None)
-            self._mistrust.pop(uuid, None)
+            self._kept.pop(uuid, None)
         self.publish(JobChanged(uuid))
         return job
 
-    def mistrust(self, uuid: str, error: JobError) -> Job:
-        """Note for good why what a job has copied cannot be trusted: the first reason stays.
+    def keep(self, uuid: str, **fields: object) -> Job:
+        """Give fields of a job that are empty what must not be lost: the first that each is given stays.
 
-        Where that cannot be stored now (StoreUnwritable) the board tells it as long as the daemon runs,
-        and stores it with the job's next change.
+        Where it cannot be stored now (StoreUnwritable) the board shows it as long as the daemon runs, and
+        stores it with the job's next change.
         """
         with self._lock:
-            self._mistrust.setdefault(uuid, error)
+            for name, value in fields.items():
+                self._kept.setdefault(uuid, {}).setdefault(name, value)
         return self.change(uuid, lambda job: job)
 
     def advance(self, uuid: str, event: JobEvent, error: JobError | None = None) -> Job:

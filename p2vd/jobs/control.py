@@ -86,7 +86,8 @@ class TargetInUse(P2vdError):
     opens: int
     template: ClassVar[str] = (
         "The target {device} is open by somebody else too ({opens} times in all), who may write to it. "
-        "Find the process (fuser -v {device}), cancel the job with --remove-target and make a new plan."
+        "Find the process (fuser -v {device}) and end it, then retry the job: it goes on where it was, and "
+        "reads the whole target back at the end, whatever it has read before."
     )
 
 

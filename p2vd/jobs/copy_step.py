@@ -12,10 +12,11 @@ from p2vd.copying.protocol import Bandwidth, Credit, NeedCredit, Phase, Progress
 from p2vd.copying.protocol import Pause as PauseWorker
 from p2vd.copying.protocol import Resume as ResumeWorker
 from p2vd.copying.terms import Report
-from p2vd.jobs import old_worker, path_watch, source_guard, target_watch
+from p2vd.jobs import mistrust, old_worker, source_guard, target_watch
 from p2vd.jobs.control import (
     Interrupted,
     MustWait,
+    PathReplaced,
     PoolBroken,
     TargetChanged,
     TargetInUse,
@@ -26,7 +27,6 @@ from p2vd.jobs.path_watch import PathWatch
 from p2vd.jobs.services import Services
 from p2vd.jobs.session import OpenFailed, WorkerSession, ask_opener
 from p2vd.jobs.signals import Signals
-from p2vd.jobs.store import StoreUnusable
 from p2vd.jobs.target_watch import Glances
 from p2vd.jobs.targets import devices_of, find_source, find_target, may_have_written
 from p2vd.jobs.transitions import JobEvent
@@ -116,7 +116,7 @@ def _begin(
     except OpenFailed as error:
         if error.error_name == IdentityChanged.__name__ and may_have_written(services, job):
             for lun in luns:
-                _expect_own_paths(services, job, lun)
+                mistrust.expect_own_paths(services, job, lun)
         raise
     try:
         source_guard.protect(services, job, source)
@@ -183,7 +183,7 @@ def _note_phase(services: Services, attempt: _Copy, session: WorkerSession, phas
     if phase == "verifying" and job.stage is Stage.COPYING:
         services.board.advance(job.uuid, JobEvent.COPIED)
         if attempt.seen_open is not None:  # and not seen to have closed it before it was read back
-            _spoil(attempt, session, attempt.seen_open)
+            _spoil(services, attempt, session, attempt.seen_open)
 
 
 def _note_stall(services: Services, attempt: _Copy, stall: Stalled) -> None:
@@ -222,29 +222,25 @@ def _watch_source(services: Services, attempt: _Copy, session: WorkerSession) ->
     """See that each path of source and target leads where it did, and the source's to no writer."""
     inventory = services.inventory.current()
     if (elsewhere := attempt.paths.look(inventory, time.monotonic())) is not None:
-        try:  # first: each moment more may read or write another disk
-            _spoil(attempt, session, elsewhere)
-        finally:
-            _mistrust(services, attempt.job, elsewhere)
+        _spoil(services, attempt, session, elsewhere)
     # A path that was logged in again is a new device, and writable.
     if (seen := inventory.by_id.get(attempt.source.id)) is not None and seen.device:
         source_guard.protect(services, attempt.job, replace(seen, paths=attempt.paths.sound(seen)))
 
 
-def _mistrust(services: Services, job: Job, error: P2vdError) -> None:
-    """Note for good why what was copied is not to be gone on with."""
-    try:
-        services.board.mistrust(job.uuid, JobError(error.name, str(error)))
-    except StoreUnusable as unwritable:
-        # The board has it all the same: no attempt begins before the job has failed with it, durably.
-        log.error("job %s: %s: %s", job.uuid, error, unwritable)  # noqa: TRY400 - the host lacks something
-
-
-def _spoil(attempt: _Copy, session: WorkerSession, error: P2vdError) -> None:
+def _spoil(services: Services, attempt: _Copy, session: WorkerSession, error: P2vdError) -> None:
+    """End the copy for what was seen."""
     attempt.spoiled = attempt.spoiled or error
-    if not attempt.stopping:
-        session.send(Stop())
-        attempt.stopping = True
+    try:
+        if not attempt.stopping:  # first: each moment more may read or write another disk
+            session.send(Stop())
+            attempt.stopping = True
+    finally:
+        match error:
+            case PathReplaced():
+                mistrust.mistrust(services, attempt.job, error)
+            case TargetInUse():
+                mistrust.read_back_anew(services, attempt.job, error)
 
 
 def _watch_target(services: Services, attempt: _Copy, session: WorkerSession) -> None:
@@ -261,11 +257,11 @@ def _watch_target(services: Services, attempt: _Copy, session: WorkerSession) ->
         # What he writes behind the place that is read back nothing would find.
         found_later = job.stage is Stage.COPYING and job.plan.copy.verify is not Verify.NONE
         if attempt.glances.are_over(time.monotonic()) or not found_later:
-            _spoil(attempt, session, error)
+            _spoil(services, attempt, session, error)
         else:
             log.warning("job %s: looked at again: %s", attempt.job.uuid, error)
     except (TargetChanged, PoolBroken) as error:
-        _spoil(attempt, session, error)
+        _spoil(services, attempt, session, error)
 
 
 def _renew_credit(services: Services, attempt: _Copy, session: WorkerSession) -> None:
@@ -339,17 +335,22 @@ def _prove(services: Services, signals: Signals, attempt: _Copy, report: Report)
     source = find_source(services.inventory.fresh(names=names), job)
     target = find_target(services, job)
     _ask_who_it_is(services, signals, job, source)
-    tenacity.Retrying(
+    nobody_else = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(TargetInUse),
         stop=tenacity.stop_after_delay(PROBES_END_S),
         wait=tenacity.wait_fixed(1),
         sleep=signals.pause,
         reraise=True,
-    )(target_watch.expect_ours, services, target, attempt.table, 0)
+    )
+    try:
+        nobody_else(target_watch.expect_ours, services, target, attempt.table, 0)
+    except TargetInUse as error:
+        mistrust.read_back_anew(services, job, error)
+        raise
     try:
         target_watch.expect_same_lun(services, target)
     except TargetChanged as error:
-        _mistrust(services, job, error)
+        mistrust.mistrust(services, job, error)
         raise
     services.board.change(
         job.uuid,
@@ -359,6 +360,7 @@ def _prove(services: Services, signals: Signals, attempt: _Copy, report: Report)
             source_stable=report.source_stable,
             bad_ranges=report.bad_ranges,
             progress=report.progress,
+            read_back_anew=False,
         ),
     )
     services.board.advance(job.uuid, JobEvent.PROVEN)
@@ -383,12 +385,5 @@ def _ask_who_it_is(services: Services, signals: Signals, job: Job, source: Sourc
         if error.absent:
             raise MustWait(Hold.SOURCE_ABSENT, error.message) from error
         if error.error_name == IdentityChanged.__name__:
-            _expect_own_paths(services, job, source)
+            mistrust.expect_own_paths(services, job, source)
         raise
-
-
-def _expect_own_paths(services: Services, job: Job, source: Source) -> None:
-    """Find the path that leads elsewhere, as the copy may have used it. Raises PathReplaced."""
-    if (elsewhere := path_watch.elsewhere(services.commands, source)) is not None:
-        _mistrust(services, job, elsewhere)
-        raise elsewhere

@@ -15,6 +15,7 @@ from p2vd.jobs.services import Services
 from p2vd.jobs.session import Opened, OpenFailed, ask_opener
 from p2vd.jobs.signals import Signals
 from p2vd.jobs.targets import may_have_written
+from p2vd.model.copying import Verify
 from p2vd.model.disk import Source, Transport
 from p2vd.model.forms import QEMU_IMAGES
 from p2vd.model.job import Activity, Hold, Job
@@ -117,7 +118,8 @@ def start_message(
         ),
         checkpoint_path=str(directory / "checkpoint"),
         target=traits,
-        verify=plan.copy.verify,
+        verify=_verify(job),
+        read_back_anew=job.read_back_anew,
         queue_depth=plan.copy.queue_depth,
         bandwidth_bytes_per_s=bandwidth_bytes_per_s,
         credit_bytes=0 if shared else -1,
@@ -128,3 +130,9 @@ def start_message(
         worker_uid=uid,
         worker_gid=gid,
     )
+
+
+def _verify(job: Job) -> Verify:
+    """Return how it is verified: at least read back, where somebody else may have written to the target."""
+    wanted = job.plan.copy.verify
+    return Verify.READ_BACK if job.read_back_anew and wanted is Verify.NONE else wanted

@@ -95,7 +95,8 @@ class Job:
     None: that could not be read. `verification`: the latest of the later ones. `prepared`: its hooks before
     the copy have run. `hook_error`: why it has the hold `hook`. `woken_boot`: in which boot p2vd has
     activated its LV, which was at rest, to read it; "" once it is at rest again. `mistrust`: why what
-    was copied cannot be trusted, for good: every attempt fails with it.
+    was copied cannot be trusted, for good: every attempt fails with it. `read_back_anew`: somebody else had
+    the target open, so that all of it is read back again before it is proven, whatever was read before.
     """
 
     uuid: str
@@ -129,6 +130,7 @@ class Job:
     hook_error: str = ""
     woken_boot: str = ""
     mistrust: JobError | None = None
+    read_back_anew: bool = False
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,21 @@ def test_a_complete_copy_is_reported_again(daemon: Daemon) -> None:
     assert daemon.target.stat().st_mtime_ns == before
 
 
+@pytest.mark.parametrize("anew", [False, True])
+def test_a_complete_copy_is_read_back_again_where_that_proves_nothing_any_more(
+    daemon: Daemon, *, anew: bool
+) -> None:
+    daemon.begin()
+    _, first = daemon.end()
+    before = daemon.target.stat().st_mtime_ns
+    daemon.heard.clear()
+    daemon.begin(resume=True, read_back_anew=anew)
+    code, second = daemon.end()
+    assert (code, second.digest) == (0, first.digest)
+    assert (Phase("verifying") in daemon.heard) is anew
+    assert daemon.target.stat().st_mtime_ns == before
+
+
 def test_a_daemon_that_goes_leaves_a_checkpoint(daemon: Daemon) -> None:
     daemon.begin(bandwidth_bytes_per_s=BLOCK)
     message = daemon.progress()

@@ -23,10 +23,11 @@ from p2vd.jobs.session import OpenFailed, WorkerSession
 from p2vd.jobs.signals import Signals
 from p2vd.jobs.store import Store, StoreUnwritable
 from p2vd.jobs.target_watch import GLANCE_S, GLANCES
+from p2vd.jobs.transitions import JobEvent
 from p2vd.model.codec import to_dict
 from p2vd.model.copying import Progress, Verify
 from p2vd.model.inventory import Inventory
-from p2vd.model.job import Hold, Job, Stage
+from p2vd.model.job import Hold, Job, JobError, Stage
 from p2vd.model.plan import LunTarget
 from p2vd.model.size import GIB
 from p2vd.system.descriptors import SeqpacketChannel
@@ -285,6 +286,8 @@ def expect_ended_by_who_is_seen(copy: Copy) -> None:
     with pytest.raises(TargetInUse):
         copy.conclude()
     assert copy.told_to_stop() == 1
+    assert copy.job.read_back_anew  # a retry takes nothing of this attempt for proven
+    assert copy.job.mistrust is None
 
 
 @pytest.mark.parametrize(
@@ -296,6 +299,27 @@ def test_nobody_may_have_it_open_where_no_read_back_follows(copy: Copy, stage: S
     copy.opens(2)
     copy_step._watch_target(copy.services, copy.attempt, copy.session)
     expect_ended_by_who_is_seen(copy)
+
+
+def test_that_it_is_to_be_read_again_is_not_forgotten(copy: Copy, tmp_path: Path) -> None:
+    copy.opens(2)
+    with unwritable(copy.board._store):
+        copy_step._watch_target(copy.services, copy.attempt, copy.session)
+        expect_ended_by_who_is_seen(copy)
+    copy.board.advance(copy.job.uuid, JobEvent.FAIL, JobError("TargetInUse", "Seen."))
+    (job,) = Store(tmp_path / "state.db").jobs()
+    assert (job.stage, job.read_back_anew) == (Stage.FAILED, True)
+
+
+def test_who_has_it_open_at_the_end_has_it_read_again(copy: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By then the worker's checkpoint says that all is verified."""
+    monkeypatch.setattr(copy_step, "PROBES_END_S", 0.0)
+    with pytest.raises(TargetInUse):
+        copy.conclude()
+    assert copy.job.read_back_anew
+    copy.opens(0)
+    copy.conclude()
+    assert (copy.job.stage, copy.job.read_back_anew) == (Stage.PROVEN, False)
 
 
 @pytest.mark.parametrize("closes", [False, True])

@@ -20,14 +20,16 @@ from p2vd.jobs.services import Services
 from p2vd.jobs.session import OpenFailed
 from p2vd.jobs.signals import Signals
 from p2vd.jobs.store import Store
-from p2vd.jobs.worker_start import open_devices
+from p2vd.jobs.worker_start import open_devices, start_message
 from p2vd.model.codec import to_dict
+from p2vd.model.copying import Verify
 from p2vd.model.errors import DeviceAbsent, DeviceInUse, P2vdError
 from p2vd.model.job import Hold, Job
 from p2vd.model.plan import LunTarget
 from p2vd.model.size import GIB
 from p2vd.system.descriptors import SeqpacketChannel
 from tests.jobs.fake_asker import FakeChild
+from tests.jobs.proven_machine import ProvenMachine
 from tests.jobs.values import machine_and_job, source
 
 LONG_S = 10.0
@@ -117,3 +119,18 @@ def test_a_device_in_the_hands_of_an_old_worker_holds_it(
     monkeypatch.setattr(old_worker, "find", lambda uuid: None)
     with pytest.raises(OpenFailed, match="in use"):
         Refusing(tmp_path / "failed", busy).open()
+
+
+@pytest.mark.parametrize(
+    ("verify", "at_least"), [(Verify.NONE, Verify.READ_BACK), (Verify.BOTH, Verify.BOTH)]
+)
+def test_a_target_that_somebody_had_open_is_read_back_whatever_the_plan_says(
+    tmp_path: Path, verify: Verify, at_least: Verify
+) -> None:
+    _, job = machine_and_job()
+    job = replace(job, plan=replace(job.plan, copy=replace(job.plan.copy, verify=verify)))
+    services = ProvenMachine(tmp_path).services
+    start = start_message(services, job, SOURCE, TARGET, 0)
+    assert (start.verify, start.read_back_anew) == (verify, False)
+    start = start_message(services, replace(job, read_back_anew=True), SOURCE, TARGET, 0)
+    assert (start.verify, start.read_back_anew) == (at_least, True)
