@@ -54,6 +54,7 @@ class ChildUnits:
         on_late: Callable[[str], None] = log_late,
         ok: Sequence[int] = (0,),
         properties: Sequence[str] = (),
+        must_exit: bool = False,
     ) -> Result:
         """Fail: a boot test changes nothing."""
         raise AssertionError(f"a boot test changes nothing: {argv}")

@@ -31,6 +31,30 @@ touch /run/converter-wrote
 [ ! -e /run/converter-fails ] || { echo "virt-v2v: error: no operating systems found" >&2; exit 1; }
 """
 
+# What an administrator does to a converter that hangs, as soon as it has written.
+STOP = """#!/bin/sh
+until [ -e /run/converter-wrote ]; do sleep 0.2; done
+systemctl stop "p2vd-change-*-$1.service"
+"""
+
+# Changes whose success nobody reads again, each ended by a signal: prints how each one ended.
+ENDED = """
+import json
+from p2vd.system.command import CommandFailed, SystemCommands
+commands, ended = SystemCommands(), {}
+may_be_ended = ("KillSignal=SIGTERM", "SendSIGKILL=yes")
+for name in ("TERM", "INT", "HUP", "KILL"):
+    for whom in ("$$", "$PPID"):
+        argv = ["sh", "-c", f"kill -s {name} {whom}; sleep 600"]
+        try:
+            commands.change(argv, unit="lab-ended", properties=may_be_ended, must_exit=True)
+            ended[f"{name} {whom}"] = "well"
+        except CommandFailed as error:
+            ended[f"{name} {whom}"] = type(error).__name__
+said = commands.change(["sh", "-c", 'echo "$1"', "sh", "a b"], unit="lab-ended", must_exit=True)
+print(json.dumps({"ended": ended, "said": said.stdout, "running": sorted(commands.running_changes())}))
+"""
+
 # What the machine's step of registration does, over the daemon's own parts.
 CONVERT = """
 import json, sys, threading
@@ -69,6 +93,15 @@ def digest(vm: Vm, device: str) -> str:
 KINDS = [("thin", "boot1", "vg_san"), ("thick", "boot2", "vg_san4k")]
 
 
+def test_a_change_that_a_signal_ends_is_no_success_where_its_exit_is_believed(vm: Vm) -> None:
+    """For systemd a service that SIGTERM, SIGINT or SIGHUP ends has ended well: systemd-run exits with 0."""
+    vm.write("/opt/lab/ended.py", ENDED)
+    told = json.loads(vm.out("cd / && python3 /opt/lab/ended.py", timeout_s=600))
+    assert len(told["ended"]) == 8
+    assert set(told["ended"].values()) == {"CommandFailed"}, told
+    assert (told["said"], told["running"]) == ("a b\n", [])
+
+
 @pytest.mark.parametrize(("provisioning", "lun", "vg"), KINDS)
 def test_failed_cut_off_and_done(vm: Vm, provisioning: str, lun: str, vg: str) -> None:
     host = Host(vm)
@@ -89,6 +122,16 @@ def test_failed_cut_off_and_done(vm: Vm, provisioning: str, lun: str, vg: str) -
     assert "ConversionFailed" in failed.stderr, failed
     assert "no operating systems found" in failed.stderr
     vm.run("test -e /run/converter-wrote && rm /run/converter-wrote /run/converter-fails")
+    assert digest(vm, device) == copied
+    assert volumes(vm, vg) == before
+
+    # The converter is stopped by hand, which systemd calls a clean end.
+    vm.write("/opt/lab/stop.sh", STOP, "755")
+    vm.run("touch /run/converter-hangs; (setsid /opt/lab/stop.sh convert > /dev/null 2>&1 &)")
+    stopped = vm.run("cd / && python3 /opt/lab/convert.py guest", check=False, timeout_s=600)
+    assert "ConversionFailed" in stopped.stderr, stopped
+    assert "It was ended by a signal before it was done" in stopped.stderr
+    vm.run("rm /run/converter-wrote /run/converter-hangs")
     assert digest(vm, device) == copied
     assert volumes(vm, vg) == before
 

@@ -18,6 +18,7 @@ class Call:
     argv: tuple[str, ...]
     unit: str = ""
     properties: tuple[str, ...] = ()
+    must_exit: bool = False
 
 
 @dataclass
@@ -60,9 +61,10 @@ class FakeCommands:
         on_late: Callable[[str], None] = log_late,
         ok: Sequence[int] = (0,),
         properties: Sequence[str] = (),
+        must_exit: bool = False,
     ) -> Result:
         """Answer from the script; with `late` set, past the deadline."""
-        self.calls.append(Call("change", tuple(argv), unit, tuple(properties)))
+        self.calls.append(Call("change", tuple(argv), unit, tuple(properties), must_exit))
         if self.late:
             on_late(unit)
         return self._answer(tuple(argv), ok)

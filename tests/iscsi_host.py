@@ -95,10 +95,17 @@ class IscsiHost(FakeCommands):
         on_late: Callable[[str], None] = log_late,
         ok: Sequence[int] = (0,),
         properties: Sequence[str] = (),
+        must_exit: bool = False,
     ) -> Result:
         if argv[0] != "iscsiadm":
             return super().change(
-                argv, unit=unit, deadline_s=deadline_s, on_late=on_late, ok=ok, properties=properties
+                argv,
+                unit=unit,
+                deadline_s=deadline_s,
+                on_late=on_late,
+                ok=ok,
+                properties=properties,
+                must_exit=must_exit,
             )
         super().change(["true"], unit=unit, properties=properties)
         self.calls[-1] = type(self.calls[-1])("change", tuple(argv), unit, tuple(properties))

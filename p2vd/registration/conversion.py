@@ -21,8 +21,9 @@ DIRECTORIES = ("/usr/local/bin", "/usr/bin", "/usr/libexec", "/usr/libexec/virt-
 _DEADLINE_S = 3600.0
 _KEPT_CHARACTERS = 1500
 
-# Other than a change of LVM it may be ended: what it did is undone from the undo point.
-_PROPERTIES = ("KillSignal=SIGTERM", "SendSIGKILL=yes", "RuntimeMaxSec=4h", "OOMScoreAdjust=0", "Nice=5")
+# Other than a change of LVM they may be ended: what was done is undone from the undo point.
+_MAY_BE_ENDED = ("KillSignal=SIGTERM", "SendSIGKILL=yes")
+_PROPERTIES = (*_MAY_BE_ENDED, "RuntimeMaxSec=4h", "OOMScoreAdjust=0", "Nice=5")
 
 
 class Converter:
@@ -56,6 +57,7 @@ class Converter:
                 deadline_s=_DEADLINE_S,
                 on_late=on_late,
                 properties=_PROPERTIES,
+                must_exit=True,
             )
         except CommandFailed as error:
             if error.returncode < 0:
@@ -71,7 +73,13 @@ class Converter:
         of its own, for a sick disk may take for ever. Raises ConversionLost, ChangeUnknown.
         """
         try:
-            self._commands.change(["sync", "--data", device], unit=flush_unit_of(uuid), on_late=on_late)
+            self._commands.change(
+                ["sync", "--data", device],
+                unit=flush_unit_of(uuid),
+                on_late=on_late,
+                properties=_MAY_BE_ENDED,
+                must_exit=True,
+            )
         except CommandFailed as error:
             if error.returncode < 0:
                 raise

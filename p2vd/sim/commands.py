@@ -74,6 +74,7 @@ class SimCommands:
         on_late: Callable[[str], None] = log_late,
         ok: Sequence[int] = (0,),
         properties: Sequence[str] = (),
+        must_exit: bool = False,
     ) -> Result:
         """Run a change. Raises CommandFailed, also for a command that the simulator does not know."""
         log.info("simulated change %s: %s", unit, command_line(argv))

@@ -14,7 +14,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol
 
 from p2vd.model.errors import P2vdError
@@ -33,6 +33,11 @@ _UNIT_NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
 # SIGCONT does nothing to a running process: not even a shutdown interrupts a change; systemd waits
 # for it as long as DefaultTimeoutStopSec says, and SendSIGKILL=no keeps it from more.
 _UNIT_PROPERTIES = ("KillSignal=SIGCONT", "SendSIGKILL=no", "TimeoutStartSec=infinity", "OOMScoreAdjust=-900")
+
+# Type=oneshot would know it, too, and lose the exit status, and not wait for a unit that is stopped.
+_EXITED = "p2vd: it exited with 0\n"
+_TELL_EXIT = ("sh", "-c", f'"$@" || exit; echo "{_EXITED.rstrip()}"', "sh")
+_ENDED_BY_SIGNAL = 255  # as systemd-run says it of the signals that it takes for a failure
 
 # Units in any other state have ended.
 _LIVE_STATES = "active,activating,deactivating,reloading"
@@ -151,10 +156,12 @@ class Commands(Protocol):
         on_late: Callable[[str], None] = log_late,
         ok: Sequence[int] = (0,),
         properties: Sequence[str] = (),
+        must_exit: bool = False,
     ) -> Result:
         """Run a command that changes the host, to its end.
 
-        Raises CommandFailed, ChangeUnknown, CommandNotStarted: then nothing has changed.
+        `must_exit`: one that may be killed, and whose success nobody reads again afterwards. Raises
+        CommandFailed, ChangeUnknown, CommandNotStarted: then nothing has changed.
         """
         ...
 
@@ -211,6 +218,7 @@ class SystemCommands:
         on_late: Callable[[str], None] = log_late,
         ok: Sequence[int] = (0,),
         properties: Sequence[str] = (),
+        must_exit: bool = False,
     ) -> Result:
         """Run a command that changes LVM, dm, multipath or host state, and wait for its end.
 
@@ -218,6 +226,12 @@ class SystemCommands:
         this process. Past `deadline_s` `on_late(unit)` is called once and the wait goes on. A unit
         of that name that runs already makes this fail: it never runs twice at a time. `properties`
         are the unit's own, besides those of every change (systemd.exec(5)).
+
+        For systemd a service that SIGTERM, SIGINT, SIGHUP or SIGPIPE ends has ended cleanly
+        (systemd.service(5), SuccessExitStatus=): systemd-run exits with 0. So whoever relies on a change
+        reads what there is afterwards; where nothing can be read, `must_exit` makes such an end
+        CommandFailed. A shell stands before the command then, which may be killed alone: only for units
+        that systemd may clear with SIGKILL.
 
         Raises CommandFailed, ChangeUnknown, ValueError where `unit` is no name for a unit; and
         CommandNotStarted where this host cannot start it now: then nothing has changed.
@@ -230,7 +244,7 @@ class SystemCommands:
             try:
                 stdout, stderr = (files.enter_context(_memory_file(name)) for name in ("stdout", "stderr"))
                 child = subprocess.Popen(
-                    self._unit_command(words, unit, properties),
+                    self._unit_command((*_TELL_EXIT, *words) if must_exit else words, unit, properties),
                     stdin=subprocess.DEVNULL,
                     stdout=stdout,
                     stderr=stderr,
@@ -246,7 +260,7 @@ class SystemCommands:
             result = Result(words, child.returncode, _contents(stdout), _contents(stderr))
         if result.returncode < 0:
             raise ChangeUnknown(words, result.returncode, result.stderr)
-        return _checked(result, ok)
+        return _checked(_exited(result) if must_exit else result, ok)
 
     def running_changes(self) -> frozenset[str]:
         """Return the `unit` names of changes that run now, also those of an earlier daemon.
@@ -292,6 +306,16 @@ def _checked(result: Result, ok: Sequence[int]) -> Result:
     if result.returncode not in ok:
         raise CommandFailed(result.argv, result.returncode, result.stderr)
     return result
+
+
+def _exited(result: Result) -> Result:
+    """What a command of `must_exit` said; a failure where it did not say that it came to its end."""
+    if result.returncode:
+        return result
+    if result.stdout.endswith(_EXITED):
+        return replace(result, stdout=result.stdout.removesuffix(_EXITED))
+    said = f"{result.stderr}\nIt was ended by a signal before it was done (systemctl stop, kill)."
+    return replace(result, returncode=_ENDED_BY_SIGNAL, stderr=said)
 
 
 def _unstarted(words: tuple[str, ...], error: OSError) -> P2vdError:

@@ -318,3 +318,13 @@ def test_commands_of_a_conversion_name_the_definition_and_may_be_ended(tmp_path:
     assert call.argv[-5:] == ("-i", "libvirtxml", "--root", "single", str(tmp_path / "x.xml"))
     assert call.argv[1:3] == ("LIBGUESTFS_BACKEND=direct", str(tmp_path / PROGRAM))
     assert "SendSIGKILL=yes" in call.properties
+    assert call.must_exit
+
+
+def test_a_flush_may_be_ended_and_counts_only_where_it_came_to_its_end() -> None:
+    """systemctl stop is what p2vd itself names; of its SIGTERM systemd says that all is well."""
+    commands = FakeCommands().on("sync")
+    Converter(commands).flush("erp1", MACHINE.uuid, "/dev/mapper/vg_san-erp1")
+    (call,) = commands.calls
+    assert {"KillSignal=SIGTERM", "SendSIGKILL=yes"} <= set(call.properties)
+    assert call.must_exit
