@@ -22,6 +22,7 @@ class PoolWatch:
         self._lock = threading.Lock()
         self._measuring: dict[tuple[str, str], threading.Lock] = {}
         self._demands: dict[tuple[str, str], dict[str, Demand]] = {}
+        self._held: dict[tuple[str, str], dict[str, int]] = {}
         self._tallies: dict[tuple[str, str], Tally] = {}
 
     def status(self, vg: Vg, pool: ThinPool) -> PoolStatus:
@@ -50,9 +51,9 @@ class PoolWatch:
                     job.uuid, job.plan.worst_case_bytes, reserve_percent=job.plan.copy.pool_reserve_percent
                 )
                 asking = demands[job.uuid] = replace(known, used_bytes=job.progress.allocated_bytes)
-                all_demands = tuple(demands.values())
+                all_demands, held = tuple(demands.values()), self._held_in(key)
             numbers = self._numbers(vg, pool)
-            admission = admit(numbers, f"{vg.name}/{pool.name}", all_demands)
+            admission = admit(numbers, f"{vg.name}/{pool.name}", all_demands, held_bytes=held)
             credit = next(credit for credit in admission.credits if credit.job == job.uuid)
             with self._lock:
                 tally = self._tallies.get(key) or Tally(numbers.used_data_bytes)
@@ -69,17 +70,20 @@ class PoolWatch:
         key = vg.uuid, pool.name
         with self._turn(key):
             with self._lock:
-                others = [one for name, one in self._demands.get(key, {}).items() if name != holder]
-            room = room_beside(self._numbers(vg, pool), others)
+                demands, held = tuple(self._demands.get(key, {}).values()), self._held_in(key, holder)
+            room = room_beside(self._numbers(vg, pool), demands, held)
             if room >= wanted_bytes:
                 self.keep(vg, pool, holder, wanted_bytes)
         return room
 
     def keep(self, vg: Vg, pool: ThinPool, holder: str, wanted_bytes: int) -> None:
-        """As `hold`, for what writes there already, room or not: copies get so much less."""
+        """As `hold`, for what writes there already, room or not: copies get nothing of that."""
         with self._lock:
-            held = Demand(holder, wanted_bytes, granted_bytes=wanted_bytes, reserve_percent=0)
-            self._demands.setdefault((vg.uuid, pool.name), {})[holder] = held
+            self._held.setdefault((vg.uuid, pool.name), {})[holder] = wanted_bytes
+
+    def _held_in(self, key: tuple[str, str], but: str = "") -> int:
+        """What is kept of a pool for others than copies, and than `but`. The lock is held."""
+        return sum(held for holder, held in self._held.get(key, {}).items() if holder != but)
 
     def _turn(self, key: tuple[str, str]) -> threading.Lock:
         """Who measures a pool for a grant holds this: the next grant counts what this one took."""
@@ -91,9 +95,11 @@ class PoolWatch:
 
         Raises PoolBroken, CommandTimedOut.
         """
+        key = vg.uuid, pool.name
         with self._lock:
-            demands = tuple(self._demands.get((vg.uuid, pool.name), {}).values())
-        return admit(self._numbers(vg, pool), f"{vg.name}/{pool.name}", demands).shortage
+            demands, held = tuple(self._demands.get(key, {}).values()), self._held_in(key)
+        numbers = self._numbers(vg, pool)
+        return admit(numbers, f"{vg.name}/{pool.name}", demands, held_bytes=held).shortage
 
     def _numbers(self, vg: Vg, pool: ThinPool) -> PoolNumbers:
         status = self.status(vg, pool)
@@ -111,17 +117,20 @@ class PoolWatch:
         The job's next worker counts from 0.
         """
         with self._lock:
+            for holders in self._held.values():
+                holders.pop(job_uuid, None)
             for key, demands in self._demands.items():
                 demands.pop(job_uuid, None)
                 if not demands:
                     self._tallies.pop(key, None)
 
     def use(self, vg_uuid: str, pool: str) -> PoolUse:
-        """Return what running jobs have of a pool and did not use yet, and what others took."""
+        """Return what of a pool running jobs did not use yet and undo points hold, and what others took."""
         with self._lock:
             demands = self._demands.get((vg_uuid, pool), {}).values()
             tally = self._tallies.get((vg_uuid, pool))
             return PoolUse(
-                reserved_bytes=sum(max(0, demand.granted_bytes - demand.used_bytes) for demand in demands),
+                reserved_bytes=sum(max(0, demand.granted_bytes - demand.used_bytes) for demand in demands)
+                + self._held_in((vg_uuid, pool)),
                 others_bytes=tally.others_bytes if tally else 0,
             )

@@ -110,20 +110,28 @@ def free_for_copies(pool: PoolNumbers, reserve_percent: int) -> int:
     return 0 if pool.reason else max(0, min(_free(pool, reserve_percent)))
 
 
-def room_beside(pool: PoolNumbers, demands: Sequence[Demand]) -> int:
-    """Return the bytes that may be written to a pool beside all that its copies were granted.
+def room_beside(pool: PoolNumbers, demands: Sequence[Demand], held_bytes: int = 0) -> int:
+    """Return the bytes that may be written to a pool beside what its copies were granted, and others hold.
 
     Of data, and of what the metadata holds before dm-thin calls it low. The copies' own reserve counts: they
     leave it for such writes.
     """
     outstanding = sum(max(0, demand.granted_bytes - demand.used_bytes) for demand in demands)
-    return max(0, free_for_copies(pool, 0) - outstanding)
+    return max(0, free_for_copies(pool, 0) - outstanding - held_bytes)
 
 
 def admit(
-    pool: PoolNumbers, name: str, demands: Sequence[Demand], window_bytes: int = WINDOW_BYTES
+    pool: PoolNumbers,
+    name: str,
+    demands: Sequence[Demand],
+    window_bytes: int = WINDOW_BYTES,
+    *,
+    held_bytes: int = 0,
 ) -> Admission:
     """Return the credit of each copy in the pool `name` (`vg/pool`).
+
+    `held_bytes`: kept for writes that are no copies'. Those may take the reserve, so they cost copies only
+    what goes beyond it.
 
     Holds: what all copies may take beyond what they used never exceeds what is free less the
     largest reserve among them. No credit shrinks while that can be kept; where others took the
@@ -131,6 +139,8 @@ def admit(
     """
     reserve_percent = max((demand.reserve_percent for demand in demands), default=0)
     free = free_for_copies(pool, reserve_percent)
+    beside_held = max(0, free_for_copies(pool, 0) - held_bytes)
+    kept_bytes, free = (held_bytes, beside_held) if beside_held < free else (0, free)
     outstanding = [max(0, demand.granted_bytes - demand.used_bytes) for demand in demands]
     wanted = [
         max(min(window_bytes, _rest(demand)), ahead)
@@ -149,7 +159,7 @@ def admit(
     if not any(credit.short for credit in credits):
         return Admission(credits, free)
     shortage = None if pool.reason else _shortage(pool, reserve_percent)
-    return Admission(credits, free, _reason(pool, name, reserve_percent), shortage)
+    return Admission(credits, free, _reason(pool, name, reserve_percent, free, kept_bytes), shortage)
 
 
 def _rest(demand: Demand) -> int:
@@ -184,15 +194,17 @@ def _share(total: int, percent: int) -> int:
     return -(-total * percent // 100)
 
 
-def _reason(pool: PoolNumbers, name: str, reserve_percent: int) -> Reason:
+def _reason(pool: PoolNumbers, name: str, reserve_percent: int, free: int, kept_bytes: int) -> Reason:
     if pool.reason:
         return pool.reason
     shortage = _shortage(pool, reserve_percent)
-    room = max(0, min(_free(pool, reserve_percent)))
+    before = f"its reserve of {reserve_percent} %"
+    if kept_bytes:
+        before = f"the {format_size(kept_bytes)} that are kept for conversions under way"
     return Reason(
         "pool-short" if shortage is Shortage.DATA else "pool-metadata-short",
-        f"The {shortage.name.lower()} of the thin pool {name} lets copies take {format_size(room)} "
-        f"more before its reserve of {reserve_percent} %. Extend it: lvextend {shortage.value} +SIZE {name}.",
+        f"The {shortage.name.lower()} of the thin pool {name} lets copies take {format_size(free)} "
+        f"more before {before}. Extend it: lvextend {shortage.value} +SIZE {name}.",
     )
 
 

@@ -61,7 +61,7 @@ def _pool(daemon: Daemon) -> ThinPool:
 
 
 def test_no_copy_gets_what_is_written_over_an_undo_point(daemon: Daemon, storage: Storage) -> None:
-    before = credit(daemon)
+    assert credit(daemon) > GIB - 1000 * CHUNK - VOLUME
     daemon.services.pools.forget(OTHER.uuid)
     seen: list[int] = []
     convert = storage.env
@@ -72,8 +72,32 @@ def test_no_copy_gets_what_is_written_over_an_undo_point(daemon: Daemon, storage
 
     storage.env = env  # type: ignore[assignment, method-assign]
     daemon.convert()
-    assert seen == [before - VOLUME]
+    assert seen == [GIB - 1000 * CHUNK - VOLUME], "the reserve that copies leave counts for such writes"
     assert reserved(daemon) == seen[0], "the undo point is gone, and what was kept for it"
+
+
+def test_what_the_reserve_has_room_for_neither_holds_copies_nor_extends_the_pool(daemon: Daemon) -> None:
+    """Of 100 GiB 94 are used, and one copy has half a GiB left of its credit."""
+    status = pool_status(94 << 14, chunks=100 << 14).replace("10/1024", "10/262144")
+    daemon.commands.replace("dmsetup status", status)
+    copy = replace(OTHER, plan=replace(OTHER.plan, worst_case_bytes=9 * GIB))
+    pools, vg, pool = daemon.services.pools, daemon.volume_group("vg-uuid"), _pool(daemon)
+    assert credit(daemon, copy) == GIB
+    copy = replace(copy, progress=replace(copy.progress, allocated_bytes=GIB // 2))
+    assert pools.hold(vg, pool, "undo point of another", 4 * GIB) >= 4 * GIB
+    assert not pools.credit(vg, pool, copy)[0].short
+    assert pools.shortage(vg, pool) is None
+    assert credit(daemon, copy) == GIB + GIB // 2
+    assert reserved(daemon) == 5 * GIB
+
+
+def test_what_is_kept_for_one_is_not_free_for_the_next(daemon: Daemon) -> None:
+    pools, vg, pool = daemon.services.pools, daemon.volume_group("vg-uuid"), _pool(daemon)
+    free = GIB - 1000 * CHUNK
+    assert pools.hold(vg, pool, "one", VOLUME) == free
+    assert pools.hold(vg, pool, "one", VOLUME) == free
+    assert pools.hold(vg, pool, "two", GIB) == free - VOLUME
+    assert reserved(daemon) == VOLUME
 
 
 def test_what_copies_were_granted_is_not_free(daemon: Daemon, storage: Storage) -> None:

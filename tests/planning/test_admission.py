@@ -12,8 +12,10 @@ from p2vd.model.size import GIB, KIB, MIB
 from p2vd.planning.admission import (
     METADATA_BYTES_PER_CHUNK,
     WINDOW_BYTES,
+    Credit,
     Demand,
     PoolNumbers,
+    Shortage,
     admit,
     free_for_copies,
 )
@@ -78,6 +80,23 @@ def test_credits_shrink_when_others_took_the_space() -> None:
     admission = admit(pool, NAME, [Demand("a", 9 * GIB, GIB, 2 * GIB), Demand("b", 9 * GIB)])
     assert [credit.total_bytes for credit in admission.credits] == [GIB + 600 * MIB, 0]
     assert all(credit.short for credit in admission.credits)
+
+
+def test_what_is_kept_for_other_writes_takes_the_reserve_first() -> None:
+    pool = replace(POOL, used_data_bytes=94 * GIB)
+    copy = Demand("a", 9 * GIB, 0, 512 * MIB)
+    admission = admit(pool, NAME, [copy], held_bytes=4 * GIB)
+    assert admission.credits == (Credit("a", GIB),)
+    assert (admission.reason, admission.shortage) == (None, None)
+
+
+def test_what_is_kept_beyond_the_reserve_keeps_copies_short() -> None:
+    pool = replace(POOL, used_data_bytes=94 * GIB)
+    admission = admit(pool, NAME, [Demand("a", 9 * GIB, 0, 512 * MIB)], held_bytes=5 * GIB + 768 * MIB)
+    assert admission.credits == (Credit("a", 256 * MIB, short=True),)
+    assert admission.shortage is Shortage.DATA
+    assert admission.reason is not None
+    assert "lets copies take 256 MiB more before the 5.75 GiB that are kept for" in admission.reason.text
 
 
 def test_the_largest_reserve_counts() -> None:
