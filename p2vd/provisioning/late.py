@@ -24,9 +24,12 @@ class LateChanges:
     ) -> None:
         self._running = running
         self._vg_of = vg_of
+        # systemctl may take its time: who only wants to know, or to say something, does not wait for it.
+        self._asking = threading.Lock()
         self._lock = threading.Lock()
         self._awaited: dict[str, str] = {}
-        self._left: dict[str, str] | None = None
+        self._left: dict[str, str] = {}
+        self._asked = False
 
     def add(self, vg_uuid: str, unit: str) -> None:
         """A change of this daemon is past its deadline, and awaited."""
@@ -42,33 +45,34 @@ class LateChanges:
         """A change of this daemon may run on, and nobody awaits it any more."""
         with self._lock:
             self._awaited.pop(unit, None)
-            self._left = {**(self._left or {}), unit: vg_uuid}
+            self._left[unit] = vg_uuid
 
     def refuse(self, vg: Vg) -> None:
         """Raise VgStalled while a change of the volume group does not end, or that cannot be known."""
-        with self._lock:
-            try:
+        try:
+            with self._asking:
                 self._look()
-            except (CommandFailed, CommandTimedOut) as error:
-                why = f"whether an earlier command still changes it is not known. {error} p2vd asks again."
-                raise VgStalled(vg.name, why) from error
-            unit = self._unit(vg.uuid)
-        if unit:
+        except (CommandFailed, CommandTimedOut) as error:
+            why = f"whether an earlier command still changes it is not known. {error} p2vd asks again."
+            raise VgStalled(vg.name, why) from error
+        if unit := self.known(vg.uuid):
             raise VgStalled.by(vg.name, unit)
 
     def known(self, vg_uuid: str) -> str:
         """Return the unit name of such a change, "" for none, by what was seen last: nothing is asked."""
         with self._lock:
-            return self._unit(vg_uuid)
-
-    def _unit(self, vg_uuid: str) -> str:
-        changes = {**(self._left or {}), **self._awaited}
+            changes = {**self._left, **self._awaited}
         return min((unit for unit, changed in changes.items() if changed == vg_uuid), default="")
 
     def _look(self) -> None:
-        if self._left is None:
-            found = {unit: self._vg_of(unit) for unit in self._running()}
-            self._left = {unit: vg_uuid for unit, vg_uuid in found.items() if vg_uuid}
-        elif self._left:
-            running = self._running()
-            self._left = {unit: vg_uuid for unit, vg_uuid in self._left.items() if unit in running}
+        with self._lock:
+            before, first = dict(self._left), not self._asked
+        if not before and not first:
+            return
+        running = self._running()
+        found = {unit: self._vg_of(unit) for unit in running} if first else {}
+        with self._lock:
+            self._asked = True
+            # What was left meanwhile stays: it may have begun after systemctl had looked.
+            kept = {unit: vg for unit, vg in self._left.items() if unit in running or unit not in before}
+            self._left = {**{unit: vg for unit, vg in found.items() if vg}, **kept}

@@ -114,6 +114,52 @@ def test_what_an_earlier_daemon_began_counts_until_it_has_ended() -> None:
     assert len(asked) == 3
 
 
+def test_who_only_tells_or_wants_to_know_does_not_wait_for_systemctl() -> None:
+    asked, answers, told = threading.Event(), threading.Event(), threading.Event()
+
+    def units() -> frozenset[str]:
+        asked.set()
+        assert answers.wait(LONG_S)
+        return frozenset({"old-create"})
+
+    late = LateChanges(units, lambda unit: VG.uuid)
+    refused: list[VgStalled] = []
+
+    def change() -> None:
+        try:
+            late.refuse(VG)
+        except VgStalled as error:
+            refused.append(error)
+
+    def tell() -> None:
+        late.add(FOREIGN.uuid, "new-create")
+        assert late.known(FOREIGN.uuid) == "new-create"
+        late.end("new-create")
+        late.leave(FOREIGN.uuid, "new-remove")
+        told.set()
+
+    threads = [threading.Thread(target=act, daemon=True) for act in (change, tell)]
+    threads[0].start()
+    try:
+        assert asked.wait(LONG_S)
+        threads[1].start()
+        assert told.wait(LONG_S), "systemctl is waited for"
+    finally:
+        answers.set()
+        threads[0].join(LONG_S)
+    assert len(refused) == 1
+    assert late.known(VG.uuid) == "old-create"
+    assert late.known(FOREIGN.uuid) == "new-remove", "it was left after systemctl was asked"
+
+
+def test_what_was_left_before_anything_was_asked_hides_nothing() -> None:
+    late = LateChanges(lambda: frozenset({"old-create", "left-create"}), lambda unit: VG.uuid)
+    late.leave(FOREIGN.uuid, "left-create")
+    with pytest.raises(VgStalled, match="old-create"):
+        late.refuse(VG)
+    assert late.known(FOREIGN.uuid) == "left-create"
+
+
 @pytest.mark.parametrize(
     "error", [CommandFailed(("systemctl",), 1, "no bus"), CommandTimedOut(("systemctl",), 30.0)]
 )
