@@ -173,6 +173,7 @@ def cutover_choice(choice: CutoverChoice) -> dict[str, Variant]:
         "Kept": Variant("b", choice.kept),
         "Hypervisor": Variant("s", options.uri),
         "Conversion": Variant("s", options.conversion.value),
+        "Start": Variant("b", choice.start),
         "Firmware": Variant("s", options.firmware.value),
         "Memory": Variant("t", choice.memory_bytes),
         "Cpus": Variant("u", choice.vcpus),

@@ -55,10 +55,11 @@ def cutover(client: Client, arguments: argparse.Namespace) -> Exit:
     chosen = {"convert": False} if arguments.no_conversion else {}
     if arguments.with_present_policy:
         chosen["policy"] = True
+    if arguments.start is not None:
+        chosen["start"] = arguments.start
     if arguments.dry_run:
         return _show(client, arguments, machine, chosen)
-    started = {} if arguments.start is None else {"start": arguments.start}
-    client.act(machine.path, MACHINE, "Cutover", **chosen, **started)
+    client.act(machine.path, MACHINE, "Cutover", **chosen)
     done = _settled(client, machine)
     if done["State"] != "registered":
         raise CliError(f"{done['Name']} is {done['State']}. {done['Error'][1]}", Exit.JOB_FAILED)
@@ -77,6 +78,7 @@ def _show(client: Client, arguments: argparse.Namespace, machine: Object, chosen
     words = ["p2vctl cutover", machine["Name"]]
     words += ["--with-present-policy"] if arguments.with_present_policy else []
     words += ["--no-conversion"] if arguments.no_conversion else []
+    words += [] if arguments.start is None else ["--start" if arguments.start else "--no-start"]
     print(f"{plan_page.cutover(choice, machine['Name'])}\n\nNothing was done. To do it:\n  {' '.join(words)}")
     return Exit.OK
 

@@ -41,6 +41,7 @@ def cutover(choice: Mapping[str, Any], machine_name: str) -> str:
         ("Said by", said_by),
         ("Conversion", choice["Conversion"]),
         ("Domain", _domain(choice)),
+        ("Start", "p2vd starts it" if choice["Start"] else "p2vd does not start it"),
     )
     lines = [facts(told), *_choices(choice["DomainChoices"]), *_warnings(choice["Warnings"])]
     return "\n".join(lines)

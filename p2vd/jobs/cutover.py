@@ -68,9 +68,15 @@ def choose(services: Services, machine: Machine, request: CutoverRequest) -> Cut
     _expect_same_hypervisor(machine, before, options)
     disks = [_disk(job) for job in jobs]
     defined = define(machine.name, machine.uuid, machine.hardware, disks, options)
-    kept = machine.domain is not None and not request.policy and request.convert is not True
     return CutoverChoice(
-        options, name, kept, defined.memory_bytes, defined.topology.count, defined.choices, defined.warnings
+        options=options,
+        policy=name,
+        kept=machine.domain is not None and not request.policy and request.convert is not True,
+        memory_bytes=defined.memory_bytes,
+        vcpus=defined.topology.count,
+        choices=defined.choices,
+        warnings=defined.warnings,
+        start=options.started_by_p2vd if request.start is None else request.start,
     )
 
 

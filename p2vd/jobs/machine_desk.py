@@ -128,7 +128,7 @@ class MachineDesk:
         choice = choose(self._services, seen, request)
         machine = self._board.cutover(
             uuid,
-            start=choice.options.started_by_p2vd if start is None else start,
+            start=choice.start,
             domain=choice.options,
             still=lambda now: Seen.of(now) == Seen.of(seen),
         )

@@ -30,6 +30,7 @@ class CutoverChoice:
     """The virtual machine that a request comes to.
 
     `policy`: the rule that says how it looks, by name; "" where the plan does or, `kept`, an earlier cutover.
+    `start`: p2vd would start it.
     """
 
     options: DomainOptions
@@ -39,3 +40,4 @@ class CutoverChoice:
     vcpus: int
     choices: tuple[DomainChoice, ...]
     warnings: tuple[str, ...]
+    start: bool

@@ -34,7 +34,8 @@ class FakeHandover:
         plan, name = values.PLAN, "lab" if request.policy else ""
         warnings = ("It has no network.",)
         kept = not request.chooses
-        return CutoverChoice(plan.domain, name, kept, 2 * GIB, 2, plan.domain_choices, warnings)
+        start = plan.domain.started_by_p2vd if request.start is None else request.start
+        return CutoverChoice(plan.domain, name, kept, 2 * GIB, 2, plan.domain_choices, warnings, start)
 
     def rollback(self: _Engine, machine_uuid: str, caller: Caller) -> None:
         self._verb(["rollback", machine_uuid], "registered", MachineState.ROLLING_BACK)

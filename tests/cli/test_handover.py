@@ -88,8 +88,16 @@ def test_what_a_cutover_would_define_is_shown_and_nothing_is_done(
     assert verbs(face) == []
     assert face.tell("what_was_asked")[-1] == ["plan_cutover", UUID, asked(convert=False, policy=True)]
     assert "Said by     an earlier cutover" in p2vctl("cutover", "erp1", "--dry-run")[1]
+    for said, start in (("--no-start", "p2vd does not start it"), ("--start", "p2vd starts it")):
+        _, out, _ = p2vctl("cutover", "erp1", *options, said, "--dry-run")
+        lines = [" ".join(line.split()) for line in out.splitlines()]
+        assert f"Start {start}" in lines
+        assert lines[-1] == f"p2vctl cutover erp1 --with-present-policy --no-conversion {said}"
+        chosen = asked(convert=False, policy=True, start=said == "--start")
+        assert face.tell("what_was_asked")[-1] == ["plan_cutover", UUID, chosen]
     _, out, _ = p2vctl("cutover", "erp1", "--dry-run", "--json")
     assert json.loads(out)["Conversion"] == "none"
+    assert json.loads(out)["Start"] is False
 
 
 def test_a_cutover_that_is_tried_again_by_itself_says_so_and_does_not_wait(

@@ -90,7 +90,9 @@ def test_a_definition_that_is_refused_is_made_anew_as_the_policy_says_now(tmp_pa
 @pytest.mark.parametrize(("said", "runs"), [(None, True), (False, False)], ids=["not said", "no"])
 def test_the_policy_of_now_says_whether_it_is_started(tmp_path: Path, said: bool | None, runs: bool) -> None:
     lab = lab_of(tmp_path, policy=EMULATED + "start = true\n")
-    cut_over(lab, replace(PRESENT, start=said), S.REGISTERED)
+    request = replace(PRESENT, start=said)
+    assert lab.desk.plan_cutover(MACHINE, request).start is runs
+    cut_over(lab, request, S.REGISTERED)
     assert lab.hypervisor.is_running(MACHINE) is runs
 
 
