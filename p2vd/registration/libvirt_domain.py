@@ -74,6 +74,7 @@ class Libvirt:
         Raises DomainNameTaken, DomainNotOurs, DefinitionRefused.
         """
         name = _name(xml, uuid)
+        doing = f"defining domain {name}"
 
         def attempt(connection: "libvirt.virConnect") -> None:
             if (domain := _find(connection.lookupByUUIDString, uuid)) is not None:
@@ -82,13 +83,15 @@ class Libvirt:
                 return
             if (other := _find(connection.lookupByName, name)) is not None:
                 raise DomainNameTaken(self._uri, name, other.UUIDString())
-            connection.defineXML(xml)
+            try:
+                connection.defineXML(xml)
+            except libvirt.libvirtError as error:
+                if _is_connection_error(error):
+                    raise
+                raise DefinitionRefused(self._uri, doing, *_said(error), name) from error
             log.info("domain %s (%s) is defined at %s", name, uuid, self._uri)
 
-        try:
-            self._run(f"defining domain {name}", attempt)
-        except LibvirtFailed as error:
-            raise DefinitionRefused(error.uri, error.doing, error.message, error.code, name) from error
+        self._run(doing, attempt)
 
     def undefine(self, uuid: str) -> None:
         """Undefine the domain that p2vd defined as `uuid`; its disks stay. None there: nothing to do.
@@ -185,12 +188,17 @@ class Libvirt:
             raise self._translated(doing, error) from error
 
     def _translated(self, doing: str, error: "libvirt.libvirtError") -> P2vdError:
-        message = (error.get_error_message() or str(error)).rstrip(".")
+        message, code = _said(error)
         if _is_connection_error(error):
             # Of an error of the system libvirt tells errno: its socket is not there.
             absent = error.get_int1() == errno.ENOENT
             return LibvirtUnreachable(self._uri, message, *((_NOT_THERE,) if absent else ()))
-        return LibvirtFailed(self._uri, doing, message, error.get_error_code() or 0)
+        return LibvirtFailed(self._uri, doing, message, code)
+
+
+def _said(error: "libvirt.libvirtError") -> tuple[str, int]:
+    """Return an error's message and code."""
+    return (error.get_error_message() or str(error)).rstrip("."), error.get_error_code() or 0
 
 
 def _is_connection_error(error: BaseException) -> bool:

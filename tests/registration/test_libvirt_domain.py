@@ -247,6 +247,14 @@ def test_a_libvirtd_that_stays_away_is_named() -> None:
     assert flaky.attempts == 5
 
 
+def test_what_is_not_about_the_definition_is_not_told_as_its_policys_fault() -> None:
+    flaky = Flaky(99, libvirt.VIR_ERR_AUTH_FAILED, libvirt.VIR_FROM_RPC)
+    with pytest.raises(LibvirtFailed, match="defining domain web1") as caught:
+        Libvirt(URI, connect=flaky.connect, wait_s=0).define(definition(), UUID)
+    assert type(caught.value) is LibvirtFailed
+    assert flaky.attempts == 1
+
+
 def test_where_there_is_no_libvirt_its_package_is_named() -> None:
     nobody = Libvirt("qemu+unix:///system?socket=/nowhere/libvirt-sock", wait_s=0)
     for ask in (nobody.reach, lambda: nobody.is_running(UUID)):
