@@ -126,19 +126,28 @@ def leave_as_proven(services: Services, machine: Machine, job: Job) -> None:
     Raises TryAgain while a conversion, perhaps of an earlier daemon, still writes to it; MustWait, and what
     LVM refuses.
     """
-    if units := _running(services, machine):
-        raise TryAgain(f"the guest is being converted: that ends by itself, or by systemctl stop {units}")
+    running = _running(services, machine)
     if not isinstance(job.plan.target, LvTarget):
+        _expect_over(running)
         return
     vg, undo = read_vg(services, job.plan.target), UndoPoints(services.volumes)
     lv = services.volumes.adopt(job.uuid, vg)
+    if lv is not None and undo.find(vg, job.uuid) is not None:
+        undo_room.keep(services, job, JobLv(vg, lv))  # of an earlier daemon's: nobody did for this one
+    _expect_over(running)
     if lv is None:
+        undo_room.free(services, job)
         return
     if machine.converted:
         undo.drop(lv, vg, job.uuid)
     else:
         undo.merge(lv, vg, job.uuid)
     undo_room.free(services, job)
+
+
+def _expect_over(units: str) -> None:
+    if units:
+        raise TryAgain(f"the guest is being converted: that ends by itself, or by systemctl stop {units}")
 
 
 def _running(services: Services, machine: Machine) -> str:

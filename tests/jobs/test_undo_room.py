@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from p2vd.jobs.control import TryAgain
 from p2vd.jobs.conversion import leave_as_proven
 from p2vd.model.job import Job
 from p2vd.model.lvm import ThinPool
 from p2vd.model.size import GIB, MIB
 from p2vd.planning.admission import Demand, PoolNumbers, room_beside
 from p2vd.provisioning.errors import PoolShort
+from p2vd.registration.conversion import unit_of
 from p2vd.registration.errors import ConversionFailed
 from p2vd.system.command import ChangeUnknown
 from tests.jobs.proven_machine import JOB, MACHINE
@@ -157,6 +159,32 @@ def test_a_disk_that_is_given_up_frees_it(daemon: Daemon) -> None:
     with pytest.raises(ChangeUnknown):
         daemon.convert()
     assert reserved(daemon) == VOLUME
+    leave_as_proven(daemon.services, daemon.board.machine(MACHINE.uuid), daemon.board.job(JOB.uuid))
+    assert reserved(daemon) == 0
+
+
+def test_one_that_still_runs_when_its_disk_is_to_be_given_up_keeps_it_in_the_next_daemon(
+    tmp_path: Path, daemon: Daemon, storage: Storage
+) -> None:
+    daemon.commands.replace("env", ChangeUnknown(("env",), -9, ""))
+    with pytest.raises(ChangeUnknown):
+        daemon.convert()
+    again = Daemon(tmp_path, storage, running=frozenset({unit_of(MACHINE.uuid)}))
+    machine, job = again.board.machine(MACHINE.uuid), again.board.job(JOB.uuid)
+    with pytest.raises(TryAgain):
+        leave_as_proven(again.services, machine, job)
+    assert reserved(again) == VOLUME
+    again.commands.running = frozenset()
+    leave_as_proven(again.services, machine, job)
+    assert (storage.undo, reserved(again)) == (None, 0)
+    again.services.store.close()
+
+
+def test_a_volume_that_is_gone_keeps_no_room(daemon: Daemon, storage: Storage) -> None:
+    daemon.commands.replace("env", ChangeUnknown(("env",), -9, ""))
+    with pytest.raises(ChangeUnknown):
+        daemon.convert()
+    storage.lv = replace(storage.lv, tags=frozenset())
     leave_as_proven(daemon.services, daemon.board.machine(MACHINE.uuid), daemon.board.job(JOB.uuid))
     assert reserved(daemon) == 0
 
