@@ -15,13 +15,15 @@ from p2vd.provisioning.errors import PoolShort
 def hold(services: Services, job: Job, target: JobLv) -> None:
     """Before the undo point of an active volume is made. Idempotent.
 
-    Raises PoolShort, then nothing is kept; PoolBroken, CommandFailed, CommandTimedOut.
+    Raises PoolShort, also of a pool that LVM calls anything but well, and then nothing is kept; PoolBroken,
+    CommandFailed, CommandTimedOut.
     """
     pool, wanted = target.pool, thin_undo_bytes(target.lv.size_bytes)
     if pool is None:
         return
     room = services.pools.hold(target.vg, pool, _holder(job), wanted)
-    if room < wanted:
+    if room < wanted or pool.health:
+        free(services, job)
         name = f"{target.vg.name}/{pool.name}"
         health = pool.health or "well"
         raise PoolShort(name, target.lv.name, format_size(room), format_size(wanted), health)

@@ -13,8 +13,8 @@ import logging
 
 from p2vd.model.lvm import Lv, Vg
 from p2vd.model.size import format_size
-from p2vd.model.undo import CHUNK_BYTES, thick_undo_bytes, thin_undo_bytes
-from p2vd.provisioning.errors import LvAmbiguous, LvUnchanged, PoolShort, VgFull, VgRefused
+from p2vd.model.undo import CHUNK_BYTES, thick_undo_bytes
+from p2vd.provisioning.errors import LvAmbiguous, LvUnchanged, VgFull, VgRefused
 from p2vd.provisioning.lvm import OnLate, Volumes
 from p2vd.system.command import log_late
 
@@ -41,7 +41,7 @@ class UndoPoints:
         return found[0] if found else None
 
     def create(self, lv: Lv, vg: Vg, job_uuid: str, on_late: OnLate = log_late) -> Lv:
-        """Make the undo point of the job's volume. Raises VgFull, PoolShort, LvUnchanged."""
+        """Make the undo point of the job's volume, whose pool has room for it. Raises VgFull, LvUnchanged."""
         argv = ["lvcreate", *vg.device_arguments(), "--snapshot", *self._size(lv, vg), "--yes"]
         # Not skipped: after a merge it is the volume, and has to be activated at boot.
         argv += ["--setactivationskip", "n", "--addtag", f"{UNDO_TAG}{job_uuid}"]
@@ -88,7 +88,7 @@ class UndoPoints:
 
     @staticmethod
     def _size(lv: Lv, vg: Vg) -> list[str]:
-        """Return how large lvcreate shall make it; a thin one has no size, but its pool needs room."""
+        """Return how large lvcreate shall make it; a thin one has no size."""
         if lv.pool:
             _check_pool(lv, vg)
             return []
@@ -102,15 +102,9 @@ class UndoPoints:
 
 
 def _check_pool(lv: Lv, vg: Vg) -> None:
-    """Refuse where what is written over the snapshot could fill the pool, and stop every guest in it."""
-    pool = vg.pool(lv.pool)
-    if pool is None:
+    """Refuse where LVM does not report the pool: whether it has room, the caller has seen."""
+    if vg.pool(lv.pool) is None:
         raise VgRefused(vg.name, f"LVM reports no thin pool {lv.pool}, which {lv.name} is in.")
-    free, wanted = pool.size_bytes - pool.used_bytes, thin_undo_bytes(lv.size_bytes)
-    if free < wanted or pool.health:
-        raise PoolShort(
-            f"{vg.name}/{pool.name}", lv.name, format_size(free), format_size(wanted), pool.health or "well"
-        )
 
 
 def _select(undo: Lv, vg: Vg, job_uuid: str) -> str:

@@ -58,6 +58,7 @@ class ProvenMachine:
         self.lv = Lv("lv-uuid", "erp1", GIB, pool="pool0", tags=tags, active=True)
         self.others: tuple[Lv, ...] = ()
         self.absent = False
+        self.pool_health = ""
         self.commands = FakeCommands()
         self.hypervisor = Hypervisor()
         self.services = self._services(directory, tester or NoBootTests())
@@ -101,7 +102,7 @@ class ProvenMachine:
             raise NotFound("volume group", uuid)
         pv = Pv("pv-uuid", "/dev/mapper/mpathb", 10 * GIB, 5 * GIB)
         lvs = (self.lv, *self.others)
-        pool = ThinPool("pool-uuid", "pool0", 5 * GIB, 64 << 10, True, 20.0, 1.0, GIB)
+        pool = ThinPool("pool-uuid", "pool0", 5 * GIB, 64 << 10, True, 20.0, 1.0, GIB, self.pool_health)
         return Vg(
             "vg-uuid", "vg_san", 10 * GIB, 5 * GIB, 4 * MIB, 512, pvs=(pv,), lvs=lvs, thin_pools=(pool,)
         )

@@ -102,6 +102,13 @@ def test_what_is_kept_for_one_is_not_free_for_the_next(daemon: Daemon) -> None:
     assert reserved(daemon) == VOLUME
 
 
+def test_a_pool_that_is_not_well_gets_no_undo_point(daemon: Daemon, storage: Storage) -> None:
+    daemon.pool_health = "out_of_data"
+    with pytest.raises(PoolShort, match="The thin pool vg_san/pool0 is out_of_data and has"):
+        daemon.convert()
+    assert (storage.undo, daemon.commands.changes, reserved(daemon)) == (None, [], 0)
+
+
 def test_what_copies_were_granted_is_not_free(daemon: Daemon, storage: Storage) -> None:
     granted = credit(daemon)
     assert granted > GIB - 1000 * CHUNK - VOLUME
