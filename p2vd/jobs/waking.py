@@ -20,18 +20,23 @@ from p2vd.model.plan import LvTarget
 from p2vd.provisioning.errors import VgStalled
 from p2vd.system.clock import boot_id
 from p2vd.system.command import CommandTimedOut
+from p2vd.system.threads import NoThread, start
 
 log = logging.getLogger(__name__)
 
 _AGAIN_S = 2.0
 _ROUNDS = 30
 
+_PASSING = (StillChanging, VgStalled, CommandTimedOut)
+"""What keeps an LV from being put to rest only for as long as a change takes."""
+
 
 @contextlib.contextmanager
 def awake(services: Services, job: Job, found: JobLv) -> Iterator[JobLv]:
     """Have the job's LV active; afterwards one that was at rest is so again, when nobody else looks at it.
 
-    What is in the way of that is told in the log, and tried again at p2vd's next start: it costs no result.
+    What is in the way of that is told in the log, and costs no result. A change that does not end is
+    outwaited; for all else p2vd's next start tries again.
     Raises what reading the VG does, VgRefused, LvNotOurs, LvUnchanged, CommandFailed, ChangeUnknown.
     """
     looks, turn = services.looks, services.looks.turn(job.uuid)
@@ -51,6 +56,9 @@ def awake(services: Services, job: Job, found: JobLv) -> Iterator[JobLv]:
 def _try_to_rest(services: Services, uuid: str) -> None:
     try:
         put_to_rest(services, uuid)
+    except _PASSING as error:
+        log.warning("job %s: its LV stays active till that is over: %s", uuid, error)
+        services.looks.held_up(uuid)
     except P2vdError as error:
         log.warning("job %s: its LV stays active till p2vd's next start: %s", uuid, error)
     except Exception:  # the store's disk is full: the note stays, and what was seen counts all the same
@@ -103,12 +111,20 @@ def _forget(services: Services, uuid: str) -> None:
 
 
 class Recovery:
-    """Puts to rest what an earlier daemon had activated to be read when it died, on a thread of its own."""
+    """Puts to rest what could not be when it was read, on threads of its own.
+
+    What an earlier daemon had activated to be read when it died; and from now on what this one has, and a
+    change of its VG that does not end keeps active.
+    """
 
     def __init__(self, services: Services, again_s: float = _AGAIN_S) -> None:
         self._services = services
         self._again_s = again_s
         self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._held_up: set[str] = set()
+        self._outwaits = False
+        services.looks.held_up = self.outwait
         self._thread = threading.Thread(target=self.run, name="put-to-rest", daemon=True)
 
     def start(self) -> None:
@@ -129,6 +145,45 @@ class Recovery:
             if not left or self._stop.wait(self._again_s):
                 return
 
+    def outwait(self, uuid: str) -> None:
+        """Put the job's LV to rest as soon as the change that is in the way has ended."""
+        with self._lock:
+            self._held_up.add(uuid)
+            begins, self._outwaits = not self._outwaits, True
+        if begins:
+            try:
+                start(self._outwait, "put-to-rest-later")
+            except NoThread as error:
+                log.warning("job %s: its LV stays active till p2vd's next start: %s", uuid, error)
+                with self._lock:
+                    self._outwaits = False
+
+    def _outwait(self) -> None:
+        while not self._stop.wait(self._again_s):
+            with self._lock:
+                uuids, self._held_up = self._held_up, set()
+            still = {uuid for uuid in uuids if self._is_held_up(uuid)}
+            with self._lock:
+                self._held_up |= still
+                self._outwaits = bool(self._held_up)
+                if not self._outwaits:
+                    return
+
+    def _is_held_up(self, uuid: str) -> bool:
+        """Try one; return whether the change still is in the way."""
+        with self._services.looks.turn(uuid):
+            if self._services.looks.users[uuid]:
+                return True  # whoever looks at it puts it to rest, or cannot
+            try:
+                put_to_rest(self._services, uuid)
+            except _PASSING:
+                return True
+            except P2vdError as error:
+                log.warning("job %s: its LV stays active till p2vd's next start: %s", uuid, error)
+            except Exception:  # of this one alone: the others' volumes are active, too
+                log.exception("job %s: its LV may stay active till p2vd's next start", uuid)
+        return False
+
     def _is_left(self, uuid: str, last: bool) -> bool:
         """Try one; return whether to try again. `last`: what somebody has open by then is theirs."""
         try:
@@ -148,7 +203,7 @@ class Recovery:
                 self._leave(uuid)
             return True
         except P2vdError as error:
-            if not last and isinstance(error, (StillChanging, VgStalled, CommandTimedOut)):
+            if not last and isinstance(error, _PASSING):
                 return True
             log.warning("job %s: its LV may still be active, as it was to be read: %s", uuid, error)
         return False
