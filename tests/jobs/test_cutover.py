@@ -11,7 +11,7 @@ import pytest
 from p2vd.domain.errors import DomainImpossible
 from p2vd.jobs.cutover import Seen
 from p2vd.jobs.machine_desk import MachineDesk
-from p2vd.jobs.machine_step import go_on
+from p2vd.jobs.machine_step import go_on, withdraw
 from p2vd.jobs.transitions import MachineEvent
 from p2vd.model.cutover import CutoverRequest
 from p2vd.model.domain import Conversion
@@ -22,6 +22,7 @@ from p2vd.model.size import GIB
 from p2vd.planning.cutover import present_options, unconverted
 from p2vd.registration.errors import ConverterMissing, DefinitionRefused, LibvirtUnreachable
 from tests.jobs.machine_lab import MACHINE, Crash, MachineLab, settle
+from tests.jobs.test_conversion import Daemon, PowerCut, Storage
 from tests.planning.builders import THIN, make_policies
 
 S = MachineState
@@ -208,7 +209,26 @@ def test_another_hypervisor_is_refused_once_the_registration_was_begun(tmp_path:
 
 
 def test_a_disk_that_is_given_up_after_another_choice_has_no_undo_point_left(tmp_path: Path) -> None:
-    """The conversion was cut off, then it was to be registered without, and then it was given up."""
+    """Its plan knows of no conversion: a cutover wanted one, which was cut off, and then it was given up."""
+    storage = Storage("pool0")
+    daemon = Daemon(tmp_path, storage)
+    uuid = daemon.board.machines()[0].uuid
+    daemon.board.change_machine(
+        uuid, lambda machine: replace(machine, domain=converting(), domain_uuid="", handed_over=True)
+    )
+    storage.converter_writes, storage.cut_after = "half", 2
+    with pytest.raises(PowerCut):
+        daemon.convert()
+    storage.cut_after = 0
+    machine = daemon.board.machine(uuid)
+    assert daemon.services.store.plan(machine.plan_id).domain.conversion is Conversion.NONE
+    withdraw(daemon.services, machine, daemon.board.machine_jobs(machine)[0])
+    assert storage.undo is None
+    assert storage.contents == {"lv-uuid": "copied"}
+    daemon.services.store.close()
+
+
+def test_another_choice_waits_for_a_conversion_that_still_runs(tmp_path: Path) -> None:
     lab = lab_of(tmp_path, converting())
     lab.hypervisor.refuses.append(REFUSED)
     cut_over(lab, UNCONVERTED, S.READY)
