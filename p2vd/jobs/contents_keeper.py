@@ -81,7 +81,10 @@ class _Lane:
 
 
 class ContentsKeeper:
-    """Thread-safe. `on_change` is called, at most about once a second, with the ids of what was looked at."""
+    """Thread-safe. `on_change` is called, at most about once a second, with the ids of what was looked at.
+
+    It must not raise: a board's `publish` does not.
+    """
 
     def __init__(
         self,
@@ -321,9 +324,4 @@ class ContentsKeeper:
                 return
             self._told_s = now_s
             news, self._news = frozenset(self._news), set()
-        try:
-            self._on_change(news)
-        except Exception:  # who is told ends nothing of ours by what goes wrong
-            log.exception("contents: news of %d disks could not be told", len(news))
-            with self._changed:
-                self._news |= news  # with those of the next look
+        self._on_change(news)

@@ -1,6 +1,5 @@
 """A state disk that is full or read-only for a while: no thread ends, and nothing is told that is not so."""
 
-import itertools
 import resource
 import threading
 from collections.abc import Callable, Collection, Iterator
@@ -34,7 +33,6 @@ from p2vd.model.job import Activity, Hold, Job, MachineState, Stage
 from p2vd.model.limits import Limits
 from p2vd.model.portal import PortalRecord
 from p2vd.model.verification import Verification, VerifyState
-from tests.fakes import StoppedClock
 from tests.jobs.fake_disks import Disks, FakeHelper
 from tests.jobs.machine_lab import MACHINE, MachineLab, settle
 from tests.jobs.portal_desk import A, Desk, no_portals
@@ -303,35 +301,6 @@ def test_a_window_that_could_not_be_stored_is_shut_at_the_next_try(store: Store)
     board.publish(JobChanged(JOB.uuid))
     assert board.job(JOB.uuid).holds == {Hold.WINDOW}
     windows.stop()
-
-
-def test_news_of_contents_that_cannot_be_told_cost_no_thread_and_are_told_later() -> None:
-    """Each that was lost was one less to look at disks, until there was none."""
-    disks, clock, told = Disks(), StoppedClock(), threading.Semaphore(0)
-    heard: set[str] = set()
-    broken = True
-
-    def hear(ids: frozenset[str]) -> None:
-        if broken:
-            raise RuntimeError("a defect")
-        heard.update(ids)
-        told.release()
-
-    def look_at(name: str) -> None:
-        clock.now_s += 2.0  # news are due
-        keeper.want([replace(source(), id=name)], first)
-        assert disks.began.acquire(timeout=PATIENCE_S)
-
-    disks.gate.set()
-    keeper, first = ContentsKeeper(disks.start, hear, clock), ("first", "second", "third")
-    for name in first:
-        look_at(name)
-    broken = False
-    others = (f"other-{number}" for number in itertools.count())
-    while not heard >= {*first}:  # a thread that was refused may be slow to give its news back
-        look_at(next(others))
-        assert told.acquire(timeout=PATIENCE_S)
-    keeper.stop()
 
 
 def test_a_disk_whose_helper_cannot_be_started_keeps_no_other_waiting() -> None:
