@@ -16,6 +16,7 @@ from p2vd.copying import endpoints, forms, options
 from p2vd.copying.checkpoint import Checkpoint, Header
 from p2vd.copying.controls import COMMITTING, Controls, Gauge, Interrupted, Outstanding
 from p2vd.copying.digests import DigestKind
+from p2vd.copying.early_end import report_of
 from p2vd.copying.endpoints import Endpoint
 from p2vd.copying.errors import CheckpointMissing, ExitCode, MapfileUnwritable, PoolFull, UsageError
 from p2vd.copying.forms import Asked, OpenSource, OpenTarget
@@ -24,7 +25,7 @@ from p2vd.copying.opened import source_on, target_on
 from p2vd.copying.session import Session
 from p2vd.copying.session_thread import SessionThread
 from p2vd.copying.store import open_checkpoint
-from p2vd.copying.terms import Binding, Failure, Report, TargetTraits
+from p2vd.copying.terms import Binding, Report, TargetTraits
 from p2vd.copying.throttle import ChunkCredit
 from p2vd.model.codec import to_dict
 from p2vd.model.copying import MAX_BAD_SECTORS, MAX_QUEUE_DEPTH, Progress, Verify
@@ -215,9 +216,9 @@ def main(words: Sequence[str]) -> int:
         _write_mapfile(arguments.mapfile, session.checkpoint)  # a place that cannot be written is told now
     except P2vdError as error:
         ending.close()
-        code = int(getattr(error, "exit_code", ExitCode.REFUSED))
-        console.report(Report(code, Progress(), failure=Failure(error.name, str(error))))
-        return code
+        report = report_of(error)
+        console.report(report)
+        return report.exit_code
     except Interrupted:
         ending.close()
         console.report(Report(int(ExitCode.STOPPED), Progress()))

@@ -18,6 +18,7 @@ from pathlib import Path
 from p2vd.copying.checkpoint import Header
 from p2vd.copying.controls import Controls, Gauge, Interrupted, Outstanding
 from p2vd.copying.digests import DigestKind
+from p2vd.copying.early_end import report_of
 from p2vd.copying.errors import ExitCode
 from p2vd.copying.handed import HandedForms
 from p2vd.copying.orders import Orders
@@ -37,7 +38,7 @@ from p2vd.copying.protocol import (
 from p2vd.copying.session import Session
 from p2vd.copying.session_thread import SessionThread
 from p2vd.copying.store import open_checkpoint
-from p2vd.copying.terms import Failure, Report
+from p2vd.copying.terms import Report
 from p2vd.copying.throttle import ChunkCredit
 from p2vd.model.copying import MAX_QUEUE_DEPTH, Progress
 from p2vd.model.errors import P2vdError
@@ -226,10 +227,8 @@ def run_under_daemon(fd: int, start_within_s: float = _START_WITHIN_S) -> int:
         except Interrupted:
             return _end_early(channel, Report(int(ExitCode.STOPPED), Progress()))
         except (P2vdError, ValueError) as error:
-            code = getattr(error, "exit_code", ExitCode.REFUSED)
-            name = error.name if isinstance(error, P2vdError) else "ProtocolMismatch"
             log.error("%s", error)  # noqa: TRY400 - a refusal, no defect
-            return _end_early(channel, Report(int(code), Progress(), failure=Failure(name, str(error))))
+            return _end_early(channel, report_of(error))
         report = Conversation(orders, session, gauge, clock).run()
         session.checkpoint.close()
         return report.exit_code

@@ -20,6 +20,7 @@ from p2vd.jobs.control import (
     PoolBroken,
     TargetChanged,
     TargetInUse,
+    TryAgain,
     WorkerFailed,
 )
 from p2vd.jobs.job_target import JobLun, JobTarget
@@ -367,7 +368,7 @@ def _prove(services: Services, signals: Signals, attempt: _Copy, report: Report)
 
 
 def _ask_who_it_is(services: Services, signals: Signals, job: Job, source: Source) -> None:
-    """See that the source still is who it was. Raises MustWait, Interrupted, OpenFailed.
+    """See that the source still is who it was. Raises MustWait, TryAgain, Interrupted, OpenFailed.
 
     Of an export its worker has just read the first and last MiB again, and nothing else names it.
     """
@@ -384,6 +385,8 @@ def _ask_who_it_is(services: Services, signals: Signals, job: Job, source: Sourc
     except OpenFailed as error:
         if error.absent:
             raise MustWait(Hold.SOURCE_ABSENT, error.message) from error
+        if error.passing:
+            raise TryAgain(error.message) from error
         if error.error_name == IdentityChanged.__name__:
             mistrust.expect_own_paths(services, job, source)
         raise

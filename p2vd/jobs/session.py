@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 _POLL_S = 0.25
 _OPENER = "The helper that opens devices"
 _ABSENT = frozenset({"DeviceAbsent", "ReservationUnknown"})
+# It asked a command, and that said nothing: this host is short of something, or a device hangs.
+_PASSING = frozenset({"CommandNotStarted", "CommandKilled", "CommandTimedOut"})
 
 
 @dataclass(eq=False)
@@ -38,6 +40,11 @@ class OpenFailed(P2vdError):
     def absent(self) -> bool:
         """Whether the device cannot be asked now, and that ends by itself: the job waits for it."""
         return self.error_name in _ABSENT
+
+    @property
+    def passing(self) -> bool:
+        """Whether the helper learned nothing, of no device: it is asked again."""
+        return self.error_name in _PASSING
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from p2vd.copying.opening import OpenRequest, SourceToOpen
 from p2vd.copying.protocol import Start, start_version
 from p2vd.copying.terms import Binding, SourceForm, TargetForm
 from p2vd.jobs import old_worker
-from p2vd.jobs.control import Interrupted, MustWait
+from p2vd.jobs.control import Interrupted, MustWait, TryAgain
 from p2vd.jobs.export_known import server_of
 from p2vd.jobs.job_target import JobFile, JobLv, JobTarget
 from p2vd.jobs.services import Services
@@ -57,7 +57,7 @@ def request(source: Source, target: JobTarget | None, *, fresh: bool = False) ->
 def open_devices(services: Services, signals: Signals, job: Job, source: Source, target: JobTarget) -> Opened:
     """Return the descriptors of source and target, and the paths that did not answer.
 
-    Raises MustWait, Interrupted, OpenFailed.
+    Raises MustWait, TryAgain, Interrupted, OpenFailed.
     """
 
     def keep_waiting(seconds: float) -> bool:
@@ -85,6 +85,8 @@ def open_devices(services: Services, signals: Signals, job: Job, source: Source,
         if error.absent:
             absent = Hold.TARGET_ABSENT if target.devnode in error.message else Hold.SOURCE_ABSENT
             raise MustWait(absent, error.message) from error
+        if error.passing:
+            raise TryAgain(error.message) from error
         if error.error_name == _IN_USE:
             old_worker.hold_while_one_lives(job.uuid)
         raise

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from p2vd.copying.opener import Opener
-from p2vd.copying.opening import OpenReply, OpenRequest, SourceToOpen, TargetToOpen
+from p2vd.copying.opening import OpenError, OpenReply, OpenRequest, SourceToOpen, TargetToOpen
 from p2vd.model.codec import from_dict, to_dict
 from p2vd.model.errors import P2vdError
 from p2vd.system import block
-from p2vd.system.command import CommandFailed, Result
+from p2vd.system.command import CommandFailed, CommandKilled, CommandNotStarted, Result
 from p2vd.system.descriptors import SeqpacketChannel, close_all
 from p2vd.system.process import spawn
 from tests.fakes import FakeCommands, SleepingClock
@@ -62,6 +62,15 @@ def test_a_reserved_lun_is_refused_with_holder_and_remedy() -> None:
     assert reply.error.name == "DeviceReserved"
     assert "Key=0xabc" in reply.error.message
     assert "Shut it down" in reply.error.message
+
+
+def test_what_the_host_lacks_for_a_moment_is_told_by_its_name() -> None:
+    """The daemon asks again for these names, and only for these."""
+    argv = ("dmsetup", "info")
+    for error in (CommandNotStarted(argv, 0.0, "no memory"), CommandKilled(argv, 30.0, 9)):
+        reply, fds = opener(disk().on("dmsetup", error)).answer(OpenRequest(LUN, source_alone=True))
+        assert reply.error == OpenError(type(error).__name__, str(error))
+        assert fds == []
 
 
 @pytest.mark.parametrize("answer", ["", "  PR generation=0x0, there is", "what?"])

@@ -14,7 +14,7 @@ from p2vd.copying.errors import DeviceReserved, ReservationUnknown
 from p2vd.copying.opening import OpenError, OpenReply
 from p2vd.jobs import copy_step, old_worker, worker_start
 from p2vd.jobs.board import Board
-from p2vd.jobs.control import MustWait
+from p2vd.jobs.control import MustWait, TryAgain
 from p2vd.jobs.job_target import JobLun
 from p2vd.jobs.services import Services
 from p2vd.jobs.session import OpenFailed
@@ -27,6 +27,7 @@ from p2vd.model.errors import DeviceAbsent, DeviceInUse, P2vdError
 from p2vd.model.job import Hold, Job
 from p2vd.model.plan import LunTarget
 from p2vd.model.size import GIB
+from p2vd.system.command import CommandKilled, CommandNotStarted, CommandTimedOut
 from p2vd.system.descriptors import SeqpacketChannel
 from tests.jobs.fake_asker import FakeChild
 from tests.jobs.proven_machine import ProvenMachine
@@ -84,6 +85,24 @@ def test_a_device_that_cannot_be_asked_holds_the_job(tmp_path: Path, error: P2vd
     with pytest.raises(MustWait) as raised:
         Refusing(tmp_path, error).open()
     assert (raised.value.hold, raised.value.why) == (hold, str(error))
+
+
+PASSING = [
+    CommandNotStarted(("dmsetup", "info"), 0.0, "Resource temporarily unavailable"),
+    CommandKilled(("dmsetup", "info"), 30.0, 9),
+    CommandTimedOut(("dmsetup", "info"), 30.0),
+]
+
+
+@pytest.mark.parametrize("error", PASSING, ids=lambda error: error.name)
+def test_a_helper_that_learned_nothing_is_asked_again(tmp_path: Path, error: P2vdError) -> None:
+    """One fork that this host refused failed the job, where it had been held before."""
+    lab = Refusing(tmp_path, error, error)
+    with pytest.raises(TryAgain) as raised:
+        lab.open()
+    assert raised.value.why == str(error)
+    with pytest.raises(TryAgain):
+        copy_step._ask_who_it_is(lab.services, Signals(), lab.job, SOURCE)
 
 
 def test_a_reserved_device_fails_it(tmp_path: Path) -> None:
