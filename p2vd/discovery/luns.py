@@ -7,12 +7,14 @@ The kernel and udev ask a LUN for its identity once. When an array gives its num
 import enum
 import logging
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from p2vd.discovery.identity import same_designator
+from p2vd.model.disk import Source
 from p2vd.model.inquiry import clean_inquiry
-from p2vd.system.command import CommandFailed, Commands, CommandTimedOut
+from p2vd.system.command import CommandFailed, CommandNotStarted, Commands, CommandTimedOut
 
 log = logging.getLogger(__name__)
 
@@ -85,12 +87,48 @@ def remove_path(commands: Commands, device: str, sysfs: Path = Path("/sys")) -> 
 
 
 def flush_map(commands: Commands, name: str) -> None:
-    """Remove a multipath map that nobody has open. Raises CommandFailed where somebody has."""
+    """Remove a multipath map that nobody has open.
+
+    Raises CommandFailed where somebody has, CommandNotStarted.
+    """
     commands.change(["multipath", "-f", name], unit=f"flush-{name}")
 
 
+def flush_all(
+    commands: Commands, maps: Sequence[Source]
+) -> tuple[Source, CommandFailed | CommandNotStarted] | None:
+    """Remove the maps of disks, all or none; None: all are gone.
+
+    Else the disk whose map stays, and why: those before it are made again, each by itself. What cannot be is
+    logged, for it fails where the host lacks what the flush lacked.
+    """
+    for number, source in enumerate(maps):
+        try:
+            flush_map(commands, source.name)
+        except (CommandFailed, CommandNotStarted) as error:
+            for flushed in maps[:number]:
+                _make_again(commands, flushed)
+            return source, error
+    return None
+
+
+def _make_again(commands: Commands, source: Source) -> None:
+    device = path_devices(source)[0]
+    try:
+        make_map(commands, device)
+    except (CommandFailed, CommandTimedOut) as error:
+        log.error(  # noqa: TRY400 - the host lacks something, no defect of ours
+            "%s has no multipath map any more; make it: multipath -v1 /dev/%s: %s", source, device, error
+        )
+
+
+def path_devices(source: Source) -> tuple[str, ...]:
+    """The kernel's names of a disk's paths; of one without paths its own."""
+    return tuple(path.device for path in source.paths) or (source.device,)
+
+
 def make_map(commands: Commands, device: str) -> None:
-    """Make the multipath map of a path anew. Raises CommandFailed."""
+    """Make the multipath map of a path anew. Raises CommandFailed, CommandNotStarted."""
     commands.change(["multipath", "-v1", f"/dev/{device}"], unit=f"map-{device}")
 
 

@@ -18,7 +18,7 @@ from p2vd.jobs.services import Services
 from p2vd.model.disk import Source, Transport
 from p2vd.model.errors import P2vdError
 from p2vd.model.job import Machine
-from p2vd.system.command import CommandFailed
+from p2vd.system.command import CommandNotStarted
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def remove_sources(services: Services, machine: Machine) -> tuple[str, ...]:
     """Remove the machine's sources that come from an array; return the WWIDs that it may unmap.
 
     What is gone already stays gone: this may be cut off anywhere and done again. Raises SourcesInUse and
-    PathElsewhere, with everything as it was; SourcesStay, CommandFailed, ScanFailed.
+    PathElsewhere, with everything as it was; SourcesStay, CommandFailed, CommandNotStarted, ScanFailed.
     """
     bound = [job.plan.source for job in services.board.machine_jobs(machine)]
     wanted = {source.id for source in bound if source.wwid and source.transport in _FROM_ARRAYS}
@@ -88,7 +88,7 @@ def remove_sources(services: Services, machine: Machine) -> tuple[str, ...]:
     _flush(services, machine, [source for source in sources if source.dm_uuid])
     for source in sources:
         log.warning("machine %s: the source %s is removed from this host", machine.name, source)
-        for device in _devices(source):
+        for device in luns.path_devices(source):
             luns.remove_path(services.commands, device, services.sysfs)
     if sources:
         luns.settle(services.commands)
@@ -101,10 +101,6 @@ def _attached(services: Services, ids: set[str]) -> list[Source]:
     return [source for source in services.inventory.fresh().sources if source.id in ids]
 
 
-def _devices(source: Source) -> tuple[str, ...]:
-    return tuple(path.device for path in source.paths) or (source.device,)
-
-
 def _expect_unused(services: Services, machine: Machine, sources: Sequence[Source]) -> None:
     seen, opens = services.inventory.current(), open_counts(services.commands)
     use = LunUse(seen, services.policies(), services.board.jobs(), opens, claims(services.board))
@@ -114,7 +110,7 @@ def _expect_unused(services: Services, machine: Machine, sources: Sequence[Sourc
 
 def _expect_own_paths(services: Services, source: Source) -> None:
     """See by a fresh INQUIRY that no path leads elsewhere; one that does not answer is only what it was."""
-    for device in _devices(source):
+    for device in luns.path_devices(source):
         answer = luns.ask(services.commands, device, source.wwid)
         if answer.found is Found.OTHER:
             raise PathElsewhere(str(source), device, answer.wwid)
@@ -122,11 +118,9 @@ def _expect_own_paths(services: Services, source: Source) -> None:
 
 def _flush(services: Services, machine: Machine, maps: Sequence[Source]) -> None:
     """Flush all maps or none: before the first path is deleted."""
-    for number, source in enumerate(maps):
-        try:
-            luns.flush_map(services.commands, source.name)
-        except CommandFailed as error:
-            for flushed in maps[:number]:
-                luns.make_map(services.commands, _devices(flushed)[0])
-            user = f"multipath does not give {source} up: {error}"
-            raise SourcesInUse(machine.name, (user,)) from error
+    if (left := luns.flush_all(services.commands, maps)) is None:
+        return
+    source, why = left
+    if isinstance(why, CommandNotStarted):
+        raise why  # this host lacks something, and nobody uses the map: it is tried again
+    raise SourcesInUse(machine.name, (f"multipath does not give {source} up: {why}",)) from why

@@ -8,7 +8,7 @@ from p2vd.discovery.iscsi import Session
 from p2vd.jobs.lun_use import LunUse, PortalInUse, carrying, paths_by
 from p2vd.model.disk import Source
 from p2vd.model.inventory import Inventory
-from p2vd.system.command import CommandFailed, CommandNotStarted, Commands
+from p2vd.system.command import Commands
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,6 @@ class PortalRemoval:
         log_out()
 
     def _flush(self, portal: str, maps: Sequence[Source]) -> None:
-        for number, source in enumerate(maps):
-            try:
-                luns.flush_map(self.commands, source.name)
-            except (CommandFailed, CommandNotStarted) as error:
-                for flushed in maps[:number]:
-                    luns.make_map(self.commands, flushed.paths[0].device)
-                user = f"multipath does not give {source.id} ({source.name}) up: {error}"
-                raise PortalInUse(portal, (user,)) from error
+        if (left := luns.flush_all(self.commands, maps)) is not None:
+            source, why = left
+            raise PortalInUse(portal, (f"multipath does not give {source} up: {why}",)) from why

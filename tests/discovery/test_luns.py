@@ -1,12 +1,16 @@
 """Who answers at a path, by what scsi_id and sg_turs of Debian 12 said."""
 
+from dataclasses import replace
+
 import pytest
 
 from p2vd.discovery import luns
 from p2vd.discovery.luns import Answer, Found
-from p2vd.system.command import CommandTimedOut, Result
+from p2vd.model.disk import Source
+from p2vd.system.command import CommandNotStarted, CommandTimedOut, Result
 from tests.fakes import FakeCommands
 from tests.iscsi_host import CAPTURED, captured
+from tests.jobs.values import scsi_path, source
 
 SECOND = CAPTURED["identity"]["stdout"].strip()
 THIRD = CAPTURED["identity-other"]["stdout"].strip()
@@ -70,3 +74,39 @@ def test_only_scsi_disks_are_forgotten() -> None:
     luns.remove_path(commands, "sdaa")
     (argv,) = commands.changes
     assert argv[-1] == "/sys/block/sdaa/device/delete"
+
+
+# ---- maps, all or none ---------------------------------------------------------------------------
+
+NO_FORK = CommandNotStarted(("multipath",), 0.0, "Resource temporarily unavailable")
+IN_USE = Result((), 1, "", "mpathc: map in use")
+
+
+def maps() -> list[Source]:
+    return [replace(source(), name=f"mpath{name}", paths=(scsi_path(f"sd{name}x"),)) for name in "abc"]
+
+
+def test_maps_that_are_free_are_flushed() -> None:
+    commands = FakeCommands().on("multipath -f")
+    assert luns.flush_all(commands, maps()) is None
+    assert [argv[2] for argv in commands.changes] == ["mpatha", "mpathb", "mpathc"]
+
+
+@pytest.mark.parametrize("stays", [IN_USE, NO_FORK], ids=["in use", "no process left"])
+@pytest.mark.parametrize(
+    "made",
+    [NO_FORK, CommandTimedOut(("multipath",), 30.0), IN_USE, ""],
+    ids=["nor can it be begun", "no answer", "it fails", "it is made"],
+)
+def test_where_one_map_stays_each_other_is_made_again(
+    stays: Result | Exception, made: Result | Exception | str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The host that cannot begin the flush cannot begin this either: none kept the next from its turn."""
+    commands = FakeCommands().on("multipath -f").on("multipath -f mpathc", stays)
+    commands.on("multipath -v1 /dev/sdax", made).on("multipath -v1 /dev/sdbx")
+    left = luns.flush_all(commands, maps())
+    assert left is not None
+    assert left[0].name == "mpathc"
+    assert left[1] is NO_FORK if stays is NO_FORK else "map in use" in str(left[1])
+    assert [argv[2] for argv in commands.changes[3:]] == ["/dev/sdax", "/dev/sdbx"]
+    assert ("make it: multipath -v1 /dev/sdax" in caplog.text) is (made != "")

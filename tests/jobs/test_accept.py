@@ -7,6 +7,7 @@ import pytest
 
 from p2vd.model.errors import Reason
 from p2vd.model.job import Caller, Machine, MachineState, Stage
+from p2vd.system.command import CommandNotStarted
 from tests.jobs.machine_lab import MACHINE, MachineLab, lun, settle, wwid
 
 S = MachineState
@@ -75,6 +76,21 @@ def test_a_map_that_multipath_does_not_give_up_has_the_others_made_again(tmp_pat
     assert "map in use" in machine.error.message
     assert lab.array.names() == ["multipath -f mpatha", "multipath -f mpathb", "multipath -v1 /dev/sdax"]
     assert all(disk.dm_uuid for disk in lab.array.sources.values())
+
+
+@pytest.mark.parametrize("makes", [True, False], ids=["the other is made again", "nor can the other be made"])
+def test_a_host_without_a_process_left_is_waited_for(tmp_path: Path, makes: bool) -> None:
+    """It is no use of the sources: what was flushed is made again, and the machine is accepted later."""
+    lab = MachineLab(tmp_path, disks=2, state=S.REGISTERED)
+    lack = CommandNotStarted(("multipath",), 0.0, "Resource temporarily unavailable")
+    lab.array.on("multipath -f mpathb", lack, lab.array._multipath)
+    if not makes:
+        lab.array.on("multipath -v1", lack)
+    machine = accept(lab)
+    assert (machine.state, machine.unmap) == (S.ACCEPTED, (wwid(0), wwid(1)))
+    assert lab.array.names()[:3] == ["multipath -f mpatha", "multipath -f mpathb", "multipath -v1 /dev/sdax"]
+    assert ("multipath -f mpatha" in lab.array.names()[3:]) is makes
+    assert lab.array.sources == {}
 
 
 def test_a_path_that_leads_to_another_lun_is_never_deleted(tmp_path: Path) -> None:
