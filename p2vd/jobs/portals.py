@@ -270,7 +270,9 @@ class Portals:
         elif not isinstance(problem, passing):  # else it was cancelled: what comes next says the state
             log.error("portal %s: %s", live.record.id, problem)
             if before is not None:
-                self._take_back(live, before)
+                unstored = self._guarded(live, partial(self._take_back, live, before))
+                if unstored is not None:  # the next start finds the attempt, and tries it again
+                    log.error("portal %s: that it is taken back is not stored: %s", live.record.id, unstored)
             nodes = live.record.nodes
             whole = bool(nodes) and all(self._connector.session(live.record, node) for node in nodes)
             self._set(live, PortalState.CONNECTED if whole else PortalState.REFUSED, problem)

@@ -31,11 +31,12 @@ from p2vd.model.disk import Portal
 from p2vd.model.inventory import Inventory
 from p2vd.model.job import Activity, Hold, Job, MachineState, Stage
 from p2vd.model.limits import Limits
-from p2vd.model.portal import PortalRecord
+from p2vd.model.portal import PortalRecord, PortalState
 from p2vd.model.verification import Verification, VerifyState
+from tests.iscsi_host import IQN, IscsiHost
 from tests.jobs.fake_disks import Disks, FakeHelper
 from tests.jobs.machine_lab import MACHINE, MachineLab, settle
-from tests.jobs.portal_desk import A, Desk, no_portals
+from tests.jobs.portal_desk import A, Desk, chap, no_portals
 from tests.jobs.proven_machine import MACHINE as PROVEN
 from tests.jobs.proven_machine import ProvenMachine
 from tests.jobs.record_desk import no_records
@@ -350,6 +351,24 @@ def test_a_portal_that_cannot_be_remembered_is_not_there(desk: Desk) -> None:
         desk.portals.add(PortalRequest(A))
     assert desk.views() == {}
     desk.add(A)
+
+
+def test_a_portal_that_cannot_be_taken_back_says_what_it_was_refused_for(
+    desk: Desk, host: IscsiHost, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its thread ended, and it was `connecting` until the next start."""
+    host.targets[IQN].failure = "login-wrong-secret"
+    with monkeypatch.context() as patch:
+        patch.setattr(desk.store, "remove_portal", full)
+        view = desk.add(A, PortalState.REFUSED, **chap())
+    assert view.error_name in ("LoginRefused", "LoginRejected")
+    assert "that it is taken back is not stored: The job store" in caplog.text
+    host.targets[IQN].failure = ""
+    desk.add(A, PortalState.CONNECTED)
+
+
+def full(*_: object) -> None:
+    raise StoreUnwritable("/x/state.db", "database or disk is full")
 
 
 def test_a_machine_whose_files_find_no_room_is_tried_again(tmp_path: Path) -> None:
