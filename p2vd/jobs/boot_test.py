@@ -113,7 +113,10 @@ class BootTests:
             # Once more: who takes the volumes for the machine from here on, ends this one.
             machine = self._testable(uuid)
             self._keep(uuid, BootTest(BootState.RUNNING, now_us()))
-            with self._lock:  # whoever ends it waits for its thread
+            with self._lock:  # whoever ends it waits for its thread, or there is none
+                if running.stop.is_set():
+                    wanted = "wanted otherwise by now"
+                    raise IllegalTransition(f"Machine {machine.name}", wanted, "a boot test")
                 running.thread = start(partial(self._run, machine, wish, running), f"boot-test-{uuid[:8]}")
         except BaseException:  # the store's disk is full, or there are no threads: another may be asked for
             with self._lock:
@@ -135,12 +138,14 @@ class BootTests:
 
         What is to start the machine in earnest calls this first: a test locks the volumes.
         """
-        with self._lock:
+        with self._lock:  # one that is about to start sees it, or has its thread by now
             running = self._running.get(uuid)
-        if running is not None:
+            if running is None:
+                return
             running.stop.set()
-            if running.thread is not None and wait_s:
-                running.thread.join(wait_s)
+            thread = running.thread
+        if thread is not None and wait_s:
+            thread.join(wait_s)
 
     def stop(self) -> None:
         """End every test; none begins any more."""

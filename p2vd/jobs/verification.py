@@ -120,7 +120,10 @@ class Verifications:
             # Once more: who takes the volumes for the machine from here on, ends this one.
             _refuse_under_way(board.machine(machine.uuid))
             board.change(uuid, begin)
-            with self._lock:  # whoever ends it waits for its thread
+            with self._lock:  # whoever ends it waits for its thread, or there is none
+                if running.stop.is_set():
+                    wanted = "wanted otherwise by now"
+                    raise IllegalTransition(f"Machine {machine.name}", wanted, "verification")
                 running.thread = start(partial(self._run, job, receipt, running), f"verify-{uuid[:8]}")
         except BaseException:  # the store's disk is full, or there are no threads: another may be asked for
             with self._lock:
@@ -132,12 +135,13 @@ class Verifications:
     def end(self, uuid: str, wait_s: float = _STOP_S) -> None:
         """End the verification of a job, or all of a machine, and wait until the volumes are free."""
         with self._lock:
+            # One that is about to start sees it, or has its thread by now.
             found = [one for key, one in self._running.items() if uuid in (key, one.machine_uuid)]
-        for one in found:
-            one.stop.set()
-        for one in found:
-            if one.thread is not None and wait_s:
-                one.thread.join(wait_s)
+            for one in found:
+                one.stop.set()
+            threads = [one.thread for one in found if one.thread is not None]
+        for thread in threads if wait_s else ():
+            thread.join(wait_s)
 
     def stop(self) -> None:
         """End all, none begins any more; one that is stuck in the kernel is waited for two seconds."""

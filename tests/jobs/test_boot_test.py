@@ -232,6 +232,28 @@ def test_a_machine_that_is_taken_while_a_test_begins_is_not_tested(
     assert not lab.tester.requests
 
 
+def test_a_machine_that_is_taken_while_a_test_is_being_noted_is_not_tested(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever takes it has ended the test, and found no thread of it to wait for: its volumes are free."""
+    change = lab.services.store.change_machine
+
+    def taken_now(uuid: str, how: Callable[[Machine], Machine]) -> Machine:
+        machine = change(uuid, how)
+        lab.tests.end(MACHINE.uuid)
+        return machine
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lab.services.store, "change_machine", taken_now)
+        with pytest.raises(IllegalTransition, match="wanted otherwise"):
+            lab.tests.start(MACHINE.uuid, {})
+    assert lab.board.machine(MACHINE.uuid).boot_test is None
+    assert not lab.tester.requests
+    lab.tester.outcomes.put(REPORT)
+    lab.tests.start(MACHINE.uuid, {})
+    assert lab.result().state is BootState.BOOTED
+
+
 def test_one_that_cannot_be_begun_may_be_asked_for_again(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """The disk of the store is full: nothing is noted, and nothing left as running."""
 

@@ -7,9 +7,10 @@ from collections.abc import Callable
 import pytest
 
 from p2vd.jobs.verification import Verifications
+from p2vd.model.errors import IllegalTransition
 from p2vd.model.job import Job
 from p2vd.model.verification import VerifyState
-from tests.jobs.proven_machine import JOB
+from tests.jobs.proven_machine import JOB, MACHINE
 from tests.jobs.test_verification import LONG_S, WHO, Lab, lab
 
 __all__ = ["lab"]  # a fixture
@@ -26,6 +27,26 @@ def test_one_that_cannot_be_begun_may_be_asked_for_again(lab: Lab, monkeypatch: 
         with pytest.raises(sqlite3.OperationalError):
             lab.verifications.start(JOB.uuid, WHO)
     assert lab.verifications.shown(lab.board.job(JOB.uuid)).verification is None
+    assert lab.verify().state is VerifyState.UNCHANGED
+
+
+def test_a_machine_that_is_taken_while_one_is_being_noted_is_not_verified(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever takes it has ended the verification, and found no thread of it to wait for."""
+    change = lab.services.store.change_job
+
+    def taken_now(uuid: str, step: Callable[[Job], Job]) -> Job:
+        job = change(uuid, step)
+        lab.verifications.end(MACHINE.uuid)
+        return job
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lab.services.store, "change_job", taken_now)
+        with pytest.raises(IllegalTransition, match="wanted otherwise"):
+            lab.verifications.start(JOB.uuid, WHO)
+    assert lab.verifications.shown(lab.board.job(JOB.uuid)).verification is None
+    assert lab.asked == []
     assert lab.verify().state is VerifyState.UNCHANGED
 
 
