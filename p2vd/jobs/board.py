@@ -96,7 +96,7 @@ class Board:
     def keep(self, uuid: str, **fields: object) -> Job:
         """Give fields of a job that are empty what must not be lost: the first that each is given stays.
 
-        Where it cannot be stored now (StoreUnwritable) the board shows it as long as the daemon runs, and
+        Where it cannot be stored now (STORE_FAILURES) the board shows it as long as the daemon runs, and
         stores it with the job's next change.
         """
         with self._lock:

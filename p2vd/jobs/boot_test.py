@@ -14,7 +14,7 @@ from p2vd.jobs.cutover import options_of
 from p2vd.jobs.definition import definition_of, devnode
 from p2vd.jobs.job_target import JobFile, JobLv, JobTarget
 from p2vd.jobs.services import Services
-from p2vd.jobs.store import StoreUnusable
+from p2vd.jobs.store import STORE_FAILURES
 from p2vd.jobs.takers import taker
 from p2vd.jobs.targets import find_target
 from p2vd.jobs.volume_history import ran_now
@@ -98,7 +98,7 @@ class BootTests:
             if machine.boot_test is not None and machine.boot_test.state is BootState.RUNNING:
                 try:
                     self._keep_failure(machine, BootTestInterrupted(machine.name))
-                except StoreUnusable as error:  # a full disk keeps no daemon from its start
+                except STORE_FAILURES as error:  # a full disk keeps no daemon from its start
                     log.error("machine %s: how its boot test ended: %s", machine.name, error)  # noqa: TRY400
 
     def start(self, uuid: str, options: Mapping[str, object]) -> None:

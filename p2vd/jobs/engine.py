@@ -29,7 +29,7 @@ from p2vd.jobs.rescans import Rescans
 from p2vd.jobs.scheduler import Scheduler
 from p2vd.jobs.services import Services
 from p2vd.jobs.source_care import SourceCare
-from p2vd.jobs.store import StoreUnusable
+from p2vd.jobs.store import STORE_FAILURES
 from p2vd.jobs.transitions import TERMINAL, JobEvent
 from p2vd.jobs.verification import Verifications
 from p2vd.jobs.waking import Recovery
@@ -378,7 +378,7 @@ class Engine:
         """Take the jobs off the bus that have been finished for long. Once an hour is enough."""
         try:
             self._departures.leave(now_us())
-        except StoreUnusable as error:  # in an hour, then
+        except STORE_FAILURES as error:  # in an hour, then
             log.error("finished jobs cannot leave the bus: %s", error)  # noqa: TRY400 - the disk, no defect
 
     def set_bandwidth(self, uuid: str, bytes_per_s: int) -> None:

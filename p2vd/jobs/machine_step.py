@@ -17,7 +17,7 @@ from p2vd.jobs.definition import definition_of
 from p2vd.jobs.hooks import run_after_register
 from p2vd.jobs.inventory_keeper import ScanFailed
 from p2vd.jobs.services import Services
-from p2vd.jobs.store import StoreUnusable
+from p2vd.jobs.store import STORE_FAILURES
 from p2vd.jobs.takers import Taker, hand_over, taker
 from p2vd.jobs.targets import find_target
 from p2vd.jobs.transitions import MachineEvent
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 PASSING = (
     *(LibvirtUnreachable, MustWait, TryAgain, VgStalled, ScanFailed, CommandTimedOut, ChangeUnknown),
-    StoreUnusable,
+    *STORE_FAILURES,
 )
 """What goes by without the administrator's doing, at least not at p2vd: it is tried again."""
 

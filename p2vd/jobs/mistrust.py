@@ -5,7 +5,7 @@ import logging
 from p2vd.jobs import path_watch
 from p2vd.jobs.control import TargetInUse
 from p2vd.jobs.services import Services
-from p2vd.jobs.store import StoreUnusable
+from p2vd.jobs.store import STORE_FAILURES
 from p2vd.model.disk import Source
 from p2vd.model.errors import P2vdError
 from p2vd.model.job import Job, JobError
@@ -33,6 +33,6 @@ def expect_own_paths(services: Services, job: Job, source: Source) -> None:
 def _keep(services: Services, job: Job, error: P2vdError, **fields: object) -> None:
     try:
         services.board.keep(job.uuid, **fields)
-    except StoreUnusable as unwritable:
+    except STORE_FAILURES as unwritable:
         # The board has it all the same: attempts begin by what it shows, and the job's next change stores it.
         log.error("job %s: %s: %s", job.uuid, error, unwritable)  # noqa: TRY400 - the host lacks something

@@ -22,7 +22,7 @@ from p2vd.jobs.events import Event, PortalChanged
 from p2vd.jobs.portal_connect import Connector
 from p2vd.jobs.portal_live import Live, PortalFault, PortalTools, by_hosts
 from p2vd.jobs.portal_request import PortalRequest
-from p2vd.jobs.store import Store, StoreUnusable
+from p2vd.jobs.store import STORE_FAILURES, Store
 from p2vd.jobs.task import Task
 from p2vd.model.errors import IllegalTransition, InvalidArgument, NotFound, P2vdError
 from p2vd.model.portal import PortalRecord, PortalState, PortalView, parse_portal
@@ -247,7 +247,7 @@ class Portals:
         """Attempt until it works, is refused or is cancelled; a refused one is taken back to `before`."""
 
         # An array that starts says of a target it does not know yet what one says that it never will.
-        passing: tuple[type[P2vdError], ...] = (IscsiTransient, StoreUnusable)
+        passing: tuple[type[P2vdError], ...] = (IscsiTransient, *STORE_FAILURES)
         if before is None:
             passing = (*passing, LoginRejected)
 

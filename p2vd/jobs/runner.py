@@ -14,7 +14,7 @@ from p2vd.jobs.machine_step import withdraw
 from p2vd.jobs.provision_step import finish, provision, remove_target
 from p2vd.jobs.services import Services
 from p2vd.jobs.signals import Signals
-from p2vd.jobs.store import StoreUnusable
+from p2vd.jobs.store import STORE_FAILURES
 from p2vd.jobs.transitions import JobEvent
 from p2vd.jobs.write_count import write_count
 from p2vd.model.errors import P2vdError
@@ -75,7 +75,7 @@ class JobRunner:
                 try:
                     if self._turn():
                         return
-                except (StoreUnusable, OSError) as error:
+                except (*STORE_FAILURES, OSError) as error:
                     # Also how a step has ended is not durable then: it is done again.
                     self._wait_for_host(error)
             board.set_activity(self._uuid, Activity.IDLE)
@@ -117,9 +117,9 @@ class JobRunner:
             self.signals.pause(_RETRY_S)
         except (
             *(TryAgain, VgStalled, ScanFailed, CommandTimedOut, ChangeUnknown),
-            *(StoreUnusable, OSError),
+            *(*STORE_FAILURES, OSError),
         ) as error:
-            # The last two: this host's own disk or processes, not the job's; it is tried again, and said.
+            # The last: this host's own disk or processes, not the job's; it is tried again, and said.
             self._wait_for_host(error)
         except P2vdError as error:
             # The stage of now: a cancel may have come while the step ran.

@@ -7,7 +7,7 @@ from p2vd.jobs.again import Again
 from p2vd.jobs.board import Board
 from p2vd.jobs.events import Event, InventoryChanged, JobAdded, JobChanged
 from p2vd.jobs.inventory_keeper import InventoryKeeper
-from p2vd.jobs.store import StoreUnusable
+from p2vd.jobs.store import STORE_FAILURES
 from p2vd.jobs.transitions import TERMINAL
 from p2vd.model.disk import Source
 from p2vd.model.job import Hold, Job, Stage
@@ -72,7 +72,7 @@ class Scheduler:
                 while self._again:
                     self._again = False
                     self._decide()
-            except StoreUnusable as error:
+            except STORE_FAILURES as error:
                 self._seen.clear()  # the next event decides, too
                 self._owed.owe("places of jobs", self._decide_aside, error)
             finally:

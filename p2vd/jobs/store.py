@@ -85,10 +85,15 @@ class StoreUnwritable(StoreUnusable):
     )
 
 
+STORE_FAILURES = (StoreUnusable, StoreDamaged)
+"""What the store raises of its file: nothing has changed by that, and a thread of the daemon's goes on."""
+
 # What SQLite says of a file that is not what it was written as; all else is the host's trouble, or ours.
 _DAMAGE = frozenset(
     {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_ERROR}
 )
+# The same of one that was whole when it was opened: then any other code is of the statement, or the host's.
+_DAMAGE_SINCE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 # Of a disk that is full, when the memory that a file's readers share is to be made beside it.
 _NO_ROOM = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL})
 
@@ -101,7 +106,8 @@ class Store:
     """Plans, jobs, machines, passports and portals by id. Thread-safe.
 
     Every method that changes something raises StoreUnwritable where that is not durable: then nothing has
-    changed. Every one that reads raises StoreUnusable where the file cannot be read.
+    changed. Every one that reads raises StoreUnusable where the file cannot be read. Each raises StoreDamaged
+    where the file was damaged since it was opened.
     """
 
     def __init__(self, path: Path, held: Exclusive | None = None) -> None:
@@ -200,20 +206,20 @@ class Store:
             return value
 
     def _read(self, text: str, *values: str) -> list[Any]:
-        try:
+        with self._using(StoreUnusable):
             return self._db.execute(text, values).fetchall()
-        except sqlite3.OperationalError as error:
-            raise StoreUnusable(str(self._path), str(error)) from error
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Raises StoreUnwritable for what SQLite raises within."""
+    def _using(self, failure: type[StoreUnusable]) -> Iterator[None]:
+        """Raises StoreDamaged or `failure` for what SQLite raises within."""
         try:
             yield
         except sqlite3.ProgrammingError:
             raise  # it was closed, or a defect of ours
         except sqlite3.Error as error:
-            raise StoreUnwritable(str(self._path), str(error)) from error
+            if _code(error) in _DAMAGE_SINCE:
+                raise StoreDamaged(str(self._path), str(error)) from error
+            raise failure(str(self._path), str(error)) from error
 
     def _value(self, cls: type[T], key: str, text: str) -> T:
         try:
@@ -222,7 +228,7 @@ class Store:
             raise StoreDamaged(str(self._path), f"{_kind(cls)} {key}: {error}") from error
 
     def _put(self, cls: type[T], key: str, value: T) -> T:
-        with self._lock, self._writing():
+        with self._lock, self._using(StoreUnwritable):
             self._db.execute(
                 "INSERT INTO record (kind, id, value) VALUES (?, ?, ?) "
                 "ON CONFLICT(kind, id) DO UPDATE SET value = excluded.value",
@@ -264,7 +270,7 @@ class Store:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with self._lock, self._writing():
+        with self._lock, self._using(StoreUnwritable):
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -349,7 +355,7 @@ class Store:
         self._remove(CopyRate, job)
 
     def _remove(self, cls: type[T], key: str) -> None:
-        with self._lock, self._writing():
+        with self._lock, self._using(StoreUnwritable):
             self._db.execute("DELETE FROM record WHERE kind = ? AND id = ?", (_kind(cls), key))
             self._known.pop((_kind(cls), key), None)
 

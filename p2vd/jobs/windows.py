@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from p2vd.jobs.board import Board
 from p2vd.jobs.events import Event, JobAdded, JobChanged
-from p2vd.jobs.store import StoreUnusable
+from p2vd.jobs.store import STORE_FAILURES
 from p2vd.jobs.transitions import TERMINAL
 from p2vd.model.job import Hold, Job, Stage
 from p2vd.model.window import Window
@@ -57,7 +57,7 @@ class WindowKeeper:
         """Set all jobs' holds as they must be now, and from now on. Returns when the first is done."""
         try:
             self._settle_all()
-        except StoreUnusable as error:  # no job can begin either; the thread tries again at once
+        except STORE_FAILURES as error:  # no job can begin either; the thread tries again at once
             log.error("windows: %s", error)  # noqa: TRY400 - the host lacks something, no defect of ours
         self._thread.start()
 
@@ -120,7 +120,7 @@ class WindowKeeper:
         try:
             if self._board.settle_hold(job.uuid, Hold.WINDOW, self._holds):
                 self._nudge(job.uuid)
-        except StoreUnusable:
+        except STORE_FAILURES:
             self._seen.pop(job.uuid, None)  # it is not settled
             raise
 

@@ -14,6 +14,7 @@ import pytest
 from p2vd.jobs.again import Again
 from p2vd.jobs.board import Board
 from p2vd.jobs.contents_keeper import ContentsKeeper
+from p2vd.jobs.control import TargetInUse
 from p2vd.jobs.engine import Engine
 from p2vd.jobs.events import Event, JobChanged
 from p2vd.jobs.inventory_keeper import InventoryKeeper
@@ -184,7 +185,7 @@ class Failing(Refusing):
     def _do(self, job: Job) -> bool:
         if job.stage is Stage.FAILED:
             return True
-        raise StoreDamaged("/x", "of this kind")
+        raise TargetInUse("/dev/x", 2)
 
 
 def test_a_failure_that_cannot_be_stored_ends_no_thread(store: Store) -> None:
