@@ -20,6 +20,7 @@ from p2vd.model.errors import P2vdError
 from p2vd.model.forms import PACKED, SourceFormat
 from p2vd.system import block, privileges
 from p2vd.system.clock import Clock, SystemClock
+from p2vd.system.command import CommandNotStarted
 from p2vd.system.descriptors import SeqpacketChannel
 
 _SIGN_S = 5.0
@@ -100,7 +101,7 @@ def _answer(image: ImageToAsk, fd: int, look: Look | str, ended: Ended) -> Answe
         return Answer(image.path, problem=f"{image.path} cannot be looked into: {look}.")
     try:
         return Answer(image.path, look(image, fd, ended))
-    except (OpenFailed, ReadFailed) as error:
+    except (OpenFailed, ReadFailed, CommandNotStarted) as error:
         return Answer(image.path, problem=str(error), unread=True)
     except P2vdError as error:
         return Answer(image.path, problem=str(error))

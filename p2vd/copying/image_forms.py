@@ -22,7 +22,7 @@ from p2vd.copying.opened import name_of
 from p2vd.copying.qemu import ImageServer
 from p2vd.model.forms import SourceFormat
 from p2vd.system import block
-from p2vd.system.command import CommandFailed, CommandTimedOut
+from p2vd.system.command import CommandFailed, CommandNotStarted, CommandTimedOut
 from p2vd.system.sandbox import User
 
 _SECTOR = 512
@@ -73,7 +73,9 @@ def disk_size(
     *,
     thorough: bool = True,
 ) -> int:
-    """Look at an image and return the size of the disk in it, in bytes. Raises SourceRefused, Interrupted.
+    """Look at an image and return the size of the disk in it, in bytes.
+
+    Raises SourceRefused, CommandNotStarted, Interrupted.
 
     `thorough`: have QEMU check all of its tables, too, which takes long for a large image on a slow store.
     """
@@ -90,6 +92,8 @@ def disk_size(
         ok = (0, _CORRUPT, _LEAKS, _NO_CHECK)
         words = ["check", "--output=json"]
         checked = qemu.query(words, image, fd, user, ok, ended=ended) if thorough else None
+    except CommandNotStarted:  # no fault of the image's
+        raise
     except (CommandFailed, CommandTimedOut) as error:
         raise _refusal(path)(f"QEMU does not read it: {qemu.explained(error)}.") from error
     if checked is not None and checked.returncode == _CORRUPT:

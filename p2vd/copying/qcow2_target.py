@@ -47,7 +47,7 @@ from p2vd.copying.terms import Binding, TargetForm
 from p2vd.model.forms import Compression, SourceFormat
 from p2vd.model.size import KIB, MIB
 from p2vd.system import block, durable
-from p2vd.system.command import CommandFailed, CommandTimedOut
+from p2vd.system.command import CommandFailed, CommandNotStarted, CommandTimedOut
 from p2vd.system.sandbox import User, run
 
 log = logging.getLogger(__name__)
@@ -218,6 +218,8 @@ class _Making:
         argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-o", options, place, str(self.size)]
         try:
             run(argv, [self.fd], qemu.WRITING, timeout_s=_MAKE_S, user=self.user)
+        except CommandNotStarted:  # no fault of the image's
+            raise
         except (CommandFailed, CommandTimedOut) as error:
             raise self._refuse(f"QEMU does not make it: {qemu.explained(error)}.") from error
         self._sync()
@@ -241,6 +243,8 @@ class _Making:
                 log.warning("%s: %d clusters that a killed QEMU left are freed", self.name, leaks)
                 self._query("-r", "leaks", may_end=False)  # it writes
                 self._sync()
+        except CommandNotStarted:  # no fault of the image's
+            raise
         except (CommandFailed, CommandTimedOut) as error:
             raise self._refuse(f"QEMU does not check it: {qemu.explained(error)}.") from error
 

@@ -24,7 +24,7 @@ from p2vd.copying.nbd_errors import Lost
 from p2vd.copying.nbd_pool import Connections
 from p2vd.model.forms import SourceFormat
 from p2vd.system import sandbox
-from p2vd.system.command import CommandFailed, CommandTimedOut, Result
+from p2vd.system.command import CommandFailed, CommandKilled, CommandNotStarted, CommandTimedOut, Result
 from p2vd.system.sandbox import Limits, Sandboxed, User
 
 _START_WITHIN_S = 60.0
@@ -84,6 +84,8 @@ def query(
 
 def explained(error: CommandFailed | CommandTimedOut) -> str:
     """Why QEMU refused, without our own command line."""
+    if isinstance(error, CommandNotStarted | CommandKilled):
+        return f"{error.argv[0]} {error.why}"
     if isinstance(error, CommandTimedOut):
         return f"{error.argv[0]} gave no answer in {error.seconds:g} s"
     if error.returncode == 127:
@@ -143,7 +145,10 @@ class ImageServer:
 def serve(
     image: Mapping[str, Any], fd: int, *, writable: bool, connections: int, user: User | None, refuse: Refuse
 ) -> ImageServer:
-    """Start qemu-nbd with an image and connect to it. Raises what `refuse` makes of a failure."""
+    """Start qemu-nbd with an image and connect to it.
+
+    Raises what `refuse` makes of a failure, and CommandNotStarted, which is none of the image's.
+    """
     directory = Path(tempfile.mkdtemp(prefix="p2vd-nbd-"))
     try:
         if user is not None:

@@ -5,7 +5,14 @@ import logging
 from collections.abc import Iterable
 
 from p2vd.copying.errors import DeviceReserved, OpenFailed, ReservationUnknown
-from p2vd.system.command import CommandFailed, Commands, CommandTimedOut, Result
+from p2vd.system.command import (
+    CommandFailed,
+    CommandKilled,
+    CommandNotStarted,
+    Commands,
+    CommandTimedOut,
+    Result,
+)
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +69,9 @@ def _ask(commands: Commands, name: str) -> Result | str:
             raise
         log.warning("%s", error)
         return f"sg_persist exits with {error.returncode}"
+    except (CommandNotStarted, CommandKilled) as error:
+        log.warning("%s", error)
+        return f"sg_persist {error.why}"
     except CommandTimedOut as error:
         log.warning("%s", error)
         return f"no answer in {error.seconds:g} s"

@@ -103,9 +103,14 @@ class CommandNotStarted(CommandTimedOut):
 
     cause: str
 
+    @property
+    def why(self) -> str:
+        """What happened to the command, without its line."""
+        return f"could not be started: {self.cause}"
+
     def __str__(self) -> str:
         return (
-            f"The command {command_line(self.argv)} could not be started: {self.cause}. This host is short "
+            f"The command {command_line(self.argv)} {self.why}. This host is short "
             "of memory, processes or open files (free, systemctl status p2vd). Nothing was done."
         )
 
@@ -116,10 +121,15 @@ class CommandKilled(CommandTimedOut):
 
     signal: int
 
+    @property
+    def why(self) -> str:
+        """What happened to the command, without its line."""
+        return f"was ended by {_signal_name(self.signal)} before it answered"
+
     def __str__(self) -> str:
         return (
-            f"The command {command_line(self.argv)} was ended by {_signal_name(self.signal)} before it "
-            "answered; where the kernel did that for want of memory, its log says so (journalctl -k)."
+            f"The command {command_line(self.argv)} {self.why}; where the kernel did that for want of "
+            "memory, its log says so (journalctl -k)."
         )
 
 
@@ -196,7 +206,7 @@ class SystemCommands:
                 start_new_session=True,
             )
         except OSError as error:
-            raise _unstarted(words, error) from error
+            raise unstarted(words, error) from error
         try:
             stdout, stderr = child.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired as error:
@@ -251,7 +261,7 @@ class SystemCommands:
                     env=_environment(),
                 )
             except OSError as error:
-                raise _unstarted(words, error) from error
+                raise unstarted(words, error) from error
             try:
                 child.wait(deadline_s)
             except subprocess.TimeoutExpired:
@@ -318,8 +328,11 @@ def _exited(result: Result) -> Result:
     return replace(result, returncode=_ENDED_BY_SIGNAL, stderr=said)
 
 
-def _unstarted(words: tuple[str, ...], error: OSError) -> P2vdError:
-    """What it is that a command could not be started: nothing that lasts, or that it is not there."""
+def unstarted(words: tuple[str, ...], error: OSError) -> P2vdError:
+    """What it is that a command could not be started.
+
+    CommandNotStarted: nothing that lasts. CommandFailed (127): it is not there, or may not be run.
+    """
     if error.errno in _LACKS:
         return CommandNotStarted(words, 0.0, error.strerror or str(error))
     return CommandFailed(words, 127, str(error))

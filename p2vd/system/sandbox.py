@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from p2vd.system import life_line
-from p2vd.system.command import CommandFailed, CommandTimedOut, Result
+from p2vd.system.command import CommandFailed, CommandKilled, CommandTimedOut, Result, unstarted
 from p2vd.system.process import Child
 
 _PR_SET_PDEATHSIG = 1
@@ -73,8 +73,11 @@ class Sandboxed(Child):
 
 
 def start(argv: Sequence[str], fds: Sequence[int], limits: Limits, user: User | None = None) -> Sandboxed:
-    """Start a child that inherits `fds` under their numbers. Raises CommandFailed where it cannot be."""
-    stderr = os.memfd_create("p2vd-stderr")
+    """Start a child that inherits `fds` under their numbers.
+
+    Raises CommandFailed where it cannot be, CommandNotStarted where this host cannot start it now.
+    """
+    stderr = _memory_file(argv)
     try:
         process = _popen(argv, fds, limits, user, subprocess.DEVNULL, stderr)
     except BaseException:
@@ -97,13 +100,16 @@ def run(
 ) -> Result:
     """Run a child to its end. Raises CommandFailed, and CommandTimedOut after it was killed.
 
+    Of these CommandNotStarted where this host cannot start it now, CommandKilled where somebody else killed
+    it: the kernel, for want of memory or at the limit of its processor time.
+
     `environment`: more variables for it. `kept_bytes`: so much of the end of its standard error is returned.
 
     `ended` is asked several times a second; a child whose answer is no longer wanted is killed: GivenUp.
     """
     words = tuple(argv)
     # A file, for which the limits hold, not a pipe: of a hostile image a line may be said for each entry.
-    said = os.memfd_create("p2vd-stderr")
+    said = _memory_file(words)
     try:
         process = _popen(words, fds, limits, user, subprocess.PIPE, said, environment)
         until = time.monotonic() + timeout_s
@@ -125,9 +131,19 @@ def run(
         )
     finally:
         os.close(said)
-    if answer.returncode not in ok:
+    if answer.returncode == -signal.SIGKILL:
+        raise CommandKilled(words, timeout_s, signal.SIGKILL)
+    if answer.returncode not in ok:  # another signal is its own end, by what it read: it may say why
         raise CommandFailed(words, answer.returncode, answer.stderr)
     return answer
+
+
+def _memory_file(argv: Sequence[str]) -> int:
+    """What a child says on standard error, in memory."""
+    try:
+        return os.memfd_create("p2vd-stderr")
+    except OSError as error:
+        raise unstarted(tuple(argv), error) from error
 
 
 def _end_of(descriptor: int, most: int = _KEPT_BYTES) -> str:
@@ -159,7 +175,7 @@ def _popen(
             extra_groups=None if user is None else [],
         )
     except OSError as error:
-        raise CommandFailed(tuple(argv), 127, str(error)) from error
+        raise unstarted(tuple(argv), error) from error
 
 
 def _confine(limits: Limits, parent: int) -> Callable[[], None]:

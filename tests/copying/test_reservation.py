@@ -8,7 +8,7 @@ from p2vd.copying import block_endpoints
 from p2vd.copying.errors import DeviceReserved, ExitCode, OpenFailed, ReservationUnknown
 from p2vd.copying.opening import OpenReply, OpenRequest, TargetToOpen
 from p2vd.copying.reservation import check_reservation
-from p2vd.system.command import CommandFailed, CommandTimedOut, Result
+from p2vd.system.command import CommandFailed, CommandKilled, CommandNotStarted, CommandTimedOut, Result
 from tests.copying.test_opener import FREE, LUN, MIB, RESERVED, WWID, opener
 from tests.fakes import Answer, FakeCommands
 
@@ -63,6 +63,18 @@ def test_where_no_path_tells_nothing_is_assumed() -> None:
     assert "sda: sg_persist exits with 2; sdb: no answer in 15 s" in message
     assert "multipath -ll" in message
     assert raised.value.exit_code is ExitCode.IO_FAILED
+
+
+def test_a_path_that_could_not_be_asked_says_so() -> None:
+    """It was said that it gave no answer in 0 s."""
+    argv = ("sg_persist",)
+    lack = CommandNotStarted(argv, 0.0, "Resource temporarily unavailable")
+    with pytest.raises(ReservationUnknown) as raised:
+        check(paths(sda=lack, sdb=CommandKilled(argv, 15.0, 9)))
+    message = str(raised.value)
+    assert "sda: sg_persist could not be started: Resource temporarily unavailable; " in message
+    assert "sdb: sg_persist was ended by SIGKILL before it answered)" in message
+    assert check(paths(sda=lack, sdb=FREE)) == ["sda", "sdb"]
 
 
 def test_a_host_with_the_older_kind_of_reservation_refuses_too() -> None:

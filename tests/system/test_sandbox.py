@@ -1,13 +1,15 @@
 """Children with limits: what they may not do, and that they end with us."""
 
+import errno
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from p2vd.system.command import CommandFailed, CommandTimedOut
+from p2vd.system.command import CommandFailed, CommandKilled, CommandNotStarted, CommandTimedOut
 from p2vd.system.sandbox import GivenUp, Limits, User, run, start
 from tests.waiting import until, until_ended
 
@@ -18,6 +20,14 @@ PYTHON = sys.executable
 def python(text: str, limits: Limits | None = None, user: User | None = None) -> str:
     argv = [PYTHON, "-c", text]
     return run(argv, [], limits or Limits(), timeout_s=30, user=user).stdout.strip()
+
+
+def run_true() -> object:
+    return run(["true"], [], Limits(), timeout_s=30)
+
+
+def start_true() -> object:
+    return start(["true"], [], Limits())
 
 
 def test_it_is_given_descriptors_and_no_others(tmp_path: Path) -> None:
@@ -67,6 +77,32 @@ def test_what_is_not_installed_is_said() -> None:
     with pytest.raises(CommandFailed) as failure:
         start(["p2vd-no-such-program"], [], Limits())
     assert failure.value.returncode == 127
+
+
+@pytest.mark.parametrize("begin", [run_true, start_true], ids=["run", "start"])
+def test_what_the_host_lacks_for_a_moment_is_no_missing_program(
+    begin: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was said that qemu-utils is to be installed."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    with pytest.raises(CommandNotStarted, match="temporarily unavailable"):
+        begin()
+
+
+def test_one_that_somebody_kills_has_said_nothing() -> None:
+    with pytest.raises(CommandKilled, match="SIGKILL"):
+        python("import os; os.kill(os.getpid(), 9)")
+
+
+def test_one_that_ends_by_what_it_read_says_why() -> None:
+    """The same image would end it again: that is no lack of the host's."""
+    with pytest.raises(CommandFailed, match="it is bad") as failure:
+        python("import os, sys; print('it is bad', file=sys.stderr, flush=True); os.kill(os.getpid(), 6)")
+    assert failure.value.returncode == -6
 
 
 def test_its_last_words_and_its_end() -> None:
