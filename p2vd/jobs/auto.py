@@ -32,6 +32,7 @@ CALLER = Caller(unit="p2vd.service (auto)")
 """Who has asked for a job that nobody asked for."""
 
 _IDLE_S = 300.0
+_STOP_S = 1.0
 # Disks are still being looked at, and what was refused may have been mended without an event.
 _AGAIN_S, _REFUSED_AGAIN_S = 2.0, 60.0
 
@@ -75,12 +76,12 @@ class AutoStart:
         """Begin."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """End, within a second."""
+    def stop(self, wait_s: float = _STOP_S) -> None:
+        """End; wait for it at most so long, and no more than a second."""
         self._stopped = True
         self._wake.set()
         if self._thread.is_alive():
-            self._thread.join(1.0)
+            self._thread.join(min(wait_s, _STOP_S))
 
     def hear(self, event: Event) -> None:
         """Look again after news of disks, records, policies and jobs that come or go."""

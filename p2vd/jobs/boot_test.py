@@ -4,6 +4,7 @@ import contextlib
 import logging
 import re
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -147,15 +148,19 @@ class BootTests:
         if thread is not None and wait_s:
             thread.join(wait_s)
 
-    def stop(self) -> None:
-        """End every test; none begins any more."""
+    def stop(self, wait_s: float = _STOP_S) -> None:
+        """End every test; none begins any more. Wait for all of them together at most so long.
+
+        No more than eight seconds: one may be stuck in the kernel.
+        """
         with self._lock:
             self._stopped = True
-            uuids = list(self._running)
             for running in self._running.values():
                 running.stop.set()
-        for uuid in uuids:
-            self.end(uuid)
+            threads = [running.thread for running in self._running.values() if running.thread is not None]
+        until = time.monotonic() + min(wait_s, _STOP_S)
+        for thread in threads:
+            thread.join(max(0.0, until - time.monotonic()))
 
     def _run(self, machine: Machine, wish: Wish, running: _Running) -> None:
         outcome: BootReport | P2vdError

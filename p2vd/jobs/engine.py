@@ -51,7 +51,6 @@ from p2vd.planning.contents import findings
 from p2vd.planning.doctor import diagnose
 from p2vd.policy.match import first_match
 from p2vd.system.clock import now_us
-from p2vd.system.threads import NoThread, start
 
 log = logging.getLogger(__name__)
 
@@ -153,20 +152,15 @@ class Engine:
         self.portals.stop()
         self._windows.stop()
         self._waking.stop()
-        # Beside the workers, as long as they may take: each may wait for a read that does not come back.
-        ending, left = [], []
-        for end in (self._auto.stop, self.waves.stop, self._boot_tests.stop, self._verifications.stop):
-            try:
-                ending.append(start(end, "stop-other"))
-            except NoThread:
-                left.append(end)
+        others = (self._auto.stop, self.waves.stop, self._boot_tests.stop, self._verifications.stop)
+        for stop in others:
+            stop(0.0)
         timeout_s = self._services.config.stop_timeout_s
         until = time.monotonic() + timeout_s
         self._crew.stop(timeout_s)
-        for thread in ending:
-            thread.join(max(0.0, until - time.monotonic()))
-        for end in left:  # after the workers, which have a checkpoint to commit
-            end()
+        # Told before, they end beside the workers; each may wait for a read that does not come back.
+        for stop in others:
+            stop(max(0.0, until - time.monotonic()))
         self._desk.stop(_DESK_STOP_S)
 
     def _schedule(self) -> None:

@@ -143,17 +143,19 @@ class Verifications:
         for thread in threads if wait_s else ():
             thread.join(wait_s)
 
-    def stop(self) -> None:
-        """End all, none begins any more; one that is stuck in the kernel is waited for two seconds."""
+    def stop(self, wait_s: float = _LAST_S) -> None:
+        """End all, none begins any more; wait for all of them together at most so long.
+
+        No more than two seconds: one may be stuck in the kernel.
+        """
         with self._lock:
             self._stopped = True
-            found = list(self._running.values())
-        for one in found:
-            one.stop.set()
-        until = time.monotonic() + _LAST_S
-        for one in found:
-            if one.thread is not None:
-                one.thread.join(max(0.0, until - time.monotonic()))
+            for one in self._running.values():
+                one.stop.set()
+            threads = [one.thread for one in self._running.values() if one.thread is not None]
+        until = time.monotonic() + min(wait_s, _LAST_S)
+        for thread in threads:
+            thread.join(max(0.0, until - time.monotonic()))
 
     def shown(self, job: Job) -> Job:
         """Return the job with its verification as it stands at this moment."""

@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 # The wall clock may be set meanwhile, and a sleep is not measured by it.
 _LONGEST_SLEEP_S = 60.0
+_STOP_S = 2.0
 _RETRY_S = 5.0
 _SECOND_US = 1_000_000
 _OLD_US = 60 * _SECOND_US
@@ -62,12 +63,12 @@ class Waves:
         """Go on with every wave that was under way, and from now on."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """End, within two seconds; waves stay where they are."""
+    def stop(self, wait_s: float = _STOP_S) -> None:
+        """End; wait for it at most so long, and no more than two seconds. Waves stay where they are."""
         self._stopped = True
         self._wake.set()
         if self._thread.is_alive():
-            self._thread.join(2.0)
+            self._thread.join(min(wait_s, _STOP_S))
 
     def hear(self, event: Event) -> None:
         """Try what waits again where there may be room for it now. Cheap."""

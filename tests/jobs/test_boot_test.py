@@ -254,6 +254,19 @@ def test_a_machine_that_is_taken_while_a_test_is_being_noted_is_not_tested(
     assert lab.result().state is BootState.BOOTED
 
 
+def test_a_stop_waits_no_longer_than_it_is_given(lab: Lab) -> None:
+    """A boot test may hang beside workers that have a checkpoint to commit."""
+    lab.tests.start(MACHINE.uuid, {})
+    assert lab.tester.entered.wait(LONG_S)
+    lab.tests.stop(0.0)
+    test = lab.board.machine(MACHINE.uuid).boot_test
+    assert test is not None
+    assert test.state is BootState.RUNNING
+    lab.tester.outcomes.put(BootTestInterrupted(MACHINE.name))
+    lab.tests.stop(LONG_S)
+    assert lab.result().error == "BootTestInterrupted"
+
+
 def test_one_that_cannot_be_begun_may_be_asked_for_again(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """The disk of the store is full: nothing is noted, and nothing left as running."""
 

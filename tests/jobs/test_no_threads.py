@@ -245,3 +245,21 @@ def test_a_stop_ends_everything_without_a_thread(tmp_path: Path, none_left: None
     with none_left():
         engine.stop()
     assert lab.result().error == "BootTestInterrupted"
+
+
+def test_a_stop_tells_all_before_it_waits_for_the_workers(
+    tmp_path: Path, none_left: NoneLeft, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They were ended one after another when the workers had taken all the time that there is."""
+    lab = BootLab(tmp_path, MachineState.READY)
+    lab.tester.waits = True
+    records = no_records(tmp_path, lab.services.store)
+    services = replace(lab.services, again=Again(Timers()))
+    engine = Engine(services, PolicyKeeper(list), no_portals(tmp_path / "portals"), records)
+    engine.boot_test(MACHINE.uuid, {}, JOB.started_by)
+    assert lab.tester.entered.wait(PATIENCE_S)
+    ended: list[str] = []
+    monkeypatch.setattr(engine._crew, "stop", lambda _: ended.append(lab.result().error))
+    with none_left():
+        engine.stop()
+    assert ended == ["BootTestInterrupted"]
