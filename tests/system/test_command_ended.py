@@ -10,7 +10,9 @@ from p2vd.system.command import CommandFailed, SystemCommands
 # As systemd does with a service of Type=simple: `$$` is one dollar, these signals are a clean end, and of
 # the others systemd-run says 255 (run.c, service.c).
 SYSTEMD_RUN = f"""#!{sys.executable}
-import subprocess, sys
+import signal, subprocess, sys
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, signal.SIG_DFL)  # whoever runs the tests may ignore them (nohup)
 words = [word.replace("$$", "$") for word in sys.argv[sys.argv.index("--") + 1 :]]
 status = subprocess.run(words).returncode
 sys.exit(0 if -status in (1, 2, 13, 15) else 255 if status < 0 else status)
