@@ -1,6 +1,8 @@
 """One running worker, and the descriptors it is started with."""
 
+import contextlib
 import logging
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +13,7 @@ from p2vd.copying.protocol import VERSION, Hello, Start, ToDaemon, ToWorker, dec
 from p2vd.jobs import disposable
 from p2vd.model.codec import from_dict, to_dict
 from p2vd.model.errors import P2vdError
+from p2vd.system.command import CommandKilled
 from p2vd.system.descriptors import SeqpacketChannel, close_all
 from p2vd.system.process import ChildProcess, Spawn
 
@@ -78,7 +81,7 @@ def ask_opener(spawn: Spawn, request: OpenRequest, keep_waiting: Callable[[float
     with disposable.started(spawn, "p2vd.copying.opener") as (ours, child):
         try:
             ours.send(to_dict(request))
-            reply, descriptors = _answer(ours, keep_waiting)
+            reply, descriptors = _answer(ours, child, keep_waiting)
         finally:
             child.poll()
     if reply.ok and reply.error is None:
@@ -89,8 +92,13 @@ def ask_opener(spawn: Spawn, request: OpenRequest, keep_waiting: Callable[[float
     raise OpenFailed(reply.error.name, reply.error.message)
 
 
-def _answer(channel: SeqpacketChannel, keep_waiting: Callable[[float], bool]) -> tuple[OpenReply, list[int]]:
-    """Return the helper's answer, and descriptors, now the caller's. Raises TimeoutError, ProtocolError."""
+def _answer(
+    channel: SeqpacketChannel, child: ChildProcess, keep_waiting: Callable[[float], bool]
+) -> tuple[OpenReply, list[int]]:
+    """Return the helper's answer, and descriptors, now the caller's.
+
+    Raises TimeoutError, ProtocolError, and OpenFailed where it was killed.
+    """
     waited = 0.0
     while True:
         try:
@@ -103,13 +111,24 @@ def _answer(channel: SeqpacketChannel, keep_waiting: Callable[[float], bool]) ->
         except ValueError as error:
             raise ProtocolError.of(_OPENER, error) from error
     if packet is None:
-        raise ProtocolError(f"{_OPENER} ended without an answer.")
+        raise _without_answer(child)
     data, descriptors = packet
     try:
         return from_dict(OpenReply, data), descriptors
     except ValueError as error:
         close_all(descriptors)
         raise ProtocolError.of(_OPENER, error) from error
+
+
+def _without_answer(child: ChildProcess) -> P2vdError:
+    with contextlib.suppress(TimeoutError):
+        if child.wait(_POLL_S) == -signal.SIGKILL:
+            killed = (
+                f"{_OPENER} was killed before it answered; where the kernel did that for want of memory, its "
+                "log says so (journalctl -k)."
+            )
+            return OpenFailed(CommandKilled.__name__, killed)
+    return ProtocolError(f"{_OPENER} ended without an answer.")
 
 
 class WorkerSession:

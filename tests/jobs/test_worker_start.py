@@ -1,6 +1,7 @@
 """What keeps a helper from opening the devices of a job: what ends by itself holds it, the rest fails it."""
 
 import os
+import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,7 +18,7 @@ from p2vd.jobs.board import Board
 from p2vd.jobs.control import MustWait, TryAgain
 from p2vd.jobs.job_target import JobLun
 from p2vd.jobs.services import Services
-from p2vd.jobs.session import OpenFailed
+from p2vd.jobs.session import OpenFailed, ProtocolError
 from p2vd.jobs.signals import Signals
 from p2vd.jobs.store import Store
 from p2vd.jobs.worker_start import open_devices, start_message
@@ -29,6 +30,7 @@ from p2vd.model.plan import LunTarget
 from p2vd.model.size import GIB
 from p2vd.system.command import CommandKilled, CommandNotStarted, CommandTimedOut
 from p2vd.system.descriptors import SeqpacketChannel
+from p2vd.system.process import ChildProcess, spawn
 from tests.jobs.fake_asker import FakeChild
 from tests.jobs.proven_machine import ProvenMachine
 from tests.jobs.values import machine_and_job, source
@@ -56,7 +58,7 @@ class Refusing:
     def place(self, job: Job) -> Path:
         return self._directory / job.uuid
 
-    def spawn(self, argv: Sequence[str], channel_fd: int) -> FakeChild:
+    def spawn(self, argv: Sequence[str], channel_fd: int) -> ChildProcess:
         assert argv[2] == "p2vd.copying.opener"
         channel = SeqpacketChannel.from_fd(os.dup(channel_fd))
         threading.Thread(target=self._answer, args=(channel, self.refusals.pop(0)), daemon=True).start()
@@ -103,6 +105,28 @@ def test_a_helper_that_learned_nothing_is_asked_again(tmp_path: Path, error: P2v
     assert raised.value.why == str(error)
     with pytest.raises(TryAgain):
         copy_step._ask_who_it_is(lab.services, Signals(), lab.job, SOURCE)
+
+
+class Ending(Refusing):
+    """The helper hears what it is asked, and then ends as the test says."""
+
+    def __init__(self, directory: Path, how: str) -> None:
+        super().__init__(directory)
+        self._how = how
+
+    def spawn(self, argv: Sequence[str], channel_fd: int) -> ChildProcess:
+        heard = f"import os, socket; socket.socket(fileno={channel_fd}).recv(1 << 16)"
+        return spawn([sys.executable, "-c", f"{heard}; {self._how}"], channel_fd)
+
+
+@pytest.mark.parametrize(
+    ("how", "ends"),
+    [("os.kill(os.getpid(), 9)", TryAgain), ("os.abort()", ProtocolError), ("", ProtocolError)],
+)
+def test_one_that_the_kernel_kills_is_asked_again(tmp_path: Path, how: str, ends: type[P2vdError]) -> None:
+    """For want of memory it does; what ends otherwise is a defect."""
+    with pytest.raises(ends):
+        Ending(tmp_path, how).open()
 
 
 def test_a_reserved_device_fails_it(tmp_path: Path) -> None:
