@@ -31,10 +31,12 @@ def tell(text: str) -> None:
     print(f"\n== {text}", flush=True)
 
 
-def shown(vm: Vm, command: str) -> None:
-    """Run a command in the guest and show it as an administrator would see it."""
+def shown(vm: Vm, command: str) -> str:
+    """Run a command in the guest, show it as an administrator would see it, and return what it said."""
     print(f"# {command}", flush=True)
-    print(vm.out(command), flush=True)
+    said = vm.out(command)
+    print(said, flush=True)
+    return said
 
 
 def main() -> int:
@@ -71,8 +73,8 @@ def story(vm: Vm) -> None:
     shown(vm, f"p2vctl show {lun.wwid}")
 
     tell("The plan: what would be done, and its id")
-    shown(vm, f"p2vctl plan {lun.wwid} --source-offline --name erp1")
-    plan_id = host.plan(lun.wwid, "erp1")
+    page = shown(vm, f"p2vctl plan {lun.wwid} --source-offline --name erp1")
+    plan_id = page.split()[1]
 
     tell("The migration, and the worker killed half-way")
     shown(vm, f"p2vctl migrate {plan_id}")
@@ -106,6 +108,8 @@ def killed_half_way(host: Host, size_bytes: int) -> Properties:
     )
     resumed = host.wait_job(job, "the copy resumed", lambda now: now["ResumedFrom"] > 0)
     print(f"A new worker went on by itself from {format_size(resumed['ResumedFrom'])}.")
+    host.full_speed(resumed)
+    print("The job's limit is taken away (SetBandwidth): there is nothing left to be killed.", flush=True)
     return resumed
 
 
