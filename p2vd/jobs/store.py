@@ -45,8 +45,8 @@ class StoreDamaged(P2vdError):
     path: str
     problem: str
     template: ClassVar[str] = (
-        "The job store {path} is damaged: {problem}. p2vd does not start from it. "
-        "Restore it from a backup; the copied LVs carry the tag p2vd.job and are untouched."
+        "The job store {path} is damaged: {problem}. p2vd does not start from it, and what runs goes no "
+        "further. Restore it from a backup; the copied LVs carry the tag p2vd.job and are untouched."
     )
 
 

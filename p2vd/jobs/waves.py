@@ -14,6 +14,7 @@ from p2vd.jobs.events import Event, InventoryChanged, MachineChanged
 from p2vd.jobs.inventory_keeper import ScanFailed
 from p2vd.jobs.planner import Planner, WaveStart
 from p2vd.jobs.services import Services
+from p2vd.jobs.store import STORE_FAILURES
 from p2vd.jobs.wave_planning import WavePlanning
 from p2vd.model.errors import (
     IllegalTransition,
@@ -124,7 +125,10 @@ class Waves:
             self._wake.clear()
             try:
                 wait_s = self._go_on()
-            except Exception:  # a full disk of this moment must not end all waves
+            except STORE_FAILURES as error:
+                log.error("waves: cannot go on: %s", error)  # noqa: TRY400 - the host lacks something
+                wait_s = _RETRY_S
+            except Exception:  # no defect of one must end all waves
                 if self._stopped:  # it met what the daemon has closed
                     return
                 log.exception("waves: cannot go on")
@@ -193,6 +197,8 @@ class Waves:
         """Begin one machine; return it as it stands now, and whether what it waits for passes soon."""
         try:
             machine = self._made(wave, item)
+        except STORE_FAILURES:  # which tell nothing of the machine: the wave goes on from here
+            raise
         except (ScanFailed, CommandTimedOut) as error:
             return replace(item, fate=Fate.WAITS, reasons=(Reason("host-busy", str(error)),)), True
         except P2vdError as error:

@@ -13,7 +13,7 @@ from p2vd.jobs.board import Board
 from p2vd.jobs.events import MachineChanged
 from p2vd.jobs.planner import Planner, WaveStart
 from p2vd.jobs.services import Services
-from p2vd.jobs.store import Store
+from p2vd.jobs.store import STORE_FAILURES, Store
 from p2vd.jobs.waves import Waves
 from p2vd.model.errors import IllegalTransition, InvalidArgument, P2vdError, PlanOutdated, Reason, Refused
 from p2vd.model.job import Caller, Machine
@@ -25,14 +25,20 @@ FULL = Refused("Machine b", (Reason("vg-too-small", "It is full."),))
 
 
 class FakePlanner:
-    """Makes machines in the store; `problems`: what it raises, by plan, until it is taken away."""
+    """Makes machines in the store.
+
+    `problems`: why it refuses, by plan, until that is taken away; `lacks`: what it meets of this host first.
+    """
 
     def __init__(self, board: Board) -> None:
         self._board = board
         self.problems: dict[str, P2vdError] = {}
+        self.lacks: list[P2vdError] = []
         self.made: list[tuple[str, int, int]] = []
 
     def make_machine(self, plan_id: str, caller: Caller, wave: WaveStart) -> Machine:
+        if self.lacks:
+            raise self.lacks.pop(0)
         if plan_id in self.problems:
             raise PlanOutdated(plan_id, "it would be refused now.") from self.problems[plan_id]
         machine = Machine(wave.machine_uuid, plan_id)
@@ -135,6 +141,19 @@ def test_one_without_room_waits_and_one_that_may_not_run_is_told(desk: Desk) -> 
     desk.board.publish(MachineChanged("x"))
     desk.until(lambda: desk.store.wave("w").state is WaveState.DONE)
     assert desk.fates() == "refused started started"
+
+
+@pytest.mark.parametrize("error", STORE_FAILURES)
+def test_a_store_that_cannot_be_used_refuses_no_machine(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, error: Callable[[str, str], P2vdError]
+) -> None:
+    """That tells nothing of the machine: its wave tries again."""
+    monkeypatch.setattr("p2vd.jobs.waves._RETRY_S", 0.01)
+    desk.planner.lacks = [error("state.db", "disk I/O error")] * 2
+    desk.waves.go()
+    desk.waves.start("w", 0, Caller(0))
+    desk.until(lambda: desk.store.wave("w").state is WaveState.DONE)
+    assert desk.fates() == "started started started"
 
 
 def test_a_machine_that_was_made_before_a_crash_is_made_no_second_time(desk: Desk) -> None:
