@@ -59,7 +59,7 @@ class Host:
     def __init__(self, vm: Vm) -> None:
         self.vm = vm
         self.san = San.of(vm)
-        self._client: tuple[int, Client] | None = None
+        self._clients: dict[int, Client] = {}
         self._told = False
 
     @classmethod
@@ -95,16 +95,20 @@ class Host:
             raise CallFailed(f"{self.vm.name}: {interface}.{method} at {path}: {error}") from error
 
     def _connection(self) -> Client:
-        """Return the connection to the bus of this boot: the socket is another after a power cut."""
+        """Return the connection to the bus of this boot: the socket is another after a power cut.
+
+        Those of earlier boots are kept: the main loop may still have messages of theirs, which it cannot pass
+        on once they are freed (SystemError out of what it does next; seen after power cuts).
+        """
         try:
             boot = self.vm.bus.stat().st_ctime_ns
         except FileNotFoundError as error:
             raise CallFailed(f"{self.vm.name}: no bus: the machine does not run") from error
-        if self._client is None or self._client[0] != boot:
+        if boot not in self._clients:
             client = Client(f"unix:path={self.vm.bus}")
             client.connection.add_signal_receiver(self._signal, bus_name=BUS_NAME)
-            self._client = (boot, client)
-        return self._client[1]
+            self._clients[boot] = client
+        return self._clients[boot]
 
     def _signal(self, *_: object) -> None:
         self._told = True
