@@ -45,7 +45,8 @@ commands, ended = SystemCommands(), {}
 may_be_ended = ("KillSignal=SIGTERM", "SendSIGKILL=yes")
 for name in ("TERM", "INT", "HUP", "KILL"):
     for whom in ("$$", "$PPID"):
-        argv = ["sh", "-c", f"kill -s {name} {whom}; sleep 600"]
+        # A shell that runs a command (-c) answers SIGINT when that has ended.
+        argv = ["sh", "-c", f"kill -s {name} {whom}; sleep 5"]
         try:
             commands.change(argv, unit="lab-ended", properties=may_be_ended, must_exit=True)
             ended[f"{name} {whom}"] = "well"
