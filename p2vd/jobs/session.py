@@ -15,7 +15,7 @@ from p2vd.model.codec import from_dict, to_dict
 from p2vd.model.errors import P2vdError
 from p2vd.system.command import CommandKilled
 from p2vd.system.descriptors import SeqpacketChannel, close_all
-from p2vd.system.process import ChildProcess, Spawn
+from p2vd.system.process import ChildProcess, Spawn, hand_over
 
 log = logging.getLogger(__name__)
 
@@ -144,24 +144,12 @@ class WorkerSession:
 
         They are closed also where none starts. Raises OSError.
         """
-        try:
-            ours, theirs = SeqpacketChannel.pair()
-            try:
-                with theirs:
-                    child = spawn(
-                        [
-                            *(sys.executable, "-m", "p2vd.copying.worker", "--daemon", str(theirs.fileno())),
-                            *("--job", start.binding.job),
-                        ],
-                        theirs.fileno(),
-                    )
-                ours.send(encode(start), descriptors)
-            except BaseException:
-                ours.close()
-                raise
-        finally:
-            close_all(descriptors)
-        return cls(child, ours)
+
+        def program(channel_fd: int) -> list[str]:
+            words = [sys.executable, "-m", "p2vd.copying.worker", "--daemon", str(channel_fd)]
+            return [*words, "--job", start.binding.job]
+
+        return cls(*hand_over(spawn, program, encode(start), descriptors))
 
     @property
     def pid(self) -> int:

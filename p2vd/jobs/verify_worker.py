@@ -8,8 +8,8 @@ from collections.abc import Callable
 from p2vd.copying.protocol import Stalled
 from p2vd.copying.verification import VerifyProgress, VerifyReport, VerifyStart, decode, encode
 from p2vd.jobs.verify_errors import VerifyFailed, VerifyInterrupted
-from p2vd.system.descriptors import SeqpacketChannel, close_all
-from p2vd.system.process import Spawn
+from p2vd.system.descriptors import close_all
+from p2vd.system.process import Spawn, hand_over
 
 log = logging.getLogger(__name__)
 
@@ -30,18 +30,12 @@ def read_again(
     `on_progress` hears of bytes read, and of a read that hangs ("": none does). A process that is stuck in
     the kernel is left to itself at `stop`. Raises VerifyInterrupted, VerifyFailed.
     """
-    try:
-        ours, theirs = SeqpacketChannel.pair()
-        try:
-            program = (sys.executable, "-m", "p2vd.copying.verifier", "--channel", str(theirs.fileno()))
-            with theirs:
-                child = spawn([*program, "--verify", start.job], theirs.fileno())
-            ours.send(encode(start), descriptors)
-        except BaseException:
-            ours.close()
-            raise
-    finally:
-        close_all(descriptors)
+
+    def program(channel_fd: int) -> list[str]:
+        words = [sys.executable, "-m", "p2vd.copying.verifier", "--channel", str(channel_fd)]
+        return [*words, "--verify", start.job]
+
+    child, ours = hand_over(spawn, program, encode(start), descriptors)
     read = 0
     report: VerifyReport | None = None
     with ours:

@@ -3,7 +3,9 @@
 import contextlib
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
+
+from p2vd.system.descriptors import SeqpacketChannel, close_all
 
 
 class ChildProcess(Protocol):
@@ -76,3 +78,24 @@ def spawn(
         env=None if env is None else dict(env),
     )
     return Child(process)
+
+
+def hand_over(
+    spawn: Spawn, argv: Callable[[int], Sequence[str]], message: Mapping[str, Any], descriptors: Sequence[int]
+) -> tuple[ChildProcess, SeqpacketChannel]:
+    """Start a program, and send it `message` and `descriptors`; return it, and our end of the channel.
+
+    `argv`: its command line, by the number of its end. The descriptors are closed here, also where nothing
+    could be started: the program alone has them. Raises OSError.
+    """
+    try:
+        with contextlib.ExitStack() as unstarted:
+            ours, theirs = SeqpacketChannel.pair()
+            unstarted.enter_context(ours)
+            with theirs:
+                child = spawn(argv(theirs.fileno()), theirs.fileno())
+            ours.send(message, descriptors)
+            unstarted.pop_all()
+    finally:
+        close_all(descriptors)
+    return child, ours
