@@ -4,7 +4,6 @@ import contextlib
 import logging
 import re
 import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -34,7 +33,7 @@ from p2vd.model.plan import VirtType
 from p2vd.model.size import MIB, format_size
 from p2vd.registration.errors import BootTestCannotRun, BootTestEnded, BootTestInterrupted, MachineRuns
 from p2vd.system.clock import now_us
-from p2vd.system.threads import start
+from p2vd.system.threads import join_all, start
 
 log = logging.getLogger(__name__)
 
@@ -158,9 +157,7 @@ class BootTests:
             for running in self._running.values():
                 running.stop.set()
             threads = [running.thread for running in self._running.values() if running.thread is not None]
-        until = time.monotonic() + min(wait_s, _STOP_S)
-        for thread in threads:
-            thread.join(max(0.0, until - time.monotonic()))
+        join_all(threads, min(wait_s, _STOP_S))
 
     def _run(self, machine: Machine, wish: Wish, running: _Running) -> None:
         outcome: BootReport | P2vdError

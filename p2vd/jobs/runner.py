@@ -32,6 +32,9 @@ _RETRY_S = 5.0
 _OTHERS_DECIDE = frozenset({Hold.USER, Hold.WINDOW, Hold.SLOT, Hold.HOOK})
 _ON_ITS_WAY = frozenset({Stage.PLANNED, Stage.PROVISIONING, Stage.COPYING, Stage.VERIFYING, Stage.PROVEN})
 
+# What a step is tried again after, and said. The last are this host's own disk and processes, not the job's.
+_PASSING = (TryAgain, VgStalled, ScanFailed, CommandTimedOut, ChangeUnknown, *STORE_FAILURES, OSError)
+
 
 class JobRunner:
     """Drives one job. `on_end` is called with its UUID, on its own thread, when it has nothing left to do.
@@ -115,11 +118,7 @@ class JobRunner:
             board.set_activity(self._uuid, Activity.IDLE, wait.why)
             board.hold(self._uuid, wait.hold)
             self.signals.pause(_RETRY_S)
-        except (
-            *(TryAgain, VgStalled, ScanFailed, CommandTimedOut, ChangeUnknown),
-            *(*STORE_FAILURES, OSError),
-        ) as error:
-            # The last: this host's own disk or processes, not the job's; it is tried again, and said.
+        except _PASSING as error:
             self._wait_for_host(error)
         except P2vdError as error:
             # The stage of now: a cancel may have come while the step ran.

@@ -9,7 +9,6 @@ import contextlib
 import json
 import logging
 import threading
-import time
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -45,7 +44,7 @@ from p2vd.records.receipt import versions
 from p2vd.records.receipts import read_receipt
 from p2vd.records.verifications import read_verifications, write_verification
 from p2vd.system.clock import now_us
-from p2vd.system.threads import start
+from p2vd.system.threads import join_all, start
 
 log = logging.getLogger(__name__)
 
@@ -153,9 +152,7 @@ class Verifications:
             for one in self._running.values():
                 one.stop.set()
             threads = [one.thread for one in self._running.values() if one.thread is not None]
-        until = time.monotonic() + min(wait_s, _LAST_S)
-        for thread in threads:
-            thread.join(max(0.0, until - time.monotonic()))
+        join_all(threads, min(wait_s, _LAST_S))
 
     def shown(self, job: Job) -> Job:
         """Return the job with its verification as it stands at this moment."""

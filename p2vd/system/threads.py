@@ -1,8 +1,9 @@
-"""Starting a thread, which a host at its limit of processes or memory refuses."""
+"""Threads: to start one, which a host at its limit of processes or memory refuses, and to wait for them."""
 
 import logging
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -50,3 +51,10 @@ def start_or_run(target: Callable[[], object], name: str) -> None:
         start(target, name)
     except NoThread:
         target()
+
+
+def join_all(threads: Iterable[threading.Thread], wait_s: float) -> None:
+    """Wait for the end of all of them together at most so long."""
+    until = time.monotonic() + wait_s
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))
