@@ -71,8 +71,6 @@ class _Copy:
     bandwidth: int = 0
     credit_wanted: int = 0
     glances: Glances = field(default_factory=Glances)
-    seen_open: TargetInUse | None = None
-    """At the latest look somebody else had the target open."""
     spoiled: P2vdError | None = None
     """What was seen meanwhile that ends the copy."""
 
@@ -183,8 +181,10 @@ def _note_phase(services: Services, attempt: _Copy, session: WorkerSession, phas
         services.board.change(job.uuid, lambda stored: replace(stored, checkpoint_begun=True))
     if phase == "verifying" and job.stage is Stage.COPYING:
         services.board.advance(job.uuid, JobEvent.COPIED)
-        if attempt.seen_open is not None:  # and not seen to have closed it before it was read back
-            _spoil(services, attempt, session, attempt.seen_open)
+        if (
+            seen := attempt.glances.latest
+        ) is not None:  # and not seen to have closed it before it was read back
+            _spoil(services, attempt, session, seen)
 
 
 def _note_stall(services: Services, attempt: _Copy, stall: Stalled) -> None:
@@ -248,16 +248,15 @@ def _watch_target(services: Services, attempt: _Copy, session: WorkerSession) ->
     """See that the target is ours alone and unchanged, and renew the credits of its pool."""
     try:
         target_watch.expect_ours(services, attempt.target, attempt.table, 1)
-        attempt.glances, attempt.seen_open = Glances(), None
+        attempt.glances = Glances()
         _renew_credit(services, attempt, session)
     except (CommandTimedOut, FileStepFailed) as error:
         log.warning("job %s: %s", attempt.job.uuid, error)
     except TargetInUse as error:
-        attempt.seen_open = error
         job = services.board.job(attempt.job.uuid)
         # What he writes behind the place that is read back nothing would find.
         found_later = job.stage is Stage.COPYING and job.plan.copy.verify is not Verify.NONE
-        if attempt.glances.are_over(time.monotonic()) or not found_later:
+        if attempt.glances.are_over(error, time.monotonic()) or not found_later:
             _spoil(services, attempt, session, error)
         else:
             log.warning("job %s: looked at again: %s", attempt.job.uuid, error)

@@ -22,13 +22,15 @@ GLANCE_S = 1.0
 
 @dataclass
 class Glances:
-    """Tells somebody who looked at the target from somebody who keeps it open."""
+    """Tells somebody who looked at the target from somebody who keeps it open. `latest`: as it was seen."""
 
     count: int = 0
     last_s: float = 0.0
+    latest: TargetInUse | None = None
 
-    def are_over(self, now_s: float) -> bool:
+    def are_over(self, seen: TargetInUse, now_s: float) -> bool:
         """Note that somebody has it open; return whether he has had time enough to close it again."""
+        self.latest = seen
         if not self.count or now_s - self.last_s >= GLANCE_S:
             self.count += 1
             self.last_s = now_s

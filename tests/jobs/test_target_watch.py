@@ -21,6 +21,7 @@ LV = JobLv(VG, Lv("lv-uuid", "erp1", GIB))
 LUN = JobLun(source(), LunTarget(WWID, WWID, "mpatha", GIB, 512, "/dev/disk/by-id/x"))
 LV_TABLE, MAP_TABLE = "0 2097152 linear 253:1 2048", "0 2097152 multipath 0 0 1 1 round-robin 0 1 1 8:0 1"
 OTHER = "36001405ffffffffffffffffffffffffff"
+SEEN = TargetInUse("/dev/dm-1", 2)
 
 
 def host(target: JobTarget, uuid: str = "", opens: int = 1, table: str = "") -> Services:
@@ -87,9 +88,11 @@ def test_every_path_of_a_lun_that_is_written_is_asked() -> None:
 
 def test_who_only_looks_at_it_is_given_time_to_close_it() -> None:
     glances = Glances()
-    assert [glances.are_over(float(now_s)) for now_s in range(GLANCES + 2)] == [False] * GLANCES + [True] * 2
+    assert [glances.are_over(SEEN, float(now_s)) for now_s in range(GLANCES + 2)] == [False] * GLANCES + [
+        True
+    ] * 2
 
 
 def test_looks_in_quick_succession_are_one() -> None:
     glances = Glances()
-    assert not any(glances.are_over(now_s / 100) for now_s in range(250))
+    assert not any(glances.are_over(SEEN, now_s / 100) for now_s in range(250))
