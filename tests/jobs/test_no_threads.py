@@ -234,14 +234,20 @@ def test_refused_calls_are_recorded_at_the_stop_where_there_never_was_one(none_l
     assert desk.counted() == [("Job.Pause", 1), ("Job.Cancel", 1)]
 
 
-def test_a_stop_ends_everything_without_a_thread(tmp_path: Path, none_left: NoneLeft) -> None:
-    lab = BootLab(tmp_path, MachineState.READY)
+def amid_a_boot_test(directory: Path) -> tuple[BootLab, Engine]:
+    """A daemon in the middle of a boot test."""
+    lab = BootLab(directory, MachineState.READY)
     lab.tester.waits = True
-    records = no_records(tmp_path, lab.services.store)
+    records = no_records(directory, lab.services.store)
     services = replace(lab.services, again=Again(Timers()))
-    engine = Engine(services, PolicyKeeper(list), no_portals(tmp_path / "portals"), records)
+    engine = Engine(services, PolicyKeeper(list), no_portals(directory / "portals"), records)
     engine.boot_test(MACHINE.uuid, {}, JOB.started_by)
     assert lab.tester.entered.wait(PATIENCE_S)
+    return lab, engine
+
+
+def test_a_stop_ends_everything_without_a_thread(tmp_path: Path, none_left: NoneLeft) -> None:
+    lab, engine = amid_a_boot_test(tmp_path)
     with none_left():
         engine.stop()
     assert lab.result().error == "BootTestInterrupted"
@@ -251,13 +257,7 @@ def test_a_stop_tells_all_before_it_waits_for_the_workers(
     tmp_path: Path, none_left: NoneLeft, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They were ended one after another when the workers had taken all the time that there is."""
-    lab = BootLab(tmp_path, MachineState.READY)
-    lab.tester.waits = True
-    records = no_records(tmp_path, lab.services.store)
-    services = replace(lab.services, again=Again(Timers()))
-    engine = Engine(services, PolicyKeeper(list), no_portals(tmp_path / "portals"), records)
-    engine.boot_test(MACHINE.uuid, {}, JOB.started_by)
-    assert lab.tester.entered.wait(PATIENCE_S)
+    lab, engine = amid_a_boot_test(tmp_path)
     ended: list[str] = []
     monkeypatch.setattr(engine._crew, "stop", lambda _: ended.append(lab.result().error))
     with none_left():

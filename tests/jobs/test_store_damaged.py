@@ -16,7 +16,7 @@ from p2vd.jobs.inventory_keeper import InventoryKeeper, ScanFailed
 from p2vd.jobs.scheduler import Scheduler
 from p2vd.jobs.services import Services
 from p2vd.jobs.store import Store, StoreDamaged
-from p2vd.model.job import Activity, Hold, Job, JobError, MachineState, Stage
+from p2vd.model.job import Activity, Hold, Job, JobError, Machine, MachineState, Stage
 from p2vd.model.limits import Limits
 from p2vd.model.portal import PortalRecord, PortalState
 from tests.jobs.machine_lab import MACHINE, MachineLab, settle
@@ -139,10 +139,10 @@ def test_a_machine_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     lab = MachineLab(tmp_path)
     change, left = lab.store.change_machine, iter(["damaged"])
 
-    def damaged_once(*arguments: object) -> object:
+    def damaged_once(uuid: str, step: Callable[[Machine], Machine]) -> Machine:
         if next(left, ""):
             raise StoreDamaged("/x/state.db", "database disk image is malformed")
-        return change(*arguments)  # type: ignore[arg-type]  # as it is called
+        return change(uuid, step)
 
     monkeypatch.setattr(lab.store, "change_machine", damaged_once)
     settle(lab, lab.desk.start, MachineState.REGISTERED)
