@@ -6,7 +6,7 @@ import re
 import shutil
 import time
 import zlib
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
@@ -16,6 +16,7 @@ import pytest
 from integration.lab import layers, logs
 from integration.lab.recipe import lab_dir
 from integration.lab.vm import Vm
+from tests.options import failed
 
 LOGS = Path(__file__).parent / ".logs"
 TOOLS = ("qemu-system-x86_64", "qemu-img", "mmdebstrap", "mkfs.ext4", "cpio", "ssh", "setpriv", "unshare")
@@ -64,17 +65,6 @@ def skipped(item: pytest.Item) -> bool:
 
 def boots(item: pytest.Item) -> bool:
     return "power_vm" in getattr(item, "fixturenames", ())
-
-
-@pytest.hookimpl(hookwrapper=True)  # type: ignore[untyped-decorator]  # pluggy 1.0 has no types
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, "pytest.CallInfo[None]", None]:
-    """Leave each phase's report on the test, for the fixtures that clean up after it."""
-    outcome = yield
-    report = outcome.get_result()  # type: ignore[attr-defined]  # pluggy's result object
-    item.stash.setdefault(PHASES, {})[report.when] = report.failed
-
-
-PHASES = pytest.StashKey[dict[str, bool]]()
 
 
 def unable() -> str:
@@ -146,7 +136,7 @@ def _started(request: pytest.FixtureRequest, installed: Path, *, cache: str) -> 
     try:
         yield vm
     finally:
-        if any(request.node.stash.get(PHASES, {}).values()):
+        if failed(request.node):
             directory = LOGS / re.sub(r"[^\w.-]+", "_", request.node.nodeid.removeprefix("integration/"))
             shutil.rmtree(directory, ignore_errors=True)
             logs.collect(vm, directory)

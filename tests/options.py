@@ -1,6 +1,8 @@
 """Options of both test trees (a plugin: pytest reads no option of a conftest that it has not come to yet)."""
 
 import random
+import shutil
+from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -48,3 +50,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def campaign_seed(request: pytest.FixtureRequest) -> int:
     """The seed of this run's random moments; the header of the run shows it."""
     return int(request.config.option.seed)
+
+
+_FAILED = pytest.StashKey[bool]()
+
+
+def failed(item: pytest.Item) -> bool:
+    """Return whether the test failed so far, for the fixtures that clean up after it."""
+    return item.stash.get(_FAILED, False)
+
+
+@pytest.hookimpl(hookwrapper=True)  # type: ignore[untyped-decorator]  # pluggy 1.0 has no types
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, "pytest.CallInfo[None]", None]:
+    """Delete the files of a test that did not fail, which pytest keeps: 15 GiB a run, of three runs."""
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]  # pluggy's result object
+    item.stash[_FAILED] = failed(item) or report.failed
+    directory = getattr(item, "funcargs", {}).get("tmp_path")
+    if report.when == "teardown" and directory is not None and not failed(item):
+        shutil.rmtree(directory, ignore_errors=True)
