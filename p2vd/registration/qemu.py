@@ -17,6 +17,9 @@ SCREEN = "screen.ppm"
 _MIB = 1 << 20
 _AHCI_PORTS = 6
 _IDE_DISKS = 4
+_PCI_FUNCTIONS = 8
+_FIRST_SLOT = 4
+"""Of virtio's disks, which are PCI devices, eight share a slot: with one each 28 disks would fill the bus."""
 _MANY = (DiskBus.VIRTIO, DiskBus.SCSI, DiskBus.SATA)
 # SeaBIOS's own log, on which it says that it found nothing to boot (its src/output.c, port 0x402).
 _SEABIOS_PORT = "0x402"
@@ -88,7 +91,8 @@ def _disks(machine: BootMachine) -> list[str]:
 
 def _device(machine: BootMachine, disk: BootDisk, index: int) -> str:
     if machine.bus is DiskBus.VIRTIO:
-        driver = "virtio-blk-pci"
+        slot, function = divmod(index, _PCI_FUNCTIONS)
+        driver = f"virtio-blk-pci,addr={_FIRST_SLOT + slot:x}.{function:x},multifunction=on"
     elif machine.bus is DiskBus.SCSI:
         driver = f"scsi-hd,bus=scsi.0,scsi-id={index}"
     elif machine.bus is DiskBus.SATA:

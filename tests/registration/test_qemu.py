@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from p2vd.domain.definition import Hypervisor
+from p2vd.domain.limits import LIMITS
 from p2vd.model.boot_test import BootDisk, BootMachine
 from p2vd.model.domain import MachineType
 from p2vd.model.plan import DiskBus, Firmware
@@ -69,7 +71,7 @@ def test_an_older_chipset_has_ide_and_its_ahci_is_a_controller_of_its_own() -> N
 @pytest.mark.parametrize(
     ("bus", "expected"),
     [
-        (DiskBus.VIRTIO, "virtio-blk-pci,drive=disk0,serial=S0,"),
+        (DiskBus.VIRTIO, "virtio-blk-pci,addr=4.0,multifunction=on,drive=disk0,serial=S0,"),
         (DiskBus.SCSI, "scsi-hd,bus=scsi.0,scsi-id=0,drive=disk0,serial=S0,"),
         (DiskBus.SATA, "ide-hd,bus=ide.0,drive=disk0,serial=S0,"),
     ],
@@ -85,6 +87,23 @@ def test_more_disks_than_a_controller_has_ports_get_another() -> None:
     places = [word.split(",")[1] for word in devices(words, "ide-hd")]
     assert places == [*(f"bus=ide.{n}" for n in range(6)), "bus=ahci1.0", "bus=ahci1.1"]
     assert [word.rpartition("=")[2] for word in devices(words, "ide-hd")] == list("12345678")
+
+
+@pytest.mark.parametrize("chipset", [MachineType.Q35, MachineType.PC])
+def test_as_many_virtio_disks_as_a_definition_takes_find_a_place(chipset: MachineType) -> None:
+    """QEMU gives each a slot of its own, and has no more than 28: a database server has more disks."""
+    count = LIMITS[Hypervisor.QEMU].buses[DiskBus.VIRTIO]
+    words = command(replace(machine(disks=count), machine_type=chipset), Means(False, 1), "/run/t")
+    disks = [
+        dict(pair.partition("=")[::2] for pair in word.split(",")) for word in devices(words, "virtio-blk")
+    ]
+    places = [tuple(int(part, 16) for part in disk["addr"].split(".")) for disk in disks]
+    assert len(set(places)) == count
+    # What else the machine has is before and, on a q35, behind.
+    assert {slot for slot, _ in places} <= set(range(4, 0x1F))
+    first = [disk for disk, (_, function) in zip(disks, places, strict=True) if function == 0]
+    assert len(first) == len({slot for slot, _ in places})
+    assert all(disk["multifunction"] == "on" for disk in first)
 
 
 def test_the_guest_sees_the_sectors_of_its_source() -> None:
