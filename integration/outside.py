@@ -4,6 +4,7 @@ What systemd does for the tester on a host (the unit, its user, its device filte
 what the tester starts and makes of what it sees, is shown here at the speed of one emulation instead of two.
 """
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -70,15 +71,20 @@ class ChildUnits:
             self._child = None
 
 
-def boot(disk: Path, firmware: Firmware, bus: DiskBus, expect: str) -> BootReport:
-    """Boot a disk image as a boot test does."""
+def boot(disk: Path, firmware: Firmware, bus: DiskBus, expect: str, *, beside: int = 0) -> BootReport:
+    """Boot a disk image as a boot test does, `beside` so many blank disks that come after it."""
     with tempfile.TemporaryDirectory() as name:
         run = Path(name)
-        counters = run / "sys/class/block" / disk.name
-        counters.mkdir(parents=True)
-        (counters / "stat").write_text(" ".join(["0"] * 17))
+        disks = [disk, *(run / f"blank{number}" for number in range(beside))]
+        for blank in disks[1:]:
+            blank.touch()
+            os.truncate(blank, MIB)
+        for each in disks:
+            counters = run / "sys/class/block" / each.name
+            counters.mkdir(parents=True)
+            (counters / "stat").write_text(" ".join(["0"] * 17))
+        shown = tuple(BootDisk(str(each), each.name, f"LAB-{n}") for n, each in enumerate(disks))
         # GRUB for UEFI wants more memory than the guest.
-        shown = BootDisk(str(disk), disk.name, "LAB-BOOT")
-        machine = BootMachine(UUID, "lab", 512 * MIB, 1, firmware, bus, (shown,), kvm=False)
+        machine = BootMachine(UUID, "lab", 512 * MIB, 1, firmware, bus, shown, kvm=False)
         tester = BootTester(ChildUnits(run), Host(run=run, sysfs=run / "sys"))
         return tester.run(BootRequest(machine, expect, TIMEOUT_S), threading.Event())

@@ -103,6 +103,15 @@ def test_gpt_and_mbr_boot_from_a_thin_volume_by_bios_and_uefi(vm: Vm, kernel: Pa
         assert hashlib.sha256(image.read_bytes()).hexdigest() == disks[table].digest
 
 
+@pytest.mark.parametrize("bus", [DiskBus.VIRTIO, DiskBus.SATA, DiskBus.SCSI])
+def test_a_machine_of_sixty_disks_boots_from_its_first(bus: DiskBus, kernel: Path, tmp_path: Path) -> None:
+    """SeaBIOS has memory for about twenty disks: it has to start the first one first."""
+    image = tmp_path / "first.img"
+    bootdisk.make(image, Table.MBR, kernel)
+    report = outside.boot(image, Firmware.BIOS, bus, MARKER, beside=59)
+    assert report.booted, report
+
+
 def boot_test(host: Host, machine: str, *options: str) -> tuple[int, Properties]:
     """Ask by p2vctl, as an administrator does; its exit status and what it printed as JSON."""
     done = host.vm.run(

@@ -20,6 +20,7 @@ _IDE_DISKS = 4
 _PCI_FUNCTIONS = 8
 _FIRST_SLOT = 4
 """Of virtio's disks, which are PCI devices, eight share a slot: with one each 28 disks would fill the bus."""
+_BRIDGE_SLOTS = 31
 _MANY = (DiskBus.VIRTIO, DiskBus.SCSI, DiskBus.SATA)
 # SeaBIOS's own log, on which it says that it found nothing to boot (its src/output.c, port 0x402).
 _SEABIOS_PORT = "0x402"
@@ -77,15 +78,31 @@ def _disks(machine: BootMachine) -> list[str]:
     if machine.bus is DiskBus.SCSI:
         words += ["-device", "virtio-scsi-pci,id=scsi"]
     if machine.bus is DiskBus.SATA:
-        # The own controller of a q35 has six ports; more disks get controllers of their own.
-        own = 0 if machine.machine_type is MachineType.PC else 1
-        for number in range(own, -(-len(machine.disks) // _AHCI_PORTS)):
-            words += ["-device", f"ich9-ahci,id=ahci{number}"]
+        words += _controllers(machine)
     shown = machine.disks if machine.bus in _MANY else machine.disks[:_IDE_DISKS]
     for index, disk in enumerate(shown):
         file = f"file={_value(disk.devnode)},format={disk.format},snapshot=on,cache=none"
         words += ["-drive", f"if=none,id=disk{index},{file}"]
         words += ["-device", _device(machine, disk, index)]
+    return words
+
+
+def _controllers(machine: BootMachine) -> list[str]:
+    """Return those that a q35 does not have itself: its own has six ports.
+
+    Behind bridges, as libvirt adds them: SeaBIOS starts what is on the first bus first, and its memory is at
+    its end after about twenty disks (seen: 1.16 found no disk to boot from, the first one's own controller
+    being the last of that bus).
+    """
+    words = []
+    for number in range(-(-len(machine.disks) // _AHCI_PORTS)):
+        if number > 0:
+            bridge, slot = divmod(number - 1, _BRIDGE_SLOTS)
+            if slot == 0:
+                words += ["-device", f"pci-bridge,id=bridge{bridge},chassis_nr={bridge + 1}"]
+            words += ["-device", f"ich9-ahci,id=ahci{number},bus=bridge{bridge},addr={slot + 1:x}"]
+        elif machine.machine_type is MachineType.PC:
+            words += ["-device", "ich9-ahci,id=ahci0"]
     return words
 
 

@@ -83,10 +83,25 @@ def test_disks_are_on_the_bus_of_the_definition(bus: DiskBus, expected: str) -> 
 
 def test_more_disks_than_a_controller_has_ports_get_another() -> None:
     words = command(machine(DiskBus.SATA, disks=8), Means(False, 1), "/run/t")
-    assert devices(words, "ich9-ahci") == ["ich9-ahci,id=ahci1"]
+    assert devices(words, "ich9-ahci") == ["ich9-ahci,id=ahci1,bus=bridge0,addr=1"]
     places = [word.split(",")[1] for word in devices(words, "ide-hd")]
     assert places == [*(f"bus=ide.{n}" for n in range(6)), "bus=ahci1.0", "bus=ahci1.1"]
     assert [word.rpartition("=")[2] for word in devices(words, "ide-hd")] == list("12345678")
+
+
+@pytest.mark.parametrize("chipset", [MachineType.Q35, MachineType.PC])
+def test_only_the_first_disks_controller_is_on_the_root_bus(chipset: MachineType) -> None:
+    many = replace(machine(DiskBus.SATA, disks=200), machine_type=chipset)
+    words = command(many, Means(False, 1), "/run/t")
+    made = {word.split(",")[1]: word.split(",")[2:] for word in devices(words, "ich9-ahci")}
+    root = [name for name, place in made.items() if not place]
+    assert root == ([] if chipset is MachineType.Q35 else ["id=ahci0"])
+    assert len(made) == 34 - (chipset is MachineType.Q35)
+    assert len({tuple(place) for place in made.values() if place}) == 33
+    bridges = [word.split(",")[1] for word in devices(words, "pci-bridge")]
+    assert bridges == ["id=bridge0", "id=bridge1"]
+    assert {place[0] for place in made.values() if place} == {"bus=bridge0", "bus=bridge1"}
+    assert {word.split(",")[1] for word in devices(words, "ide-hd")} >= {"bus=ahci33.0", "bus=ahci33.1"}
 
 
 @pytest.mark.parametrize("chipset", [MachineType.Q35, MachineType.PC])
