@@ -60,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
         "sources",
         nargs="*",
         metavar="SOURCE",
-        help="the machine's disks in its order: ids (WWIDs), or names of now; the first one boots",
+        help="the machine's disks in its order: ids (WWIDs), or names of now; the first that can boot does",
     )
     one.add_argument("--machine", default="", metavar="RECORD", help="take the disks of a machine's record")
     one.add_argument(

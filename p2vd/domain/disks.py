@@ -169,19 +169,28 @@ def _refuse(name: str, hypervisor: Hypervisor, wanted: DiskBus, count: int, larg
 
 
 def ordered(disks: Sequence[DomainDisk], passport: Passport | None) -> Chosen[tuple[DomainDisk, ...]]:
-    """Return the disks as the guest finds them: the one it boots from, then as the old machine had them."""
+    """Return the disks as the guest finds them: the one it boots from, then as the old machine had them.
+
+    Where the passport does not say which that is, it is the first of `disks`.
+    """
     given = tuple(disks)
     records = passport.disks if passport is not None else ()
-    places = {_plain(record.wwid): (not record.boots, n) for n, record in enumerate(records) if record.wwid}
-    last = (True, len(records))
-    result = tuple(sorted(given, key=lambda disk: places.get(_plain(disk.serial), last)))
-    unknown = sum(_plain(disk.serial) not in places for disk in given)
+    places = {plain_wwid(record.wwid): n for n, record in enumerate(records) if record.wwid}
+    first = {plain_wwid(record.wwid) for record in records if record.boots}
+    first = first & {plain_wwid(disk.serial) for disk in given} or {plain_wwid(given[0].serial)}
+
+    def place(disk: DomainDisk) -> tuple[bool, int]:
+        wwid = plain_wwid(disk.serial)
+        return wwid not in first, places.get(wwid, len(records))
+
+    result = tuple(sorted(given, key=place))
+    unknown = sum(plain_wwid(disk.serial) not in places for disk in given)
     if not records or unknown == len(given):
         why = "As they were given: no passport names them."
     else:
         boots = any(record.boots for record in records)
         why = "As in the old machine, by its passport"
-        why += ", the one that it boots from first." if boots else "; which it boots from is not known."
+        why += ", the one that it boots from first." if boots else "; which it boots from it does not say."
         if unknown:
             why += f" {unknown} that the passport does not name come last."
     return chosen("disk-order", result, why, ", ".join(disk.devnode for disk in result))
@@ -189,12 +198,12 @@ def ordered(disks: Sequence[DomainDisk], passport: Passport | None) -> Chosen[tu
 
 def unmatched(disks: Sequence[DomainDisk], passport: Passport | None) -> tuple[PassportDisk, ...]:
     """Return the old machine's disks, as far as they have a WWID, that the new one does not get."""
-    given = {_plain(disk.serial) for disk in disks}
+    given = {plain_wwid(disk.serial) for disk in disks}
     records = passport.disks if passport is not None else ()
-    return tuple(record for record in records if record.wwid and _plain(record.wwid) not in given)
+    return tuple(record for record in records if record.wwid and plain_wwid(record.wwid) not in given)
 
 
-def _plain(wwid: str) -> str:
+def plain_wwid(wwid: str) -> str:
     """A WWID without the words in which sysfs, udev and multipath each put it."""
     return _WWID_PREFIX.sub("", wwid.strip().lower())
 

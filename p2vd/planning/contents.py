@@ -30,6 +30,8 @@ _MEMBERS = {
 }
 _MEMBER = "_member"
 _PV = "LVM2_member"
+_UNREAD = (Table.GPT_OTHER_SECTORS, Table.GPT_DAMAGED)
+"""A disk with such a table may well boot: nobody could read it."""
 
 UNDER_EXAMINATION_CODE = "under-examination"
 
@@ -103,10 +105,16 @@ def firmware(source: Source, rule: Rule, passport: Passport | None = None) -> Fi
     return Firmware.UEFI if uefi else Firmware.BIOS
 
 
+def boots_nowhere(source: Source) -> bool:
+    """Whether the disk was read and has nothing on it that a firmware starts."""
+    contents = source.contents
+    return contents is not None and contents.table not in _UNREAD and contents.boot is BootStyle.NONE
+
+
 def boot_warnings(source: Source, rule: Rule, domain: DomainOptions) -> Iterator[str]:
     """Yield what keeps the virtual machine from booting by its firmware."""
     contents = source.contents
-    if contents is None or contents.table in (Table.GPT_OTHER_SECTORS, Table.GPT_DAMAGED):
+    if contents is None or contents.table in _UNREAD:
         return
     style, chosen = contents.boot, domain.firmware.value
     if style is BootStyle.NONE:

@@ -1,13 +1,16 @@
 """Which disks a machine has: those that the caller names, or those of its record. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from p2vd.domain.disks import plain_wwid
+from p2vd.model.contents import BootStyle
 from p2vd.model.disk import Source
 from p2vd.model.errors import Reason
 from p2vd.model.inventory import Inventory
 from p2vd.model.passport import Passport, PassportDisk
 from p2vd.model.size import format_size
+from p2vd.planning.contents import boots_nowhere
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,34 @@ def members(source_ids: Sequence[str], passport: Passport | None, inventory: Inv
             )
         found.setdefault(source.id, source)
     return Members(tuple(found.values()), tuple(reasons), tuple(warnings))
+
+
+def boot_first(found: Members, record: Passport | None) -> Members:
+    """Return the disks with the one first that the machine boots from: a BIOS starts no other.
+
+    That is the one of which its record says so; else the first, unless on that nothing is made to boot from
+    and on another there is.
+    """
+    boots = {plain_wwid(disk.wwid) for disk in record.disks if disk.boots} if record else set()
+    for source in found.sources:
+        if source.wwid and plain_wwid(source.wwid) in boots:
+            return replace(found, sources=_first(source, found.sources))
+    given = found.sources[0]
+    if not boots_nowhere(given):
+        return found
+    for source in found.sources[1:]:
+        if source.contents is not None and source.contents.boot is not BootStyle.NONE:
+            told = (
+                f"{source} comes first, for it is made to boot from ({source.contents.boot.value}), and "
+                f"nothing on {given} is. If the machine boots from another disk, say so in its record: "
+                "p2vd-machine(5), boots."
+            )
+            return replace(found, sources=_first(source, found.sources), warnings=(*found.warnings, told))
+    return found
+
+
+def _first(source: Source, sources: tuple[Source, ...]) -> tuple[Source, ...]:
+    return (source, *(other for other in sources if other is not source))
 
 
 def _by_wwid(wwid: str, inventory: Inventory) -> Source | None:

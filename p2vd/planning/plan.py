@@ -20,7 +20,7 @@ from p2vd.planning.conversion import undo_reasons, undo_warnings
 from p2vd.planning.disk import POLICY_TEXT, Draft, Overrides, Parts, disk_plan, draft
 from p2vd.planning.domain import PlannedDomain, options_of, plan_domain
 from p2vd.planning.host import host_reasons, host_warnings
-from p2vd.planning.members import members
+from p2vd.planning.members import boot_first, members
 from p2vd.planning.place import Place
 from p2vd.planning.steps import machine_steps
 from p2vd.policy.model import PolicySet
@@ -66,6 +66,7 @@ def make_plan(
         raise Refused(f"Machine {name}", found.reasons or (_no_disks(name),))
     name = name or default_machine_name(found.sources[0])
     hardware = passport or (passports or {}).get(request.record or name)
+    found = boot_first(found, hardware)
     drafts = _drafts(request, found.sources, name, inventory, policies)
     domain = plan_domain(drafts, name, hardware)
     reasons = [*found.reasons, *(reason for drafted in drafts for reason in drafted.reasons)]
