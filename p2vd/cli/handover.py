@@ -102,6 +102,8 @@ def rollback(client: Client, arguments: argparse.Namespace) -> Exit:
 
 def kept(jobs: Sequence[Object]) -> str:
     """What a rollback leaves, and by which commands it goes. Pure."""
+    if not jobs:  # they are no longer listed
+        return "What was copied is kept. Where, its receipts tell: p2vctl receipt"
     targets = ", ".join(job["Target"] for job in jobs)
     commands = ", ".join(dict.fromkeys(_REMOVAL[job["TargetKind"]] for job in jobs))
     return f"What was copied is kept: {targets}. To remove it: {commands}"

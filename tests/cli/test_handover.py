@@ -156,6 +156,10 @@ def test_what_a_rollback_keeps_is_removed_as_what_it_is(kind: str, command: str)
     assert kept(jobs) == f"What was copied is kept: /srv/a, /srv/a. To remove it: {command}"
 
 
+def test_a_rollback_long_after_says_that_what_was_copied_is_kept() -> None:
+    assert kept(()) == "What was copied is kept. Where, its receipts tell: p2vctl receipt"
+
+
 def test_rollback_of_a_running_machine_fails_with_its_sentence(
     p2vctl: Run, machine: Callable[..., None]
 ) -> None:
