@@ -136,6 +136,7 @@ def _confirm(machine: Object, jobs: Sequence[Object]) -> None:
             Exit.USAGE,
         )
     sources = "\n".join(f"  {job['SourceId']}" for job in jobs)
+    sources = sources or f"  those of its receipts: p2vctl receipt {machine['Name']}"  # its jobs have left
     print(f"This removes from this host the sources of {machine['Name']}:\n{sources}\nThere is no way back.")
     if input("Type the machine's name to go on: ").strip() != machine["Name"]:
         raise CliError("That is not its name. Nothing was done.")
