@@ -40,7 +40,6 @@ LIBRARIES = (
     ("libvirt", "libvirt-python>=9.0", "python3-libvirt"),
     ("cattrs", "cattrs>=22.2", "python3-cattr"),
     ("rich", "rich>=13.3", "python3-rich"),
-    ("tomlkit", "tomlkit>=0.11.7", "python3-tomlkit"),
     ("xxhash", "xxhash>=3.2", "python3-xxhash"),
     ("zstandard", "zstandard>=0.20", "python3-zstandard"),
     ("systemd", "systemd-python>=235", "python3-systemd"),

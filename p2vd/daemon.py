@@ -77,6 +77,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_ABOUT = "Moves the disks of physical machines onto LVM volumes of a SAN, with proof."
 _FIRST_SCAN_S = 20
 _TIDY_S = 3600
 
@@ -109,7 +110,7 @@ class Doors:
 
 def main() -> int:
     """Run `p2vd`; returns the exit status: 0 stopped, 1 could not start."""
-    parser = argparse.ArgumentParser(prog="p2vd", description=__doc__)
+    parser = argparse.ArgumentParser(prog="p2vd", description=_ABOUT, epilog="Manual: p2vd(8).")
     parser.add_argument("--config", type=Path, help=f"configuration file, not {DEFAULT_PATH}")
     parser.add_argument("--show-config", action="store_true", help="print what is in force and exit")
     parser.add_argument("--check-config", action="store_true", help="check configuration and policies, exit")

@@ -1,5 +1,6 @@
 """install_host and uninstall_host: what is placed where, and what of the administrator's is never lost."""
 
+import ast
 import importlib.util
 import os
 import sys
@@ -128,3 +129,19 @@ def test_the_version_is_the_packages(packaging: ModuleType) -> None:
     import p2vd
 
     assert packaging.version() == p2vd.__version__
+
+
+def test_the_host_is_asked_for_the_libraries_that_are_used_and_no_others(packaging: ModuleType) -> None:
+    used: set[str] = set()
+    for path in (ROOT / "p2vd").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                used |= {name.name.partition(".")[0] for name in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                used.add(node.module.partition(".")[0])
+    optional = {"nbd"}  # where a source is an NBD export
+    assert used - set(sys.stdlib_module_names) - {"p2vd"} - optional == {
+        one[0] for one in packaging.LIBRARIES
+    }
+    readme = (ROOT / "README.md").read_text()
+    assert [one[2] for one in packaging.LIBRARIES if one[2] not in readme] == []

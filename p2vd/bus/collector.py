@@ -43,7 +43,7 @@ from p2vd.jobs.events import (
 )
 from p2vd.model.errors import NotFound
 from p2vd.model.inventory import Difference, Inventory
-from p2vd.model.job import Job
+from p2vd.model.job import Job, Machine
 from p2vd.model.lvm import Vg
 from p2vd.model.plan import LvTarget
 
@@ -242,10 +242,13 @@ class Collector:
         except NotFound:
             return self._read_machines(picture, "")
         for machine in machines:
-            picture.objects[object_path(MACHINE, machine.uuid)] = {MACHINE: views_work.machine(machine)}
+            picture.objects[object_path(MACHINE, machine.uuid)] = self._machine(machine)
         if not uuid:
             picture.complete.add(KIND[MACHINE])
         return None
+
+    def _machine(self, machine: Machine) -> dict[str, views.Properties]:
+        return {MACHINE: views_work.machine(machine, self._engine.hypervisor(machine))}
 
     def _read_jobs(self, picture: Picture, uuid: str) -> None:
         try:

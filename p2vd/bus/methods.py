@@ -28,7 +28,7 @@ from p2vd.bus.waves import waves_methods
 from p2vd.jobs.portal_request import PortalRequest
 from p2vd.model.codec import to_json
 from p2vd.model.cutover import CutoverRequest
-from p2vd.model.errors import IllegalTransition, InvalidArgument, P2vdError
+from p2vd.model.errors import IllegalTransition, InvalidArgument, NotFound, P2vdError
 from p2vd.model.job import Job, Stage
 
 REPLY_S = 0.9  # a call is answered within a second
@@ -107,7 +107,8 @@ class Methods:
         def done(error: P2vdError | None) -> None:
             with self._scan_lock:
                 scans.running -= 1
-                scans.problem = str(error) if error else ""
+                if not isinstance(error, InvalidArgument | NotFound):  # else nothing was looked at
+                    scans.problem = str(error) if error else ""
             if error is not None:
                 errors.append(error)
             finished.set()

@@ -279,6 +279,10 @@ class EnginePort(Protocol):
         """One machine. Raises NotFound."""
         ...
 
+    def hypervisor(self, machine: Machine, /) -> str:
+        """Who takes a machine, as policies name it; "" while its plan cannot be read."""
+        ...
+
     def pause(self, job_uuid: str, caller: Caller, /) -> None:
         """Hold a job. Raises IllegalTransition, NotFound; so do the following."""
         ...

@@ -39,14 +39,15 @@ COUNTERS = frozenset(
 )
 
 
-def machine(value: Machine) -> Properties:
-    """Properties of org.p2vd1.Machine."""
+def machine(value: Machine, hypervisor: str) -> Properties:
+    """Properties of org.p2vd1.Machine; `hypervisor`: who takes it."""
     return {
         "Uuid": value.uuid,
         "Name": value.name,
         "State": value.state.value,
         "Jobs": tuple(object_path(JOB, uuid) for uuid in value.jobs),
         "Plan": value.plan_id,
+        "Hypervisor": hypervisor,
         "Domain": value.domain_uuid,
         "CutoverMode": value.cutover.value,
         "Unmap": value.unmap,

@@ -64,7 +64,7 @@ def _unfinished(named: Sequence[Object], objects: Sequence[Object]) -> list[Obje
     ended = ("proven", "failed", "cancelling", "cancelled")
     found = [job for job in jobs if job["Stage"] not in ended]
     if not found:
-        raise CliError("None of these copies any more. See: p2vctl jobs", Exit.USAGE)
+        raise CliError("None of these copies any more. See: p2vctl jobs")
     return found
 
 

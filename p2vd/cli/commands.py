@@ -223,6 +223,8 @@ def retry(client: Client, arguments: Arguments) -> Exit:
     for text in arguments.objects:
         item = find(text, objects, (JOB, MACHINE))
         members = jobs_of(item, objects)
+        if not members:
+            raise CliError(f"No job of {item['Name']} is listed any more: there is nothing to try again.")
         failed = [job for job in members if job["Stage"] == "failed" or "hook" in job["Holds"]]
         for job in failed or members[:1]:
             client.act(job.path, JOB, "Retry")

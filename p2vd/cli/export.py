@@ -33,6 +33,11 @@ def export(client: Client, arguments: argparse.Namespace) -> Exit:
     objects = client.objects()
     machine = find(arguments.machine, objects, (MACHINE,))
     disks = jobs_of(machine, objects)
+    if [disk["Disk"] for disk in disks] != [*range(1, max(len(disks), 1) + 1)]:
+        raise CliError(
+            f"Not every job of {machine['Name']} is listed any more, so not all its disks are known here. "
+            "Their receipts tell: p2vctl receipt"
+        )
     if copying := [disk for disk in disks if disk["Stage"] != _PROVEN]:
         which = ", ".join(f"{disk['Target']} ({disk['Stage']})" for disk in copying)
         raise CliError(f"Not all disks of {machine['Name']} are proven: {which}. Wait: p2vctl watch")

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from p2vd.bus.names import MACHINE
 from p2vd.cli import plan_page, render
 from p2vd.cli.client import Client, CliError, Exit, Object
-from p2vd.cli.lookup import find, jobs_of
+from p2vd.cli.lookup import domain_command, find, jobs_of, libvirt_uri
 from p2vd.cli.verbs import AddVerb
 
 _UNDER_WAY = ("registering", "rolling-back", "accepting")
 _LOOK_AGAIN_S = 0.3
+_REMOVAL = {"lv": "lvremove", "file": "rm", "lun": "blkdiscard -z"}
 
 
 def add_parsers(verb: AddVerb) -> None:
@@ -63,7 +64,8 @@ def cutover(client: Client, arguments: argparse.Namespace) -> Exit:
     done = _settled(client, machine)
     if done["State"] != "registered":
         raise CliError(f"{done['Name']} is {done['State']}. {done['Error'][1]}", Exit.JOB_FAILED)
-    _say(arguments, done, f"{done['Name']} is registered. See it: virsh dominfo {done['Domain']}")
+    command = domain_command(done)
+    _say(arguments, done, f"{done['Name']} is registered.{f' See it: {command}' if command else ''}")
     if done["Error"][1]:  # registered, and not started
         raise CliError(done["Error"][1], Exit.JOB_FAILED)
     return Exit.OK
@@ -91,11 +93,20 @@ def rollback(client: Client, arguments: argparse.Namespace) -> Exit:
     done = _settled(client, machine)
     if done["State"] != "rolled-back":
         raise CliError(f"{done['Name']} is {done['State']}. {done['Error'][1]}", Exit.JOB_FAILED)
-    volumes = ", ".join(job["Target"] for job in jobs_of(machine, objects))
-    _say(arguments, done, f"{done['Name']} is rolled back: its domain is gone, its sources are as they were.")
+    gone = "its domain is gone" if libvirt_uri(machine) else "nothing defines it any more"
+    _say(arguments, done, f"{done['Name']} is rolled back: {gone}, its sources are as they were.")
     if not arguments.json:
-        print(f"What was copied is kept: {volumes}. To remove it: lvremove")
+        print(kept(jobs_of(machine, objects)))
     return Exit.OK
+
+
+def kept(jobs: Sequence[Object]) -> str:
+    """What a rollback leaves, and by which commands it goes. Pure."""
+    if not jobs:  # they are no longer listed
+        return "What was copied is kept. Where, its receipts tell: p2vctl receipt"
+    targets = ", ".join(job["Target"] for job in jobs)
+    commands = ", ".join(dict.fromkeys(_REMOVAL[job["TargetKind"]] for job in jobs))
+    return f"What was copied is kept: {targets}. To remove it: {commands}"
 
 
 def accept(client: Client, arguments: argparse.Namespace) -> Exit:
@@ -125,6 +136,7 @@ def _confirm(machine: Object, jobs: Sequence[Object]) -> None:
             Exit.USAGE,
         )
     sources = "\n".join(f"  {job['SourceId']}" for job in jobs)
+    sources = sources or f"  those of its receipts: p2vctl receipt {machine['Name']}"  # its jobs have left
     print(f"This removes from this host the sources of {machine['Name']}:\n{sources}\nThere is no way back.")
     if input("Type the machine's name to go on: ").strip() != machine["Name"]:
         raise CliError("That is not its name. Nothing was done.")

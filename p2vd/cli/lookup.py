@@ -14,6 +14,8 @@ _LISTS = {
     PASSPORT: "p2vctl machine list",
 }
 
+_QEMU = "qemu:///system"
+
 _KINDS = {VOLUME_GROUP: "volume group", PASSPORT: "record of a machine"}
 
 
@@ -62,6 +64,20 @@ def _names(item: Object) -> tuple[str, ...]:
     if item.interface == PORTAL:
         return (identity(item), str(item["Address"]))
     return (identity(item),)
+
+
+def libvirt_uri(machine: Object) -> str:
+    """The connection of libvirt at which a machine is defined; "" where others take it, or nobody."""
+    hypervisor = str(machine.properties.get("Hypervisor", _QEMU))  # an older p2vd does not tell
+    return hypervisor if "://" in hypervisor else ""
+
+
+def domain_command(machine: Object) -> str:
+    """The command that shows a machine's domain; "" where libvirt has none."""
+    uri = libvirt_uri(machine)
+    if not uri or not machine["Domain"]:
+        return ""
+    return f"virsh {'' if uri == _QEMU else f'-c {uri} '}dominfo {machine['Domain']}"
 
 
 def jobs_of(item: Object, objects: Iterable[Object]) -> list[Object]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from p2vd.cli.client import Exit, Object
+from p2vd.cli.lookup import domain_command
 from p2vd.cli.render import SHORT_ID
 
 _REGISTERED = ("registered", "accepted")
@@ -40,10 +41,10 @@ def of_machine(machine: Object, jobs: Sequence[Object]) -> Outcome | None:
     """How a machine's migration ended: registered, or why not; None while it goes on."""
     name = machine["Name"]
     if machine["State"] in _REGISTERED:
-        see = f"See it: virsh dominfo {machine['Domain']}"
+        see = f" See it: {command}" if (command := domain_command(machine)) else ""
         if machine["Error"][1]:  # it did not start, or a hook after it failed
-            return Outcome(f"{name}: {machine['Error'][1]} {see}", Exit.JOB_FAILED)
-        return Outcome(f"{name} is registered. {see}", Exit.OK)
+            return Outcome(f"{name}: {machine['Error'][1]}{see}", Exit.JOB_FAILED)
+        return Outcome(f"{name} is registered.{see}", Exit.OK)
     if machine["State"] in ("cancelled", "rolled-back"):
         return Outcome(f"{name} is {machine['State']}.", Exit.JOB_FAILED)
     if machine["State"] == "ready" and machine["CutoverMode"] == "manual" and not machine["Error"][1]:

@@ -9,7 +9,7 @@ from p2vd.bus.names import JOB, MACHINE, ROOT, object_id
 from p2vd.cli.client import Object
 from p2vd.cli.layout import facts, fold, prose
 from p2vd.cli.layout import table as table
-from p2vd.cli.lookup import machine_name
+from p2vd.cli.lookup import domain_command, machine_name
 from p2vd.model.duration import format_latency
 from p2vd.model.size import format_size
 
@@ -356,12 +356,11 @@ def _machine_next_step(machine: Object) -> str:
     short = machine["Uuid"][:SHORT_ID]
     if machine["State"] == "ready" and machine["CutoverMode"] == "manual" and not machine["Error"][1]:
         return f"To register it: p2vctl cutover {short}"
+    command = domain_command(machine)
+    told = [f"The virtual machine: {command}"] if command else []
     if machine["State"] == "registered":
-        return (
-            f"The virtual machine: virsh dominfo {machine['Domain']}\n"
-            f"To take it back: p2vctl rollback {short}\n"
-            f"To keep it for good, and remove its sources from this host: p2vctl accept {short}"
-        )
-    if machine["Domain"]:
-        return f"The virtual machine: virsh dominfo {machine['Domain']}"
-    return ""
+        told += [
+            f"To take it back: p2vctl rollback {short}",
+            f"To keep it for good, and remove its sources from this host: p2vctl accept {short}",
+        ]
+    return "\n".join(told)

@@ -1,6 +1,7 @@
 """`p2vctl verify`: proves again, long after, that volumes still are what their receipts say."""
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Sequence
@@ -79,14 +80,37 @@ def _named(client: Client, texts: Sequence[str]) -> list[str]:
     found: dict[str, None] = {}
     for text in texts:
         try:
-            uuids = [job["Uuid"] for job in jobs_of(find(text, objects, (JOB, MACHINE)), objects)]
+            item = find(text, objects, (JOB, MACHINE))
         except CliError:
-            (notes,) = client.call(ROOT, MANAGER, "FindReceipts", "sa{sv}", text, make_options({}))
-            uuids = [note["Job"] for note in notes]
+            uuids = _with_receipts(client, text)
             if not uuids:
                 raise
+        else:
+            uuids = [job["Uuid"] for job in jobs_of(item, objects)]
+            if item.interface == MACHINE:
+                uuids += _proven(client, item)
+            if not uuids:
+                raise CliError(
+                    f"Of {item['Name']} there is nothing to verify: none of its jobs has a receipt. "
+                    "All: p2vctl receipt"
+                )
         found |= dict.fromkeys(uuids)
     return list(found)
+
+
+def _with_receipts(client: Client, text: str) -> list[str]:
+    (notes,) = client.call(ROOT, MANAGER, "FindReceipts", "sa{sv}", text, make_options({}))
+    return [note["Job"] for note in notes]
+
+
+def _proven(client: Client, machine: Object) -> list[str]:
+    """Jobs of a machine that have receipts, on the bus or not; an earlier machine may have had its name."""
+    found = []
+    for uuid in _with_receipts(client, machine["Name"]):
+        (page,) = client.call(ROOT, MANAGER, "GetReceipt", "sa{sv}", uuid, make_options({}))
+        if json.loads(page)["machine"]["uuid"] == machine["Uuid"]:
+            found.append(uuid)
+    return found
 
 
 def _results(client: Client, uuids: Sequence[str], *, quiet: bool) -> dict[str, dict[str, Any]]:

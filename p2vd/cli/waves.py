@@ -172,10 +172,12 @@ def _entry(line: WaveEntry, objects: tuple[Object, ...]) -> dict[str, object]:
 
 
 def _find(text: str, pages: list[Any]) -> Any:
-    found = [page for page in pages if text and page["Id"].startswith(text)]
+    if not text:
+        raise CliError("Name a wave. See: p2vctl waves", Exit.USAGE)
+    found = [page for page in pages if page["Id"].startswith(text)]
     if len(found) != 1:
         which = "There is no wave" if not found else "More than one wave begins with"
-        raise CliError(f"{which} {text!r}. See: p2vctl waves", Exit.USAGE)
+        raise CliError(f"{which} {text!r}. See: p2vctl waves")
     return found[0]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from p2vd.jobs.board import Board
-from p2vd.jobs.events import JobRemoved
+from p2vd.jobs.events import JobRemoved, MachineChanged
 from p2vd.model.errors import IllegalTransition, NotFound
 from p2vd.model.job import Job, Machine, MachineState, Stage
 
@@ -23,6 +23,9 @@ class Departures:
         """`keep_days` 0: none leaves by itself."""
         self._board = board
         self._keep_us = keep_days * _DAY_US
+        # Machines that went on without a job on the bus: whoever ends them is still to hear how that went.
+        self._awaited: set[str] = set()
+        self._heard: set[str] = set()
 
     def jobs(self) -> tuple[Job, ...]:
         """The jobs on the bus, oldest first."""
@@ -36,15 +39,18 @@ class Departures:
         return job
 
     def machines(self) -> tuple[Machine, ...]:
-        """The machines on the bus, with the jobs that are: one whose story is over goes with its last."""
+        """The machines on the bus, with the jobs that are.
+
+        One whose story is over goes with its last; where that went before, a while after the story's end.
+        """
         present = {job.uuid for job in self.jobs()}
-        return tuple(_among(present, self._board.machines()))
+        return tuple(self._among(present, self._board.machines()))
 
     def machine(self, uuid: str) -> Machine:
         """One machine on the bus. Raises NotFound."""
         machine = self._board.machine(uuid)
         present = {job.uuid for job in self._board.machine_jobs(machine) if not job.removed_us}
-        for here in _among(present, (machine,)):
+        for here in self._among(present, (machine,)):
             return here
         raise NotFound("machine", uuid)
 
@@ -65,6 +71,7 @@ class Departures:
 
     def leave(self, now_us: int) -> None:
         """Take the jobs off the bus that have been finished for as long as is configured."""
+        self._let_awaited_go()
         if not self._keep_us:
             return
         for job in self.jobs():
@@ -72,15 +79,23 @@ class Departures:
             if _is_finished(job, machine) and 0 < job.end_time_us < now_us - self._keep_us:
                 self.remove(job.uuid, now_us)
 
+    def _among(self, present: set[str], machines: Iterable[Machine]) -> Iterable[Machine]:
+        for machine in machines:
+            jobs = tuple(uuid for uuid in machine.jobs if uuid in present)
+            if not jobs and machine.state not in _OVER:
+                self._awaited.add(machine.uuid)
+            if jobs or not machine.jobs or machine.uuid in self._awaited:
+                yield replace(machine, jobs=jobs)
+
+    def _let_awaited_go(self) -> None:
+        """Take machines off the bus that were over at the last call: they were there for a while since."""
+        for uuid in self._heard:
+            self._awaited.discard(uuid)
+            self._board.publish(MachineChanged(uuid))
+        self._heard = {uuid for uuid in tuple(self._awaited) if self._board.machine(uuid).state in _OVER}
+
 
 def _is_finished(job: Job, machine: Machine) -> bool:
     if job.stage is Stage.CANCELLED:
         return True
     return job.stage is Stage.PROVEN and machine.state in _HANDED_OVER
-
-
-def _among(present: set[str], machines: Iterable[Machine]) -> Iterable[Machine]:
-    for machine in machines:
-        jobs = tuple(uuid for uuid in machine.jobs if uuid in present)
-        if jobs or not machine.jobs or machine.state not in _OVER:
-            yield replace(machine, jobs=jobs)

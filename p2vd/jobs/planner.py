@@ -248,7 +248,7 @@ class Planner:
         return Reason(
             "job-exists",
             f"Job {job.uuid} has {job.plan.source.id} already and is {self._doing(job)}: "
-            f"retry it or cancel it (p2vctl cancel {job.uuid}).",
+            f"retry it or cancel it (p2vctl cancel {job.uuid} --remove-target, or --keep-target).",
         )
 
     def _needed(self, job: Job) -> bool:

@@ -38,13 +38,22 @@ def disk_steps(source: Source, choice: Choice, copy: CopyOptions) -> list[str]:
     windows = " or ".join(window_text(window) for window in copy.windows)
     when = f" It is done only {windows}." if windows else ""
     return [
-        f"Set the source {source} read-only and open it exclusively: {_kind(source)}, "
-        f"{_paths(source)}{size}, sectors of {source.sector_size} bytes.",
+        f"{_open(source)}: {_kind(source)}, {_paths(source)}{size}, sectors of {source.sector_size} bytes.",
         _make(choice, source),
         f"Copy {size}, {copy.queue_depth} requests at a time{limit}, with a checkpoint of what is durable."
         f"{bad}{when}",
         _VERIFY_STEPS[copy.verify],
     ]
+
+
+def _open(source: Source) -> str:
+    """Only a device of this host can be set read-only, and be opened to the exclusion of others."""
+    match source.transport:
+        case Transport.NBD:
+            return f"Connect to the source {source} for reading"
+        case Transport.IMAGE:
+            return f"Open the source {source} for reading"
+    return f"Set the source {source} read-only and open it exclusively"
 
 
 def machine_steps(domain: DomainOptions, definition: Definition, cutover: Cutover) -> list[str]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from p2vd.bus.errors import Failed
 from p2vd.jobs.events import (
     Event,
     InventoryChanged,
@@ -150,7 +151,9 @@ class FakeEngine(FakeVerifications, FakeHandover):
 
     def rescan(self, done: Callable[[P2vdError | None], None], scsi: str) -> None:
         self.asked.append(["rescan", *([scsi] if scsi else [])])
-        if self._scan_by_itself:
+        if scsi == "host99":
+            done(NotFound("SCSI host", scsi))
+        elif self._scan_by_itself:
             done(None)
         else:
             self._scans.append(done)
@@ -339,7 +342,7 @@ class FakeEngine(FakeVerifications, FakeHandover):
 
     def end_scans(self, error: str = "") -> None:
         for done in self._scans:
-            done(NotFound("device", error) if error else None)
+            done(Failed(f"{error} cannot be read.") if error else None)
         self._scans.clear()
 
     def block(self, blocked: bool) -> None:

@@ -13,6 +13,7 @@ from tests.bus import values
 class _Engine(Protocol):
     asked: list[list[object]]
     _ends: tuple[str, str, str] | None
+    _taker: str
 
     def machine(self, uuid: str) -> Machine: ...
 
@@ -25,6 +26,7 @@ class FakeHandover:
     """What FakeEngine has of EnginePort about them, and what tests steer it by."""
 
     _ends: tuple[str, str, str] | None = None
+    _taker = "qemu:///system"
 
     def cutover(self: _Engine, machine_uuid: str, request: CutoverRequest, caller: Caller) -> None:
         self._verb(["cutover", machine_uuid, asdict(request)], "ready", MachineState.REGISTERING)
@@ -51,6 +53,13 @@ class FakeHandover:
         self.machine_state(machine.uuid, under_way.value)
         if self._ends is not None:
             self.machine_state(machine.uuid, *self._ends)
+
+    def hypervisor(self: _Engine, machine: Machine) -> str:
+        return self._taker
+
+    def give_to(self: _Engine, hypervisor: str) -> None:
+        """Who takes all machines from now on."""
+        self._taker = hypervisor
 
     def end_verbs(self: _Engine, state: str, domain: str = "", error: str = "") -> None:
         """What the next cutover, rollback or accept comes to."""

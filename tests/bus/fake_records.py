@@ -90,7 +90,11 @@ class FakeRecords:
 
     def find_receipts(self, text: str) -> tuple[ReceiptNote, ...]:
         notes = [note for note, _ in self.receipts.values()]
-        return tuple(note for note in notes if note.job.startswith(text) or note.source.startswith(text))
+        return tuple(
+            note
+            for note in notes
+            if note.job.startswith(text) or note.source.startswith(text) or note.machine_name == text
+        )
 
     def verifications(self, job_uuid: str) -> tuple[str, ...]:
         self.receipt(job_uuid)

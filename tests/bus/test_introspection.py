@@ -45,7 +45,7 @@ VIEWS: dict[str, views.Properties] = {
     MANAGER: dict(COLLECTOR.picture([(MANAGER, "")]).objects[ROOT][MANAGER]),
     SOURCE: views.source(values.SOURCE, "lab", Findings()),
     VOLUME_GROUP: views.volume_group(values.VG, {"pool0": PoolUse(1, 2)}, ""),
-    MACHINE: views_work.machine(values.machine()),
+    MACHINE: views_work.machine(values.machine(), "xl"),
     JOB: views_work.job(values.job(), Activity.RUNNING, "", 0),
     PORTAL: views.portal(values.PORTAL),
     PASSPORT: passport(values.PASSPORT),
@@ -122,6 +122,6 @@ def test_no_argument_has_a_name_that_generated_code_uses_itself(interface: str) 
 
 def test_failure_of_a_job_is_name_and_sentence() -> None:
     machine = values.machine()
-    assert views_work.machine(machine)["Error"] == ("", "")
+    assert views_work.machine(machine, "xl")["Error"] == ("", "")
     failed = type(machine)(machine.uuid, machine.name, error=JobError("X", "y"))
-    assert views_work.machine(failed)["Error"] == ("X", "y")
+    assert views_work.machine(failed, "xl")["Error"] == ("X", "y")

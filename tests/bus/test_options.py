@@ -78,3 +78,15 @@ def test_an_unknown_option_is_refused_by_every_method_and_nothing_is_done(
 def test_every_option_has_a_type_that_is_checked(interface: str, method: str) -> None:
     for option, kind in interfaces()[interface].methods[method].options.items():
         assert kind in ("s", "b", "t", "u", "as", "h"), option
+
+
+def test_a_place_that_is_not_there_is_no_problem_of_the_host(client: Client) -> None:
+    """Who named it is told so; all others see what is wrong with the host, and this is not."""
+    problems = client.get(ROOT, MANAGER, "Problems")
+    wrong = dbus.Dictionary({"scsi": "host99"}, signature="sv")
+    with pytest.raises(dbus.DBusException, match="host99"):
+        client.manager("Rescan", "a{sv}", wrong)
+    client.manager("Rescan", "a{sv}", dbus.Dictionary({"scsi": "7"}, signature="sv"))
+    with pytest.raises(dbus.DBusException, match="host99"):
+        client.manager("Rescan", "a{sv}", wrong)
+    assert client.get(ROOT, MANAGER, "Problems") == problems

@@ -55,7 +55,7 @@ def test_json_has_bytes(p2vctl: Run, copying: None) -> None:
 def test_a_job_that_has_ended_has_no_bandwidth(p2vctl: Run, copying: None, face: Face) -> None:
     face.tell("stage", values.JOB_UUID, "proven")
     assert p2vctl("bandwidth", "50MiB", "erp1") == (
-        Exit.USAGE,
+        Exit.REFUSED,
         "",
         "p2vctl: None of these copies any more. See: p2vctl jobs\n",
     )

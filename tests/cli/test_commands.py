@@ -156,6 +156,16 @@ def test_pause_and_resume_take_jobs_or_machines(p2vctl: Run, face: Face) -> None
     assert "held" not in p2vctl("jobs")[1]
 
 
+def test_a_machine_whose_jobs_have_left_the_list_does_not_go_on(p2vctl: Run, face: Face) -> None:
+    p2vctl("migrate", values.PLAN_ID)
+    face.tell("forget", values.JOB_UUID)
+    assert p2vctl("retry", "erp1") == (
+        1,
+        "",
+        "p2vctl: No job of erp1 is listed any more: there is nothing to try again.\n",
+    )
+
+
 def test_retry_of_a_machine_retries_what_failed(p2vctl: Run, face: Face) -> None:
     p2vctl("migrate", values.PLAN_ID)
     face.tell("stage", values.JOB_UUID, "failed", "The array said no.")

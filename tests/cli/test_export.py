@@ -46,3 +46,10 @@ def test_only_what_is_proven_is_exported(
     assert json.loads(capsys.readouterr().out)[0][0] == "qemu-img"
     assert main(words) == 0
     assert "lvchange -ay" in capsys.readouterr().out
+    face.tell("forget", values.JOB_UUID)
+    assert main(words) == 1
+    assert capsys.readouterr() == (
+        "",
+        "p2vctl: Not every job of erp1 is listed any more, so not all its disks are known here. Their "
+        "receipts tell: p2vctl receipt\n",
+    )

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from p2vd.bus.names import JOB
 from p2vd.bus.views_work import plan_page
 from p2vd.bus.wire import Variant
 from p2vd.cli.client import Exit, Object
+from p2vd.cli.handover import kept
 from p2vd.cli.outcome import of_machine
 from p2vd.cli.plan_page import plan
 from p2vd.model.plan import Cutover
@@ -123,6 +125,39 @@ def test_rollback_says_what_is_kept(p2vctl: Run, machine: Callable[..., None]) -
     assert status == 0
     assert "its domain is gone" in out
     assert "/dev/vg_san/erp1-disk0" in out
+
+
+@pytest.mark.parametrize(
+    ("hypervisor", "command"),
+    [
+        ("qemu:///system", f" See it: virsh dominfo {UUID}"),
+        ("xen:///system", f" See it: virsh -c xen:///system dominfo {UUID}"),
+        ("xl", ""),
+        ("none", ""),
+    ],
+)
+def test_a_command_of_libvirts_is_named_where_libvirt_has_the_machine(
+    p2vctl: Run, face: Face, machine: Callable[..., None], hypervisor: str, command: str
+) -> None:
+    face.tell("give_to", hypervisor)
+    machine("ready", "registered", UUID)
+    assert p2vctl("cutover", "erp1")[:2] == (0, f"erp1 is registered.{command}\n")
+    assert ("virsh" in p2vctl("show", "erp1")[1]) is bool(command)
+    assert json.loads(p2vctl("show", "erp1", "--json")[1])["Hypervisor"] == hypervisor
+    face.tell("end_verbs", "rolled-back")
+    assert ("its domain is gone" in p2vctl("rollback", "erp1")[1]) is bool(command)
+
+
+@pytest.mark.parametrize(
+    ("kind", "command"), [("lv", "lvremove"), ("file", "rm"), ("lun", "blkdiscard -z")], ids=str
+)
+def test_what_a_rollback_keeps_is_removed_as_what_it_is(kind: str, command: str) -> None:
+    jobs = [Object("/j", JOB, {"Target": "/srv/a", "TargetKind": kind})] * 2
+    assert kept(jobs) == f"What was copied is kept: /srv/a, /srv/a. To remove it: {command}"
+
+
+def test_a_rollback_long_after_says_that_what_was_copied_is_kept() -> None:
+    assert kept(()) == "What was copied is kept. Where, its receipts tell: p2vctl receipt"
 
 
 def test_rollback_of_a_running_machine_fails_with_its_sentence(

@@ -19,6 +19,7 @@ ARGUMENTS = {
     "plan": [values.WWID, "--source-offline"],
     "machine guess": [values.WWID],
     "receipt": [values.JOB_UUID],
+    "cutover": [values.MACHINE_UUID, "--dry-run"],
 }
 NOT_HERE = {
     *("watch", "support-bundle"),  # without an end; of root alone, and asks the host

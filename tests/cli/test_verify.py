@@ -17,7 +17,7 @@ SHORT = values.JOB_UUID[:8]
 RECEIPT = {
     "job": values.JOB_UUID,
     "source": {"id": values.WWID},
-    "machine": {"name": "erp1"},
+    "machine": {"name": "erp1", "uuid": values.MACHINE_UUID},
     "end_time_us": 5,
 }
 
@@ -89,6 +89,26 @@ def test_a_job_that_left_the_bus_is_found_by_its_receipt(p2vctl: Run, face: Face
     status, out, _ = p2vctl("verify", values.WWID)
     assert status == 1
     assert out.splitlines()[-1].startswith(f"Job {SHORT}: failed. There is no job")  # the fake's word
+
+
+@pytest.mark.parametrize("name", ["erp1", values.MACHINE_UUID[:8]])
+def test_of_a_machine_the_jobs_that_left_the_bus_are_found_too(p2vctl: Run, face: Face, name: str) -> None:
+    face.tell("forget", values.JOB_UUID)
+    of_another = {**RECEIPT, "job": "another", "machine": {"name": "erp1", "uuid": "an earlier one"}}
+    face.tell("receipt", of_another)
+    status, out, _ = p2vctl("verify", name)
+    assert status == 1
+    assert [line.partition(":")[0] for line in out.splitlines()] == [f"Job {SHORT}"]
+
+
+def test_a_machine_of_which_nothing_is_proven_is_no_success(p2vctl: Run, face: Face) -> None:
+    face.tell("forget", values.JOB_UUID)
+    face.tell("receipt", {**RECEIPT, "machine": {"name": "web1", "uuid": "web1"}})
+    assert p2vctl("verify", "erp1") == (
+        1,
+        "",
+        "p2vctl: Of erp1 there is nothing to verify: none of its jobs has a receipt. All: p2vctl receipt\n",
+    )
 
 
 def test_what_is_nothing_is_said(p2vctl: Run) -> None:

@@ -42,7 +42,13 @@ def test_a_wave_is_started_at_a_time_and_cancelled(p2vctl: Run, listed: str, fac
     assert [one["Priority"] for one in page["Machines"]] == [3, 0, 0]
     assert WAVE in p2vctl("waves")[1]
     assert p2vctl("waves", "cancel", "abc")[0] == 0
-    assert p2vctl("waves", "show", "zzz")[0] == 2
+
+
+def test_a_wave_that_is_not_there_is_no_wrong_command_line(p2vctl: Run, listed: str) -> None:
+    """As it is with jobs and machines; none at all is."""
+    p2vctl("plan", "--wave", listed)
+    assert p2vctl("waves", "show", "zzz") == (1, "", "p2vctl: There is no wave 'zzz'. See: p2vctl waves\n")
+    assert p2vctl("waves", "show") == (2, "", "p2vctl: Name a wave. See: p2vctl waves\n")
 
 
 def test_mistakes_of_the_list_are_told_and_nothing_is_planned(p2vctl: Run, tmp_path: Path) -> None:

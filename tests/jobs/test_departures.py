@@ -8,7 +8,7 @@ import pytest
 
 from p2vd.jobs.board import Board
 from p2vd.jobs.departures import Departures
-from p2vd.jobs.events import Event, JobRemoved
+from p2vd.jobs.events import Event, JobRemoved, MachineChanged
 from p2vd.jobs.store import Store
 from p2vd.model.errors import IllegalTransition, NotFound
 from p2vd.model.job import JobError, MachineState, Stage
@@ -95,12 +95,25 @@ def test_none_leaves_by_itself_where_that_is_configured(desk: Desk) -> None:
     assert len(desk.departures.jobs()) == 1
 
 
-def test_a_registered_machine_stays_for_its_rollback_and_goes_when_it_is_accepted(desk: Desk) -> None:
+def test_a_registered_machine_stays_for_its_rollback_and_goes_once_its_end_could_be_heard(desk: Desk) -> None:
+    """Whoever accepts it long after waits for the end, and for the WWIDs that the array may unmap."""
     desk.put(Stage.PROVEN, MachineState.REGISTERED)
     desk.departures.remove(JOB.uuid, NOW_US)
     assert desk.departures.machine(MACHINE.uuid).jobs == ()
     assert desk.store.machine(MACHINE.uuid).jobs == (JOB.uuid,), "the store forgets nothing"
     desk.store.change_machine(MACHINE.uuid, lambda machine: replace(machine, state=MachineState.ACCEPTED))
+    assert desk.departures.machine(MACHINE.uuid).state is MachineState.ACCEPTED
+    desk.departures.leave(NOW_US)  # the end may have come a moment ago
+    assert [machine.uuid for machine in desk.departures.machines()] == [MACHINE.uuid]
+    desk.departures.leave(NOW_US)
+    assert desk.told[-1] == MachineChanged(MACHINE.uuid)
     assert desk.departures.machines() == ()
     with pytest.raises(NotFound):
         desk.departures.machine(MACHINE.uuid)
+
+
+def test_a_machine_that_is_over_goes_with_its_last_job(desk: Desk) -> None:
+    desk.put(Stage.PROVEN, MachineState.ACCEPTED)
+    assert len(desk.departures.machines()) == 1
+    desk.departures.remove(JOB.uuid, NOW_US)
+    assert desk.departures.machines() == ()

@@ -35,7 +35,7 @@ def test_the_plan_is_bound_to_the_form_and_says_it() -> None:
     assert disk.source.format is SourceFormat.QCOW2
     assert "image (qcow2)" in disk.steps[0]
     raw = plan(image(SourceFormat.RAW)).disks[0]
-    assert "exclusively: image, " in raw.steps[0]
+    assert "for reading: image, " in raw.steps[0]
     assert not [part for part in raw.digest_parts if "format" in part[0]]
 
 

@@ -381,3 +381,18 @@ def test_an_image_is_bound_to_its_file() -> None:
     assert plan.disks[0].source.file_id == "1@2"
     with pytest.raises(PlanOutdated, match="source's file is now '3@4', was '1@2'"):
         recheck(plan, make_inventory(replace(image, file_id="3@4")), policies)
+
+
+@pytest.mark.parametrize(
+    ("transport", "says"),
+    [
+        (Transport.IMAGE, "Open the source {} for reading: image, "),
+        (Transport.NBD, "Connect to the source {} for"),
+    ],
+    ids=["an image", "an NBD export"],
+)
+def test_what_is_no_device_of_this_host_is_not_set_read_only(transport: Transport, says: str) -> None:
+    source = make_source(transport=transport, wwid="", id="/srv/a.img", device="", paths=(), file_id="1@2")
+    request = PlanRequest((source.id,), "erp1", source_offline=True)
+    plan = make_plan(request, make_inventory(source), make_policies(THICK))
+    assert plan.steps[0].startswith(says.format(source))
