@@ -14,7 +14,6 @@ from p2vd.jobs.auto import AutoStart
 from p2vd.jobs.boot_test import BootTests
 from p2vd.jobs.checkup import Checkup
 from p2vd.jobs.crew import Crew
-from p2vd.jobs.cutover import options_of
 from p2vd.jobs.departures import Departures
 from p2vd.jobs.events import Event, InventoryChanged, PolicyErrorsChanged
 from p2vd.jobs.fills import Fills
@@ -77,7 +76,7 @@ class Engine:
         self._planner = Planner(services, self._lock)
         again = services.again
         self._desk = MachineDesk(services, again=again)
-        self.plan_cutover = self._desk.plan_cutover
+        self.plan_cutover, self.hypervisor = self._desk.plan_cutover, self._desk.hypervisor
         self._crew = Crew(services, self._job_ended, again)
         self._scheduler = Scheduler(
             services.board, services.inventory, services.config.all_limits, self._crew.nudge, again
@@ -227,13 +226,6 @@ class Engine:
     def machine(self, uuid: str) -> Machine:
         """One machine on the bus, with what keeps it from going on. Raises NotFound."""
         return self._desk.shown(self._departures.machine(uuid))
-
-    def hypervisor(self, machine: Machine) -> str:
-        """Who takes a machine, as policies name it; "" while its plan cannot be read."""
-        try:
-            return options_of(self._services, machine).uri
-        except P2vdError:
-            return ""
 
     def pool_use(self, vg_uuid: str, pool: str) -> PoolUse:
         """What running jobs were granted of a pool and have not used, and what others took meanwhile."""

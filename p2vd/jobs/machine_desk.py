@@ -11,10 +11,11 @@ from p2vd.jobs.control import Interrupted
 from p2vd.jobs.cutover import Seen, choose, options_of
 from p2vd.jobs.machine_step import PASSING, go_on, waits_for_cutover
 from p2vd.jobs.services import Services
+from p2vd.jobs.store import STORE_FAILURES
 from p2vd.jobs.task import Task
 from p2vd.jobs.transitions import MachineEvent
 from p2vd.model.cutover import CutoverChoice, CutoverRequest
-from p2vd.model.errors import IllegalTransition
+from p2vd.model.errors import IllegalTransition, NotFound
 from p2vd.model.job import Caller, Job, JobError, Machine, MachineState, Stage
 from p2vd.system.threads import NoThread, start
 
@@ -45,6 +46,7 @@ class MachineDesk:
         self._lock = threading.Lock()
         self._tasks: dict[str, Task] = {}
         self._stopped = False
+        self._uris: dict[str, str] = {}
 
     def start(self) -> None:
         """Go on with every machine that was under way, without being asked."""
@@ -57,6 +59,20 @@ class MachineDesk:
         if machine.state is not MachineState.PLANNED:
             return False
         return all(job.stage is Stage.PROVEN and job.finished for job in self._board.machine_jobs(machine))
+
+    def hypervisor(self, machine: Machine) -> str:
+        """Return who takes a machine, as policies name it; "" while its plan cannot be read.
+
+        Of a plan, which never changes, it is read once: whoever lists machines asks for all of them.
+        """
+        if machine.domain is not None:
+            return machine.domain.uri
+        if machine.plan_id not in self._uris:
+            try:
+                self._uris[machine.plan_id] = self._services.store.plan(machine.plan_id).domain.uri
+            except (NotFound, *STORE_FAILURES):
+                return ""
+        return self._uris[machine.plan_id]
 
     def stop(self, timeout_s: float) -> None:
         """End what waits to be tried again; a step under way is waited for so long, and else left behind.

@@ -258,3 +258,11 @@ def test_what_was_seen_of_the_disks_stays(said: str, firmware: Firmware) -> None
     options = present_options(rule, planned)
     assert (options.firmware, options.logical_block_size) == (firmware, 4096)
     assert (options.virt_type, options.memory_bytes) == (VirtType.QEMU, 3 * GIB)
+
+
+def test_who_takes_a_machine_is_told_by_its_plan_unless_a_cutover_chose(tmp_path: Path) -> None:
+    lab = lab_of(tmp_path, DomainOptions("xl"))
+    assert lab.desk.hypervisor(lab.machine) == "xl"
+    chosen = replace(lab.machine, domain=DomainOptions("proxmox"))
+    assert lab.desk.hypervisor(chosen) == "proxmox"
+    assert lab.desk.hypervisor(replace(lab.machine, plan_id="gone")) == ""
