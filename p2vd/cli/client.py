@@ -146,7 +146,12 @@ class Client:
         message = MethodCallMessage(BUS_NAME, path, interface, member)
         message.set_auto_start(start)
         message.set_allow_interactive_authorization(ask)
-        message.append(*arguments, signature=signature)
+        try:
+            message.append(*arguments, signature=signature)
+        except UnicodeEncodeError as error:
+            raise CliError(
+                f"{error.object!r} is not UTF-8, and p2vd knows nothing of such a name.", Exit.USAGE
+            ) from error
         wait_s = _PERSON_ANSWERS_S if interface in INTERFACES else self._patience_s
         try:
             reply = self.connection.send_message_with_reply_and_block(message, wait_s)
