@@ -15,6 +15,9 @@ from p2vd.planning.reservations import JOB_TAG, with_volume
 from p2vd.policy.model import Rule, SectorSizeRemedy
 from p2vd.policy.names import lv_name, lv_name_problem
 
+_INCOMPLETE_TAG = "p2vd.incomplete"
+"""Of a volume that is being copied, or whose copy was given up."""
+
 _POOL_REMEDIES = {
     "failed": "Repair it: lvconvert --repair {pool}.",
     "out_of_data": "Extend it: lvextend -L +SIZE {pool}.",
@@ -192,6 +195,12 @@ def _taken(choice: LvChoice) -> Iterator[Reason]:
         yield Reason(
             "lv-name-taken",
             f"{path} is what the job {made} is about to make. Name the machine otherwise.",
+        )
+    elif lv and _INCOMPLETE_TAG in lv.tags:
+        yield Reason(
+            "lv-name-taken",
+            f"{path} is there already: the job {made} did not come to its end with it. Name the machine "
+            f"otherwise. Only where that job is cancelled may the volume be removed: lvremove {path}.",
         )
     elif made:
         yield Reason(
