@@ -227,7 +227,10 @@ def translate(name: str, message: str) -> CliError:
         short = name.removeprefix(ERROR_PREFIX)
         status = Exit.NOT_AUTHORIZED if short == "NotAuthorized" else Exit.REFUSED
         hint = _HINTS.get(short, "")
-        return CliError(message if not hint or hint in message else f"{message} {hint}", status, short)
+        if not hint or hint in message:
+            return CliError(message, status, short)
+        end = "" if message.endswith((".", "!", "?")) else "."
+        return CliError(f"{message}{end} {hint}", status, short)
     if name.startswith(_ABSENT):
         return CliError(f"p2vd does not run. Start it: systemctl start p2vd ({message})", Exit.NO_DAEMON)
     if name.startswith(_GONE):

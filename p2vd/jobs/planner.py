@@ -247,8 +247,7 @@ class Planner:
     def _exists(self, job: Job) -> Reason:
         return Reason(
             "job-exists",
-            f"Job {job.uuid} has {job.plan.source.id} already and is {self._doing(job)}. "
-            f"{_way_out(job)}",
+            f"Job {job.uuid} has {job.plan.source.id} already and is {self._doing(job)}. {_way_out(job)}",
         )
 
     def _needed(self, job: Job) -> bool:
