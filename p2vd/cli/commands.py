@@ -213,8 +213,11 @@ def resume(client: Client, arguments: Arguments) -> Exit:
 def cancel(client: Client, arguments: Arguments) -> Exit:
     """Give jobs up."""
     target = "remove" if arguments.remove_target else "keep"
-    fate = "its volume is removed" if arguments.remove_target else "its volume stays"
-    return _act(client, arguments, "Cancel", f"is cancelled; {fate}. See: p2vctl show {{id}}", target=target)
+    # Removal takes its time, and can fail: what became of it is seen afterwards.
+    fate = "its volume goes with it" if arguments.remove_target else "its volume stays"
+    return _act(
+        client, arguments, "Cancel", f"is being cancelled; {fate}. See: p2vctl show {{id}}", target=target
+    )
 
 
 def retry(client: Client, arguments: Arguments) -> Exit:

@@ -171,6 +171,8 @@ def test_cancel_hands_on_what_becomes_of_the_volume(p2vctl: Run, face: Face, opt
     status, out, _ = p2vctl("cancel", "7c9", option)
     assert status == 0
     assert ("its volume stays" in out) == keep
+    assert "is being cancelled" in out  # lvremove may take long yet, and may fail
+    assert "is removed" not in out
     assert face.tell("what_was_asked")[-1] == ["cancel", values.JOB_UUID, keep]
 
 
