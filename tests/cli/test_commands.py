@@ -194,7 +194,7 @@ def test_reload_with_errors_shows_them(p2vctl: Run, face: Face) -> None:
     face.tell("break_policies", "50-lab.toml:3: pool: unknown key")
     status, _, err = p2vctl("reload")
     assert status == 1
-    assert "50-lab.toml:3: pool: unknown key" in err
+    assert "50-lab.toml:3: pool: unknown key. Correct the files, then: p2vctl reload" in err
     assert "! 50-lab.toml:3: pool: unknown key" in p2vctl("sources")[1]
 
 
