@@ -85,12 +85,13 @@ class Config:
         return replace(self.limits, in_all=self.max_jobs)
 
 
-def load(path: Path) -> Config:
-    """Return the configuration in `path`; a file that is not there says nothing.
+def load(path: Path | None = None) -> Config:
+    """Return the configuration in `path`, None: in the usual file, which says nothing where it is not there.
 
     Raises ConfigInvalid with every error, by file, line and key.
     """
-    if not os.path.lexists(path):
+    named, path = path is not None, path or DEFAULT_PATH
+    if not named and not os.path.lexists(path):
         return Config()
     text = read_file(path)
     if text.problem:
@@ -133,13 +134,20 @@ def policy_texts(config: Config) -> tuple[PolicyText, ...]:
             chosen.setdefault(name, directory / name)
     # Not Path.resolve(), which raises where a link leads to itself.
     files = [path for _, path in sorted(chosen.items()) if os.path.realpath(path) != os.devnull]
-    return (*problems, *(read_file(path) for path in files))
+    return (*problems, *(_read_policy(path) for path in files))
+
+
+def _read_policy(path: Path) -> PolicyText:
+    """Read what is a file: a pipe in such a directory would hold the daemon up for ever."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        return PolicyText(str(path), "", "cannot be read: it is no regular file")
+    return read_file(path)
 
 
 def read_file(path: Path) -> PolicyText:
-    """Return what a file says; of one that cannot be read, why not."""
+    """Return what a file says, but not a byte order mark; of one that cannot be read, why not."""
     try:
-        return PolicyText(str(path), path.read_text(encoding="utf-8"))
+        return PolicyText(str(path), path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         return PolicyText(str(path), "", f"cannot be read: {error.strerror}")
     except UnicodeDecodeError as error:

@@ -131,7 +131,7 @@ def main() -> int:
             "or DBUS_SYSTEM_BUS_ADDRESS in the environment"
         )
     try:
-        config = load(options.config or (DEFAULT_PATH if options.sim is None else Path(os.devnull)))
+        config = load(options.config or (None if options.sim is None else Path(os.devnull)))
         if options.show_config:
             print(show(config), end="")
             return 0

@@ -23,8 +23,15 @@ def written(tmp_path: Path, text: str) -> Path:
     return path
 
 
-def test_no_file_means_the_defaults(tmp_path: Path) -> None:
-    assert load(tmp_path / "none.toml") == Config()
+def test_no_file_means_the_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2vd.config.DEFAULT_PATH", tmp_path / "none.toml")
+    assert load() == Config()
+
+
+def test_a_file_that_is_named_is_there(tmp_path: Path) -> None:
+    """A typing error in --config shall not look like a configuration without a mistake."""
+    with pytest.raises(ConfigInvalid, match=r"none\.toml: cannot be read: No such file"):
+        load(tmp_path / "none.toml")
 
 
 def test_the_shipped_file_says_nothing() -> None:
@@ -186,12 +193,21 @@ def test_what_cannot_be_read_is_a_problem(directories: Config, tmp_path: Path) -
     (directories.policy_dirs[0] / "20-b.toml").mkdir()
     (directories.policy_dirs[0] / "30-c.toml").write_bytes(b"\xff")
     (directories.policy_dirs[0] / "40-d.toml").symlink_to("40-d.toml")
+    os.mkfifo(directories.policy_dirs[0] / "50-e.toml")  # would be waited for, for ever
     assert [text.problem for text in policy_texts(directories)] == [
         f"cannot be read: {os.strerror(2)}",
         f"cannot be read: {os.strerror(21)}",
         "is not UTF-8 at byte 0",
         f"cannot be read: {os.strerror(40)}",
+        "cannot be read: it is no regular file",
     ]
+
+
+def test_a_byte_order_mark_is_no_mistake(directories: Config) -> None:
+    """Editors of Windows begin files with it, and nobody sees it in line 1."""
+    (directories.policy_dirs[0] / "10-a.toml").write_bytes(b"\xef\xbb\xbf# a\r\n")
+    (text,) = policy_texts(directories)
+    assert (text.text, text.problem) == ("# a\n", "")
 
 
 def test_a_directory_that_is_none(tmp_path: Path) -> None:

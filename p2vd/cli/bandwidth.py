@@ -3,10 +3,10 @@
 import argparse
 from collections.abc import Sequence
 
-from p2vd.bus.names import JOB, MACHINE, MANAGER, ROOT
+from p2vd.bus.names import JOB, MANAGER, ROOT
 from p2vd.cli import render
 from p2vd.cli.client import Client, CliError, Exit, Object, make_options
-from p2vd.cli.lookup import find, jobs_of, machine_name
+from p2vd.cli.lookup import find_all, jobs_of, machine_name
 from p2vd.cli.verbs import AddVerb
 from p2vd.model.size import format_size, parse_size
 
@@ -29,12 +29,17 @@ def add_parsers(verb: AddVerb) -> None:
 
 
 def parse_rate(text: str) -> int:
-    """Return bytes a second, 0 for `none`. Raises ValueError."""
+    """Return bytes a second, 0 for `none`. Raises argparse.ArgumentTypeError."""
     if text == _NONE:
         return 0
-    rate = parse_size(text.removesuffix("/s"))
+    try:
+        rate = parse_size(text.removesuffix("/s"))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
     if rate <= 0:
-        raise ValueError(f"{text!r}: to have no limit, write {_NONE}")
+        raise argparse.ArgumentTypeError(f"{text!r}: to have no limit, write {_NONE}")
+    if rate >= 1 << 64:  # more than the bus can say
+        raise argparse.ArgumentTypeError(f"{text!r} is no limit that a copy comes to: write {_NONE}")
     return rate
 
 
@@ -42,7 +47,7 @@ def bandwidth(client: Client, arguments: argparse.Namespace) -> Exit:
     """Show what copies may read a second, or change it, for all together or for some jobs."""
     if arguments.rate is not None and arguments.objects:
         objects = client.objects()
-        named = [find(text, objects, (JOB, MACHINE)) for text in arguments.objects]
+        named = find_all(arguments.objects, objects)
         for job in _unfinished(named, objects):
             client.call(job.path, JOB, "SetBandwidth", "ta{sv}", arguments.rate, make_options({}))
     elif arguments.rate is not None:

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="text that the serial port has to show; without it any sign of life counts",
     )
     parser.add_argument(
-        "--timeout", type=int, default=_DEFAULT_S, metavar="SECONDS", help=f"default {_DEFAULT_S}"
+        "--timeout", type=_seconds, default=_DEFAULT_S, metavar="SECONDS", help=f"default {_DEFAULT_S}"
     )
     parser.add_argument(
         "--memory", type=_size, default=0, metavar="SIZE", help="less than it is defined with"
@@ -91,8 +91,18 @@ def _result(client: Client, path: str, patience_s: float) -> dict[str, Any]:
         time.sleep(_LOOK_EVERY_S)
 
 
+def _seconds(text: str) -> int:
+    """Whole seconds, as far as the bus has them; p2vd knows how many it takes."""
+    if not text.isdecimal() or len(text) > 9 or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time: write whole seconds, such as {_DEFAULT_S}")
+    return int(text)
+
+
 def _size(text: str) -> int:
     try:
-        return parse_size(text)
+        size_bytes = parse_size(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+    if size_bytes >= 1 << 64:  # more than the bus can say
+        raise argparse.ArgumentTypeError(f"{text!r} is more memory than there is")
+    return size_bytes

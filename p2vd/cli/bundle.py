@@ -130,7 +130,7 @@ def collect(
 def _host(path: Path | None) -> tuple[Host, str]:
     """The host by its configuration; by the defaults where that has mistakes, which are then said."""
     try:
-        return Host(load(path or DEFAULT_PATH), SystemCommands()), ""
+        return Host(load(path), SystemCommands()), ""
     except P2vdError as error:
         return Host(Config(), SystemCommands()), f"# It has mistakes: {error}\n"
 

@@ -146,7 +146,12 @@ class Client:
         message = MethodCallMessage(BUS_NAME, path, interface, member)
         message.set_auto_start(start)
         message.set_allow_interactive_authorization(ask)
-        message.append(*arguments, signature=signature)
+        try:
+            message.append(*arguments, signature=signature)
+        except UnicodeEncodeError as error:
+            raise CliError(
+                f"{error.object!r} is not UTF-8, and p2vd knows nothing of such a name.", Exit.USAGE
+            ) from error
         wait_s = _PERSON_ANSWERS_S if interface in INTERFACES else self._patience_s
         try:
             reply = self.connection.send_message_with_reply_and_block(message, wait_s)
@@ -222,7 +227,10 @@ def translate(name: str, message: str) -> CliError:
         short = name.removeprefix(ERROR_PREFIX)
         status = Exit.NOT_AUTHORIZED if short == "NotAuthorized" else Exit.REFUSED
         hint = _HINTS.get(short, "")
-        return CliError(message if not hint or hint in message else f"{message} {hint}", status, short)
+        if not hint or hint in message:
+            return CliError(message, status, short)
+        end = "" if message.endswith((".", "!", "?")) else "."
+        return CliError(f"{message}{end} {hint}", status, short)
     if name.startswith(_ABSENT):
         return CliError(f"p2vd does not run. Start it: systemctl start p2vd ({message})", Exit.NO_DAEMON)
     if name.startswith(_GONE):

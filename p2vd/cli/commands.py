@@ -9,7 +9,7 @@ from p2vd.cli import plan_page, render, waves
 from p2vd.cli.boot_test import told
 from p2vd.cli.client import Client, CliError, Exit, Object, make_options, repeated
 from p2vd.cli.contents import contents
-from p2vd.cli.lookup import find, identity, jobs_of, source_id
+from p2vd.cli.lookup import find, find_all, identity, jobs_of, source_id
 from p2vd.cli.render import SHORT_ID
 from p2vd.cli.verify import shown as verified
 from p2vd.model.contents import UNDER_EXAMINATION
@@ -113,7 +113,7 @@ def migrate(client: Client, arguments: Arguments) -> Exit:
 
     try:
         outcome = watch(client, [path], quiet=arguments.json)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, BrokenPipeError):  # or the reader, such as head, has enough
         raise CliError(
             f"No longer watching; the migration goes on. Watch it again: p2vctl watch {watched}",
             Exit.INTERRUPTED,
@@ -174,11 +174,12 @@ def watch(client: Client, arguments: Arguments) -> Exit:
     subjects = []
     if arguments.objects:
         objects = client.objects()
-        subjects = [find(text, objects, (JOB, MACHINE)).path for text in arguments.objects]
+        subjects = [item.path for item in find_all(arguments.objects, objects)]
     try:
         outcome = watch_all(client, subjects)
-    except KeyboardInterrupt:
-        print()
+    except (KeyboardInterrupt, BrokenPipeError) as stopped:  # or the reader, such as head, has enough
+        if isinstance(stopped, KeyboardInterrupt):
+            print()
         if not subjects:  # all jobs are watched until then
             return Exit.OK
         again = " ".join(arguments.objects)
@@ -201,8 +202,7 @@ def resume(client: Client, arguments: Arguments) -> Exit:
     """Let held jobs go on."""
     options = {"ignore-window": True} if arguments.ignore_window else {}
     objects = client.objects()
-    for text in arguments.objects:
-        item = find(text, objects, (JOB, MACHINE))
+    for item in find_all(arguments.objects, objects):
         client.act(item.path, item.interface, "Resume", **options)
         waits = next(filter(None, (job["Waiting"] for job in jobs_of(item, client.objects()))), "")
         after = f"is no longer paused, but waits. {waits}" if waits else "goes on."
@@ -213,15 +213,17 @@ def resume(client: Client, arguments: Arguments) -> Exit:
 def cancel(client: Client, arguments: Arguments) -> Exit:
     """Give jobs up."""
     target = "remove" if arguments.remove_target else "keep"
-    fate = "its volume is removed" if arguments.remove_target else "its volume stays"
-    return _act(client, arguments, "Cancel", f"is cancelled; {fate}. See: p2vctl show {{id}}", target=target)
+    # Removal takes its time, and can fail: what became of it is seen afterwards.
+    fate = "its volume goes with it" if arguments.remove_target else "its volume stays"
+    return _act(
+        client, arguments, "Cancel", f"is being cancelled; {fate}. See: p2vctl show {{id}}", target=target
+    )
 
 
 def retry(client: Client, arguments: Arguments) -> Exit:
     """Enter the stage that failed again."""
     objects = client.objects()
-    for text in arguments.objects:
-        item = find(text, objects, (JOB, MACHINE))
+    for item in find_all(arguments.objects, objects):
         members = jobs_of(item, objects)
         if not members:
             raise CliError(f"No job of {item['Name']} is listed any more: there is nothing to try again.")
@@ -261,9 +263,7 @@ def rescan(client: Client, arguments: Arguments) -> Exit:
 
 
 def _act(client: Client, arguments: Arguments, method: str, result: str, **options: object) -> Exit:
-    objects = client.objects()
-    for text in arguments.objects:
-        item = find(text, objects, (JOB, MACHINE))
+    for item in find_all(arguments.objects, client.objects()):
         client.act(item.path, item.interface, method, **options)
         print(f"{_call_it(item)} {result.format(id=identity(item)[:SHORT_ID])}")
     return Exit.OK

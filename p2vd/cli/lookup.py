@@ -37,6 +37,11 @@ def find(text: str, objects: Iterable[Object], interfaces: Sequence[str]) -> Obj
     raise CliError(f"{text!r} may be any of {which}. Give more of the id.")
 
 
+def find_all(texts: Iterable[str], objects: Sequence[Object]) -> list[Object]:
+    """Return the jobs and machines that `texts` name, before anything is done to one: see `find`."""
+    return [find(text, objects, (JOB, MACHINE)) for text in texts]
+
+
 def source_id(text: str, objects: Iterable[Object]) -> str:
     """Return the id of the source that `text` names; where none has it, `text`: p2vd knows paths too.
 

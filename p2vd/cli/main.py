@@ -1,9 +1,11 @@
 """p2vctl: reads the command line, runs one command, and turns every error into a sentence."""
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from p2vd import __version__
 from p2vd.cli import (
@@ -133,6 +135,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run p2vctl and return its exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    _open_what_is_closed()
     if words[:2] == ["complete", "--"]:  # no command of people: not in the parser, which it looks at
         complete(build_parser(), words[2:])
         return int(Exit.OK)
@@ -140,6 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # What needs no daemon needs no bus either.
     local: LocalCommand | None = getattr(parsed, "local", None)
     verbatim = getattr(parsed, "json", False) or getattr(parsed, "verbatim", False)
+    status = Exit.OK
     try:
         with fitting(verbatim=verbatim):
             try:
@@ -147,15 +151,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     local(parsed) if local else parsed.command(Client(parsed.bus, parsed.host or ""), parsed)
                 )
             except CliError as error:
-                print(f"p2vctl: {error}", file=sys.stderr)
                 status = error.status
+                print(f"p2vctl: {error}", file=sys.stderr)
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader, such as head, has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return int(Exit.OK)
+    except BrokenPipeError:  # the reader, such as head, has enough; what was done or refused stays so
+        _print_no_more()
+    except OSError as error:
+        if error.filename is not None:  # of a file: none that printing has
+            raise
+        _print_no_more()
+        with contextlib.suppress(OSError):
+            print(f"p2vctl: The answer could not be written: {error.strerror}.", file=sys.stderr)
+        return int(status or Exit.REFUSED)
     except KeyboardInterrupt:
         return int(Exit.INTERRUPTED)
     return int(status)
+
+
+def _open_what_is_closed() -> None:
+    """Have a standard output and error where the caller closed them (`>&-`): they say nothing then."""
+    nowhere = Path(os.devnull)
+    sys.stdout = sys.stdout or nowhere.open("w", encoding="utf-8")
+    sys.stderr = sys.stderr or nowhere.open("w", encoding="utf-8")
+
+
+def _print_no_more() -> None:
+    """Keep Python from writing at its end what could not be written now."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import argparse
 
 from p2vd.cli import render
 from p2vd.cli.client import CliError, Exit
-from p2vd.config import DEFAULT_PATH, ConfigInvalid, load, policy_texts, read_file
+from p2vd.config import ConfigInvalid, load, policy_texts, read_file
 from p2vd.policy.model import PolicyText
 from p2vd.policy.parse import load as load_policies
 
@@ -48,7 +48,7 @@ def _texts(arguments: argparse.Namespace) -> tuple[PolicyText, ...]:
     if arguments.file is not None:
         return (read_file(arguments.file),)
     try:
-        return policy_texts(load(arguments.config or DEFAULT_PATH))
+        return policy_texts(load(arguments.config))
     except ConfigInvalid as error:
         raise CliError(str(error)) from error
 

@@ -97,8 +97,7 @@ def remove(client: Client, arguments: Arguments) -> Exit:
     """Log out of portals and forget them; sessions that p2vd did not make stay."""
     objects = _portals(client)
     removed = []
-    for text in arguments.portals:
-        item = find(text, objects, (PORTAL,))
+    for item in [find(text, objects, (PORTAL,)) for text in arguments.portals]:
         client.call(ROOT, MANAGER, "RemovePortal", "sa{sv}", item["Id"], make_options({}))
         left = _until(client, item.path, lambda now: now["State"] != "removing")
         if left is not None:

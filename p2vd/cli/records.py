@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from p2vd.bus.names import JOB, MACHINE, MANAGER, ROOT
+from p2vd.bus.names import JOB, MANAGER, ROOT
 from p2vd.cli import render, render_records
 from p2vd.cli.client import Client, CliError, Exit, make_options, repeated
-from p2vd.cli.lookup import find, jobs_of
+from p2vd.cli.lookup import find_all, jobs_of
 from p2vd.cli.render import SHORT_ID
 from p2vd.cli.since import parse_since
 from p2vd.cli.verbs import AddVerb
@@ -111,9 +111,11 @@ def receipt(client: Client, arguments: Arguments) -> Exit:
 def remove(client: Client, arguments: Arguments) -> Exit:
     """Take finished jobs off the list; their receipts stay."""
     objects = client.objects()
-    for text in arguments.objects:
-        for job in jobs_of(find(text, objects, (JOB, MACHINE)), objects):
+    for item in find_all(arguments.objects, objects):
+        for job in jobs_of(item, objects):
             client.act(job.path, JOB, "Remove")
             short = job["Uuid"][:SHORT_ID]
-            print(f"Job {short} is no longer listed. Its receipt: p2vctl receipt {short}")
+            # One that was cancelled has none.
+            receipt_of_it = f" Its receipt: p2vctl receipt {short}" if job["Stage"] == "proven" else ""
+            print(f"Job {short} is no longer listed.{receipt_of_it}")
     return Exit.OK

@@ -16,19 +16,22 @@ def parse_since(text: str, now: datetime) -> int:
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
     if text in ("today", "yesterday"):
         return _us(midnight - timedelta(days=text == "yesterday"))
-    if ago := _AGO.fullmatch(text):
-        return _us(now - timedelta(**{_UNITS[ago[2]]: int(ago[1])}))
     try:
+        if ago := _AGO.fullmatch(text):
+            return _us(now - timedelta(**{_UNITS[ago[2]]: int(ago[1])}))
         when = datetime.fromisoformat(text)
+        return _us(when if when.tzinfo else when.replace(tzinfo=now.tzinfo))
+    except OverflowError:
+        return 0  # before everything that there is
     except ValueError as error:
         raise argparse.ArgumentTypeError(
             f"{text!r} is no time: write 2026-10-01, '2026-10-01 14:00', today, yesterday, 30min, 2h, 3d, 1w"
         ) from error
-    return _us(when if when.tzinfo else when.replace(tzinfo=now.tzinfo))
 
 
 def _us(when: datetime) -> int:
-    return int(when.timestamp() * 1_000_000)
+    """Microseconds since the epoch, as the bus has them: none before it."""
+    return max(0, int(when.timestamp() * 1_000_000))
 
 
 def parse_at(text: str, now: datetime) -> int:
@@ -36,9 +39,9 @@ def parse_at(text: str, now: datetime) -> int:
 
     A time of the day is the next one. Raises argparse.ArgumentTypeError.
     """
-    if text.startswith("+") and (ahead := _AGO.fullmatch(text[1:])):
-        return _us(now + timedelta(**{_UNITS[ahead[2]]: int(ahead[1])}))
     try:
+        if text.startswith("+") and (ahead := _AGO.fullmatch(text[1:])):
+            return _us(now + timedelta(**{_UNITS[ahead[2]]: int(ahead[1])}))
         if re.fullmatch(r"\d\d?:\d\d", text):
             hour, minute = map(int, text.split(":"))
             when = now.replace(hour=hour, minute=minute, second=0, microsecond=0)
@@ -46,7 +49,7 @@ def parse_at(text: str, now: datetime) -> int:
         else:
             when = datetime.fromisoformat(text)
             when = when if when.tzinfo else when.replace(tzinfo=now.tzinfo)
-    except ValueError as error:
+    except (OverflowError, ValueError) as error:
         raise argparse.ArgumentTypeError(
             f"{text!r} is no time: write 22:00, '2026-10-01 22:00', +30min, +2h"
         ) from error

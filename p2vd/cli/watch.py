@@ -6,7 +6,7 @@ again is watched on.
 
 import contextlib
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gi.repository import GLib
@@ -31,18 +31,18 @@ class Watcher:
         self._objects: dict[str, Object] = {}
         self._loop = GLib.MainLoop()
         self._outcome: Outcome | None = None
-        self._error: CliError | None = None
+        self._error: CliError | OSError | None = None
         self._interrupted = False
 
     def run(self) -> Outcome:
-        """Watch until it is over. Raises CliError; KeyboardInterrupt goes through."""
+        """Watch until it is over. Raises CliError, OSError of the screen; KeyboardInterrupt goes through."""
         matches = self._listen()
         timer = GLib.timeout_add(_REDRAW_MS, self._tick)
         try:
             if self._client.is_running():
                 self._load()
             else:
-                self._screen.note("p2vd does not run; waiting for it. To start it: systemctl start p2vd")
+                self._note("p2vd does not run; waiting for it. To start it: systemctl start p2vd")
             if self._outcome is None and self._error is None:
                 self._wait()
         finally:
@@ -109,11 +109,21 @@ class Watcher:
             jobs = [item for item in objects if item.path in paths]
         else:
             jobs = [item for item in objects if item.interface == JOB]
-        self._screen.show(jobs, objects)
+        self._on_screen(lambda: self._screen.show(jobs, objects))
         if subjects and len(subjects) == len(self._subjects):
             self._outcome = outcome.of(subjects, objects)
             if self._outcome is not None:
                 self._loop.quit()
+
+    def _note(self, sentence: str) -> None:
+        self._on_screen(lambda: self._screen.note(sentence))
+
+    def _on_screen(self, show: Callable[[], None]) -> None:
+        """End where nobody reads any more (`| head`): what a handler raises is heard by nobody."""
+        try:
+            show()
+        except OSError as error:
+            self._fail(error)
 
     def _tick(self) -> bool:
         if self._objects:
@@ -142,16 +152,16 @@ class Watcher:
     def _owner(self, _: str, before: str, after: str) -> None:
         if before:
             self._objects.clear()
-            self._screen.note("p2vd has stopped; jobs go on when it is back. Waiting for it.")
+            self._note("p2vd has stopped; jobs go on when it is back. Waiting for it.")
         if after:
-            self._screen.note("p2vd is there.")
+            self._note("p2vd is there.")
             self._load()
 
     def _disconnected(self, _: object) -> None:
         self._fail(CliError("The connection to the bus is lost.", Exit.NO_DAEMON))
 
-    def _fail(self, error: CliError) -> None:
-        self._error = error
+    def _fail(self, error: CliError | OSError) -> None:
+        self._error = self._error or error
         self._loop.quit()
 
 

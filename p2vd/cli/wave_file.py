@@ -33,6 +33,7 @@ def read_wave(path: str, text: str) -> tuple[WaveEntry, ...]:
     Raises WaveFileInvalid.
     """
     errors: list[str] = []
+    text = text.removeprefix("\ufeff")  # the mark that some editors and spreadsheets begin a file with
     lines = tuple(_toml(path, text, errors) if path.endswith(".toml") else _csv(path, text, errors))
     if not lines and not errors:
         errors.append(f"{path}: it names no machine.")
@@ -42,7 +43,7 @@ def read_wave(path: str, text: str) -> tuple[WaveEntry, ...]:
 
 
 def _csv(path: str, text: str, errors: list[str]) -> Iterator[WaveEntry]:
-    rows = csv.reader(text.lstrip("\ufeff").splitlines(keepends=True), strict=True)
+    rows = csv.reader(text.splitlines(keepends=True), strict=True)
     header: list[str] = []
     while True:
         try:

@@ -83,6 +83,10 @@ def waves(client: Client, arguments: Arguments) -> Exit:
         else:
             print(wave_page.waves(pages) if pages else "No wave was planned. See: p2vctl plan --wave FILE")
         return Exit.OK
+    if not arguments.wave:
+        raise CliError(
+            f"Which wave? Say it: p2vctl waves {arguments.act} WAVE. All: p2vctl waves", Exit.USAGE
+        )
     page = _find(arguments.wave, pages)
     if arguments.act == "start":
         return _start(client, page, arguments)
@@ -172,8 +176,6 @@ def _entry(line: WaveEntry, objects: tuple[Object, ...]) -> dict[str, object]:
 
 
 def _find(text: str, pages: list[Any]) -> Any:
-    if not text:
-        raise CliError("Name a wave. See: p2vctl waves", Exit.USAGE)
     found = [page for page in pages if page["Id"].startswith(text)]
     if len(found) != 1:
         which = "There is no wave" if not found else "More than one wave begins with"

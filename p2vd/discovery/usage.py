@@ -32,10 +32,12 @@ def usage_reasons(
     no reason.
     """
     stack = (node, *tree.above(node.name))
+    # The volumes of a target's group are to be active: nobody shall be told to deactivate them.
+    target = any(_owner(volume_groups[one.devnode]) for one in stack if one.devnode in volume_groups)
     return (
         *_mounted(node, stack, mounts),
         *_swap(node, stack, mounts),
-        *_active_lvs(node, stack),
+        *(() if target else _active_lvs(node, stack)),
         *_md(node, stack),
         *_partition_maps(node, stack),
         *_other_holders(node, stack),

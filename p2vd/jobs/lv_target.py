@@ -7,7 +7,7 @@ from p2vd.jobs.signals import Signals
 from p2vd.jobs.targets import read_vg
 from p2vd.model.errors import PlanOutdated
 from p2vd.model.job import Job
-from p2vd.model.lvm import Lv, Vg
+from p2vd.model.lvm import INCOMPLETE_TAG, Lv, Vg
 from p2vd.model.plan import LvTarget
 
 
@@ -37,7 +37,7 @@ def make(services: Services, signals: Signals, job: Job, target: LvTarget) -> No
 def finish(services: Services, signals: Signals, job: Job, target: LvTarget) -> None:
     """Take the tag p2vd.incomplete off. Idempotent."""
     vg, lv = _own_lv(services, job, target)
-    if lv is not None and "p2vd.incomplete" in lv.tags:
+    if lv is not None and INCOMPLETE_TAG in lv.tags:
         late = signals.late(services.board, job.uuid)
         services.volumes.finish(lv, vg, job.uuid, target.autoactivate, late)
 

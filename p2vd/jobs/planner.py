@@ -247,8 +247,7 @@ class Planner:
     def _exists(self, job: Job) -> Reason:
         return Reason(
             "job-exists",
-            f"Job {job.uuid} has {job.plan.source.id} already and is {self._doing(job)}: "
-            f"retry it or cancel it (p2vctl cancel {job.uuid} --remove-target, or --keep-target).",
+            f"Job {job.uuid} has {job.plan.source.id} already and is {self._doing(job)}. {_way_out(job)}",
         )
 
     def _needed(self, job: Job) -> bool:
@@ -262,3 +261,13 @@ class Planner:
             return str(job.stage.value)
         machine = self._board.machine(job.machine_uuid)
         return f"{job.stage.value}, its machine {machine.state.value}"
+
+
+def _way_out(job: Job) -> str:
+    """What can be done, as the job is, to have its source free."""
+    if job.stage is Stage.PROVEN:
+        return f"What is left to do shows: p2vctl show {job.machine_uuid}."
+    if job.stage is Stage.CANCELLING:
+        return f"Wait until it is cancelled: p2vctl watch {job.uuid}."
+    go_on = f"Retry it (p2vctl retry {job.uuid})" if job.stage is Stage.FAILED else "Let it end"
+    return f"{go_on}, or cancel it (p2vctl cancel {job.uuid} --remove-target)."

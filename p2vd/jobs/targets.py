@@ -11,11 +11,10 @@ from p2vd.model.errors import IdentityChanged, NotFound, Refused
 from p2vd.model.forms import TargetFormat
 from p2vd.model.inventory import Inventory
 from p2vd.model.job import Hold, Job
-from p2vd.model.lvm import Vg
+from p2vd.model.lvm import GENERATION_TAG, Vg
 from p2vd.model.plan import FileTarget, LunTarget, LvTarget, SourceBinding
 from p2vd.model.size import format_size
 from p2vd.provisioning.errors import FileStepFailed
-from p2vd.provisioning.lvm import GENERATION_TAG
 from p2vd.system.command import CommandTimedOut
 
 # Reasons against a new plan that end by themselves or by dmsetup resume: a job sits them out, stalled.

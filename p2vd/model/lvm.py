@@ -4,6 +4,12 @@ from dataclasses import dataclass
 
 from p2vd.model.errors import Reason
 
+JOB_TAG = "p2vd.job="
+"""Of each volume that p2vd made, before the UUID of the job that it was made for."""
+GENERATION_TAG = "p2vd.generation="
+INCOMPLETE_TAG = "p2vd.incomplete"
+"""Of a volume that is being copied, or whose copy was given up."""
+
 _SHARED_LOCK_TYPES = ("sanlock", "dlm", "idm")
 
 

@@ -38,7 +38,8 @@ def parse_passport(text: str | bytes, name: str = "") -> Passport:
 
     One without the time at which it was collected was written by hand. Raises PassportInvalid.
     """
-    data = _load(text.decode("utf-8", "replace") if isinstance(text, bytes) else text)
+    told = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+    data = _load(told.removeprefix("\ufeff"))  # the mark that some editors and shells begin a file with
     _refuse_newer(data)
     if name:
         data = {**data, "name": name}

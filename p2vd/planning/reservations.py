@@ -9,10 +9,8 @@ from dataclasses import dataclass, replace
 
 from p2vd.model.inventory import Inventory
 from p2vd.model.job import Job, Stage
-from p2vd.model.lvm import Lv, ThinPool, Vg
+from p2vd.model.lvm import JOB_TAG, Lv, ThinPool, Vg
 from p2vd.model.plan import LvTarget
-
-JOB_TAG = "p2vd.job="
 
 _ENDED = frozenset({Stage.PROVEN, Stage.CANCELLED, Stage.CANCELLING})
 

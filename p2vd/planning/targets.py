@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from p2vd.model.disk import Source
 from p2vd.model.errors import Reason
 from p2vd.model.inventory import Inventory
-from p2vd.model.lvm import Lv, ThinPool, Vg
+from p2vd.model.lvm import INCOMPLETE_TAG, JOB_TAG, Lv, ThinPool, Vg
 from p2vd.model.plan import LvTarget, Provisioning
 from p2vd.model.size import format_size, round_up
 from p2vd.planning.admission import metadata_room
 from p2vd.planning.place import Place
-from p2vd.planning.reservations import JOB_TAG, with_volume
+from p2vd.planning.reservations import with_volume
 from p2vd.policy.model import Rule, SectorSizeRemedy
 from p2vd.policy.names import lv_name, lv_name_problem
 
@@ -192,6 +192,12 @@ def _taken(choice: LvChoice) -> Iterator[Reason]:
         yield Reason(
             "lv-name-taken",
             f"{path} is what the job {made} is about to make. Name the machine otherwise.",
+        )
+    elif lv and INCOMPLETE_TAG in lv.tags:
+        yield Reason(
+            "lv-name-taken",
+            f"{path} is there already: the job {made} did not come to its end with it. Name the machine "
+            f"otherwise. Only where that job is cancelled may the volume be removed: lvremove {path}.",
         )
     elif made:
         yield Reason(

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 
 from p2vd.model.errors import DeviceInUse
-from p2vd.model.lvm import Lv, ThinPool, Vg
+from p2vd.model.lvm import GENERATION_TAG, INCOMPLETE_TAG, JOB_TAG, Lv, ThinPool, Vg
 from p2vd.model.plan import LvTarget, Provisioning
 from p2vd.provisioning.errors import (
     LvAmbiguous,
@@ -26,10 +26,6 @@ from p2vd.provisioning.late import LateChanges
 from p2vd.system.command import ChangeUnknown, CommandFailed, Commands, log_late
 
 log = logging.getLogger(__name__)
-
-JOB_TAG = "p2vd.job="
-GENERATION_TAG = "p2vd.generation="
-INCOMPLETE_TAG = "p2vd.incomplete"
 
 _SHARED_LOCKS = ("sanlock", "dlm", "idm")
 

@@ -61,11 +61,23 @@ def test_a_job_that_has_ended_has_no_bandwidth(p2vctl: Run, copying: None, face:
     )
 
 
-@pytest.mark.parametrize("text", ["0", "fast", "-5"])
-def test_what_is_no_rate_is_refused(p2vctl: Run, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("0", "to have no limit, write none"),
+        ("fast", "'fast' is not a size; write it as 10 GiB"),
+        ("-5", "'-5' is not a size"),
+        ("99999999999TiB", "is no limit that a copy comes to: write none"),
+    ],
+)
+def test_what_is_no_rate_is_refused_and_said_why(
+    p2vctl: Run, text: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit):
         p2vctl("bandwidth", text)
-    assert "SIZE|none" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "SIZE|none" in err
+    assert said in err
 
 
 def test_a_copy_that_is_slowed_down_is_told_in_the_list_of_jobs(

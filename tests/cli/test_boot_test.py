@@ -100,3 +100,19 @@ def test_json_is_the_property_as_it_is_on_the_bus(p2vctl: Run) -> None:
 def test_a_size_that_is_none_is_refused_at_once(p2vctl: Run) -> None:
     with pytest.raises(SystemExit):
         p2vctl("boot-test", values.MACHINE_UUID, "--memory", "much")
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "said"),
+    [
+        ("--timeout", "-1", "write whole seconds, such as 300"),
+        ("--timeout", "9999999999", "write whole seconds"),
+        ("--memory", "99999999999TiB", "more memory than there is"),
+    ],
+)
+def test_what_the_bus_cannot_say_is_refused_at_once(
+    p2vctl: Run, capsys: pytest.CaptureFixture[str], option: str, text: str, said: str
+) -> None:
+    with pytest.raises(SystemExit):
+        p2vctl("boot-test", "erp1", option, text)
+    assert said in capsys.readouterr().err

@@ -154,3 +154,11 @@ def test_a_configuration_with_errors_ends_it(config: Path, capsys: pytest.Captur
     status, out = check(capsys, "--config", str(config))
     assert status == 1
     assert f"{config}:1: max_jobs: must be a whole number" in out
+
+
+def test_a_configuration_that_is_not_there_is_no_success(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out = check(capsys, "--config", str(tmp_path / "p2vdd.toml"))
+    assert status == 1
+    assert f"{tmp_path}/p2vdd.toml: cannot be read: No such file" in out

@@ -124,5 +124,12 @@ def test_a_finished_job_is_taken_off_the_list(p2vctl: Run, face: Face) -> None:
     face.tell("stage", values.JOB_UUID, "cancelled")
     status, out, _ = p2vctl("remove", "erp1")
     assert status == 0
-    assert out == "Job 7c9e6679 is no longer listed. Its receipt: p2vctl receipt 7c9e6679\n"
+    assert out == "Job 7c9e6679 is no longer listed.\n"  # one that was cancelled has no receipt
     assert p2vctl("jobs")[1] == "There are no jobs.\n"
+
+
+def test_a_job_that_was_proven_has_a_receipt_afterwards(p2vctl: Run, face: Face) -> None:
+    p2vctl("migrate", values.PLAN_ID)
+    face.tell("stage", values.JOB_UUID, "proven")
+    face.tell("machine_state", values.MACHINE_UUID, "registered")
+    assert p2vctl("remove", "erp1")[1].endswith("Its receipt: p2vctl receipt 7c9e6679\n")

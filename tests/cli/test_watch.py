@@ -68,7 +68,8 @@ def start(bus_address: str) -> Iterator[Start]:
     yield run
     for each in started:
         each.process.kill()
-        each.process.communicate()
+        if each.process.stdout is not None and not each.process.stdout.closed:
+            each.process.communicate()
 
 
 @pytest.fixture
@@ -141,6 +142,28 @@ def test_interrupt_is_how_the_watching_of_all_jobs_ends(start: Start, face: Face
     running.line_with("planned")
     running.process.send_signal(signal.SIGINT)
     assert running.end()[0] == 0
+
+
+def test_a_reader_that_has_enough_ends_the_watching_only(waiting: P2vctl, face: Face) -> None:
+    """As in `| head`. Nothing is registered yet: that must not look like success."""
+    assert waiting.process.stdout is not None
+    assert waiting.process.stderr is not None
+    waiting.process.stdout.close()
+    face.tell("stage", values.JOB_UUID, "verifying")
+    assert waiting.process.wait(PATIENCE_S) == 130
+    assert waiting.process.stderr.read().startswith("p2vctl: No longer watching; the migration goes on.")
+
+
+def test_a_reader_that_has_enough_of_all_jobs_ends_the_watching(start: Start, face: Face) -> None:
+    face.tell("add", values.JOB_UUID, values.MACHINE_UUID)
+    running = start("watch")
+    running.line_with("planned")
+    assert running.process.stdout is not None
+    assert running.process.stderr is not None
+    running.process.stdout.close()
+    face.tell("stage", values.JOB_UUID, "copying")
+    assert running.process.wait(PATIENCE_S) == 0
+    assert running.process.stderr.read() == ""
 
 
 def test_an_interrupt_just_before_the_loop_runs_is_not_lost(start: Start, face: Face) -> None:

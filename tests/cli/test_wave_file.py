@@ -25,6 +25,10 @@ priority = 3
 """
 
 
+def test_the_mark_that_some_editors_begin_a_file_with_is_none_of_its_text() -> None:
+    assert read_wave("w.toml", "\ufeff" + TOML) == read_wave("w.toml", TOML)
+
+
 def mistakes(path: str, text: str) -> list[str]:
     with pytest.raises(WaveFileInvalid) as caught:
         read_wave(path, text)

@@ -44,13 +44,6 @@ def test_a_wave_is_started_at_a_time_and_cancelled(p2vctl: Run, listed: str, fac
     assert p2vctl("waves", "cancel", "abc")[0] == 0
 
 
-def test_a_wave_that_is_not_there_is_no_wrong_command_line(p2vctl: Run, listed: str) -> None:
-    """As it is with jobs and machines; none at all is."""
-    p2vctl("plan", "--wave", listed)
-    assert p2vctl("waves", "show", "zzz") == (1, "", "p2vctl: There is no wave 'zzz'. See: p2vctl waves\n")
-    assert p2vctl("waves", "show") == (2, "", "p2vctl: Name a wave. See: p2vctl waves\n")
-
-
 def test_mistakes_of_the_list_are_told_and_nothing_is_planned(p2vctl: Run, tmp_path: Path) -> None:
     path = tmp_path / "wave.csv"
     path.write_text("machine,priority\nerp1,high\n")
@@ -101,3 +94,13 @@ def test_the_report_is_a_page_and_json(p2vctl: Run) -> None:
 def test_a_time_to_come(text: str, wanted: str) -> None:
     now = datetime(2026, 10, 1, 10, tzinfo=UTC)
     assert parse_at(text, now) == int(datetime.fromisoformat(wanted).timestamp()) * 1_000_000
+
+
+def test_a_wave_that_is_not_there_is_no_wrong_command_line(p2vctl: Run) -> None:
+    assert p2vctl("waves", "show", "zz") == (1, "", "p2vctl: There is no wave 'zz'. See: p2vctl waves\n")
+
+
+def test_a_wave_that_is_not_named_is_asked_for(p2vctl: Run) -> None:
+    status, _, err = p2vctl("waves", "start")
+    assert status == 2
+    assert "Say it: p2vctl waves start WAVE" in err

@@ -237,3 +237,8 @@ def test_every_key_of_the_model_can_be_written() -> None:
     )
     assert parse_passport(to_json(everything)) == everything
     assert Passport("x").nics == ()
+
+
+@pytest.mark.parametrize("text", ['{"name": "erp1"}', 'name = "erp1"'])
+def test_a_byte_order_mark_is_no_mistake(text: str) -> None:
+    assert parse_passport(text.encode("utf-8-sig")).name == "erp1"

@@ -192,6 +192,15 @@ def test_a_volume_that_a_rollback_kept_is_a_reason_that_names_its_job() -> None:
     assert "lvremove vg_san/erp1-2" in reasons["lv-name-taken"]
 
 
+def test_a_volume_that_is_being_copied_is_not_said_to_be_removable() -> None:
+    """Its copy would be lost with it."""
+    tags = frozenset({"p2vd.job=123", "p2vd.incomplete"})
+    copied = replace(VG, lvs=(Lv("lv", "erp1-2", 10 * GIB, tags),))
+    reason = refusal((disk(1), disk(2)), THIN, copied)["lv-name-taken"]
+    assert "the job 123 did not come to its end with it" in reason
+    assert "Only where that job is cancelled may the volume be removed: lvremove vg_san/erp1-2" in reason
+
+
 # ---- just before it runs -----------------------------------------------------------------------
 
 
