@@ -110,7 +110,7 @@ class Board:
 
         def step(job: Job) -> Job:
             after = advance(job, event, error)
-            return replace(after, end_time_us=now_us()) if after.stage in TERMINAL else after
+            return replace(after, end_time_us=now_us() if after.stage in TERMINAL else 0)
 
         job = self.change(uuid, step)
         if Stage.FAILED in (job.stage, before.stage) or job.stage is Stage.CANCELLED:

@@ -202,8 +202,9 @@ def _taken(choice: LvChoice) -> Iterator[Reason]:
     elif made:
         yield Reason(
             "lv-name-taken",
-            f"{path} is there already: it is what the job {made} copied. Name the "
-            f"machine otherwise, or remove that volume if it is not needed any more: lvremove {path}.",
+            f"{path} is there already: it is what the job {made} copied, and may be a virtual machine's "
+            f"disk. Name the machine otherwise. Only where that machine was rolled back (p2vctl show {made}) "
+            f"and the copy is not needed may the volume be removed: lvremove {path}.",
         )
     elif lv or any(pool.name == choice.lv_name for pool in vg.thin_pools):
         yield Reason(

@@ -237,11 +237,12 @@ def test_holds_are_durable_idempotent_and_outlive_each_other(path: Path) -> None
     assert Store(path).job(job.uuid).holds == {Hold.USER}
 
 
-def test_the_end_of_a_job_has_a_time(path: Path) -> None:
+def test_the_end_of_a_job_has_a_time_until_it_is_tried_again(path: Path) -> None:
     machine, job = machine_and_job()
     board = Board(Store(path))
     board.add(machine, (replace(job, stage=Stage.COPYING),))
     assert board.advance(job.uuid, JobEvent.FAIL, JobError("A", "b")).end_time_us > 0
+    assert board.advance(job.uuid, JobEvent.RETRY).end_time_us == 0
 
 
 def test_activity_is_told_once(path: Path) -> None:

@@ -188,7 +188,8 @@ def test_a_volume_that_a_rollback_kept_is_a_reason_that_names_its_job() -> None:
     kept = replace(VG, lvs=(Lv("lv", "erp1-2", 10 * GIB, frozenset({"p2vd.job=123", "other"})),))
     reasons = refusal((disk(1), disk(2)), THIN, kept)
     assert set(reasons) == {"lv-name-taken"}
-    assert "what the job 123 copied" in reasons["lv-name-taken"]
+    assert "what the job 123 copied, and may be a virtual machine's disk" in reasons["lv-name-taken"]
+    assert "rolled back (p2vctl show 123)" in reasons["lv-name-taken"]
     assert "lvremove vg_san/erp1-2" in reasons["lv-name-taken"]
 
 
