@@ -71,7 +71,7 @@ def _fill_san(vm: Vm) -> None:
         vm.run(f"lvcreate -q -y --type thin-pool -Zy -L {pool} -n pool0 {group}")
     vm.run("systemctl start polkit libvirtd && virsh -q version && virsh -q capabilities > /dev/null")
     # What Python must load is read once here: the file cache is part of the snapshot.
-    modules = "dbus gi pyudev pyroute2 libvirt tomlkit cattrs rich xxhash zstandard systemd sqlite3".replace(
+    modules = "dbus gi pyudev pyroute2 libvirt cattrs rich xxhash zstandard systemd sqlite3".replace(
         " ", ", "
     )
     vm.run(f"python3 -c 'import {modules}'")

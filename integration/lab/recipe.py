@@ -30,7 +30,7 @@ HOSTILE = "kpartx mdadm"
 
 PYTHON = (
     "python3 python3-dbus python3-gi python3-pyudev python3-pyroute2 python3-tenacity python3-libvirt "
-    "python3-cattr python3-rich python3-tomlkit python3-xxhash python3-zstandard python3-systemd "
+    "python3-cattr python3-rich python3-xxhash python3-zstandard python3-systemd "
     "python3-setuptools python3-libnbd lowdown"
 )
 HYPERVISOR = "libvirt-daemon-system libvirt-clients libxml2-utils qemu-system-x86 ovmf"
