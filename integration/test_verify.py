@@ -8,7 +8,6 @@ from integration.content import fill_lun
 from integration.host import Host, Properties
 from integration.lab.vm import Vm
 
-# With --full alone, until it was seen to pass on an idle machine.
 pytestmark = pytest.mark.lab
 
 MIB = 1 << 20

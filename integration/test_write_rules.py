@@ -194,6 +194,32 @@ def test_a_target_touched_from_outside_fails_the_job_by_name_and_cancel_removes_
     assert vm.out(f"blockdev --getro {host.san['boot1'].device}") == "0"
 
 
+# Has it open until it is stopped.
+WRITES = "exec 3> {target}; head -c 1M /dev/urandom >&3; exec sleep infinity"
+
+
+def test_who_writes_to_a_target_that_is_read_back_ends_it_and_a_retry_finds_what_he_wrote(vm: Vm) -> None:
+    """It may lie behind the place that is read: what was read before proves nothing."""
+    host = Host.ready(vm, provisioning="thick", verify="both", bandwidth="1 MiB")
+    digest = fill_lun(host.san, "boot1", 9)
+    job = host.migrate(host.san["boot1"].wwid, "opened")
+    host.wait_stage(job, "verifying")
+    host.call(job["path"], JOB, "SetBandwidth", "ta{sv}", 64 << 10, {})
+    shell = WRITES.format(target=job["Target"])
+    vm.run(["systemd-run", "-q", "--unit=lab-holds", "--collect", "sh", "-c", shell])
+    failed = ended(host, job)
+    vm.run("systemctl stop lab-holds; udevadm settle")
+    assert failed["Stage"] == "failed"
+    assert failed["Error"][0] == "TargetInUse"
+    host.verb(job, "Retry")
+    host.full_speed(job)
+    failed = ended(host, job)
+    assert failed["Stage"] == "failed"
+    assert failed["Error"][0] == "TargetMismatch"
+    assert host.san.digest("boot1") == digest
+    assert vm.out("virsh -q list --all --name") == ""
+
+
 # ---- a path becomes another disk ----------------------------------------------------------------
 
 
